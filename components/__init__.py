@@ -1,0 +1,53 @@
+"""TFX and Beam components that make Apache Cassandra a source and sink of machine-learning pipelines."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfx_cassandra.components.dataset.view import FeatureView
+    from tfx_cassandra.components.dataset.window import TimeWindow
+    from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.pusher.component import CassandraPusher
+    from tfx_cassandra.components.scan.read import ReadFromCassandra
+    from tfx_cassandra.components.store.connection import CassandraConnection
+    from tfx_cassandra.components.store.feature_store import FeatureStore
+    from tfx_cassandra.components.store.model_registry import ModelRegistry
+    from tfx_cassandra.components.write import WriteToCassandra
+
+# Loaded at first use: TFX takes seconds to import, and a Beam worker or a serving process that only wants a
+# FeatureStore should not wait for it.
+_MODULES = {
+    'CassandraConnection': 'store.connection',
+    'CassandraExampleGen': 'example_gen.component',
+    'CassandraPusher': 'pusher.component',
+    'FeatureStore': 'store.feature_store',
+    'FeatureView': 'dataset.view',
+    'ModelRegistry': 'store.model_registry',
+    'ReadFromCassandra': 'scan.read',
+    'TimeWindow': 'dataset.window',
+    'WriteToCassandra': 'write',
+}
+
+__all__ = [
+    'CassandraConnection',
+    'CassandraExampleGen',
+    'CassandraPusher',
+    'FeatureStore',
+    'FeatureView',
+    'ModelRegistry',
+    'ReadFromCassandra',
+    'TimeWindow',
+    'WriteToCassandra',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

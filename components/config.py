@@ -1,0 +1,116 @@
+"""Frozen dataclasses <-> protos: the only module that knows both.
+
+A message has the name and the fields of its dataclass, so one pair of functions converts them all. What differs is
+the spelling of times: a datetime travels as ISO-8601 text, a timedelta `x` as seconds in the field `x_seconds`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import typing
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.proto import cassandra_pb2
+
+T = TypeVar('T')
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleGenConfig:
+    """What CassandraExampleGen reads; see the component for the fields."""
+
+    connection: CassandraConnection
+    views: tuple[FeatureView, ...]
+    window: TimeWindow
+    consistency: str = 'LOCAL_QUORUM'
+    splits: int | None = None
+    page_rows: int = 5000
+    shards: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PusherConfig:
+    """Where CassandraPusher records what it pushed; see the component for the fields."""
+
+    connection: CassandraConnection
+    experiment_id: str
+    model_id: str
+    ab_test_group: str | None = None
+
+
+_DATACLASSES = {
+    c.__name__: c for c in (CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls)
+}
+
+
+def to_json(config: object) -> str:
+    """Serializes a configuration as the JSON of its proto, the form execution properties take."""
+    return json_format.MessageToJson(_to_proto(config), preserving_proto_field_name=True, indent=0, sort_keys=True)
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """Parses what `to_json` wrote; the dataclasses check their fields again.
+
+    Raises:
+      ValueError: The text is not the JSON of such a message, or a field breaks its rule.
+    """
+    message = getattr(cassandra_pb2, kind.__name__)()
+    try:
+        json_format.Parse(text, message)
+    except json_format.ParseError as error:
+        raise invalid('config', text, f'JSON of {kind.__name__} ({str(error).splitlines()[0]})') from error
+    return _from_proto(kind, message)
+
+
+def _to_proto(value: Any) -> Message:
+    message = getattr(cassandra_pb2, type(value).__name__)()
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        if content is None:
+            continue
+        if isinstance(content, datetime.timedelta):
+            setattr(message, f'{field.name}_seconds', content.total_seconds())
+        elif isinstance(content, datetime.datetime):
+            setattr(message, field.name, content.isoformat())
+        elif dataclasses.is_dataclass(content):
+            getattr(message, field.name).CopyFrom(_to_proto(content))
+        elif isinstance(content, tuple):
+            items = [_to_proto(item) if dataclasses.is_dataclass(item) else item for item in content]
+            getattr(message, field.name).extend(items)
+        else:
+            setattr(message, field.name, content)
+    return message
+
+
+def _from_proto(kind: type[T], message: Message) -> T:
+    values = {}
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        values[field.name] = _field(message, field.name, str(hints[field.name]))
+    return kind(**values)
+
+
+def _field(message: Message, name: str, hint: str) -> Any:
+    spans = 'timedelta' in hint
+    descriptor = message.DESCRIPTOR.fields_by_name[f'{name}_seconds' if spans else name]
+    if descriptor.has_presence and not message.HasField(descriptor.name):
+        return None
+    content = getattr(message, descriptor.name)
+    if spans:
+        return datetime.timedelta(seconds=content)
+    if 'datetime' in hint:
+        return datetime.datetime.fromisoformat(content)
+    if descriptor.message_type is None:
+        return tuple(content) if descriptor.label == descriptor.LABEL_REPEATED else content
+    nested = _DATACLASSES[descriptor.message_type.name]
+    if descriptor.label == descriptor.LABEL_REPEATED:
+        return tuple(_from_proto(nested, item) for item in content)
+    return _from_proto(nested, content)

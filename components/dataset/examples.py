@@ -1,0 +1,106 @@
+"""Record batches -> serialized tf.Examples -> framed TFRecords.
+
+| CQL | tf.Example |
+|---|---|
+| tinyint, smallint, int, bigint, counter, varint, boolean | int64 |
+| timestamp, date, time | int64: ms since the epoch, days since the epoch, ns since midnight |
+| float, double, decimal | float (32 bit, as tf.Example has it) |
+| ascii, text, blob, uuid, timeuuid, inet | bytes (uuid and inet: the canonical text) |
+| list, set, vector | several values |
+| null | the feature is absent |
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.compute as pc
+from tensorflow.core.example import example_pb2
+
+from tfx_cassandra.components.errors import SchemaError
+
+Kind = Literal['int64_list', 'float_list', 'bytes_list']
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(['tinyint', 'smallint', 'int', 'bigint', 'counter', 'varint', 'boolean'], 'int64_list'),
+    **dict.fromkeys(['timestamp', 'date', 'time'], 'int64_list'),
+    **dict.fromkeys(['float', 'double', 'decimal'], 'float_list'),
+    **dict.fromkeys(['ascii', 'text', 'varchar', 'blob', 'uuid', 'timeuuid', 'inet'], 'bytes_list'),
+}  # type: ignore[arg-type]
+_MANY = re.compile(r'(?:list|set|frozen|vector)<(.+?)(?:, *\d+)?>$')
+
+
+def kind_of(field: str, column: str, cql_type: str) -> Kind:
+    """Returns which list of a tf.Example feature holds a column of a CQL type.
+
+    Raises:
+      SchemaError: Values of this type have no form in a tf.Example; the message names `field` and column.
+    """
+    inner = cql_type
+    while match := _MANY.fullmatch(inner):
+        inner = match.group(1)
+    if inner not in _KINDS or len(re.findall('list<|set<|vector<', cql_type)) > 1:
+        rule = 'a scalar, or a list, set or vector of scalars'
+        raise SchemaError(f'{field}: got {column!r} of type {cql_type}, rule: {rule}')
+    return _KINDS[inner]
+
+
+def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:
+    """Serializes each row as a tf.Example, deterministically: features in the order of their names.
+
+    Args:
+      batch: Rows, of shape (rows, columns); a column becomes the feature of its name.
+      kinds: Kind of each column, by name.
+
+    Returns:
+      Serialized examples, one a row.
+    """
+    columns = [(name, kinds[name], _values(batch.column(i), kinds[name])) for i, name in enumerate(batch.schema.names)]
+    examples = []
+    for row in range(batch.num_rows):
+        example = example_pb2.Example()
+        feature = example.features.feature
+        for name, kind, values in columns:
+            if (value := values[row]) is not None:
+                getattr(feature[name], kind).value.extend(value if isinstance(value, list) else (value,))
+        examples.append(example.SerializeToString(deterministic=True))
+    return examples
+
+
+def _values(array: pa.Array, kind: Kind) -> list:
+    """Returns a column as Python values a feature takes: one, several in a list, or None, for each row."""
+    if isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+        # A null row of a fixed-size list still has its values in the child array: go by scalars.
+        rows = array.to_pylist()
+        flat = _values(pa.array([item for row in rows for item in row or ()], array.type.value_type), kind)
+        items = iter(flat)
+        return [None if row is None else [next(items) for _ in row] for row in rows]
+    if kind == 'float_list':
+        return array.cast(pa.float64()).cast(pa.float32()).to_pylist()
+    if kind == 'bytes_list':
+        return array.cast(pa.binary()).to_pylist()
+    if pa.types.is_date32(array.type):
+        array = array.cast(pa.int32())
+    return pc.cast(array, pa.int64()).to_pylist()
+
+
+def framed(records: Iterable[bytes]) -> bytes:
+    """Frames records as a TFRecord file holds them: length, masked CRC32C of it, record, masked CRC32C of that.
+
+    The format is that of tensorflow/core/lib/io/record_writer.cc.
+    """
+    parts = []
+    for record in records:
+        length = struct.pack('<Q', len(record))
+        parts += [length, _masked_crc(length), record, _masked_crc(record)]
+    return b''.join(parts)
+
+
+def _masked_crc(content: bytes) -> bytes:
+    crc = google_crc32c.value(content)
+    return struct.pack('<I', (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,57 @@
+"""Half-open windows of time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from tfx_cassandra.components.errors import invalid
+
+
+def aware(field: str, moment: object) -> datetime.datetime:
+    """Returns `moment` if it is a datetime with an offset; raises ValueError naming `field` if not."""
+    if not isinstance(moment, datetime.datetime) or moment.utcoffset() is None:
+        raise invalid(field, moment, 'a datetime with a time zone, such as 2013-01-01T00:00+00:00')
+    return moment
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeWindow:
+    """A span of event time, half-open: `start <= time < end`.
+
+    Attributes:
+      start: Aware datetime, included.
+      end: Aware datetime, excluded; after start.
+
+    Raises:
+      ValueError: A bound is naive, or end is not after start.
+    """
+
+    start: datetime.datetime
+    end: datetime.datetime
+
+    def __post_init__(self) -> None:
+        aware('start', self.start)
+        aware('end', self.end)
+        if self.end <= self.start:
+            raise invalid('end', self.end.isoformat(), f'after start ({self.start.isoformat()})')
+
+    @classmethod
+    def parse(cls, text: str) -> TimeWindow:
+        """Parses an ISO-8601 interval such as '2013-01-01T00:00Z/2013-02-01T00:00Z'."""
+        start, slash, end = text.partition('/')
+        if not slash:
+            raise invalid('window', text, 'START/END in ISO-8601 with offsets')
+        return cls(_parsed('start', start), _parsed('end', end))
+
+    def __str__(self) -> str:
+        return f'{self.start.isoformat()}/{self.end.isoformat()}'
+
+
+def _parsed(field: str, text: str) -> datetime.datetime:
+    # Before Python 3.11 fromisoformat does not know 'Z'.
+    try:
+        moment = datetime.datetime.fromisoformat(text.strip().replace('Z', '+00:00'))
+    except ValueError as error:
+        raise invalid(field, text, 'ISO-8601 with an offset, such as 2013-01-01T00:00Z') from error
+    return aware(field, moment)

@@ -1,0 +1,61 @@
+"""One exception tree: what went wrong, told in one line with field, value and rule.
+
+ValueError / TypeError        an argument is wrong (see `invalid`), raised where the argument is given
+TfxCassandraError             everything else
+  UnavailableError            no contact point answers CQL
+    CredentialsError          the cluster refuses the user
+  SchemaError                 the live keyspace does not have what was asked for
+  ReadError                   a token range could not be read
+    CoverageError             the ranges read do not tile the ring exactly once
+  WriteError                  rows could not be written
+  DatasetError                rows cannot become examples
+  RegistryError               a model version could not be claimed or recorded
+  DevClusterError             the development cluster cannot run
+"""
+
+from __future__ import annotations
+
+
+class TfxCassandraError(Exception):
+    """Root of every error this package raises for a reason other than a wrong argument."""
+
+
+class UnavailableError(TfxCassandraError):
+    """No contact point answered CQL."""
+
+
+class CredentialsError(UnavailableError):
+    """The cluster refused the user name, the password or the certificate."""
+
+
+class SchemaError(TfxCassandraError):
+    """The live keyspace lacks a table, column or type that was asked for."""
+
+
+class ReadError(TfxCassandraError):
+    """A token range could not be read."""
+
+
+class CoverageError(ReadError):
+    """The ranges that were read do not tile the token ring exactly once."""
+
+
+class WriteError(TfxCassandraError):
+    """Rows could not be written."""
+
+
+class DatasetError(TfxCassandraError):
+    """Rows cannot be turned into examples."""
+
+
+class RegistryError(TfxCassandraError):
+    """A model version could not be claimed or recorded."""
+
+
+class DevClusterError(TfxCassandraError):
+    """The development cluster cannot start, run or stop."""
+
+
+def invalid(field: str, value: object, rule: str) -> ValueError:
+    """Returns the error for a wrong argument, worded the one way this package words them."""
+    return ValueError(f'{field}: got {value!r}, rule: {rule}')

@@ -1,0 +1,90 @@
+"""CassandraExampleGen: the typed surface; executor.py does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfx import types
+from tfx.components.example_gen import utils
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.example_gen import executor
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+
+class CassandraExampleGenSpec(component_spec.ComponentSpec):
+    """Execution properties and output of CassandraExampleGen."""
+
+    PARAMETERS = {
+        'config': ExecutionParameter(type=str),
+        standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
+    }
+    INPUTS: dict = {}
+    OUTPUTS = {
+        standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+    }
+
+
+class CassandraExampleGen(base_beam_component.BaseBeamComponent):
+    """Reads a window of features from Cassandra and emits it as splits of tf.Examples.
+
+    The output, `outputs['examples']`, is what TFX's own ExampleGens emit: gzipped TFRecords of tf.Example, one folder a
+    split, for every stock component. An example holds the view's entity columns, its timestamp (int64, ms since the
+    epoch) and its features, each under its column's name (features with the view's prefix before it); a null is an
+    absent feature. The artifact's custom properties tell what was read: `table`, `window`, `rows`, `examples`,
+    `fingerprint`; beside the splits, `coverage.json` holds the same with the scan's ledger.
+
+    Example:
+      examples = CassandraExampleGen(
+          connection=CassandraConnection(contact_points=('10.0.0.1',)),
+          views=FeatureView('flights', 'flight_features', ('flight_id',), 'scheduled_departure', ('distance', 'temp')),
+          window=TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'))
+    """
+
+    SPEC_CLASS = CassandraExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        connection: CassandraConnection,
+        views: FeatureView | Sequence[FeatureView],
+        window: TimeWindow | str,
+        output_config: example_gen_pb2.Output | None = None,
+        consistency: str = 'LOCAL_QUORUM',
+        splits: int | None = None,
+        page_rows: int = 5000,
+        shards: int | None = None,
+    ) -> None:
+        """Declares the component; nothing connects before it runs.
+
+        Args:
+          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
+          views: The view whose rows become examples. Wide layout: one example a row. Long layout: one example per
+            entity and timestamp.
+          window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
+          output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
+          consistency: Consistency level of every read.
+          splits: Least number of token ranges read apart; None for 64.
+          page_rows: Rows of a page of a read.
+          shards: Files per split; None lets the Beam runner choose.
+
+        Raises:
+          ValueError: An argument breaks its rule; the message names field, value and rule.
+        """
+        views = (views,) if isinstance(views, FeatureView) else tuple(views)
+        window = TimeWindow.parse(window) if isinstance(window, str) else window
+        output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
+        settings = config.ExampleGenConfig(connection, views, window, consistency, splits, page_rows, shards)
+        executor.hash_splits(output_config)
+        examples = types.Channel(type=standard_artifacts.Examples)
+        super().__init__(
+            spec=CassandraExampleGenSpec(
+                config=config.to_json(settings), output_config=output_config, examples=examples
+            )
+        )

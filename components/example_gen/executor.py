@@ -1,0 +1,212 @@
+"""Adapts TFX's artifacts and properties to the scan and the dataset functions.
+
+scan -> (long layout: shard -> pivot) -> encode -> split -> framed chunks -> data_tfrecord-*.gz of each split
+     -> coverage, verified -> coverage.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io import filebasedsink
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset import examples, pivot
+from tfx_cassandra.components.dataset.split import HashSplits
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan import ledger, plan, read
+from tfx_cassandra.components.store import connection as connections
+
+COVERAGE_FILE = 'coverage.json'
+_PIVOT_SHARDS = 64  # an upper part of the table, 1/64, is what one worker holds while it pivots
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Runs CassandraExampleGen."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Reads the window, writes the splits and tells in the artifact what was read.
+
+        Raises:
+          SchemaError, UnavailableError: The live cluster does not fit the configuration; nothing was started.
+          CoverageError, ReadError, DatasetError: The data could not be read or turned into examples (through Beam).
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = config.from_json(ExampleGenConfig, exec_properties['config'])
+        output_config = example_gen_pb2.Output()
+        proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
+        splits = hash_splits(output_config)
+        artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        artifact.split_names = artifact_utils.encode_split_names(splits.names)
+        options, (view,) = read_options(settings), settings.views
+        with connections.session(settings.connection) as session:
+            scan = options.scan(session)
+        kinds = example_kinds(scan.table, view)
+        with self._make_beam_pipeline() as pipeline:
+            scanned = pipeline | 'Scan' >> read.ScanTable(options)
+            rows = scanned.batches | 'OneRowAnExample' >> OneRowAnExample(view)
+            counts = rows | 'Write' >> WriteExamples(kinds, splits, artifact.uri, settings.shards)
+            _ = scanned.coverage | 'WriteCoverage' >> beam.Map(
+                write_coverage, counts=beam.pvalue.AsDict(counts), settings=settings, cql=scan.cql, uri=artifact.uri
+            )
+        _describe(artifact, settings)
+
+
+def hash_splits(output_config: example_gen_pb2.Output) -> HashSplits:
+    """Converts TFX's output configuration; raises ValueError where there are no usable splits."""
+    split_config = output_config.split_config
+    buckets = tuple((split.name, split.hash_buckets) for split in split_config.splits)
+    return HashSplits(buckets, split_config.partition_feature_name or None)
+
+
+def read_options(settings: ExampleGenConfig) -> read.ReadOptions:
+    """Returns the scan of the configured view: its columns, and of a long table only its features."""
+    if len(settings.views) != 1:
+        raise invalid('views', [view.name for view in settings.views], 'exactly one view')
+    (view,) = settings.views
+    filters = ((view.feature_name_column, view.features),) if view.feature_name_column else ()
+    return read.ReadOptions(
+        settings.connection, view.table, view.columns, settings.window, view.timestamp_column, filters,
+        settings.consistency, settings.splits, settings.page_rows,
+    )  # fmt: skip
+
+
+def example_kinds(table: plan.Table, view: FeatureView) -> Mapping[str, examples.Kind]:
+    """Returns the tf.Example kind of every feature name; raises SchemaError for a column that can have none."""
+    kinds = {}
+    for column in (*view.entity_columns, view.timestamp_column):
+        kinds[column] = examples.kind_of(f'view {view.name}', column, table.type_of(f'view {view.name}', column))
+    for feature in view.features:
+        column = view.value_column or feature
+        kind = examples.kind_of(f'view {view.name}', column, table.type_of(f'view {view.name}', column))
+        kinds[view.example_name(feature)] = kind
+    return kinds
+
+
+class OneRowAnExample(beam.PTransform):
+    """Record batches as read -> record batches with one row an example and the example's names as columns."""
+
+    def __init__(self, view: FeatureView) -> None:
+        super().__init__()
+        self._view = view
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        if self._view.layout == 'wide':
+            return batches | beam.Map(_renamed, self._view)
+        return (
+            batches
+            | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
+            | 'Gather' >> beam.GroupByKey()
+            | 'Pivot' >> beam.MapTuple(lambda _, shard, view=self._view: pivot.pivot(list(shard), view))
+        )
+
+
+class WriteExamples(beam.PTransform):
+    """Writes record batches as TFRecords of tf.Example, one folder a split; gives (split, number of examples)."""
+
+    def __init__(self, kinds: Mapping[str, examples.Kind], splits: HashSplits, uri: str, shards: int | None) -> None:
+        super().__init__()
+        self._kinds, self._splits, self._uri, self._shards = kinds, splits, uri, shards
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        tags = [_tag(name) for name in self._splits.names]
+        encoded = batches | 'Encode' >> beam.ParDo(_Encode(self._kinds, self._splits)).with_outputs(
+            *tags, main='counts'
+        )
+        for name in self._splits.names:
+            prefix = os.path.join(self._uri, f'Split-{name}', 'data_tfrecord')
+            sink = _ChunkSink(prefix, num_shards=self._shards or 0)
+            # The chunks are shuffled, so that a file does not hold one stretch of the ring after the other.
+            _ = encoded[_tag(name)] | f'Shuffle[{name}]' >> beam.Reshuffle() | f'Write[{name}]' >> beam.io.Write(sink)
+        return encoded.counts | 'Count' >> beam.CombinePerKey(sum)
+
+
+class _Encode(beam.DoFn):
+    """One batch -> one chunk of framed tf.Examples a split, and (split, number of examples)."""
+
+    def __init__(self, kinds: Mapping[str, examples.Kind], splits: HashSplits) -> None:
+        self._kinds, self._splits = kinds, splits
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int] | beam.pvalue.TaggedOutput]:
+        encoded = examples.encode(batch, self._kinds)
+        owners = self._splits.assign(encoded)
+        for index, name in enumerate(self._splits.names):
+            mine = [example for example, owner in zip(encoded, owners, strict=True) if owner == index]
+            yield name, len(mine)
+            if mine:
+                yield beam.pvalue.TaggedOutput(_tag(name), examples.framed(mine))
+
+
+class _ChunkSink(filebasedsink.FileBasedSink):
+    """Appends chunks of framed records to gzipped TFRecord files named as TFX names them."""
+
+    def __init__(self, prefix: str, num_shards: int) -> None:
+        super().__init__(
+            prefix,
+            coder=beam.coders.BytesCoder(),
+            file_name_suffix='.gz',
+            num_shards=num_shards,
+            mime_type='application/octet-stream',
+        )
+
+    def write_encoded_record(self, file_handle: Any, encoded_value: bytes) -> None:
+        file_handle.write(encoded_value)
+
+
+def write_coverage(
+    coverage: ledger.Coverage, counts: Mapping[str, int], settings: ExampleGenConfig, cql: str, uri: str
+) -> None:
+    """Writes coverage.json: what was asked, what was read, and how many examples each split got."""
+    (view,) = settings.views
+    content = {
+        'table': f'{settings.connection.keyspace}.{view.table}',
+        'window': str(settings.window),
+        'cql': cql,
+        'ranges': coverage.ranges,
+        'rows': coverage.rows,
+        'pages': coverage.pages,
+        'checksum': f'{coverage.checksum:016x}',
+        'fingerprint': coverage.fingerprint(cql, str(settings.window)),
+        'examples': dict(sorted(counts.items())),
+    }
+    with fileio.open(os.path.join(uri, COVERAGE_FILE), 'w') as file:
+        file.write(json.dumps(content, indent=2) + '\n')
+
+
+def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
+    with fileio.open(os.path.join(artifact.uri, COVERAGE_FILE)) as file:
+        coverage = json.load(file)
+    examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    for name in ('table', 'window', 'fingerprint'):
+        artifact.set_string_custom_property(name, coverage[name])
+    artifact.set_int_custom_property('rows', coverage['rows'])
+    artifact.set_int_custom_property('examples', sum(coverage['examples'].values()))
+
+
+def _renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
+    plain = len(view.entity_columns) + 1  # entity columns and timestamp keep their names
+    names = [*batch.schema.names[:plain], *map(view.example_name, view.features)]
+    return pa.RecordBatch.from_arrays(batch.columns, names=names)
+
+
+def _tag(split_name: str) -> str:
+    return f'split-{split_name}'

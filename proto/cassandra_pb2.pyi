@@ -1,0 +1,106 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Tls(_message.Message):
+    __slots__ = ("ca_file", "cert_file", "key_file", "check_hostname")
+    CA_FILE_FIELD_NUMBER: _ClassVar[int]
+    CERT_FILE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FILE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    ca_file: str
+    cert_file: str
+    key_file: str
+    check_hostname: bool
+    def __init__(self, ca_file: _Optional[str] = ..., cert_file: _Optional[str] = ..., key_file: _Optional[str] = ..., check_hostname: bool = ...) -> None: ...
+
+class CassandraConnection(_message.Message):
+    __slots__ = ("contact_points", "port", "local_datacenter", "keyspace", "username", "password_env", "tls", "secure_connect_bundle", "connect_timeout", "request_timeout")
+    CONTACT_POINTS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_DATACENTER_FIELD_NUMBER: _ClassVar[int]
+    KEYSPACE_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_ENV_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    SECURE_CONNECT_BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    contact_points: _containers.RepeatedScalarFieldContainer[str]
+    port: int
+    local_datacenter: str
+    keyspace: str
+    username: str
+    password_env: str
+    tls: Tls
+    secure_connect_bundle: str
+    connect_timeout: float
+    request_timeout: float
+    def __init__(self, contact_points: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., local_datacenter: _Optional[str] = ..., keyspace: _Optional[str] = ..., username: _Optional[str] = ..., password_env: _Optional[str] = ..., tls: _Optional[_Union[Tls, _Mapping]] = ..., secure_connect_bundle: _Optional[str] = ..., connect_timeout: _Optional[float] = ..., request_timeout: _Optional[float] = ...) -> None: ...
+
+class TimeWindow(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: str
+    end: str
+    def __init__(self, start: _Optional[str] = ..., end: _Optional[str] = ...) -> None: ...
+
+class FeatureView(_message.Message):
+    __slots__ = ("name", "table", "entity_columns", "timestamp_column", "features", "ttl_seconds", "layout", "feature_name_column", "value_column", "created_column", "prefix")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NAME_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    VALUE_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    CREATED_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    table: str
+    entity_columns: _containers.RepeatedScalarFieldContainer[str]
+    timestamp_column: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    ttl_seconds: float
+    layout: str
+    feature_name_column: str
+    value_column: str
+    created_column: str
+    prefix: str
+    def __init__(self, name: _Optional[str] = ..., table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., ttl_seconds: _Optional[float] = ..., layout: _Optional[str] = ..., feature_name_column: _Optional[str] = ..., value_column: _Optional[str] = ..., created_column: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
+
+class ExampleGenConfig(_message.Message):
+    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    SPLITS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    views: _containers.RepeatedCompositeFieldContainer[FeatureView]
+    window: TimeWindow
+    consistency: str
+    splits: int
+    page_rows: int
+    shards: int
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
+
+class PusherConfig(_message.Message):
+    __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    AB_TEST_GROUP_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    experiment_id: str
+    model_id: str
+    ab_test_group: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ...) -> None: ...

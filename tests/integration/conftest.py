@@ -1,0 +1,51 @@
+"""A real Cassandra for the integration tests: the one the environment names, or the dev cluster on 127.0.0.1.
+
+Each test module gets a keyspace of its own with the schema applied, dropped when the module is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.errors import UnavailableError
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store import schema
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+
+@pytest.fixture(scope='session')
+def cluster_connection() -> CassandraConnection:
+    """A connection to a live cluster; its keyspace need not exist."""
+    connection = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
+    try:
+        with connections.session(connection):
+            return connection
+    except UnavailableError as error:
+        if os.environ.get('TFX_CASSANDRA_REQUIRE_CLUSTER'):
+            raise
+        pytest.skip(f'no Cassandra to test against (start one with `make cluster`): {error}')
+
+
+@pytest.fixture(scope='module')
+def connection(cluster_connection: CassandraConnection, request: pytest.FixtureRequest) -> Iterator[CassandraConnection]:
+    """A connection whose keyspace belongs to this test module and holds the schema."""
+    keyspace = re.sub(r'\W', '_', request.module.__name__.rpartition('.')[2])[:40]
+    mine = dataclasses.replace(cluster_connection, keyspace=keyspace)
+    with connections.session(mine) as session:
+        session.execute(f'DROP KEYSPACE IF EXISTS "{keyspace}"', timeout=120)
+        schema.apply(mine, schema.SimpleReplication(1))
+        yield mine
+        session.execute(f'DROP KEYSPACE IF EXISTS "{keyspace}"', timeout=120)
+
+
+@pytest.fixture(scope='module')
+def session(connection: CassandraConnection) -> Iterator[Session]:
+    """A driver session to the module's cluster; statements name the keyspace `connection.keyspace`."""
+    with connections.session(connection) as opened:
+        yield opened
