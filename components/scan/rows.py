@@ -10,7 +10,8 @@
 | float, double | float, double |
 | decimal | string (canonical text: Arrow's decimals have one scale a column, CQL's one a value) |
 | timestamp | timestamp[ms, UTC] |
-| date, time, duration | date32, time64[ns], month_day_nano_interval |
+| date, time | date32, time64[ns] |
+| duration | struct<months: int32, days: int32, nanoseconds: int64> (Parquet has no such interval) |
 | uuid, timeuuid, inet | string (canonical text) |
 | list, set | list |
 | map | map |
@@ -30,12 +31,13 @@ from cassandra import cqltypes
 
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 
+_DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
 _SCALARS = {
     'ascii': pa.string(), 'text': pa.string(), 'varchar': pa.string(), 'blob': pa.binary(), 'boolean': pa.bool_(),
     'tinyint': pa.int8(), 'smallint': pa.int16(), 'int': pa.int32(), 'bigint': pa.int64(), 'counter': pa.int64(),
     'varint': pa.int64(), 'float': pa.float32(), 'double': pa.float64(), 'decimal': pa.string(),
     'timestamp': pa.timestamp('ms', 'UTC'), 'date': pa.date32(), 'time': pa.time64('ns'),
-    'duration': pa.month_day_nano_interval(), 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
+    'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
 }  # fmt: skip
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
@@ -45,7 +47,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     'inet': str,
     'date': lambda date: date.days_from_epoch,
     'time': lambda time: time.nanosecond_time,
-    'duration': lambda d: pa.MonthDayNano([d.months, d.days, d.nanoseconds]),
+    'duration': lambda d: (d.months, d.days, d.nanoseconds),
 }
 
 
