@@ -1,4 +1,48 @@
-.PHONY: proto
-proto:
-	uv run -q --no-project --isolated --python .venv/bin/python --with 'grpcio-tools==1.62.3' --with 'setuptools<81' \
-	  python -m grpc_tools.protoc -Itfx_cassandra/proto=proto --python_out=.tfx-cassandra/proto --pyi_out=.tfx-cassandra/proto tfx_cassandra/proto/cassandra.proto
+# The commands of this project; `make` alone lists them.
+SHELL := /bin/bash
+STATE := .tfx-cassandra
+RUN := .venv/bin
+TYPES := $(STATE)/types/tfx_cassandra
+
+.PHONY: help venv cluster cluster-stop demo test lint format proto constraints clean
+
+help:  ## lists the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+venv:  ## makes .venv from the pinned packages (needs only Python 3.10)
+	@PYTHON="$(PYTHON)" tools/venv
+
+cluster: venv  ## starts the development Cassandra (NODES=3 for a ring of three)
+	@$(RUN)/tfx-cassandra cluster start --nodes $(or $(NODES),1)
+
+cluster-stop: venv  ## stops it; its data stays
+	@$(RUN)/tfx-cassandra cluster stop
+
+demo: venv  ## runs the flight-delay pipeline on a real Cassandra (DEMO="--help" for options)
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.demo $(DEMO)
+
+test: lint cluster  ## runs the whole test suite against the development cluster (TESTS="-k scan" to choose)
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest $(TESTS)
+
+lint: venv  ## checks style and types
+	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .
+	@mkdir -p $(TYPES) && ln -sfn $(CURDIR)/components $(CURDIR)/pipelines $(CURDIR)/proto $(TYPES)/
+	@MYPYPATH=$(STATE)/types $(RUN)/mypy --cache-dir $(STATE)/mypy -p tfx_cassandra.components -p tfx_cassandra.pipelines
+
+format: venv  ## formats the code
+	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
+
+proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under protobuf 3.20 and 6
+	@mkdir -p $(STATE)/proto
+	@$(RUN)/uv run --quiet --no-project --isolated --python $(RUN)/python --with 'grpcio-tools==1.62.3' \
+	  --with 'setuptools<81' python -m grpc_tools.protoc -Itfx_cassandra/proto=proto --python_out=$(STATE)/proto \
+	  --pyi_out=$(STATE)/proto $(patsubst proto/%,tfx_cassandra/proto/%,$(wildcard proto/*.proto))
+	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
+
+constraints: venv  ## pins every package anew (constraints/lane-a.txt)
+	@$(RUN)/uv pip compile --quiet --upgrade --python-version 3.10 --extra demo --extra dev \
+	  setup.py constraints/lane-a.in --output-file constraints/lane-a.txt
+
+clean:  ## stops the cluster and removes its data, logs and all other state (not .venv, not the user's cache)
+	@[ ! -x $(RUN)/tfx-cassandra ] || $(RUN)/tfx-cassandra cluster stop
+	@rm -rf $(STATE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

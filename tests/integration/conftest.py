@@ -33,7 +33,9 @@ def cluster_connection() -> CassandraConnection:
 
 
 @pytest.fixture(scope='module')
-def connection(cluster_connection: CassandraConnection, request: pytest.FixtureRequest) -> Iterator[CassandraConnection]:
+def connection(
+    cluster_connection: CassandraConnection, request: pytest.FixtureRequest
+) -> Iterator[CassandraConnection]:
     """A connection whose keyspace belongs to this test module and holds the schema."""
     keyspace = re.sub(r'\W', '_', request.module.__name__.rpartition('.')[2])[:40]
     mine = dataclasses.replace(cluster_connection, keyspace=keyspace)

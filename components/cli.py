@@ -1,0 +1,53 @@
+"""The `tfx-cassandra` command: what the library does, from a terminal, with one line for what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from tfx_cassandra.components.devcluster import cli as cluster_cli
+from tfx_cassandra.components.errors import TfxCassandraError
+from tfx_cassandra.components.store import schema_cli
+
+_EPILOG = """example:
+  tfx-cassandra cluster start
+  tfx-cassandra schema apply --replication simple:1
+  tfx-cassandra schema check
+
+exit codes: 0 done, 1 done and something is amiss, 2 not done, 130 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the parser; each command sets `run`, a function from the parsed options to an exit code."""
+    top = argparse.ArgumentParser(
+        prog='tfx-cassandra',
+        description='Apache Cassandra as a source and sink of TFX and Beam pipelines.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(required=True, metavar='command')
+    cluster_cli.add_parser(commands)
+    schema_cli.add_parser(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    # The driver logs each failed connection attempt; what matters of it is in the error's one line.
+    logging.getLogger('cassandra').setLevel(logging.CRITICAL)
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (TfxCassandraError, ValueError) as error:
+        print(f'tfx-cassandra: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('tfx-cassandra: interrupted', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""ReadFromCassandra against a real cluster: every row once, proven; the oracle is a plain driver loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import pathlib
+import pickle
+import tempfile
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.scan import ledger, read, ring
+from tfx_cassandra.components.scan.read import ReadFromCassandra
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+pytestmark = pytest.mark.integration
+
+UTC = datetime.timezone.utc
+START = datetime.datetime(2013, 1, 1, tzinfo=UTC)
+PARTITIONS, HOURS = 300, 24
+
+
+@pytest.fixture(scope='module')
+def table(connection: CassandraConnection, session: Session) -> Iterator[str]:
+    name = f'{connection.keyspace}.numbers'
+    session.execute(
+        f'CREATE TABLE {name} (k int, hour timestamp, n bigint, seen timestamp, label text, PRIMARY KEY ((k), hour))'
+    )
+    insert = session.prepare(f'INSERT INTO {name} (k, hour, n, seen, label) VALUES (?, ?, ?, ?, ?)')
+    futures = []
+    for k in range(PARTITIONS):
+        for h in range(HOURS):
+            hour = START + datetime.timedelta(hours=h)
+            row = (k, hour, k * 1000 + h, hour + datetime.timedelta(minutes=k), None if k % 3 else 'x')
+            futures.append(session.execute_async(insert, row))
+            if len(futures) == 200:
+                for future in futures:
+                    future.result()
+                futures = []
+    for future in futures:
+        future.result()
+    yield 'numbers'
+    session.execute(f'DROP TABLE {name}')
+
+
+def rows_of(batches: list[pa.RecordBatch]) -> list[tuple]:
+    return sorted(tuple(row.values()) for batch in batches for row in batch.to_pylist())
+
+
+def collected(transform: beam.PTransform, output: str | None = None) -> list:
+    """Runs a source and returns its elements; they come by way of files, since Beam pickles every closure."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = TestPipeline()
+        elements = pipeline | transform
+        _ = (getattr(elements, output) if output else elements) | beam.Map(_save, folder)
+        pipeline.run().wait_until_finish()
+        return [pickle.loads(path.read_bytes()) for path in pathlib.Path(folder).iterdir()]
+
+
+def _save(element: object, folder: str) -> None:
+    (pathlib.Path(folder) / uuid.uuid4().hex).write_bytes(pickle.dumps(element))
+
+
+def scanned(connection: CassandraConnection, table: str, **options: Any) -> list[tuple]:
+    """Runs the transform and returns its rows, sorted."""
+    return rows_of(collected(ReadFromCassandra(connection, table, **options)))
+
+
+def looped(session: Session, connection: CassandraConnection, table: str, columns: str = 'k, hour, n') -> list[tuple]:
+    """The oracle: one driver loop over the whole table."""
+    rows = session.execute(f'SELECT {columns} FROM {connection.keyspace}.{table}')
+    aware = (
+        tuple(value.replace(tzinfo=UTC) if isinstance(value, datetime.datetime) else value for value in row)
+        for row in rows
+    )
+    return sorted(aware)
+
+
+@pytest.mark.parametrize('options', [{}, {'splits': 1}, {'splits': 500}, {'page_rows': 7}, {'consistency': 'ONE'}])
+def test_every_row_once(connection: CassandraConnection, session: Session, table: str, options: dict) -> None:
+    got = scanned(connection, table, columns=['k', 'hour', 'n'], **options)
+    assert len(got) == PARTITIONS * HOURS
+    assert got == looped(session, connection, table)
+
+
+def test_all_columns_keys_first(connection: CassandraConnection, table: str) -> None:
+    batches = collected(ReadFromCassandra(connection, table))
+    assert {tuple(batch.schema.names) for batch in batches} == {('k', 'hour', 'label', 'n', 'seen')}
+
+
+WINDOWS = [
+    (datetime.timedelta(0), datetime.timedelta(hours=1)),
+    (datetime.timedelta(hours=2), datetime.timedelta(hours=5)),
+    (datetime.timedelta(hours=2, milliseconds=1), datetime.timedelta(hours=5, milliseconds=1)),
+    (datetime.timedelta(days=-1), datetime.timedelta(0)),
+    (datetime.timedelta(hours=23), datetime.timedelta(days=9)),
+]
+
+
+@pytest.mark.parametrize(('start', 'end'), WINDOWS)
+@pytest.mark.parametrize('column', ['hour', 'seen'])
+def test_windows_are_half_open(
+    connection: CassandraConnection, session: Session, table: str, start: datetime.timedelta, end: datetime.timedelta,
+    column: str,
+) -> None:  # fmt: skip
+    window = TimeWindow(START + start, START + end)
+    got = scanned(connection, table, columns=['k', 'n'], window=window, time_column=column)
+    index = {'hour': 0, 'seen': 1}[column]
+    everything = looped(session, connection, table, 'hour, seen, k, n')
+    assert got == sorted(row[2:] for row in everything if window.start <= row[index] < window.end)
+
+
+def test_where(connection: CassandraConnection, session: Session, table: str) -> None:
+    got = scanned(connection, table, columns=['n'], where={'k': [3, 4], 'label': 'x'})
+    assert got == [(3000 + h,) for h in range(HOURS)]
+
+
+def test_a_view_is_read_like_a_table(connection: CassandraConnection, session: Session) -> None:
+    session.execute(
+        f'INSERT INTO {connection.keyspace}.feature_store (model_id, feature_name, timestamp, value, user_id) '
+        f"VALUES ('m', 'f', '2013-01-01', 1.5, 'ada')"
+    )
+    assert scanned(connection, 'feature_by_user', columns=['user_id', 'value']) == [('ada', 1.5)]
+
+
+def test_an_empty_table(connection: CassandraConnection) -> None:
+    assert scanned(connection, 'model_metrics') == []
+
+
+@pytest.mark.parametrize('index', [0, 17, -1])
+def test_a_lost_split_fails_the_pipeline_and_is_named(
+    connection: CassandraConnection, table: str, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[ring.TokenRange] = []
+    subdivide = ring.subdivide
+
+    def forgetful(ranges: list[ring.TokenRange], count: int) -> list[ring.TokenRange]:
+        splits = subdivide(ranges, count)
+        lost.append(splits.pop(index))
+        return splits
+
+    monkeypatch.setattr(ring, 'subdivide', forgetful)
+    with pytest.raises(Exception, match='token ranges not read') as caught:
+        scanned(connection, table)
+    assert str(lost[0]) in str(caught.value)
+
+
+def test_the_fingerprint_is_of_the_content_not_of_the_splits(
+    connection: CassandraConnection, session: Session, table: str
+) -> None:
+    def coverage(splits: int) -> ledger.Coverage:
+        (found,) = collected(read.ScanTable(read.ReadOptions(connection, table, splits=splits)), 'coverage')
+        return found
+
+    first, second = coverage(3), coverage(70)
+    assert first.ranges < second.ranges
+    assert first.rows == second.rows == PARTITIONS * HOURS
+    assert first.fingerprint('q', 'w') == second.fingerprint('q', 'w')
+    session.execute(
+        f"UPDATE {connection.keyspace}.{table} SET n = -1 WHERE k = 5 AND hour = '2013-01-01 00:00:00+0000'"
+    )
+    assert coverage(3).checksum != first.checksum
+    session.execute(
+        f"UPDATE {connection.keyspace}.{table} SET n = 5000 WHERE k = 5 AND hour = '2013-01-01 00:00:00+0000'"
+    )
+    assert coverage(3).checksum == first.checksum
+
+
+@pytest.mark.parametrize(
+    ('change', 'options', 'message'),
+    [
+        ({}, {'table': 'numbres'}, "table: got 'numbres', rule: a table of keyspace test_scan"),
+        ({}, {'table': 'numbers', 'columns': ['m']}, "columns: got 'm', rule: a column of test_scan.numbers"),
+        ({'keyspace': 'nope'}, {'table': 'numbers'}, "keyspace: got 'nope', rule: a keyspace of the cluster"),
+        ({'contact_points': ('127.0.0.250',)}, {'table': 'numbers'}, 'contact_points: got 127.0.0.250:'),
+        ({'local_datacenter': 'mars'}, {'table': 'numbers'}, "local_datacenter: got 'mars', rule: a data center of"),
+    ],
+)
+def test_what_the_cluster_lacks_is_one_line(
+    connection: CassandraConnection, table: str, change: dict, options: dict, message: str
+) -> None:
+    with pytest.raises(Exception, match='rule') as caught:
+        scanned(dataclasses.replace(connection, **change), **options)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'table': ''}, "table: got '', rule: the name of a table"),
+        ({'columns': []}, 'columns: got (), rule: one or more names'),
+        ({'splits': 0}, 'splits: got 0, rule: an integer of at least 1'),
+        ({'page_rows': -1}, 'page_rows: got -1, rule'),
+        ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),
+        ({'time_column': 'hour'}, "time_column: got 'hour', rule: given together with window"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(connection: CassandraConnection, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match='rule') as caught:
+        ReadFromCassandra(connection, **{'table': 'numbers', **options})
+    assert str(caught.value).startswith(message)

@@ -1,0 +1,63 @@
+"""Connections are checked where they are made, and read the environment."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'contact_points': ()}, 'contact_points: got (), rule: one or more'),
+        ({'contact_points': ('a', '')}, "contact_points: got ('a', ''), rule: one or more"),
+        ({'port': 0}, 'port: got 0, rule: an integer from 1 to 65535'),
+        ({'port': '9042'}, "port: got '9042', rule: an integer"),
+        ({'keyspace': ''}, "keyspace: got '', rule: a non-empty text"),
+        ({'username': 'ada'}, 'password_env: got None, rule: given together with username'),
+        ({'connect_timeout': 0}, 'connect_timeout: got 0, rule: seconds above zero'),
+    ],
+)
+def test_bad_connections(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match='rule') as caught:
+        CassandraConnection(**arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_from_env() -> None:
+    environ = {
+        'CASSANDRA_CONTACT_POINTS': '10.0.0.1, 10.0.0.2',
+        'CASSANDRA_PORT': '9142',
+        'CASSANDRA_LOCAL_DATACENTER': 'east',
+        'CASSANDRA_KEYSPACE': 'k',
+        'CASSANDRA_USERNAME': 'ada',
+        'CASSANDRA_CA_FILE': 'ca.pem',
+    }
+    expected = CassandraConnection(
+        ('10.0.0.1', '10.0.0.2'), 9142, 'east', 'k', 'ada', 'CASSANDRA_PASSWORD', Tls('ca.pem')
+    )
+    assert CassandraConnection.from_env(environ) == expected
+    assert CassandraConnection.from_env({}) == CassandraConnection()
+    with pytest.raises(ValueError, match="CASSANDRA_PORT: got 'x'"):
+        CassandraConnection.from_env({'CASSANDRA_PORT': 'x'})
+
+
+def test_one_contact_point_may_stand_alone_and_connections_are_values() -> None:
+    connection = CassandraConnection('10.0.0.1')  # type: ignore[arg-type]
+    assert connection.contact_points == ('10.0.0.1',)
+    assert pickle.loads(pickle.dumps(connection)) == connection
+    assert hash(connection) == hash(CassandraConnection(('10.0.0.1',)))
+
+
+@pytest.mark.parametrize('name', ['ONE', 'local_quorum', 'ALL'])
+def test_consistency(name: str) -> None:
+    assert consistency_level(name) >= 0
+
+
+@pytest.mark.parametrize('name', ['MOST', '', 4, None])
+def test_unknown_consistency(name: object) -> None:
+    with pytest.raises(ValueError, match=r'consistency: got .*, rule: one of ALL'):
+        consistency_level(name)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Configurations survive the trip through pipeline metadata, and carry no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.config import ExampleGenConfig, PusherConfig
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.proto import cassandra_pb2
+
+names = st.text(min_size=1, max_size=8)
+maybe = st.one_of(st.none(), names)
+connections = st.one_of(
+    st.builds(CassandraConnection, st.lists(names, min_size=1).map(tuple), st.integers(1, 65535), names, names),
+    st.builds(
+        CassandraConnection,
+        username=names,
+        password_env=names,
+        tls=st.builds(Tls, names, maybe, maybe, st.booleans()),
+        secure_connect_bundle=maybe,
+        connect_timeout=st.floats(0.1, 100),
+    ),
+)
+moments = st.datetimes(
+    timezones=st.sampled_from([datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=2))])
+)
+windows = st.tuples(moments, moments).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: TimeWindow(*pair))
+views = st.builds(
+    FeatureView,
+    name=names,
+    table=names,
+    entity_columns=st.just(('e', 'f')),
+    timestamp_column=st.just('ts'),
+    features=st.just(('a',)),
+    ttl=st.one_of(st.none(), st.timedeltas(datetime.timedelta(milliseconds=1), datetime.timedelta(days=9999))),
+    created_column=maybe,
+    prefix=st.text(max_size=3).map(lambda text: f'p{text}'),
+)
+example_gens = st.builds(
+    ExampleGenConfig,
+    connections,
+    st.lists(views, max_size=3).map(tuple),
+    windows,
+    names,
+    st.one_of(st.none(), st.integers(1, 2**31 - 1)),
+    st.integers(1, 2**31 - 1),
+    st.one_of(st.none(), st.integers(1, 2**31 - 1)),
+)
+pushers = st.builds(PusherConfig, connections, names, names, maybe)
+
+
+@given(st.one_of(example_gens, pushers))
+def test_round_trip(settings: object) -> None:
+    assert config.from_json(type(settings), config.to_json(settings)) == settings
+
+
+@pytest.mark.parametrize('kind', [CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls])
+def test_messages_have_the_dataclasses_fields(kind: type) -> None:
+    message = {field.name.removesuffix('_seconds') for field in getattr(cassandra_pb2, kind.__name__).DESCRIPTOR.fields}
+    assert message == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_the_password_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('PASSWORD_HERE', 'open sesame')
+    settings = PusherConfig(CassandraConnection(username='ada', password_env='PASSWORD_HERE'), 'e', 'm')
+    assert 'open sesame' not in config.to_json(settings) + repr(settings)
+
+
+@pytest.mark.parametrize('text', ['', '{', '{"nonsense": 1}', '{"experiment_id": 3}'])
+def test_bad_json_is_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=r'^config: got .*, rule: JSON of PusherConfig') as caught:
+        config.from_json(PusherConfig, text)
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,33 @@
+"""The names users import, and that `proto` stays what others installed."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tfx_cassandra import components
+
+
+@pytest.mark.parametrize('name', components.__all__)
+def test_each_public_name_is_there(name: str) -> None:
+    assert getattr(components, name).__name__ == name
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match='no attribute'):
+        components.Nonsense  # noqa: B018
+
+
+def test_a_feature_store_does_not_load_tfx() -> None:
+    code = (
+        'import sys; from tfx_cassandra.components import FeatureStore, FeatureView, TimeWindow; '
+        "sys.exit('tfx' in sys.modules or 'tensorflow' in sys.modules or 'apache_beam' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_proto_is_proto_plus() -> None:
+    assert hasattr(importlib.import_module('proto'), 'Message')
