@@ -108,9 +108,10 @@ def _field(message: Message, name: str, hint: str) -> Any:
         return datetime.timedelta(seconds=content)
     if 'datetime' in hint:
         return datetime.datetime.fromisoformat(content)
+    repeated = hint.startswith('tuple')
     if descriptor.message_type is None:
-        return tuple(content) if descriptor.label == descriptor.LABEL_REPEATED else content
+        return tuple(content) if repeated else content
     nested = _DATACLASSES[descriptor.message_type.name]
-    if descriptor.label == descriptor.LABEL_REPEATED:
+    if repeated:
         return tuple(_from_proto(nested, item) for item in content)
     return _from_proto(nested, content)

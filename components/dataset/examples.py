@@ -31,7 +31,7 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(['timestamp', 'date', 'time'], 'int64_list'),
     **dict.fromkeys(['float', 'double', 'decimal'], 'float_list'),
     **dict.fromkeys(['ascii', 'text', 'varchar', 'blob', 'uuid', 'timeuuid', 'inet'], 'bytes_list'),
-}  # type: ignore[arg-type]
+}
 _MANY = re.compile(r'(?:list|set|frozen|vector)<(.+?)(?:, *\d+)?>$')
 
 

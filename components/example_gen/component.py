@@ -81,7 +81,7 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         window = TimeWindow.parse(window) if isinstance(window, str) else window
         output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
         settings = config.ExampleGenConfig(connection, views, window, consistency, splits, page_rows, shards)
-        executor.hash_splits(output_config)
+        executor.check(settings, output_config)
         examples = types.Channel(type=standard_artifacts.Examples)
         super().__init__(
             spec=CassandraExampleGenSpec(

@@ -71,6 +71,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(artifact, settings)
 
 
+def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> None:
+    """Raises ValueError for a configuration that no cluster could serve."""
+    hash_splits(output_config)
+    read_options(settings)
+    if settings.shards is not None and settings.shards < 1:
+        raise invalid('shards', settings.shards, 'an integer of at least 1')
+
+
 def hash_splits(output_config: example_gen_pb2.Output) -> HashSplits:
     """Converts TFX's output configuration; raises ValueError where there are no usable splits."""
     split_config = output_config.split_config
@@ -137,7 +145,7 @@ class WriteExamples(beam.PTransform):
             sink = _ChunkSink(prefix, num_shards=self._shards or 0)
             # The chunks are shuffled, so that a file does not hold one stretch of the ring after the other.
             _ = encoded[_tag(name)] | f'Shuffle[{name}]' >> beam.Reshuffle() | f'Write[{name}]' >> beam.io.Write(sink)
-        return encoded.counts | 'Count' >> beam.CombinePerKey(sum)
+        return encoded.counts | 'Count' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
 
 
 class _Encode(beam.DoFn):
