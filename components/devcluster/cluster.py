@@ -1,0 +1,241 @@
+"""A real Cassandra of one node or three on this machine, without Docker: start, stop, status, nodetool."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfx_cassandra.components.devcluster import launch, ready
+from tfx_cassandra.components.devcluster.distribution import find_distribution
+from tfx_cassandra.components.devcluster.download import cache_folder
+from tfx_cassandra.components.devcluster.java import find_java
+from tfx_cassandra.components.devcluster.node import Node, heap_bytes
+from tfx_cassandra.components.errors import DevClusterError, invalid
+from tfx_cassandra.components.progress import Step, step
+from tfx_cassandra.components.store import connection as connections
+
+Progress = Callable[[str], AbstractContextManager[Step]]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What is known of one node: its process or None, whether it answers CQL, its resident memory in bytes."""
+
+    node: Node
+    pid: int | None
+    answers: bool
+    memory: int
+
+
+@dataclass(frozen=True)
+class DevCluster:
+    """Says what cluster to run and where it keeps its data; node i listens on `subnet`.(i + 1).
+
+    Attributes:
+        directory: folder of the cluster; each shape of ring has its own data below it.
+        nodes: 1, or 3 for a ring that holds three copies, in data center dc1, racks rack1 to rack3.
+        subnet: first three numbers of the loopback addresses.
+        port: CQL port of every node.
+        storage_port: port of the nodes' connections to each other.
+        jmx_port: port of node 0 on 127.0.0.1 for nodetool; node i has jmx_port + i.
+        heap: Java heap of each node, such as 512M or 1G.
+        authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
+
+    Raises:
+        ValueError: a field breaks its rule; the message names field, value and rule.
+    """
+
+    directory: Path
+    nodes: int = 1
+    subnet: str = '127.0.0'
+    port: int = 9042
+    storage_port: int = 7000
+    jmx_port: int = 7199
+    heap: str = '1G'
+    authenticated: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
+        if ':' in str(self.directory):
+            raise invalid('directory', str(self.directory), "a path without ':'")
+        if self.nodes not in (1, 3):
+            raise invalid('nodes', self.nodes, '1 or 3')
+        if not re.fullmatch(r'127(\.(0|[1-9]\d{0,2})){2}', self.subnet) or max(map(int, self.subnet.split('.'))) > 255:
+            raise invalid('subnet', self.subnet, 'the first three numbers of a loopback address, as 127.0.0')
+        for field in ('port', 'storage_port', 'jmx_port'):
+            if not 0 < getattr(self, field) <= 65533:
+                raise invalid(field, getattr(self, field), 'from 1 to 65533')
+        if self.port == self.storage_port:
+            raise invalid('storage_port', self.storage_port, 'another port than port')
+        if not re.fullmatch(r'[1-9]\d*[MG]', self.heap) or heap_bytes(self.heap) < 256 << 20:
+            raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
+
+    @classmethod
+    def saved(cls, directory: Path) -> DevCluster | None:
+        """Returns the cluster that was last started in a directory, or None.
+
+        Raises:
+            DevClusterError: the directory's record cannot be read.
+        """
+        record = Path(directory).expanduser().resolve() / 'cluster.json'
+        try:
+            return cls(record.parent, **json.loads(record.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, TypeError, ValueError) as error:
+            raise DevClusterError(f'directory: got {record}, rule: the record of a cluster ({error})') from error
+
+    @property
+    def contact_points(self) -> tuple[str, ...]:
+        """Returns the address of every node."""
+        return tuple(f'{self.subnet}.{index + 1}' for index in range(self.nodes))
+
+    @property
+    def ring(self) -> tuple[Node, ...]:
+        """Returns the nodes in the order of their addresses."""
+        # What is stored knows the addresses of its ring, so another ring gets another folder.
+        folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}'
+        return tuple(
+            Node(
+                index=index,
+                folder=folder / f'node{index + 1}',
+                address=address,
+                port=self.port,
+                storage_port=self.storage_port,
+                jmx_port=self.jmx_port + index,
+                heap=self.heap,
+                authenticated=self.authenticated,
+                seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
+            )
+            for index, address in enumerate(self.contact_points)
+        )
+
+    def start(self, progress: Progress = step) -> None:
+        """Starts the nodes that do not run yet, and returns when all answer CQL and see each other up.
+
+        Where CASSANDRA_CONTACT_POINTS names a cluster, nothing is started: that cluster only has to answer.
+
+        Args:
+            progress: makes the context manager of each step, as `components.progress.step` does.
+
+        Raises:
+            DevClusterError: a cluster of another shape runs in the directory, a port is in use, memory is too little,
+                Java or a jar cannot be had, or a node ends or does not get ready; no node that this call has started
+                is left running.
+            UnavailableError: the cluster of CASSANDRA_CONTACT_POINTS does not answer.
+        """
+        if use_external(progress):
+            return
+        with self._locked():
+            self._check_saved()
+            missing = [node for node in self.ring if node.pid() is None]
+            if not missing:
+                with progress(f'already running: {self}'):
+                    launch.wait_ready(self.ring)
+                return
+            launch.check_ports(missing)
+            launch.check_memory(missing, launch.available_memory())
+            with progress('java') as running:
+                java = find_java(cache_folder())
+                running.update(str(java))
+            with progress('cassandra') as running:
+                distribution = find_distribution(cache_folder(), running.update)
+                running.update(str(distribution))
+            self._save()
+            with progress(str(self)) as running:
+                launch.start(self.ring, missing, java, distribution, running.update)
+
+    def stop(self, progress: Progress = step) -> bool:
+        """Stops the nodes after they have written everything to disk; returns whether any was running."""
+        with self._locked():
+            running = [node for node in self.ring if node.pid() is not None]
+            if running:
+                with progress(f'stop {self}'):
+                    launch.stop(running)
+            return bool(running)
+
+    def status(self) -> tuple[NodeStatus, ...]:
+        """Returns what is known of each node now."""
+        return tuple(_status(node) for node in self.ring)
+
+    def nodetool(self, args: Sequence[str], node: int = 1) -> int:
+        """Runs Cassandra's nodetool against one node, with this process's output; returns its exit code.
+
+        Args:
+            args: command and options, such as `['status']`.
+            node: which node to ask, from 1.
+
+        Raises:
+            DevClusterError: that node does not run.
+            ValueError: the ring has no such node.
+        """
+        if not 1 <= node <= self.nodes:
+            raise invalid('node', node, f'from 1 to {self.nodes}')
+        asked = self.ring[node - 1]
+        if asked.pid() is None:
+            raise DevClusterError(f'node: got {node} of {self.directory}, rule: one that runs (see cluster start)')
+        return asked.nodetool(find_java(cache_folder()), find_distribution(cache_folder()), args)
+
+    def __str__(self) -> str:
+        nodes = '1 node' if self.nodes == 1 else f'{self.nodes} nodes'
+        return f'{nodes} on {", ".join(self.contact_points)} port {self.port}'
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the directory, so that a second start or stop waits for the first."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / 'lock').open('w')
+        except OSError as error:
+            rule = f'a folder that can be written ({error.strerror})'
+            raise DevClusterError(f'directory: got {self.directory}, rule: {rule}') from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _save(self) -> None:
+        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del record['directory']  # the folder can be moved while nothing runs
+        (self.directory / 'cluster.json').write_text(json.dumps(record, indent=2) + '\n')
+
+    def _check_saved(self) -> None:
+        saved = DevCluster.saved(self.directory)
+        if saved is None or all(node.pid() is None for node in saved.ring):
+            return
+        for field in dataclasses.fields(self):
+            wanted, runs = getattr(self, field.name), getattr(saved, field.name)
+            if wanted != runs and field.name != 'heap':
+                rule = f'{runs!r}, as the cluster has that runs in {self.directory} (see cluster stop)'
+                raise DevClusterError(f'{field.name}: got {wanted!r}, rule: {rule}')
+
+
+def use_external(progress: Progress = step) -> bool:
+    """Checks that the cluster of CASSANDRA_CONTACT_POINTS answers; returns whether one is named.
+
+    Raises:
+        UnavailableError: the cluster that is named does not answer.
+    """
+    if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
+        return False
+    connection = connections.CassandraConnection.from_env()
+    with progress(f'CASSANDRA_CONTACT_POINTS {",".join(connection.contact_points)}') as running:
+        with connections.session(connection) as session:
+            version = session.execute('SELECT release_version FROM system.local').one()[0]
+        running.update(f'Cassandra {version} answers and is used, nothing is started')
+    return True
+
+
+def _status(node: Node) -> NodeStatus:
+    pid, memory = node.pid(), 0
+    with contextlib.suppress(OSError):
+        resident = re.search(r'VmRSS:\s+(\d+) kB', Path(f'/proc/{pid}/status').read_text())
+        memory = int(resident[1]) * 1024 if resident else 0
+    return NodeStatus(node, pid, pid is not None and ready.is_listening(node.address, node.port), memory)

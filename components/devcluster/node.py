@@ -1,0 +1,268 @@
+"""One Cassandra node of the development cluster: its folder, its settings, its process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfx_cassandra.components.devcluster.distribution import Distribution
+
+TOKENS = 16  # virtual nodes a node has on the ring
+STOP_SECONDS = 60  # until a node that does not end is killed
+JVM_OPTIONS = Path(__file__).with_name('jvm.txt')
+
+_FOLDERS = {
+    'data_file_directories': 'data',
+    'commitlog_directory': 'commitlog',
+    'hints_directory': 'hints',
+    'saved_caches_directory': 'saved_caches',
+    'cdc_raw_directory': 'cdc_raw',
+}
+_LOGBACK = """<configuration>
+  <appender name="file" class="ch.qos.logback.core.rolling.RollingFileAppender">
+    <file>${cassandra.logdir}/system.log</file>
+    <rollingPolicy class="ch.qos.logback.core.rolling.FixedWindowRollingPolicy">
+      <fileNamePattern>${cassandra.logdir}/system.log.%i</fileNamePattern>
+      <minIndex>1</minIndex>
+      <maxIndex>3</maxIndex>
+    </rollingPolicy>
+    <triggeringPolicy class="ch.qos.logback.core.rolling.SizeBasedTriggeringPolicy">
+      <maxFileSize>20MB</maxFileSize>
+    </triggeringPolicy>
+    <encoder><pattern>%-5level [%thread] %date{ISO8601} %logger{0} - %msg%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="file"/></root>
+</configuration>
+"""
+_TOOLS_LOGBACK = '<configuration><root level="OFF"/></configuration>\n'
+_TROUBLE = re.compile(r'(ERROR|FATAL|Exception|Error|java\.|Caused by:|OpenJDK.*error)')
+
+
+@dataclass(frozen=True)
+class Node:
+    """Says where one node lives and listens.
+
+    Attributes:
+        index: position in the ring, from 0; node i is in rack i + 1.
+        folder: absolute path of the node's own folder.
+        address: address of CQL and of the other nodes' connections; JMX is on 127.0.0.1.
+        seeds: `address:port` of every node of the ring.
+    """
+
+    index: int
+    folder: Path
+    address: str
+    port: int
+    storage_port: int
+    jmx_port: int
+    heap: str
+    authenticated: bool
+    seeds: tuple[str, ...]
+
+    @property
+    def heap_bytes(self) -> int:
+        """Returns the Java heap in bytes."""
+        return heap_bytes(self.heap)
+
+    @property
+    def log(self) -> Path:
+        """Returns the path of Cassandra's own log."""
+        return self.folder / 'logs' / 'system.log'
+
+    @property
+    def console(self) -> Path:
+        """Returns the path of the log of what the process prints."""
+        return self.folder / 'logs' / 'console.log'
+
+    @property
+    def listens(self) -> dict[str, tuple[str, int]]:
+        """Returns what the node listens on: purpose -> (address, port)."""
+        return {
+            'port': (self.address, self.port),
+            'storage_port': (self.address, self.storage_port),
+            'jmx_port': ('127.0.0.1', self.jmx_port),
+        }
+
+    def settings(self) -> dict[str, object]:
+        """Returns the content of cassandra.yaml."""
+        login = self.authenticated
+        return {
+            'cluster_name': 'tfx-cassandra',
+            'num_tokens': TOKENS,
+            # Tokens that are known before the start let all nodes start at once: none has to wait for another's.
+            'initial_token': ','.join(map(str, ring_tokens(self.index))),
+            'auto_bootstrap': False,
+            'partitioner': 'org.apache.cassandra.dht.Murmur3Partitioner',
+            'endpoint_snitch': 'GossipingPropertyFileSnitch',
+            'seed_provider': [
+                {
+                    'class_name': 'org.apache.cassandra.locator.SimpleSeedProvider',
+                    'parameters': [{'seeds': ','.join(self.seeds)}],
+                }
+            ],
+            'listen_address': self.address,
+            'rpc_address': self.address,
+            'native_transport_port': self.port,
+            'storage_port': self.storage_port,
+            'authenticator': 'PasswordAuthenticator' if login else 'AllowAllAuthenticator',
+            'role_manager': 'CassandraRoleManager',
+            'authorizer': 'AllowAllAuthorizer',
+            'commitlog_sync': 'periodic',
+            'commitlog_sync_period': '1s',
+            # A dropped table is gone: snapshots would fill the disk of whoever runs tests.
+            'auto_snapshot': False,
+            'materialized_views_enabled': True,
+            # The nodes share few cores with the pipeline that they serve.
+            'read_request_timeout': '10s',
+            'range_request_timeout': '20s',
+            'write_request_timeout': '10s',
+            **{key: str(self.folder / name) for key, name in _FOLDERS.items() if name != 'data'},
+            'data_file_directories': [str(self.folder / 'data')],
+        }
+
+    def write_settings(self) -> None:
+        """Makes the node's folders and writes its configuration files; data and logs are left as they are."""
+        for name in (*_FOLDERS.values(), 'logs', 'tmp', 'triggers'):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        # A JSON value is a YAML value, with every path quoted.
+        lines = [f'{key}: {json.dumps(value)}\n' for key, value in self.settings().items()]
+        self._file('cassandra.yaml').write_text(''.join(lines))
+        self._file('cassandra-rackdc.properties').write_text(f'dc=dc1\nrack=rack{self.index + 1}\n')
+        self._file('logback.xml').write_text(_LOGBACK)
+        self._file('logback-tools.xml').write_text(_TOOLS_LOGBACK)
+
+    def command(self, java: Path, distribution: Distribution) -> list[str]:
+        """Returns the command line of the node's process."""
+        rf = str(min(len(self.seeds), 3))
+        system = {
+            'cassandra.config': self._file('cassandra.yaml').as_uri(),
+            'cassandra-rackdc.properties': self._file('cassandra-rackdc.properties').as_uri(),
+            'logback.configurationFile': str(self._file('logback.xml')),
+            'cassandra.logdir': str(self.folder / 'logs'),
+            'cassandra.storagedir': str(self.folder),
+            'cassandra.triggers_dir': str(self.folder / 'triggers'),
+            'java.io.tmpdir': str(self.folder / 'tmp'),
+            'cassandra.jmx.local.port': str(self.jmx_port),
+            'cassandra.system_auth.default_rf': rf,
+            'cassandra.system_traces.default_rf': rf,
+            'cassandra.system_distributed.default_rf': rf,
+            # On one machine nodes find each other at once.
+            'cassandra.ring_delay_ms': '3000',
+            'cassandra.skip_wait_for_gossip_to_settle': '0',
+            'cassandra.superuser_setup_delay_ms': '500',
+            'cassandra.shutdown_announce_in_ms': '500',
+            'cassandra-foreground': 'yes',
+        }
+        memory = [f'-Xms{self.heap}', f'-Xmx{self.heap}', '-XX:+ExitOnOutOfMemoryError', '-XX:+PerfDisableSharedMem']
+        options = [*memory, f'-XX:ErrorFile={self.folder}/logs/hs_err_pid%p.log', f'-javaagent:{distribution.agent}']
+        options += [f'-D{name}={value}' for name, value in system.items()]
+        daemon = 'org.apache.cassandra.service.CassandraDaemon'
+        return [str(java), f'@{JVM_OPTIONS}', *options, '-cp', distribution.class_path, daemon]
+
+    def start(
+        self, java: Path, distribution: Distribution, environ: Mapping[str, str] = os.environ
+    ) -> subprocess.Popen:
+        """Starts the node as a process that outlives this one; it is not ready when this returns."""
+        self.write_settings()
+        with self.console.open('a') as console:
+            process = subprocess.Popen(
+                self.command(java, distribution),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self._file('pid').write_text(f'{process.pid}\n')
+        # The kernel shows a new program's command line a moment after it has begun to run.
+        while process.poll() is None and self.pid() is None:
+            time.sleep(0.01)
+        return process
+
+    def pid(self) -> int | None:
+        """Returns the process id of the running node; a pid file that names anything else counts for nothing."""
+        try:
+            pid = int(self._file('pid').read_text())
+            arguments = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
+        except (OSError, ValueError):
+            return None
+        return pid if f'-Dcassandra.config={self._file("cassandra.yaml").as_uri()}'.encode() in arguments else None
+
+    def nodetool(self, java: Path, distribution: Distribution, args: Sequence[str]) -> int:
+        """Runs Cassandra's nodetool against this node, with this process's output; returns its exit code."""
+        quiet = f'-Dlogback.configurationFile={self._file("logback-tools.xml")}'
+        options = [f'@{JVM_OPTIONS}', '-Xmx128M', quiet, '-cp', distribution.class_path]
+        command = [str(java), *options, 'org.apache.cassandra.tools.NodeTool', '-h', '127.0.0.1']
+        return subprocess.run([*command, '-p', str(self.jmx_port), *args]).returncode
+
+    def terminate(self) -> int | None:
+        """Asks the node to drain and end; returns its process id, or None where it does not run."""
+        return self._signal(signal.SIGTERM)
+
+    def wait_ended(self, pid: int, seconds: float = STOP_SECONDS) -> None:
+        """Waits until a process of the node has ended, and kills it after the given seconds."""
+        deadline = time.monotonic() + seconds
+        while not _has_ended(pid):
+            if time.monotonic() > deadline and self._signal(signal.SIGKILL) is None:
+                break
+            time.sleep(0.1)
+        self._file('pid').unlink(missing_ok=True)
+
+    def last_trouble(self, offsets: Mapping[Path, int]) -> str:
+        """Returns the last line with an error that the node has written, or else its last line.
+
+        Args:
+            offsets: bytes of each log that an earlier run wrote; a log that is not named is read whole.
+        """
+        lines: list[str] = []
+        for log in (self.log, self.console):
+            with contextlib.suppress(FileNotFoundError), log.open('rb') as file:
+                file.seek(offsets.get(log, 0))
+                lines += [line.strip() for line in file.read().decode(errors='replace').splitlines()]
+        spoken = [line for line in lines if line and not line.startswith(('at ', '...'))]
+        troubled = [line for line in spoken if _TROUBLE.match(line)]
+        return (troubled or spoken or ['it wrote nothing'])[-1]
+
+    def log_sizes(self) -> dict[Path, int]:
+        """Returns the bytes that each log of the node has now."""
+        return {log: log.stat().st_size for log in (self.log, self.console) if log.exists()}
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name
+
+    def _signal(self, number: int) -> int | None:
+        pid = self.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+
+def _has_ended(pid: int) -> bool:
+    """Says whether a process has given everything back, ports included: it is gone, or waits for its parent alone."""
+    try:
+        threads = os.listdir(f'/proc/{pid}/task')
+        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except OSError:
+        return True
+    return state == 'Z' and len(threads) == 1
+
+
+def ring_tokens(index: int) -> list[int]:
+    """Returns a node's tokens: spread unevenly, as random ones are, and the same on every machine."""
+    generator = random.Random(index)
+    return sorted(generator.randrange(-(2**63) + 1, 2**63) for _ in range(TOKENS))
+
+
+def heap_bytes(heap: str) -> int:
+    """Returns the bytes of a Java heap such as 512M or 1G."""
+    return int(heap[:-1]) << {'M': 20, 'G': 30}[heap[-1]]
