@@ -1,0 +1,103 @@
+"""Pushes a blessed model and records its version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.pusher import executor as tfx_executor
+from tfx.proto.pusher_pb2 import PushDestination
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, proto_utils
+
+from tfx_cassandra.components import config as configs
+from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.pusher import metrics, publish
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+
+CONFIG_KEY = 'config'
+
+
+class Executor(tfx_executor.Executor):
+    """Does what TFX's Pusher does, under a version claimed in Cassandra, and writes the version's row."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model if it is blessed; see `CassandraPusher` for inputs, outputs and properties.
+
+        Raises:
+          UnavailableError: No contact point answers; nothing was copied.
+          SchemaError: The keyspace lacks the registry's tables; nothing was copied.
+          RegistryError: The version could not be claimed, published or recorded; run again, it goes on from there.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed_model)
+            return
+        config = configs.from_json(PusherConfig, exec_properties[CONFIG_KEY])
+        destination = exec_properties[standard_component_specs.PUSH_DESTINATION_KEY]
+        base_directory = proto_utils.json_to_proto(destination, PushDestination()).filesystem.base_directory
+        model_path = self.GetModelPath(input_dict)
+        version = self._push(config, model_path, base_directory, input_dict)
+        io_utils.copy_dir(model_path, pushed_model.uri)
+        self._MarkPushed(pushed_model, version.model_uri, version.version)
+        for field in ('experiment_id', 'model_id'):
+            pushed_model.set_string_custom_property(field, getattr(version, field))
+        pushed_model.set_string_custom_property('created_at', version.created_at.isoformat())
+
+    def _push(
+        self,
+        config: PusherConfig,
+        model_path: str,
+        base_directory: str,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> ModelVersion:
+        """Claims, publishes and records the model, in this order; each step done before is found done."""
+        evaluation = _optional(input_dict, standard_component_specs.EVALUATION_KEY)
+        with ModelRegistry(config.connection) as registry:
+            digest = publish.content_digest(model_path)
+            values = metrics.overall_metrics(evaluation.uri) if evaluation else {}
+            claim = registry.claim(config.experiment_id, config.model_id, digest)
+            directory = publish.publish(model_path, base_directory, claim.version, digest)
+            version = ModelVersion(
+                experiment_id=config.experiment_id,
+                model_id=config.model_id,
+                version=str(claim.version),
+                created_at=claim.created_at,
+                metrics=values,
+                ab_test_group=config.ab_test_group,
+                digest=digest,
+                model_uri=directory,
+                pipeline_run=self._pipeline_run(),
+                **_lineage(input_dict),
+            )
+            # Last, so that a row in model_versions always has a complete directory: whoever reads the row may load
+            # the model. The other way round a crash would leave a row that points at nothing.
+            stored = registry.record(version)
+        if stored != version:
+            logging.info('Version %s was recorded by run %s; its row stays.', stored.version, stored.pipeline_run)
+        return version
+
+    def _pipeline_run(self) -> str | None:
+        # Kubeflow and Vertex give an executor no run, but a task that is unique over runs.
+        if self._context is None:
+            return None
+        return self._context.pipeline_run_id or self._context._unique_id
+
+
+def _lineage(input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+    examples = _optional(input_dict, standard_component_specs.EXAMPLES_KEY)
+    if examples is None:
+        return {}
+    stated = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
+    return {f'examples_{name}': value for name, value in stated.items() if value}
+
+
+def _optional(input_dict: dict[str, list[types.Artifact]], key: str) -> types.Artifact | None:
+    return artifact_utils.get_single_instance(input_dict[key]) if input_dict.get(key) else None

@@ -1,0 +1,321 @@
+"""CassandraPusher's executor on a real node, with a real SavedModel: gates, reruns, crashes, a whole run by TFX."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from cassandra.cluster import Session
+from tensorflow_model_analysis.metrics.metric_types import MetricKey
+from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
+from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.dsl.components.common.importer import Importer
+from tfx.orchestration import metadata
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2
+from tfx.types import Artifact, standard_artifacts
+from tfx.utils import proto_utils
+
+from tfx_cassandra.components import config as configs
+from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
+from tfx_cassandra.components.pusher.component import CassandraPusher
+from tfx_cassandra.components.pusher.executor import Executor
+from tfx_cassandra.components.pusher.publish import content_digest
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment
+
+pytestmark = pytest.mark.integration
+
+
+class Scale(tf.Module):
+    def __init__(self, factor: float) -> None:
+        self.factor = tf.Variable(factor)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        return self.factor * x
+
+
+def artifact(kind: type[Artifact], uri: pathlib.Path, **properties: Any) -> Artifact:
+    made = kind()
+    made.uri = str(uri)
+    for name, value in properties.items():
+        (made.set_int_custom_property if isinstance(value, int) else made.set_string_custom_property)(name, value)
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """One push into a serving directory of its own; `run` may be called again and again."""
+
+    folder: pathlib.Path
+    connection: CassandraConnection
+    experiment: str
+
+    @property
+    def base(self) -> pathlib.Path:
+        return self.folder / 'serving'
+
+    def model(self, factor: float) -> Artifact:
+        uri = self.folder / f'model {factor}'
+        if not uri.exists():
+            tf.saved_model.save(Scale(factor), str(uri / 'Format-Serving'))
+        return artifact(standard_artifacts.Model, uri)
+
+    def properties(self) -> dict[str, str]:
+        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=str(self.base))
+        return {
+            'config': configs.to_json(PusherConfig(self.connection, self.experiment, 'scale', 'B')),
+            'push_destination': proto_utils.proto_to_json(pusher_pb2.PushDestination(filesystem=filesystem)),
+        }
+
+    def run(self, factor: float = 2.0, run: str = 'run-1', **inputs: Artifact) -> Artifact:
+        pushed = artifact(standard_artifacts.PushedModel, self.folder / 'pushed')
+        given = {'model': [self.model(factor)], **{name: [item] for name, item in inputs.items()}}
+        executor = Executor(BaseExecutor.Context(pipeline_run_id=run, unique_id='7'))
+        executor.Do(given, {'pushed_model': [pushed]}, self.properties())
+        return pushed
+
+    def rows(self) -> tuple[ModelVersion, ...]:
+        with ModelRegistry(self.connection) as registry:
+            return registry.list(self.experiment)
+
+
+@pytest.fixture
+def push(connection: CassandraConnection, tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Push:
+    return Push(tmp_path, connection, request.node.name)
+
+
+def served(directory: pathlib.Path) -> float:
+    return float(tf.saved_model.load(str(directory))(21.0))
+
+
+def files(directory: pathlib.Path) -> dict[str, bytes]:
+    paths = (path for path in directory.rglob('*') if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+def evaluation(directory: pathlib.Path) -> Artifact:
+    directory.mkdir()
+    with tf.io.TFRecordWriter(str(directory / 'metrics-00000-of-00001.tfrecord')) as writer:
+        metrics = {MetricKey('auc'): 0.75, MetricKey('example_count'): 5.0}
+        writer.write(convert_slice_metrics_to_proto(((), metrics), None).SerializeToString())
+    config = {'version': tfma.VERSION_STRING, 'evalConfig': {'modelSpecs': [{}]}}
+    (directory / 'eval_config.json').write_text(json.dumps(config))
+    return artifact(standard_artifacts.ModelEvaluation, directory)
+
+
+def test_a_blessed_model_is_served_and_recorded(push: Push, session: Session) -> None:
+    pushed = push.run(
+        model_blessing=artifact(standard_artifacts.ModelBlessing, push.folder, blessed=1),
+        infra_blessing=artifact(standard_artifacts.InfraBlessing, push.folder, blessed=1),
+        evaluation=evaluation(push.folder / 'evaluation'),
+        examples=artifact(standard_artifacts.Examples, push.folder, fingerprint='f00d', window='2013-01/2013-02'),
+    )
+    version = pushed.get_string_custom_property('pushed_version')
+    directory = push.base / version
+    assert os.listdir(push.base) == [version]
+    assert served(directory) == served(push.folder / 'pushed') == 42.0
+    assert pushed.get_int_custom_property('pushed') == 1
+    assert pushed.get_string_custom_property('pushed_destination') == str(directory)
+    assert pushed.get_string_custom_property('experiment_id') == push.experiment
+    assert pushed.get_string_custom_property('model_id') == 'scale'
+    assert pushed.get_string_custom_property('created_at') == moment(int(version)).isoformat()
+
+    cql = f'SELECT * FROM "{push.connection.keyspace}".model_versions WHERE experiment_id = %s'
+    (row,) = session.execute(cql, (push.experiment,))
+    assert row._asdict() == {
+        'experiment_id': push.experiment,
+        'model_id': 'scale',
+        'version': version,
+        'created_at': moment(int(version)).replace(tzinfo=None),
+        'metrics': {'auc': 0.75, 'example_count': 5.0},
+        'ab_test_group': 'B',
+        'digest': content_digest(str(directory)),
+        'model_uri': str(directory),
+        'pipeline_run': 'run-1',
+        'examples_fingerprint': 'f00d',
+        'examples_window': '2013-01/2013-02',
+    }
+
+
+def test_a_rerun_leaves_one_row_and_one_directory(push: Push) -> None:
+    first = push.run()
+    before = files(push.base)
+    again = push.run(run='run-2')
+    assert again.mlmd_artifact == first.mlmd_artifact
+    assert files(push.base) == before
+    (row,) = push.rows()
+    assert (row.pipeline_run, row.metrics, row.examples_fingerprint) == ('run-1', {}, None)
+
+
+def test_another_model_gets_a_later_version_and_the_first_keeps_its_own(push: Push) -> None:
+    versions = [push.run(factor).get_string_custom_property('pushed_version') for factor in (2.0, 3.0, 2.0)]
+    assert int(versions[1]) > int(versions[0]) == int(versions[2])
+    assert [row.version for row in push.rows()] == [versions[1], versions[0]]
+    assert [served(push.base / version) for version in versions] == [42.0, 63.0, 42.0]
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [('model_blessing', standard_artifacts.ModelBlessing), ('infra_blessing', standard_artifacts.InfraBlessing)],
+)
+def test_a_model_that_is_not_blessed_leaves_no_trace(name: str, kind: type[Artifact], push: Push) -> None:
+    # Not even a cluster is needed to refuse a model.
+    nowhere = dataclasses.replace(push, connection=CassandraConnection(port=9))
+    pushed = nowhere.run(**{name: artifact(kind, push.folder, blessed=0)})
+    assert pushed.get_int_custom_property('pushed') == 0
+    assert not pushed.has_custom_property('pushed_version')
+    assert not push.base.exists()
+    assert push.rows() == ()
+
+
+def without_cluster(push: Push) -> Push:
+    return dataclasses.replace(push, connection=CassandraConnection(port=9, connect_timeout=2))
+
+
+def without_schema(push: Push) -> Push:
+    return dataclasses.replace(push, connection=dataclasses.replace(push.connection, keyspace='no_such_keyspace'))
+
+
+@pytest.mark.parametrize(
+    ('broken', 'error'), [(without_cluster, UnavailableError), (without_schema, SchemaError)], ids=['cluster', 'schema']
+)
+def test_nothing_is_copied_where_nothing_can_be_recorded(broken: Any, error: type[Exception], push: Push) -> None:
+    with pytest.raises(error) as caught:
+        broken(push).run()
+    assert '\n' not in str(caught.value)
+    assert not push.base.exists()
+    assert not (push.folder / 'pushed').exists()
+
+
+def test_an_evaluation_without_metrics_is_told_before_anything_is_claimed(push: Push, session: Session) -> None:
+    (push.folder / 'evaluation').mkdir()
+    with pytest.raises(RegistryError, match=r'^evaluation: got'):
+        push.run(evaluation=artifact(standard_artifacts.ModelEvaluation, push.folder / 'evaluation'))
+    cql = f'SELECT * FROM "{push.connection.keyspace}".model_claims WHERE experiment_id = %s AND model_id = %s'
+    assert not push.base.exists()
+    assert list(session.execute(cql, (push.experiment, 'scale'))) == []
+
+
+# Imports TFX once, then forks one pusher per step, which kills itself there as SIGKILL does: nothing is cleaned up.
+KILLED = """
+import json, os, signal, sys
+from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.types import standard_artifacts
+from tfx_cassandra.components.pusher import executor, publish
+from tfx_cassandra.components.store.model_registry import ModelRegistry
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after(owner, name, calls=1):
+    original, made = getattr(owner, name), []
+    def wrapped(*args, **kwargs):
+        result = original(*args, **kwargs)
+        made.append(name)
+        if len(made) == calls:
+            die()
+        return result
+    setattr(owner, name, wrapped)
+
+STEPS = {
+    'claim': lambda: after(ModelRegistry, 'claim'),
+    'half copy': lambda: after(publish.fileio, 'copy', calls=2),
+    'copy': lambda: after(publish.io_utils, 'copy_dir'),
+    'rename': lambda: after(publish.fileio, 'rename'),
+    'before record': lambda: setattr(ModelRegistry, 'record', die),
+    'record': lambda: after(ModelRegistry, 'record'),
+}
+for step, (uri, pushed_uri, properties) in json.load(sys.stdin).items():
+    pid = os.fork()
+    if pid == 0:
+        STEPS[step]()
+        model, pushed = standard_artifacts.Model(), standard_artifacts.PushedModel()
+        model.uri, pushed.uri = uri, pushed_uri
+        context = BaseExecutor.Context(pipeline_run_id='killed')
+        executor.Executor(context).Do({'model': [model]}, {'pushed_model': [pushed]}, properties)
+        os._exit(0)
+    print(json.dumps([step, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]), flush=True)
+"""
+
+# step -> what the dead run leaves: a temporary directory, the version's directory, the row
+LEFT = {
+    'claim': (False, False, False),
+    'half copy': (True, False, False),
+    'copy': (True, False, False),
+    'rename': (False, True, False),
+    'before record': (False, True, False),
+    'record': (False, True, True),
+}
+
+
+def test_a_run_killed_at_any_step_is_completed_by_the_next(push: Push) -> None:
+    model = push.model(2.0)
+    whole = files(pathlib.Path(model.uri) / 'Format-Serving')
+    pushes = {
+        step: dataclasses.replace(push, folder=push.folder / step, experiment=f'{push.experiment} {step}')
+        for step in LEFT
+    }
+    orders = {step: (model.uri, str(each.folder / 'pushed'), each.properties()) for step, each in pushes.items()}
+    killed = subprocess.run(
+        [sys.executable, '-c', KILLED], input=json.dumps(orders), capture_output=True, text=True, timeout=300
+    )
+    outcomes = dict(map(json.loads, killed.stdout.splitlines()))
+    assert outcomes == dict.fromkeys(LEFT, -signal.SIGKILL), killed.stderr[-2000:]
+
+    for step, each in pushes.items():
+        found = os.listdir(each.base) if each.base.exists() else []
+        left = (any(not name.isdigit() for name in found), any(map(str.isdigit, found)), bool(each.rows()))
+        assert left == LEFT[step], step
+        each.folder.mkdir(exist_ok=True)
+        os.symlink(model.uri, each.folder / 'model 2.0')
+        version = each.run(run='next').get_string_custom_property('pushed_version')
+        assert os.listdir(each.base) == [version], step
+        assert files(each.base / version) == whole, step
+        (row,) = each.rows()
+        assert (row.version, row.model_uri) == (version, str(each.base / version)), step
+        assert row.pipeline_run == ('killed' if step == 'record' else 'next'), step
+
+
+def test_tfx_runs_the_component_and_keeps_the_artifact(push: Push) -> None:
+    model = Importer(source_uri=push.model(2.0).uri, artifact_type=standard_artifacts.Model).with_id('model')
+    blessing = Importer(
+        source_uri=str(push.folder), artifact_type=standard_artifacts.ModelBlessing, custom_properties={'blessed': 1}
+    ).with_id('blessing')
+    pusher = CassandraPusher(
+        model=model.outputs['result'],
+        model_blessing=blessing.outputs['result'],
+        connection=push.connection,
+        experiment_id=push.experiment,
+        model_id='scale',
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(push.base))
+        ),
+    )
+    store = metadata.sqlite_metadata_connection_config(str(push.folder / 'metadata.db'))
+    LocalDagRunner().run(
+        Pipeline(
+            'push', str(push.folder / 'root'), components=[model, blessing, pusher], metadata_connection_config=store
+        )
+    )
+    (row,) = push.rows()
+    assert served(push.base / row.version) == 42.0
+    assert row.pipeline_run
+    with metadata.Metadata(store) as handle:
+        (pushed,) = handle.store.get_artifacts_by_type('PushedModel')
+    properties = {name: value.string_value for name, value in pushed.custom_properties.items()}
+    assert properties['pushed_version'] == row.version
+    assert properties['created_at'] == row.created_at.isoformat()
+    assert served(pathlib.Path(pushed.uri)) == 42.0
