@@ -28,6 +28,7 @@ from tfx_cassandra.components.errors import SchemaError, WriteError, invalid
 from tfx_cassandra.components.scan import plan, read
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.driver_errors import one_line
 
 CONCURRENCY = 128  # inserts in flight per worker
 _BATCH_ROWS = 2000  # rows gathered before they are written together
@@ -167,7 +168,7 @@ class _WriteRows(beam.DoFn):
             if written:
                 self._written.inc()
             else:
-                yield FailedRow(row, f'{self._table}: {type(outcome).__name__}: {outcome}')
+                yield FailedRow(row, f'{self._table}: {one_line(outcome)}')
 
 
 class _Insert:
@@ -200,7 +201,7 @@ class _Insert:
         if missing := [name for name in (*self._table.partition_key, *self._table.clustering) if row.get(name) is None]:
             raise ValueError(f'row: got no {missing}, rule: every column of the primary key has a value')
         if self._is_feature_store and row.get('user_id') is None:
-            row = {**row, 'user_id': dict(row.get('metadata') or {}).get('user_id')}
+            row = {**row, 'user_id': dict(row.get('metadata') or {}).get('user_id') or None}
         values = []
         for name, convert in self._fields:
             value = row.get(name)

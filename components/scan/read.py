@@ -18,8 +18,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
-from cassandra import DriverException
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable, ResultSet, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, ResultSet, Session
 from cassandra.query import BoundStatement, tuple_factory
 
 from tfx_cassandra.components.dataset.window import TimeWindow
@@ -27,6 +26,7 @@ from tfx_cassandra.components.errors import ReadError, SchemaError, invalid
 from tfx_cassandra.components.scan import ledger, plan, ring, rows
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 DEFAULT_SPLITS = 64
 PAGE_ROWS = 5000
@@ -232,9 +232,9 @@ def read_pages(session: Session, split: Split, options: ReadOptions) -> Iterator
             if more:
                 future.start_fetching_next_page()
             yield page
-    except (DriverException, NoHostAvailable) as error:
+    except DRIVER_ERRORS as error:
         where = f'{options.connection.keyspace}.{options.table} token range {split.token_range}'
-        raise ReadError(f'{where}: not read at {options.consistency} ({type(error).__name__}: {error})') from error
+        raise ReadError(f'{where}: not read at {options.consistency} ({one_line(error)})') from error
 
 
 def _bound(session: Session, split: Split, options: ReadOptions) -> BoundStatement:

@@ -20,6 +20,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 
 from tfx_cassandra.components.errors import CredentialsError, UnavailableError, invalid
+from tfx_cassandra.components.store.driver_errors import one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,5 +225,4 @@ def _explained(connection: CassandraConnection, error: Exception, datacenters: s
     points = ', '.join(f'{point}:{connection.port}' for point in connection.contact_points)
     if isinstance(error, UnresolvableContactPoints):
         return UnavailableError(f'contact_points: got {points}, rule: at least one name resolves to an address')
-    reason = '; '.join(sorted({f'{type(cause).__name__}: {cause}' for cause in causes})).replace('\n', ' ')
-    return UnavailableError(f'contact_points: got {points}, rule: at least one answers CQL ({reason})')
+    return UnavailableError(f'contact_points: got {points}, rule: at least one answers CQL ({one_line(error)})')

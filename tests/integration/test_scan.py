@@ -175,6 +175,20 @@ def test_the_fingerprint_is_of_the_content_not_of_the_splits(
     assert coverage(3).checksum == first.checksum
 
 
+def test_a_range_that_cannot_be_read_fails_the_pipeline_and_is_named(
+    connection: CassandraConnection, session: Session
+) -> None:
+    # More replicas than there are nodes anywhere in the tests, so that ALL cannot be reached.
+    session.execute(
+        'CREATE KEYSPACE IF NOT EXISTS test_scan_rf WITH replication = '
+        "{'class': 'SimpleStrategy', 'replication_factor': 7}"
+    )
+    session.execute('CREATE TABLE IF NOT EXISTS test_scan_rf.t (k int PRIMARY KEY)')
+    with pytest.raises(Exception, match=r'^test_scan_rf.t token range \(-?\d+, -?\d+\]: not read at ALL \(Unavailable'):
+        scanned(dataclasses.replace(connection, keyspace='test_scan_rf'), 't', consistency='ALL')
+    session.execute('DROP KEYSPACE test_scan_rf')
+
+
 @pytest.mark.parametrize(
     ('change', 'options', 'message'),
     [
