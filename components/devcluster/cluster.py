@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfx_cassandra.components.devcluster import launch, ready
+from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
-from tfx_cassandra.components.devcluster.download import cache_folder
 from tfx_cassandra.components.devcluster.java import find_java
+from tfx_cassandra.components.devcluster.naming import rmi_options
 from tfx_cassandra.components.devcluster.node import Node, heap_bytes
 from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
@@ -134,6 +136,8 @@ class DevCluster:
         """
         if use_external(progress):
             return
+        if platform.system() != 'Linux':
+            raise DevClusterError(f'system: got {platform.system()}, rule: Linux, or CASSANDRA_CONTACT_POINTS set')
         with self._locked():
             self._check_saved()
             missing = [node for node in self.ring if node.pid() is None]
@@ -182,7 +186,9 @@ class DevCluster:
         asked = self.ring[node - 1]
         if asked.pid() is None:
             raise DevClusterError(f'node: got {node} of {self.directory}, rule: one that runs (see cluster start)')
-        return asked.nodetool(find_java(cache_folder()), find_distribution(cache_folder()), args)
+        cache = cache_folder()
+        java, distribution = find_java(cache), find_distribution(cache)
+        return asked.nodetool(java, rmi_options(java, distribution, cache), args)
 
     def __str__(self) -> str:
         nodes = '1 node' if self.nodes == 1 else f'{self.nodes} nodes'

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfx_cassandra.components.devcluster.cache import write_file
 from tfx_cassandra.components.errors import DevClusterError, invalid
 
 MAVEN_CENTRAL = 'https://repo1.maven.org/maven2'
@@ -55,23 +54,6 @@ def parse_jars(text: str) -> tuple[Jar, ...]:
             raise invalid(f'jars line {number}', line, '64 hex digits, two spaces, a relative path of a jar')
         jars.append(Jar(**match.groupdict()))
     return tuple(jars)
-
-
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns the user's cache folder of this package, which exists afterwards.
-
-    Raises:
-        DevClusterError: the folder cannot be made.
-    """
-    base = environ.get('XDG_CACHE_HOME')
-    folder = (Path(base) if base else Path.home() / '.cache') / 'tfx-cassandra'
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DevClusterError(
-            f'XDG_CACHE_HOME: got {folder}, rule: a folder that can be written ({error.strerror})'
-        ) from error
-    return folder
 
 
 def fetch_jars(
@@ -127,7 +109,7 @@ def _ensure(jar: Jar, path: Path, url: str) -> None:
     if got != jar.sha256:
         path.unlink(missing_ok=True)
         raise DevClusterError(f'jar {jar.name}: got sha256 {got} from {url}, rule: sha256 {jar.sha256}')
-    _write(path, content)
+    write_file(path, content)
 
 
 def _get(url: str) -> bytes:
@@ -150,21 +132,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f'HTTP {error.code}'
     return str(getattr(error, 'reason', error)) or type(error).__name__
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Puts the file in place in one move, so that no reader and no other writer ever sees a part of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                os.replace(part.name, path)
-            except BaseException:
-                os.unlink(part.name)
-                raise
-    except OSError as error:
-        raise DevClusterError(
-            f'cache: got {path.parent}, rule: a folder with room that can be written ({error.strerror})'
-        ) from error

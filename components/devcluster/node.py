@@ -197,12 +197,17 @@ class Node:
             return None
         return pid if f'-Dcassandra.config={self._file("cassandra.yaml").as_uri()}'.encode() in arguments else None
 
-    def nodetool(self, java: Path, distribution: Distribution, args: Sequence[str]) -> int:
-        """Runs Cassandra's nodetool against this node, with this process's output; returns its exit code."""
+    def nodetool(self, java: Path, options: Sequence[str], args: Sequence[str]) -> int:
+        """Runs Cassandra's nodetool against this node, with this process's output; returns its exit code.
+
+        Args:
+            java: the runtime.
+            options: its options, the class path among them.
+            args: nodetool's command and options.
+        """
         quiet = f'-Dlogback.configurationFile={self._file("logback-tools.xml")}'
-        options = [f'@{JVM_OPTIONS}', '-Xmx128M', quiet, '-cp', distribution.class_path]
-        command = [str(java), *options, 'org.apache.cassandra.tools.NodeTool', '-h', '127.0.0.1']
-        return subprocess.run([*command, '-p', str(self.jmx_port), *args]).returncode
+        command = [str(java), f'@{JVM_OPTIONS}', '-Xmx128M', quiet, *options, 'org.apache.cassandra.tools.NodeTool']
+        return subprocess.run([*command, '-h', '127.0.0.1', '-p', str(self.jmx_port), *args]).returncode
 
     def terminate(self) -> int | None:
         """Asks the node to drain and end; returns its process id, or None where it does not run."""

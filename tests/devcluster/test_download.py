@@ -1,0 +1,161 @@
+import functools
+import hashlib
+import http.server
+import os
+import threading
+
+import pytest
+
+from tfx_cassandra.components.devcluster import cache, download
+from tfx_cassandra.components.devcluster.download import Jar, fetch_jars, parse_jars
+from tfx_cassandra.components.errors import DevClusterError
+
+SUM = hashlib.sha256(b'a good jar').hexdigest()
+
+
+class Repository(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; `failures` of the server are answered with 503 first, `requests` are kept."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if len(self.server.requests) <= self.server.failures:
+            self.send_error(503)
+        else:
+            super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(download, '_PAUSE', 0.0)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / 'repository'
+    (root / 'org').mkdir(parents=True)
+    (root / 'org' / 'a.jar').write_bytes(b'a good jar')
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Repository, directory=str(root)))
+    server.requests, server.failures = [], 0
+    server.url, server.root = f'http://127.0.0.1:{server.server_address[1]}', root
+    thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+def test_the_pinned_list_names_cassandra_and_the_jars_of_linux():
+    jars = parse_jars(download.JARS_FILE.read_text())
+    assert len(jars) == len({jar.path for jar in jars}) == 92
+    assert 'org/apache/cassandra/cassandra-all/5.0.8/cassandra-all-5.0.8.jar' in {jar.path for jar in jars}
+    assert {jar.name for jar in jars if 'epoll' in jar.name and 'linux' in jar.name} == {
+        f'netty-transport-native-epoll-4.1.130.Final-linux-{machine}.jar' for machine in ('x86_64', 'aarch_64')
+    }
+
+
+def test_a_list_has_comments_and_blank_lines():
+    assert parse_jars(f'# how it was made\n\n{SUM}  org/a.jar\n') == (Jar(SUM, 'org/a.jar'),)
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'org/a.jar',
+        f'{SUM} org/a.jar',
+        f'{SUM[:-1]}  org/a.jar',
+        f'{SUM.upper()}  org/a.jar',
+        f'{SUM}  /org/a.jar',
+        f'{SUM}  org/../../a.jar',
+        f'{SUM}  org/a.zip',
+    ],
+)
+def test_a_wrong_line_is_named(line):
+    with pytest.raises(ValueError, match=r'^jars line 2: got .*, rule: 64 hex digits'):
+        parse_jars(f'# comment\n{line}\n')
+
+
+def test_a_missing_jar_is_downloaded_once_and_then_taken_from_the_cache(repository, tmp_path):
+    heard = []
+    for _ in range(2):
+        paths = fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url, heard.append)
+    assert [path.read_bytes() for path in paths] == [b'a good jar']
+    assert repository.requests == ['/org/a.jar']
+    assert heard == ['1 jars, 0 MB'] * 2
+    assert files(tmp_path / 'cache') == ['org/a.jar']
+
+
+def test_a_jar_that_fails_its_sum_is_named_and_not_kept(repository, tmp_path):
+    (repository.root / 'org' / 'a.jar').write_bytes(b'a wrong jar')
+    got = hashlib.sha256(b'a wrong jar').hexdigest()
+    with pytest.raises(DevClusterError, match=rf'^jar a\.jar: got sha256 {got} from http.*, rule: sha256 {SUM}$'):
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
+    assert files(tmp_path) == ['repository/org/a.jar']
+
+
+def test_a_damaged_copy_in_the_cache_is_replaced(repository, tmp_path):
+    cached = tmp_path / 'cache' / 'org' / 'a.jar'
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b'a good ja')
+    fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
+    assert cached.read_bytes() == b'a good jar'
+
+
+def test_a_damaged_copy_that_cannot_be_replaced_is_named_and_removed(repository, tmp_path):
+    cached = tmp_path / 'cache' / 'org' / 'gone.jar'
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b'a good ja')
+    with pytest.raises(DevClusterError, match=r'^jar gone\.jar: got a damaged copy at .*gone\.jar, rule: .*HTTP 404'):
+        fetch_jars([Jar(SUM, 'org/gone.jar')], tmp_path / 'cache', repository.url)
+    assert files(tmp_path / 'cache') == []
+    assert len(repository.requests) == 1, 'a jar that is not there is not asked for twice'
+
+
+@pytest.mark.parametrize(('failures', 'requests'), [(1, 2), (2, 2)])
+def test_a_passing_failure_is_tried_once_more(repository, tmp_path, failures, requests):
+    repository.failures = failures
+    if failures == 1:
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
+    else:
+        with pytest.raises(DevClusterError, match=r'^jar a\.jar: got no copy in the cache, rule: .*HTTP 503'):
+            fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
+    assert len(repository.requests) == requests
+
+
+def test_an_unreachable_repository_is_named(tmp_path):
+    with pytest.raises(DevClusterError, match=r'^jar a\.jar: .* to be had from http://127\.0\.0\.1:9/org/a\.jar'):
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path, 'http://127.0.0.1:9')
+
+
+def test_a_download_that_breaks_off_leaves_nothing_in_the_cache(repository, tmp_path, monkeypatch):
+    def interrupted(source, target):
+        assert files(tmp_path / 'cache') == [os.path.relpath(source, tmp_path / 'cache')]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache.os, 'replace', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
+    assert files(tmp_path / 'cache') == []
+
+
+def test_two_downloads_at_once_leave_one_good_copy(repository, tmp_path):
+    results = []
+
+    def fetch():
+        results.extend(fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url))
+
+    threads = [threading.Thread(target=fetch) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [tmp_path / 'cache' / 'org' / 'a.jar'] * 4
+    assert files(tmp_path / 'cache') == ['org/a.jar']
+    assert results[0].read_bytes() == b'a good jar'
