@@ -1,4 +1,4 @@
-"""Maps the top-level folders into the package tfx_cassandra; everything else stands in pyproject.toml.
+"""Maps the top-level folders into the package tfx_cassandra.
 
 Strip `tfx_cassandra.` from an import and you have the path of the file.
 """
@@ -16,10 +16,9 @@ setup(
     packages=[f'tfx_cassandra.{name}' for name in FOLDERS + SUBPACKAGES],
     package_dir={f'tfx_cassandra.{folder}': folder for folder in FOLDERS},
     package_data={
-        '': ['py.typed'],
+        '': ['py.typed', '*.cql'],
         'tfx_cassandra.proto': ['*.proto', '*.pyi'],
-        'tfx_cassandra.components.store': ['schema/*.cql'],
-        'tfx_cassandra.components.devcluster': ['*.txt', '*.yaml'],
+        'tfx_cassandra.components.devcluster': ['*.txt'],
     },
     python_requires='>=3.10,<3.14',
     install_requires=[

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
-from tfx_cassandra.components.store import schema_cli
+from tfx_cassandra.components.store.schema import cli as schema_cli
 
 _EPILOG = """example:
   tfx-cassandra cluster start

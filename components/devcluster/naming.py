@@ -67,7 +67,7 @@ def rmi_options(java: Path, distribution: Distribution, cache: Path) -> list[str
 def _compile(java: Path, distribution: Distribution, folder: Path) -> None:
     source = folder / 'rmiURLContextFactory.java'
     source.write_text(_SOURCE)
-    compiler = [java, '-cp', distribution.class_path, 'org.eclipse.jdt.internal.compiler.batch.Main']
+    compiler: list[str | Path] = [java, '-cp', distribution.class_path, 'org.eclipse.jdt.internal.compiler.batch.Main']
     # Without a class path of its own it would look into Cassandra's jars, one of which has a package java.util.
     options = ['-17', '-nowarn', '-classpath', str(folder), '-d', str(folder)]
     result = subprocess.run([*compiler, *options, source], capture_output=True, text=True)

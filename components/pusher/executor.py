@@ -46,7 +46,7 @@ class Executor(tfx_executor.Executor):
         model_path = self.GetModelPath(input_dict)
         version = self._push(config, model_path, base_directory, input_dict)
         io_utils.copy_dir(model_path, pushed_model.uri)
-        self._MarkPushed(pushed_model, version.model_uri, version.version)
+        self._MarkPushed(pushed_model, str(version.model_uri), version.version)
         for field in ('experiment_id', 'model_id'):
             pushed_model.set_string_custom_property(field, getattr(version, field))
         pushed_model.set_string_custom_property('created_at', version.created_at.isoformat())
