@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +20,14 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from cassandra import cqltypes
 from cassandra.cluster import Session
-from cassandra.concurrent import execute_concurrent_with_args
-from cassandra.query import UNSET_VALUE, PreparedStatement
+from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 from cassandra.util import Duration
 
-from tfx_cassandra.components.dataset.window import aware
-from tfx_cassandra.components.errors import SchemaError, WriteError, invalid
+from tfx_cassandra.components.dataset.window import aware, whole_milliseconds
+from tfx_cassandra.components.errors import WriteError, invalid
 from tfx_cassandra.components.scan import plan, read
 from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import one_line
 
@@ -154,21 +155,22 @@ class _WriteRows(beam.DoFn):
         connections.release(self._connection)
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
-        bound, sent = [], []
+        unfit: list[FailedRow] = []
+        for row, outcome in outcomes(self._session, self._requests(rows, unfit), CONCURRENCY):
+            if isinstance(outcome, Exception):
+                yield FailedRow(row, f'{self._table}: {one_line(outcome)}')
+            else:
+                self._written.inc()
+        yield from unfit
+
+    def _requests(
+        self, rows: list[Mapping[str, Any]], unfit: list[FailedRow]
+    ) -> Iterator[tuple[Mapping[str, Any], BoundStatement]]:
         for row in rows:
             try:
-                bound.append(self._insert.values(row))
-                sent.append(row)
-            except (ValueError, TypeError, KeyError, SchemaError, decimal.InvalidOperation) as error:
-                yield FailedRow(row, f'{self._table}: {error}')
-        results = execute_concurrent_with_args(
-            self._session, self._insert.statement, bound, concurrency=CONCURRENCY, raise_on_first_error=False
-        )
-        for row, (written, outcome) in zip(sent, results, strict=True):
-            if written:
-                self._written.inc()
-            else:
-                yield FailedRow(row, f'{self._table}: {one_line(outcome)}')
+                yield row, self._insert.bound(row)
+            except (ValueError, TypeError, KeyError, struct.error, decimal.InvalidOperation) as error:
+                unfit.append(FailedRow(row, f'{self._table}: {error}'))
 
 
 class _Insert:
@@ -191,8 +193,14 @@ class _Insert:
             (column.name, _driver_value(column.type)) for column in self.statement.column_metadata[: len(columns)]
         ]
 
-    def values(self, row: Mapping[str, Any]) -> list:
-        """Returns the statement's values; raises ValueError, TypeError or KeyError for a row that cannot be bound."""
+    def bound(self, row: Mapping[str, Any]) -> BoundStatement:
+        """Binds a row; raises ValueError, TypeError, KeyError or struct.error for one that cannot be."""
+        bound = self.statement.bind(self._values(row))
+        # Asking for the routing key now makes a key over Cassandra's limit this row's error, not that of the loop.
+        _ = bound.routing_key
+        return bound
+
+    def _values(self, row: Mapping[str, Any]) -> list:
         known = {name for name, _ in self._fields}
         if self._timestamp_column:
             known = known | {self._timestamp_column}
@@ -221,7 +229,7 @@ def _driver_value(kind: Any) -> Callable[[str, Any], Any]:
     """Returns what turns a value, also one that scan/rows.py made, into one the driver binds to a CQL type."""
     name, parts = kind.typename, kind.subtypes
     if name == 'timestamp':
-        return aware
+        return whole_milliseconds
     if name in _FROM_TEXT:
         parse = _FROM_TEXT[name]
         return lambda _, value: parse(value) if isinstance(value, str) else value

@@ -15,6 +15,34 @@ def aware(field: str, moment: object) -> datetime.datetime:
     return moment
 
 
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+
+
+def milliseconds(field: str, moment: datetime.datetime) -> int:
+    """Returns the first whole millisecond since 1970 that is not before `moment`.
+
+    Cassandra's timestamps are whole milliseconds, so that `>=` and `<` give the same with it as with `moment`.
+
+    Raises:
+      ValueError: The moment is naive; the message names `field`.
+    """
+    return -((_EPOCH - aware(field, moment)) // _MILLISECOND)
+
+
+def whole_milliseconds(field: str, moment: object) -> int:
+    """Returns milliseconds since 1970 of a moment to be stored, where nothing finer may be lost.
+
+    Raises:
+      ValueError: The moment is naive or finer than a millisecond; the message names `field`.
+    """
+    checked = aware(field, moment)
+    if checked.microsecond % 1000:
+        rule = 'whole milliseconds, as moment.replace(microsecond=moment.microsecond // 1000 * 1000) has'
+        raise invalid(field, checked.isoformat(), rule)
+    return milliseconds(field, checked)
+
+
 @dataclasses.dataclass(frozen=True)
 class TimeWindow:
     """A span of event time, half-open: `start <= time < end`.
@@ -43,6 +71,11 @@ class TimeWindow:
         if not slash:
             raise invalid('window', text, 'START/END in ISO-8601 with offsets')
         return cls(_parsed('start', start), _parsed('end', end))
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Start (included) and end (excluded) in milliseconds since 1970, as Cassandra compares them."""
+        return milliseconds('start', self.start), milliseconds('end', self.end)
 
     def __str__(self) -> str:
         return f'{self.start.isoformat()}/{self.end.isoformat()}'

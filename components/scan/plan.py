@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Sequence
 
 from tfx_cassandra.components.dataset.window import TimeWindow
@@ -80,11 +79,9 @@ class Scan:
         return f'SELECT {columns} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
 
     @property
-    def window_bounds(self) -> tuple[datetime.datetime, ...]:
-        """The values that follow a range's start and end in `cql`."""
-        if self.window is None or not self.pushed_down:
-            return ()
-        return tuple(bound.astimezone(datetime.timezone.utc) for bound in (self.window.start, self.window.end))
+    def window_bounds(self) -> tuple[int, ...]:
+        """The values that follow a range's start and end in `cql`: milliseconds since 1970."""
+        return self.window.bounds if self.window is not None and self.pushed_down else ()
 
 
 def plan_scan(

@@ -249,7 +249,7 @@ def _filtered(batch: pa.RecordBatch, scan: plan.Scan) -> pa.RecordBatch:
     """Applies what the server did not: a window on another column, and `where`."""
     if scan.window is not None and not scan.pushed_down:
         time = batch.column(batch.schema.get_field_index(scan.time_column))
-        start, end = (pa.scalar(bound, time.type) for bound in (scan.window.start, scan.window.end))
+        start, end = (pa.scalar(bound, time.type) for bound in scan.window.bounds)
         batch = batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
     for column, values in scan.filters:
         array = batch.column(batch.schema.get_field_index(column))

@@ -17,13 +17,13 @@ from types import TracebackType
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import TimeWindow, milliseconds
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection, consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.feature_value import FeatureValue, checked_key, milliseconds
+from tfx_cassandra.components.store.feature_value import FeatureValue, checked_key
 
 __all__ = ['FeatureStore', 'FeatureValue', 'WriteResult']
 
@@ -234,8 +234,7 @@ class FeatureStore:
           ReadError: The cluster did not answer; raised where the value is taken.
         """
         names = (checked_key('model_id', model_id), checked_key('feature_name', feature_name))
-        bounds = (milliseconds('start', window.start), milliseconds('end', window.end))
-        bound = self._bound('series', (*names, *bounds), self._level(consistency))
+        bound = self._bound('series', (*names, *window.bounds), self._level(consistency))
         return self._values(bound, *names)
 
     def _values(self, bound: BoundStatement, model_id: str, feature_name: str) -> Iterator[FeatureValue]:

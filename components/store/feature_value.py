@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components.dataset.window import aware
+from tfx_cassandra.components.dataset.window import whole_milliseconds
 from tfx_cassandra.components.errors import invalid
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
@@ -41,10 +41,8 @@ class FeatureValue:
     def __post_init__(self) -> None:
         checked_key('model_id', self.model_id)
         checked_key('feature_name', self.feature_name)
-        if aware('timestamp', self.timestamp).microsecond % 1000:
-            # Cutting it off would let two values of one millisecond overwrite each other unseen.
-            rule = 'whole milliseconds, as moment.replace(microsecond=moment.microsecond // 1000 * 1000) has'
-            raise invalid('timestamp', self.timestamp.isoformat(), rule)
+        # Cutting the rest off would let two values of one millisecond overwrite each other unseen.
+        whole_milliseconds('timestamp', self.timestamp)
         if self.value is not None:
             object.__setattr__(self, 'value', _double(self.value))
         if self.metadata is not None:
@@ -64,17 +62,6 @@ class FeatureValue:
         since = round((row.timestamp.replace(tzinfo=datetime.timezone.utc) - _EPOCH) / _MILLISECOND)
         metadata = None if row.metadata is None else dict(row.metadata)
         return cls(row.model_id, row.feature_name, _EPOCH + since * _MILLISECOND, row.value, metadata)
-
-
-def milliseconds(field: str, moment: datetime.datetime) -> int:
-    """Returns the first whole millisecond since 1970 that is not before `moment`.
-
-    Cassandra's timestamps are whole milliseconds, so that `>=` and `<` give the same with it as with `moment`.
-
-    Raises:
-      ValueError: The moment is naive; the message names `field`.
-    """
-    return -((_EPOCH - aware(field, moment)) // _MILLISECOND)
 
 
 def checked_key(field: str, value: object) -> str:

@@ -18,7 +18,7 @@ from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationExcepti
 from cassandra.metadata import escape_name
 from cassandra.query import BatchStatement
 
-from tfx_cassandra.components.dataset.window import TimeWindow, aware
+from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, SchemaError, invalid
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
@@ -75,9 +75,7 @@ class ModelVersion:
     def __post_init__(self) -> None:
         for field in ('experiment_id', 'model_id', 'version'):
             named(field, getattr(self, field))
-        aware('created_at', self.created_at)
-        if self.created_at.microsecond % 1000:
-            raise invalid('created_at', self.created_at.isoformat(), 'whole milliseconds, all that Cassandra stores')
+        whole_milliseconds('created_at', self.created_at)
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ModelVersion))
@@ -223,7 +221,7 @@ class ModelRegistry:
             if window is None:
                 rows = self._execute('versions', experiment_id)
             else:
-                rows = self._execute('versions_within', experiment_id, window.start, window.end)
+                rows = self._execute('versions_within', experiment_id, *window.bounds)
             yield from map(_version, rows)
         except DRIVER_ERRORS as error:
             rule = f'its versions can be read ({one_line(error)})'

@@ -38,3 +38,10 @@ def test_bad_windows(text: str, message: str) -> None:
 def test_only_datetimes() -> None:
     with pytest.raises(ValueError, match="start: got '2013-01-01'"):
         TimeWindow('2013-01-01', datetime.datetime(2013, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
+
+
+def test_bounds_are_the_first_milliseconds_not_before() -> None:
+    start = datetime.datetime(1970, 1, 1, 0, 0, 0, 1001, UTC)
+    window = TimeWindow(start, start + datetime.timedelta(microseconds=999))
+    assert window.bounds == (2, 2)
+    assert TimeWindow(datetime.datetime(1969, 12, 31, tzinfo=UTC), start).bounds == (-86400000, 2)

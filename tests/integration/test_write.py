@@ -109,6 +109,7 @@ BAD_ROWS = [
     ({'model_id': 'bad', 'feature_name': 'f', 'value': 1.0}, "got no ['timestamp']"),
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON, 'vlaue': 1.0}, "got fields ['vlaue']"),
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON.replace(tzinfo=None), 'value': 1.0}, 'time zone'),
+    ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON.replace(microsecond=1), 'value': 1.0}, 'milliseconds'),
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON, 'value': 'much'}, 'DoubleType'),
     ({'model_id': 'x' * 70000, 'feature_name': 'f', 'timestamp': NOON, 'value': 1.0}, '65535'),
 ]

@@ -15,11 +15,11 @@ from cassandra import OperationTimedOut
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfx_cassandra.components.dataset.window import milliseconds
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue
-from tfx_cassandra.components.store.feature_value import milliseconds
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2013, 1, 1, 12, tzinfo=UTC)
