@@ -1,0 +1,69 @@
+"""A cluster that asks for a password: one line for each way of not having it, and the password is never shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tfx_cassandra.components import cli
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.errors import CredentialsError
+from tfx_cassandra.components.progress import step
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+pytestmark = pytest.mark.integration
+
+SUBNET = '127.0.43'
+
+
+@pytest.fixture(scope='module')
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraConnection]:
+    """A connection with the right user name to a node that asks for passwords."""
+    directory = tmp_path_factory.mktemp('guarded')
+    cluster = DevCluster(directory, subnet=SUBNET, jmx_port=7443, heap='512M', authenticated=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv('CASSANDRA_CONTACT_POINTS', raising=False)
+        patch.setenv('JAVA_TOOL_OPTIONS', '-XX:TieredStopAtLevel=1')
+        cluster.start(partial(step, stream=io.StringIO()))
+    yield CassandraConnection(cluster.contact_points, username='cassandra', password_env='GUARDED_PASSWORD')
+    cluster.stop()
+
+
+def test_the_right_password(guarded: CassandraConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('GUARDED_PASSWORD', 'cassandra')
+    with connections.session(guarded) as session:
+        assert session.execute('LIST ROLES').one().role == 'cassandra'
+
+
+def test_the_wrong_password(guarded: CassandraConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('GUARDED_PASSWORD', 'open sesame')
+    with pytest.raises(CredentialsError, match=r"^username: got 'cassandra', rule: a user whose password") as caught:
+        connections.acquire(guarded)
+    assert '\n' not in str(caught.value)
+    assert 'open sesame' not in str(caught.value)
+
+
+def test_no_user_name(guarded: CassandraConnection) -> None:
+    with pytest.raises(CredentialsError, match=r'^username: got no user name, rule: a user whose password'):
+        connections.acquire(dataclasses.replace(guarded, username=None, password_env=None))
+
+
+def test_no_password(guarded: CassandraConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('GUARDED_PASSWORD', raising=False)
+    with pytest.raises(CredentialsError, match=r"^password_env: got 'GUARDED_PASSWORD', rule: a set environment"):
+        connections.acquire(guarded)
+
+
+def test_the_command_says_it_in_one_line(
+    guarded: CassandraConnection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv('GUARDED_PASSWORD', 'open sesame')
+    options = ['--contact-points', f'{SUBNET}.1', '--username', 'ada', '--password-env', 'GUARDED_PASSWORD']
+    assert cli.main(['schema', 'check', *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tfx-cassandra: error: username: got 'ada', rule: a user whose password 127.0.43.1:9042")
