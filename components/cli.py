@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,10 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger('cassandra').setLevel(logging.CRITICAL)
     args = parser().parse_args(argv)
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except (TfxCassandraError, ValueError) as error:
         print(f'tfx-cassandra: error: {error}', file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nothing is left to flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print('tfx-cassandra: interrupted', file=sys.stderr)
         return 130
