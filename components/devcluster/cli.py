@@ -31,7 +31,7 @@ def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `cluster` and its commands; each sets `run` to a function from namespace to exit code."""
-    about = 'Runs a real Apache Cassandra 5.0 of one node or three on this machine.'
+    about = 'Runs a real Apache Cassandra of one node or three on this machine.'
     cluster = _parser(subparsers, 'cluster', about, 'example:\n  tfx-cassandra cluster start\n')
     commands = cluster.add_subparsers(required=True, metavar='command')
     _add_start(commands)
