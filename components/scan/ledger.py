@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tfx_cassandra.components.errors import CoverageError
 from tfx_cassandra.components.scan import ring
@@ -18,14 +18,28 @@ class RangeRead:
     Attributes:
       token_range: The range.
       rows: Rows the server returned for it.
+      bytes: Size of the results they came in.
       pages: Pages they came in.
-      checksum: Sum over the rows of `row_checksum`, modulo 2^64.
+      retries: Pages that had to be asked for again.
+      checksum: Sum over the rows of a 64-bit hash of each row's bytes, modulo 2^64.
     """
 
     token_range: TokenRange
-    rows: int
-    pages: int
-    checksum: int
+    rows: int = 0
+    bytes: int = 0
+    pages: int = 0
+    retries: int = 0
+    checksum: int = 0
+
+    def with_page(self, rows: int, size: int, checksum: int) -> RangeRead:
+        """Adds a page of `rows` rows and `size` bytes."""
+        return dataclasses.replace(
+            self,
+            rows=self.rows + rows,
+            bytes=self.bytes + size,
+            pages=self.pages + 1,
+            checksum=(self.checksum + checksum) % 2**64,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +48,15 @@ class Coverage:
 
     Attributes:
       ranges: Number of token ranges.
-      rows: Rows of all ranges.
-      pages: Pages of all ranges.
-      checksum: Sum over all rows of `row_checksum`, modulo 2^64: independent of order and of how the ring was split.
+      rows, bytes, pages, retries: Sums over all ranges.
+      checksum: Sum over the ranges, modulo 2^64: independent of order and of how the ring was split.
     """
 
     ranges: int
     rows: int
+    bytes: int
     pages: int
+    retries: int
     checksum: int
 
     def fingerprint(self, cql: str, window: str) -> str:
@@ -61,13 +76,5 @@ def verified(reads: Sequence[RangeRead]) -> Coverage:
     found = [f'{what}: {", ".join(map(str, where))}' for what, where in complaints if where]
     if found:
         raise CoverageError(f'token ranges {"; ".join(found)} (rule: the ranges read tile the ring exactly once)')
-    checksum = sum(read.checksum for read in reads) % 2**64
-    return Coverage(len(reads), sum(read.rows for read in reads), sum(read.pages for read in reads), checksum)
-
-
-def rows_checksum(rows: Iterable[tuple]) -> int:
-    """Adds up a 64-bit hash of each row, modulo 2^64, so that the order of the rows does not matter."""
-    total = 0
-    for row in rows:
-        total += int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=8).digest(), 'little')
-    return total % 2**64
+    sums = {field: sum(getattr(read, field) for read in reads) for field in ('rows', 'bytes', 'pages', 'retries')}
+    return Coverage(len(reads), checksum=sum(read.checksum for read in reads) % 2**64, **sums)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan.ring import TokenRange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,13 @@ class Scan:
     def window_bounds(self) -> tuple[int, ...]:
         """The values that follow a range's start and end in `cql`: milliseconds since 1970."""
         return self.window.bounds if self.window is not None and self.pushed_down else ()
+
+
+class Split(NamedTuple):
+    """One token range of a scan."""
+
+    scan: Scan
+    token_range: TokenRange
 
 
 def plan_scan(

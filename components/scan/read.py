@@ -18,25 +18,21 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, ResultSet, Session
-from cassandra.query import BoundStatement, tuple_factory
+from cassandra.cluster import Session
+from cassandra.query import BoundStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import ReadError, SchemaError, invalid
-from tfx_cassandra.components.scan import ledger, plan, ring, rows
+from tfx_cassandra.components.errors import SchemaError, invalid
+from tfx_cassandra.components.scan import ledger, plan, ring
+from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.scan.page import RawHandler, decode
+from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 DEFAULT_SPLITS = 64
+GROUP = 8  # splits that one worker reads together, some of them at once
 PAGE_ROWS = 5000
-
-
-class Split(NamedTuple):
-    """One token range of a scan."""
-
-    scan: plan.Scan
-    token_range: ring.TokenRange
 
 
 class ReadResult(NamedTuple):
@@ -146,14 +142,14 @@ class ScanTable(beam.PTransform):
             | 'Start' >> beam.Create([self._options])
             | 'Plan' >> beam.FlatMap(plan_splits)
             | 'Share' >> beam.Reshuffle()
-            | 'Read' >> beam.ParDo(_ReadSplit(self._options)).with_outputs('ledger', main='batches')
+            | 'Read' >> beam.ParDo(_ReadSplits(self._options)).with_outputs('ledger', main='batches')
         )
         coverage = read.ledger | 'Collect' >> beam.combiners.ToList() | 'Verify' >> beam.Map(ledger.verified)
         return ReadResult(read.batches, coverage)
 
 
-def plan_splits(options: ReadOptions) -> list[Split]:
-    """Asks the live cluster for its ring and cuts the scan into splits.
+def plan_splits(options: ReadOptions) -> list[list[Split]]:
+    """Asks the live cluster for its ring and cuts the scan into splits, several to a group that one worker reads.
 
     Raises:
       SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
@@ -165,7 +161,8 @@ def plan_splits(options: ReadOptions) -> list[Split]:
         scan = options.scan(session)
         tokens = [token.value for token in metadata.token_map.ring]
     ranges = ring.subdivide(ring.ring_ranges(tokens), options.splits or DEFAULT_SPLITS)
-    return [Split(scan, token_range) for token_range in ranges]
+    splits = [Split(scan, token_range) for token_range in ranges]
+    return [splits[i : i + GROUP] for i in range(0, len(splits), GROUP)]
 
 
 def describe(session: Session, keyspace: str, name: str) -> plan.Table:
@@ -188,61 +185,45 @@ def describe(session: Session, keyspace: str, name: str) -> plan.Table:
     )
 
 
-class _ReadSplit(beam.DoFn):
-    """Reads splits page by page: batches on the main output, each range's RangeRead on 'ledger'."""
+class _ReadSplits(beam.DoFn):
+    """Reads groups of splits: batches on the main output, each range's RangeRead on 'ledger'."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
         self._rows = Metrics.counter('tfx_cassandra', 'rows_read')
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._options.connection)
+        self._session = connections.acquire(self._options.connection, RawHandler)
+        what = f'{self._options.connection.keyspace}.{self._options.table} at {self._options.consistency}'
+        self._fetcher = Fetcher(self._session, what)
 
     def teardown(self) -> None:
-        connections.release(self._options.connection)
+        connections.release(self._options.connection, RawHandler)
 
-    def process(self, split: Split) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        total = pages = checksum = 0
-        for page in read_pages(self._session, split, self._options):
-            content = page.current_rows
-            total, pages, checksum = total + len(content), pages + 1, checksum + ledger.rows_checksum(content)
-            self._rows.inc(len(content))
-            if content:
-                batch = _filtered(rows.decode_page(page.column_names, page.column_types, content), split.scan)
-                if batch.num_rows:
-                    yield batch
-        entry = ledger.RangeRead(split.token_range, total, pages, checksum % 2**64)
-        yield beam.pvalue.TaggedOutput('ledger', entry)
+    def process(self, splits: list[Split]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
+        read = {split.token_range: ledger.RangeRead(split.token_range) for split in splits}
+        for fetched in self._fetcher.fetch(self._requests(splits)):
+            batch, checksum = decode(fetched.page)
+            self._rows.inc(batch.num_rows)
+            token_range = fetched.split.token_range
+            read[token_range] = read[token_range].with_page(batch.num_rows, len(fetched.page.body), checksum)
+            batch = _filtered(batch, fetched.split.scan)
+            if batch.num_rows:
+                yield batch
+            if fetched.last:
+                entry = dataclasses.replace(read.pop(token_range), retries=fetched.retries)
+                yield beam.pvalue.TaggedOutput('ledger', entry)
 
-
-def read_pages(session: Session, split: Split, options: ReadOptions) -> Iterator[ResultSet]:
-    """Yields a split's pages; the next one is under way while the caller works on this one.
-
-    Raises:
-      ReadError: The cluster did not answer; the message names table, token range and cause.
-    """
-    profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=tuple_factory)
-    try:
-        future = session.execute_async(_bound(session, split, options), execution_profile=profile)
-        more = True
-        while more:
-            page = future.result()
-            more = future.has_more_pages
-            # ResultSet.current_rows is this page's own list: the future forgets it when the next page starts.
-            if more:
-                future.start_fetching_next_page()
-            yield page
-    except DRIVER_ERRORS as error:
-        where = f'{options.connection.keyspace}.{options.table} token range {split.token_range}'
-        raise ReadError(f'{where}: not read at {options.consistency} ({one_line(error)})') from error
-
-
-def _bound(session: Session, split: Split, options: ReadOptions) -> BoundStatement:
-    statement = session.prepare(split.scan.cql)
-    statement.consistency_level = connections.consistency_level(options.consistency)
-    statement.fetch_size = options.page_rows
-    statement.is_idempotent = True
-    return statement.bind((split.token_range.start, split.token_range.end, *split.scan.window_bounds))
+    def _requests(self, splits: list[Split]) -> list[tuple[Split, BoundStatement]]:
+        # One scan's splits differ in their ranges only.
+        statement = self._session.prepare(splits[0].scan.cql)
+        statement.consistency_level = connections.consistency_level(self._options.consistency)
+        statement.fetch_size = self._options.page_rows
+        statement.is_idempotent = True
+        return [
+            (split, statement.bind((split.token_range.start, split.token_range.end, *split.scan.window_bounds)))
+            for split in splits
+        ]
 
 
 def _filtered(batch: pa.RecordBatch, scan: plan.Scan) -> pa.RecordBatch:

@@ -124,29 +124,38 @@ class CassandraConnection:
         return f'{",".join(self.contact_points)}:{self.port}/{self.keyspace}'
 
 
-_sessions: dict[CassandraConnection, tuple[Session, int]] = {}  # connection -> (session, users)
+# (connection, protocol handler) -> (session, users)
+_sessions: dict[tuple[CassandraConnection, type | None], tuple[Session, int]] = {}
 _lock = threading.Lock()
 
 
-def acquire(connection: CassandraConnection) -> Session:
+def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
     """Returns this process's session for a connection, opening it for the first user; pair with `release`.
+
+    Args:
+      connection: How to reach the cluster.
+      protocol_handler: What the session decodes results with, instead of the driver's own; such a session is apart.
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
       CredentialsError: The cluster refuses the user, or the password's variable is not set.
     """
     with _lock:
-        opened, users = _sessions.get(connection) or (_open(connection), 0)
-        _sessions[connection] = (opened, users + 1)
+        key = (connection, protocol_handler)
+        opened, users = _sessions.get(key) or (_open(connection), 0)
+        if protocol_handler is not None:
+            opened.client_protocol_handler = protocol_handler
+        _sessions[key] = (opened, users + 1)
         return opened
 
 
-def release(connection: CassandraConnection) -> None:
+def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
     """Gives a session back; the last user's release closes it."""
     with _lock:
-        opened, users = _sessions.pop(connection)
+        key = (connection, protocol_handler)
+        opened, users = _sessions.pop(key)
         if users > 1:
-            _sessions[connection] = (opened, users - 1)
+            _sessions[key] = (opened, users - 1)
         else:
             opened.cluster.shutdown()
 

@@ -1,4 +1,4 @@
-"""A page of rows as the driver decodes it -> one `pyarrow.RecordBatch`.
+"""CQL types: the Arrow type of each, and how its values are decoded.
 
 | CQL | Arrow |
 |---|---|
@@ -23,13 +23,15 @@ A field's metadata carries the CQL type under b'cql', for what Arrow's type alon
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 from cassandra import cqltypes
 
-from tfx_cassandra.components.errors import DatasetError, SchemaError
+from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan.rows import Kind
 
 _DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
 _SCALARS = {
@@ -39,6 +41,18 @@ _SCALARS = {
     'timestamp': pa.timestamp('ms', 'UTC'), 'date': pa.date32(), 'time': pa.time64('ns'),
     'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
 }  # fmt: skip
+
+_WIDTHS = {'tinyint': 1, 'smallint': 2, 'int': 4, 'bigint': 8, 'counter': 8, 'float': 4, 'double': 8, 'timestamp': 8,
+           'date': 4, 'time': 8}  # bytes of a value  # fmt: skip
+
+_LAYOUTS = {
+    **dict.fromkeys(['ascii', 'text', 'varchar', 'blob'], 'text'),
+    **dict.fromkeys(['uuid', 'timeuuid'], 'uuid'),
+    **dict.fromkeys(['list', 'set'], 'list'),
+    **{name: name for name in ('boolean', 'varint', 'duration', 'map')},
+}
+
+_PROTOCOL = 4  # of the values' encoding, which is the same in version 5
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     'decimal': str,
@@ -84,40 +98,36 @@ def schema_of(names: Sequence[str], types: Sequence[Any]) -> pa.Schema:
     )
 
 
-def decode_page(names: Sequence[str], types: Sequence[Any], rows: Sequence[tuple]) -> pa.RecordBatch:
-    """Turns a page into a record batch of shape (rows, columns).
-
-    Args:
-      names: Column names.
-      types: Driver CQL types, one a column.
-      rows: The driver's rows, tuples in column order.
-
-    Raises:
-      DatasetError: A value does not fit its Arrow type; the message names column and cause.
-    """
-    schema = schema_of(names, types)
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [_array(field, kind, column) for field, kind, column in zip(schema, types, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _array(field: pa.Field, kind: Any, values: Sequence) -> pa.Array:
-    convert = _converter(kind)
-    plain = list(values) if convert is None else [None if value is None else convert(value) for value in values]
-    try:
-        return pa.array(plain, type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise DatasetError(f'column {field.name}: got a value that {field.type} cannot hold ({error})') from error
+def kind_of(cql_type: Any) -> Kind:
+    """Returns how rows.pyx decodes a driver CQL type; what it does not know goes through the driver, value by value."""
+    name, parts = cql_type.typename, cql_type.subtypes
+    arrow = arrow_type(cql_type)
+    if name in _WIDTHS:
+        return Kind('fixed', arrow, _WIDTHS[name], flip=name == 'date')
+    if name in _LAYOUTS:
+        return Kind(_LAYOUTS[name], arrow, parts=[kind_of(part) for part in parts])
+    if name == 'frozen':
+        return kind_of(parts[0])
+    if issubclass(cql_type, cqltypes.TupleType):
+        return Kind('tuple', arrow, parts=[kind_of(part) for part in parts])
+    if issubclass(cql_type, cqltypes.VectorType) and cql_type.subtype.typename in _WIDTHS:
+        return Kind('vector', arrow, cql_type.vector_size, parts=[kind_of(cql_type.subtype)])
+    return Kind('rare', arrow, rare=functools.partial(_plain, cql_type, converter(cql_type) or _same))
 
 
-def _converter(kind: Any) -> Callable[[Any], Any] | None:
+def _plain(cql_type: Any, convert: Callable[[Any], Any], value: bytes) -> Any:
+    decoded = cql_type.from_binary(value, _PROTOCOL)
+    return None if decoded is None else convert(decoded)
+
+
+def converter(kind: Any) -> Callable[[Any], Any] | None:
     """Returns what turns the driver's value into one pyarrow takes, or None where pyarrow takes it as it is."""
     name, parts = kind.typename, kind.subtypes
     if name in _SCALARS:
         return _CONVERTERS.get(name)
     if name == 'frozen':
-        return _converter(parts[0])
-    inner = [_converter(part) or _same for part in parts]
+        return converter(parts[0])
+    inner = [converter(part) or _same for part in parts]
     if name in ('list', 'set'):
         return lambda items: [_maybe(inner[0], item) for item in items]
     if name == 'map':
