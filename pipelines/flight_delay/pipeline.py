@@ -89,6 +89,7 @@ def create_pipeline(
         model_blessing=evaluator.outputs['blessing'],
         evaluation=evaluator.outputs['evaluation'],
         examples=examples,
+        ab_test_group='control',
     )
     return tfx.dsl.Pipeline(
         pipeline_name=experiment_id,
