@@ -1,6 +1,6 @@
 """WriteToCassandra: rows into a table, each exactly as often as is harmless.
 
-    rows (mappings or record batches) -> batches -> prepared inserts, bounded in number in flight
+    rows (mappings or record batches) -> batches of one partition -> prepared inserts, bounded in number in flight
         -> failed rows, each with its error; more of them than max_errors fail the pipeline
 
 An insert is an upsert, so that a runner's retry of a bundle writes the same rows again and changes nothing.
@@ -12,7 +12,7 @@ import datetime
 import decimal
 import struct
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -20,7 +20,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from cassandra import cqltypes
 from cassandra.cluster import Session
-from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 from cassandra.util import Duration
 
 from tfx_cassandra.components.dataset.window import aware, whole_milliseconds
@@ -31,8 +31,9 @@ from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import one_line
 
-CONCURRENCY = 128  # inserts in flight per worker
-_BATCH_ROWS = 2000  # rows gathered before they are written together
+CONCURRENCY = 32  # requests in flight per worker
+_GATHER_ROWS = 2000  # rows looked through for those of one partition
+_REQUEST_ROWS = 50  # rows of one partition in one request
 
 
 class FailedRow(NamedTuple):
@@ -94,7 +95,7 @@ class WriteToCassandra(beam.PTransform):
         failed = (
             rows
             | 'Rows' >> beam.FlatMap(_rows)
-            | 'Gather' >> beam.BatchElements(min_batch_size=1, max_batch_size=_BATCH_ROWS)
+            | 'Gather' >> beam.BatchElements(min_batch_size=_GATHER_ROWS, max_batch_size=_GATHER_ROWS)
             | 'Write' >> beam.ParDo(self._write)
         )
         if self._max_errors is not None:
@@ -155,22 +156,69 @@ class _WriteRows(beam.DoFn):
         connections.release(self._connection)
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
-        unfit: list[FailedRow] = []
-        for row, outcome in outcomes(self._session, self._requests(rows, unfit), CONCURRENCY):
+        inserts, unfit = self._inserts(rows)
+        yield from unfit
+        refused: list[_RowInsert] = []
+        for group, outcome in self._outcomes(_grouped(inserts)):
             if isinstance(outcome, Exception):
-                yield FailedRow(row, f'{self._table}: {one_line(outcome)}')
+                refused += group
+            else:
+                self._written.inc(len(group))
+        # One row may have spoilt it for the others of its request: each on its own says which.
+        for (insert,), outcome in self._outcomes([insert] for insert in refused):
+            if isinstance(outcome, Exception):
+                yield FailedRow(insert.row, f'{self._table}: {one_line(outcome)}')
             else:
                 self._written.inc()
-        yield from unfit
 
-    def _requests(
-        self, rows: list[Mapping[str, Any]], unfit: list[FailedRow]
-    ) -> Iterator[tuple[Mapping[str, Any], BoundStatement]]:
+    def _inserts(self, rows: list[Mapping[str, Any]]) -> tuple[list[_RowInsert], list[FailedRow]]:
+        inserts, unfit = [], []
         for row in rows:
             try:
-                yield row, self._insert.bound(row)
+                inserts.append(self._insert.bound(row))
             except (ValueError, TypeError, KeyError, struct.error, decimal.InvalidOperation) as error:
                 unfit.append(FailedRow(row, f'{self._table}: {error}'))
+        return inserts, unfit
+
+    def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list | Exception]]:
+        requests = ((group, self._request(group)) for group in groups)
+        return outcomes(self._session, requests, CONCURRENCY)
+
+    def _request(self, group: list[_RowInsert]) -> Statement:
+        if len(group) == 1:
+            return group[0].statement
+        # Of one partition, an unlogged batch is one mutation: as atomic as a row and far cheaper than its rows apart.
+        batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._insert.statement.consistency_level)
+        batch.is_idempotent = True
+        for insert in group:
+            batch.add(insert.statement)
+        return batch
+
+
+class _RowInsert(NamedTuple):
+    """A row, its primary key and its bound insert."""
+
+    row: Mapping[str, Any]
+    key: tuple
+    statement: BoundStatement
+
+
+def _grouped(inserts: Iterable[_RowInsert]) -> Iterator[list[_RowInsert]]:
+    """Gathers rows of one partition, at most _REQUEST_ROWS, each key once.
+
+    Statements of a batch share one write time, so that the last of two rows with one key would not win there.
+    """
+    open_groups: dict[bytes, tuple[list[_RowInsert], set[tuple]]] = {}
+    for insert in inserts:
+        partition = insert.statement.routing_key
+        group, keys = open_groups.setdefault(partition, ([], set()))
+        if insert.key in keys or len(group) == _REQUEST_ROWS:
+            yield group
+            group, keys = open_groups[partition] = ([], set())
+        group.append(insert)
+        keys.add(insert.key)
+    for group, _ in open_groups.values():
+        yield group
 
 
 class _Insert:
@@ -189,16 +237,18 @@ class _Insert:
             + (f' USING {" AND ".join(using)}' if using else '')
         )
         self.statement.is_idempotent = True
+        keys = {*table.partition_key, *table.clustering}
+        self._key = [index for index, column in enumerate(columns) if column in keys]
         self._fields = [
             (column.name, _driver_value(column.type)) for column in self.statement.column_metadata[: len(columns)]
         ]
 
-    def bound(self, row: Mapping[str, Any]) -> BoundStatement:
+    def bound(self, row: Mapping[str, Any]) -> _RowInsert:
         """Binds a row; raises ValueError, TypeError, KeyError or struct.error for one that cannot be."""
         bound = self.statement.bind(self._values(row))
         # Asking for the routing key now makes a key over Cassandra's limit this row's error, not that of the loop.
         _ = bound.routing_key
-        return bound
+        return _RowInsert(row, tuple(bound.values[i] for i in self._key), bound)
 
     def _values(self, row: Mapping[str, Any]) -> list:
         known = {name for name, _ in self._fields}

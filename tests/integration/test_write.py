@@ -115,6 +115,35 @@ BAD_ROWS = [
 ]
 
 
+def test_of_two_rows_with_one_key_the_last_wins(connection: CassandraConnection, session: Session) -> None:
+    # In one batch both would have one write time, and the larger value would win.
+    rows = [
+        {'model_id': 'd', 'feature_name': 'f', 'timestamp': NOON + datetime.timedelta(seconds=i), 'value': value}
+        for value in (9.0, 1.0)
+        for i in range(100)
+    ]
+    write(connection, 'feature_store', rows)
+    live = session.execute(
+        f"SELECT value FROM {connection.keyspace}.feature_store WHERE model_id = 'd' ALLOW FILTERING"
+    )
+    assert [row.value for row in live] == [1.0] * 100
+
+
+def test_a_row_the_server_refuses_does_not_take_its_neighbours_along(
+    connection: CassandraConnection, session: Session
+) -> None:
+    session.execute(f"CREATE INDEX IF NOT EXISTS ON {connection.keyspace}.model_metrics (entries(tags)) USING 'sai'")
+    rows = [
+        {'model_id': 'r', 'metric_name': 'f', 'timestamp': NOON + datetime.timedelta(0, i), 'value': 1.0, 'tags': tags}
+        for i, tags in enumerate([{'a': 'b'}, {'a': 'x' * 70000}, {'a': 'c'}])
+    ]
+    with TestPipeline() as pipeline:
+        result = pipeline | beam.Create(rows) | WriteToCassandra(connection, 'model_metrics', max_errors=None)
+        assert_that(result.failed | beam.Map(lambda failure: failure.row), equal_to([rows[1]]))
+    live = session.execute(f"SELECT tags FROM {connection.keyspace}.model_metrics WHERE model_id = 'r' ALLOW FILTERING")
+    assert [dict(row.tags) for row in live] == [{'a': 'c'}, {'a': 'b'}]
+
+
 @pytest.mark.parametrize(('row', 'reason'), BAD_ROWS)
 def test_a_bad_row_fails_the_pipeline(connection: CassandraConnection, row: dict, reason: str) -> None:
     with pytest.raises(Exception, match='max_errors = 0') as caught:

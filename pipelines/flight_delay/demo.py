@@ -1,0 +1,230 @@
+"""The demo: real flights and weather into Cassandra, a model trained out of it, its version written back.
+
+python -m tfx_cassandra.pipelines.flight_delay.demo --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.errors import TfxCassandraError, invalid
+from tfx_cassandra.components.progress import step
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.pipelines import local_runner
+from tfx_cassandra.pipelines.flight_delay import data, ingest
+
+# Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
+
+_MONTHS = 12
+_LEAST_SPAN = datetime.timedelta(days=14)
+_EPILOG = """example:
+  python -m tfx_cassandra.pipelines.flight_delay.demo --months 3 --stop-cluster
+
+environment:
+  CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
+
+exit codes: 0 done, 1 a step failed or the model was not good enough, 2 wrong option, 130 interrupted
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """The demo's settings.
+
+    Attributes:
+      state: Folder for everything the demo keeps.
+      window: Departures the model is trained and evaluated on.
+      cluster: Where the dev cluster is, or None to use the one the environment names.
+      stop_cluster: Whether the dev cluster is stopped in the end.
+      cache: Whether components may reuse what they gave before, if the tables are as they were.
+    """
+
+    state: pathlib.Path
+    window: TimeWindow
+    cluster: DevCluster | None
+    stop_cluster: bool
+    cache: bool
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.state / 'logs' / 'demo.log'
+
+    @property
+    def connection(self) -> CassandraConnection:
+        patient = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
+        if self.cluster is None:
+            return patient
+        return dataclasses.replace(patient, contact_points=self.cluster.contact_points, port=self.cluster.port)
+
+    def run(self, terminal: TextIO) -> int:
+        """Runs every step, one line each on the terminal; returns the exit code."""
+        progress = functools.partial(step, stream=terminal)
+        try:
+            if self.cluster:
+                self.cluster.start(progress)
+            return self._run(terminal)
+        finally:
+            if self.cluster and self.stop_cluster:
+                self.cluster.stop(progress)
+
+    def _run(self, terminal: TextIO) -> int:
+        with step(f'schema: {self.connection}', terminal):
+            ingest.apply_schema(self.connection)
+        with connections.session(self.connection):
+            loads = (('weather', ingest.weather), ('flights', ingest.flights))
+            written = [_ingest(self.connection, name, load, terminal) for name, load in loads]
+            self._train(enable_cache=self.cache and not any(written), terminal=terminal)
+            return self._summary(terminal)
+
+    def _train(self, enable_cache: bool, terminal: TextIO) -> None:
+        with step('load TensorFlow and TFX', terminal):
+            from tfx_cassandra.pipelines.flight_delay import pipeline
+        local_runner.run(
+            pipeline.create_pipeline(self.connection, self.window, self.state, enable_cache=enable_cache), terminal
+        )
+
+    def _summary(self, terminal: TextIO) -> int:
+        from tfx_cassandra.pipelines.flight_delay import pipeline, results
+
+        run = results.Run(self.state)
+        splits = ', '.join(f'{count:,} {name}' for name, count in run.examples().items())
+        say = functools.partial(print, file=terminal)
+        say(f'\nexamples of {self.window}: {splits}')
+        say(f'AUC on the eval split: {run.auc():.4f} ({pipeline.MIN_AUC} needed)')
+        if not run.blessed():
+            say('The Evaluator has blocked the model: nothing was pushed.')
+            return 1
+        keyspace = self.connection.keyspace
+        with connections.session(self.connection) as session:
+            query, row = results.newest_version(session, keyspace, pipeline.MODEL_ID)
+            say(f'\n{query}')
+            for column, value in row.items():
+                say(f'  {column:13} | {value}')
+            model = pipeline.serving_directory(self.state) / row['version']
+            say(f'\nasked about raw examples, {_short(model)} says:')
+            for line in results.serving_check(session, keyspace, model, self.window.start.date()):
+                say(f'  {line}')
+        self._say_next(say)
+        return 0
+
+    def _say_next(self, say: functools.partial) -> None:
+        say(f"""
+what to look at next:
+  {_short(self.state / 'pipeline')}: the artifacts of each component; statistics, schema, evaluation
+  {_short(self.state / 'serving')}: what TensorFlow Serving would load
+  docs/demo.md: what each step does, and how to change it""")
+        if self.cluster and not self.stop_cluster:
+            say('  tfx-cassandra cluster status, and tfx-cassandra cluster stop when you are done')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        demo = _demo(options)
+        terminal = _terminal(demo)
+    except (TfxCassandraError, ValueError) as error:
+        sys.stderr.write(f'demo: error: {error}\n')
+        return 2
+    print(f'log: {_short(demo.log)}', file=terminal)
+    try:
+        return demo.run(terminal)
+    except KeyboardInterrupt:
+        print('demo: interrupted', file=terminal)
+        return 130
+    except Exception as error:
+        # Whatever a component raises: the step's own line has said which it was, and the log has it all.
+        traceback.print_exc()
+        kind = '' if isinstance(error, (TfxCassandraError, ValueError)) else f'{type(error).__name__}: '
+        reason = ' '.join(str(error).split())[:500]
+        print(f'demo: error: {kind}{reason} (log: {_short(demo.log)})', file=terminal)
+        return 1
+
+
+def _terminal(demo: Demo) -> TextIO:
+    try:
+        return local_runner.output_to(demo.log)
+    except OSError as error:
+        rule = f'a folder that can be written ({error.strerror})'
+        raise invalid('state', str(demo.state), rule) from error
+
+
+def _ingest(connection: CassandraConnection, name: str, load: Callable[[], ingest.Load], terminal: TextIO) -> bool:
+    with step(f'ingest {name}', terminal) as running:
+        rows = load()
+        running.update(f'{rows.contents.rows:,} rows into {rows.table}')
+        written = ingest.ingest(connection, rows)
+        if not written:
+            running.update(f'{rows.contents.rows:,} rows are in {rows.table} already')
+    return written
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='demo',
+        description='Trains a flight-delay model on features out of Cassandra, and records its version there.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    span = parser.add_mutually_exclusive_group()
+    span.add_argument(
+        '--months', type=int, default=_MONTHS, help='months of 2013 to learn from, from January (default: %(default)s)'
+    )
+    span.add_argument(
+        '--window', metavar='START/END', help='departures to learn from instead, in ISO-8601 with offsets'
+    )
+    parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it runs)')
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component anew')
+    parser.add_argument(
+        '--state',
+        type=pathlib.Path,
+        default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
+        help='folder for everything that is kept (default: %(default)s)',
+    )
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> Demo:
+    window = _with_flights(TimeWindow.parse(options.window)) if options.window else _first_months(options.months)
+    state = options.state.resolve()
+    cluster = None
+    if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
+        cluster = DevCluster.saved(state / 'cluster')
+        if cluster is None or options.nodes not in (None, cluster.nodes):
+            cluster = DevCluster(state / 'cluster', nodes=options.nodes or 1)
+    return Demo(state, window, cluster, options.stop_cluster, options.cache)
+
+
+def _first_months(months: int) -> TimeWindow:
+    if not 1 <= months <= 12:
+        raise invalid('months', months, 'from 1 to 12')
+    end = data.YEAR.end if months == 12 else data.YEAR.start.replace(month=months + 1)
+    return TimeWindow(data.YEAR.start, end)
+
+
+def _with_flights(window: TimeWindow) -> TimeWindow:
+    if min(window.end, data.YEAR.end) - max(window.start, data.YEAR.start) < _LEAST_SPAN:
+        rule = f'at least {_LEAST_SPAN.days} days of 2013, so that days are left to evaluate on'
+        raise invalid('window', str(window), rule)
+    return window
+
+
+def _short(path: pathlib.Path) -> str:
+    return os.path.relpath(path)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Puts the demo's data into Cassandra by the bulk path, and proves that the tables hold exactly that."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import math
+import pathlib
+import tempfile
+
+import polars as pl
+import pyarrow as pa
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import WriteError
+from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store import schema
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.pipelines.flight_delay import data
+
+_DDL_SECONDS = 120
+_READS_IN_FLIGHT = 32
+_SLICE_ROWS = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Rows on their way into a table.
+
+    Attributes:
+      table: Table of the connection's keyspace.
+      rows: Its rows; columns are named as in the table.
+      partition: Columns of the table's partition key.
+      checked: Number column whose sum, with the number of rows, tells whether the table holds the rows.
+    """
+
+    table: str
+    rows: pl.DataFrame
+    partition: tuple[str, ...]
+    checked: str
+
+    @property
+    def contents(self) -> Contents:
+        """What the table's partitions hold once the rows are in."""
+        return Contents(self.rows.height, math.fsum(self.rows[self.checked]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Number of rows, and the sum of one column, rounded once, so that it does not depend on the order."""
+
+    rows: int
+    total: float
+
+
+def weather(window: TimeWindow = data.YEAR) -> Load:
+    """Returns the weather of a window, for `feature_store`."""
+    rows = data.weather_rows(data.read_weather(), window)
+    return Load('feature_store', rows, ('model_id', 'feature_name'), 'value')
+
+
+def flights(window: TimeWindow = data.YEAR) -> Load:
+    """Returns the flights of a window with the weather of their hour, for `flight_features`."""
+    rows = data.flight_rows(data.read_flights(), data.read_weather(), window)
+    return Load('flight_features', rows, ('origin', 'flight_day'), 'distance')
+
+
+def apply_schema(connection: CassandraConnection) -> None:
+    """Creates the keyspace with its tables and `flight_features`, where they do not exist yet.
+
+    A new keyspace has three copies in the local data center, or one a node where there are fewer nodes.
+    """
+    ddl = importlib.resources.files(__package__).joinpath('schema.cql').read_text()
+    with connections.session(connection) as session:
+        centers = [host.datacenter for host in session.cluster.metadata.all_hosts()]
+        copies = min(3, centers.count(connection.local_datacenter))
+        schema.apply(connection, schema.NetworkReplication({connection.local_datacenter: copies}))
+        session.execute(ddl.replace('{keyspace}', quoted(connection.keyspace)), timeout=_DDL_SECONDS)
+
+
+def ingest(connection: CassandraConnection, load: Load) -> bool:
+    """Writes the rows by WriteToCassandra, unless the table holds them already; returns whether it wrote.
+
+    Writing again what is there changes nothing, so an ingest that was interrupted is simply run again.
+
+    Raises:
+      WriteError: A row was not written, or its partitions hold other rows besides.
+    """
+    import apache_beam as beam
+
+    from tfx_cassandra.components.write import WriteToCassandra
+
+    with connections.session(connection) as session:
+        if contents(session, connection.keyspace, load) == load.contents:
+            return False
+        # By way of a file: what Create is given, Beam pickles and compresses by bzip2, at some 3,000 rows a second.
+        with tempfile.TemporaryDirectory() as folder, beam.Pipeline() as pipeline:
+            file = pathlib.Path(folder) / 'rows.arrow'
+            load.rows.write_ipc(file)
+            starts = pipeline | beam.Create(range(0, load.rows.height, _SLICE_ROWS))
+            _ = starts | beam.Map(_slice, str(file)) | WriteToCassandra(connection, load.table)
+        found = contents(session, connection.keyspace, load)
+    if found != load.contents:
+        rule = f'{load.contents.rows:,} rows with a sum of {load.checked} of {load.contents.total}'
+        raise WriteError(f'{load.table}: got {found.rows:,} rows with {found.total} after the ingest, rule: {rule}')
+    return True
+
+
+def _slice(start: int, file: str) -> pa.RecordBatch:
+    return data.record_batch(pl.scan_ipc(file).slice(start, _SLICE_ROWS).collect())
+
+
+def contents(session: Session, keyspace: str, load: Load) -> Contents:
+    """Reads, with the plain driver, what the partitions that the rows belong to hold now."""
+    keys = load.rows.select(load.partition).unique().rows()
+    where = ' AND '.join(f'{quoted(column)} = ?' for column in load.partition)
+    query = f'SELECT {quoted(load.checked)} FROM {quoted(keyspace)}.{quoted(load.table)} WHERE {where}'
+    results = execute_concurrent_with_args(session, session.prepare(query), keys, concurrency=_READS_IN_FLIGHT)
+    values = [row[0] for _, rows in results for row in rows]
+    return Contents(len(values), math.fsum(values))

@@ -1,0 +1,178 @@
+"""The pipeline: flights out of Cassandra -> a model that foretells delays -> a version in Cassandra.
+
+CassandraExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Transform -> Trainer -> Evaluator -> CassandraPusher
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pathlib
+import types
+from collections.abc import Sequence
+
+import tensorflow_model_analysis as tfma
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.types import BaseChannel
+
+from tfx_cassandra.components import (
+    CassandraConnection,
+    CassandraExampleGen,
+    CassandraPusher,
+    FeatureView,
+    TimeWindow,
+)
+from tfx_cassandra.pipelines.flight_delay import preprocessing, trainer
+from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL
+
+MODEL_ID = 'flight-delay'
+MIN_AUC = 0.6  # guessing gives 0.5
+
+FLIGHTS = FeatureView(
+    name='flights',
+    table='flight_features',
+    entity_columns=('flight_id',),
+    timestamp_column='scheduled_departure',
+    features=('flight_day', *INPUTS, 'arr_delay', LABEL),
+)
+
+
+def create_pipeline(
+    connection: CassandraConnection,
+    window: TimeWindow,
+    state: str | pathlib.Path,
+    experiment_id: str = MODEL_ID,
+    model_id: str = MODEL_ID,
+    train_steps: int = 1500,
+    learning_rate: float = 1e-3,
+    min_auc: float = MIN_AUC,
+    enable_cache: bool = False,
+    beam_pipeline_args: Sequence[str] = (),
+) -> tfx.dsl.Pipeline:
+    """Builds the flight-delay pipeline for one window of departures.
+
+    Args:
+      connection: The cluster with `flight_features` and `model_versions`.
+      window: Scheduled departures that become examples.
+      state: Folder for artifacts (`pipeline/`), metadata (`metadata.sqlite`) and pushed models (`serving/`).
+      experiment_id: Key of the version's row in `model_versions`.
+      model_id: Name of the model in that row, and of its folder in `serving/`.
+      train_steps: Batches to train on.
+      learning_rate: Of the optimizer; 0 trains nothing.
+      min_auc: The model is pushed only if its AUC on the eval split reaches this.
+      enable_cache: Reuse what a component with the same configuration and inputs gave before. TFX cannot see whether
+        the table has changed since: use it only where it has not.
+      beam_pipeline_args: Options of every Beam pipeline; the DirectRunner by default.
+
+    Returns:
+      The pipeline, for LocalDagRunner or a compiler.
+    """
+    state = pathlib.Path(state)
+    example_gen = CassandraExampleGen(connection, FLIGHTS, window, output_config=_splits_by_day())
+    examples = example_gen.outputs['examples']
+    statistics = tfx.components.StatisticsGen(examples=examples)
+    # Shapes are not inferred: a column without nulls in this window may have some in the next.
+    schema = tfx.components.SchemaGen(statistics=statistics.outputs['statistics'], infer_feature_shape=False)
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs['statistics'], schema=schema.outputs['schema']
+    )
+    training = _training(examples, schema.outputs['schema'], train_steps, learning_rate)
+    model = training[-1].outputs['model']
+    evaluator = tfx.components.Evaluator(examples=examples, model=model, eval_config=eval_config(min_auc))
+    pusher = CassandraPusher(
+        model=model,
+        connection=connection,
+        experiment_id=experiment_id,
+        model_id=model_id,
+        push_destination=_folder(serving_directory(state, model_id)),
+        model_blessing=evaluator.outputs['blessing'],
+        evaluation=evaluator.outputs['evaluation'],
+        examples=examples,
+        ab_test_group='control',
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=experiment_id,
+        pipeline_root=str(pipeline_root(state)),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(metadata_path(state))
+        ),
+        components=[example_gen, statistics, schema, validator, *training, evaluator, pusher],
+        enable_cache=enable_cache,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )
+
+
+def pipeline_root(state: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the pipeline's artifacts."""
+    return state / 'pipeline'
+
+
+def metadata_path(state: pathlib.Path) -> pathlib.Path:
+    """Returns the SQLite file of the pipeline's metadata."""
+    return state / 'metadata.sqlite'
+
+
+def serving_directory(state: pathlib.Path, model_id: str = MODEL_ID) -> pathlib.Path:
+    """Returns the folder a model's versions are pushed to, as TensorFlow Serving expects it."""
+    return state / 'serving' / model_id
+
+
+def eval_config(min_auc: float) -> tfma.EvalConfig:
+    """Returns what the Evaluator measures, and the AUC that blesses a model."""
+    threshold = tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(lower_bound={'value': min_auc}))
+    return tfma.EvalConfig(
+        model_specs=[tfma.ModelSpec(label_key=LABEL, signature_name='serving_default')],
+        slicing_specs=[tfma.SlicingSpec()],
+        metrics_specs=[
+            tfma.MetricsSpec(
+                metrics=[
+                    tfma.MetricConfig(class_name='ExampleCount'),
+                    tfma.MetricConfig(class_name='BinaryCrossentropy'),
+                    tfma.MetricConfig(class_name='AUC', threshold=threshold),
+                ]
+            )
+        ],
+    )
+
+
+def _splits_by_day() -> tfx.proto.Output:
+    # Flights of one day share its weather and its jams: split one by one, the model would be asked about days it
+    # has seen, and its AUC would promise too much.
+    split = tfx.proto.SplitConfig.Split
+    return tfx.proto.Output(
+        split_config=tfx.proto.SplitConfig(
+            splits=[split(name='train', hash_buckets=2), split(name='eval', hash_buckets=1)],
+            partition_feature_name='flight_day',
+        )
+    )
+
+
+def _training(
+    examples: BaseChannel, schema: BaseChannel, train_steps: int, learning_rate: float
+) -> tuple[BaseComponent, BaseComponent]:
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=f'{preprocessing.__name__}.preprocessing_fn',
+        disable_statistics=True,
+        custom_config={'source': _source(preprocessing)},
+    )
+    training = tfx.components.Trainer(
+        run_fn=f'{trainer.__name__}.run_fn',
+        examples=transform.outputs['transformed_examples'],
+        transform_graph=transform.outputs['transform_graph'],
+        train_args=tfx.proto.TrainArgs(num_steps=train_steps),
+        eval_args=tfx.proto.EvalArgs(num_steps=40),
+        custom_config={'learning_rate': learning_rate, 'source': _source(trainer)},
+    )
+    return transform, training
+
+
+def _source(module: types.ModuleType) -> str:
+    # Part of the component's configuration, so that TFX does not reuse what an earlier text of the module gave.
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+
+
+def _folder(path: pathlib.Path) -> tfx.proto.PushDestination:
+    return tfx.proto.PushDestination(filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(path)))

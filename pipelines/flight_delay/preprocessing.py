@@ -1,0 +1,41 @@
+"""What the model is given of a flight: the columns, and how Transform turns them into numbers.
+
+The outcome (`arr_delay`), the identity (`flight_id`, `flight_day`) and the exact time of departure are not inputs.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from tfx_cassandra.pipelines.flight_delay.data import WEATHER
+
+LABEL = 'late'
+TEXTS = ('carrier', 'origin', 'dest')
+NUMBERS = ('distance', *WEATHER)
+CALENDAR = {'month': 13, 'weekday': 8, 'hour': 24}  # name -> one more than its greatest value
+INPUTS = (*TEXTS, *NUMBERS, *CALENDAR)
+
+
+def preprocessing_fn(inputs: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
+    """Scales numbers to z-scores, numbers texts by a vocabulary, and keeps the calendar as it is.
+
+    Args:
+      inputs: Raw features by name, each sparse (any may be missing), shape (batch, 0 or 1 values).
+
+    Returns:
+      Dense tensors of shape (batch, 1): float32 for numbers and the label, int64 for the rest. A missing number becomes
+      the mean, a missing text the out-of-vocabulary id.
+    """
+    outputs = {name: _dense(tft.scale_to_z_score(tf.cast(inputs[name], tf.float32)), 0.0) for name in NUMBERS}
+    for name in TEXTS:
+        text = _dense(inputs[name], '')
+        outputs[name] = tft.compute_and_apply_vocabulary(text, num_oov_buckets=1, vocab_filename=name)
+    for name in CALENDAR:
+        outputs[name] = _dense(inputs[name], 0)
+    outputs[LABEL] = tf.cast(_dense(inputs[LABEL], 0), tf.float32)
+    return outputs
+
+
+def _dense(values: tf.SparseTensor, missing: float | str) -> tf.Tensor:
+    return tft.sparse_tensor_to_dense_with_shape(values, [None, 1], missing)

@@ -1,0 +1,83 @@
+"""What a run of the pipeline has left behind: examples, evaluation, the version's row, a model that can be asked."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+from cassandra.cluster import Session
+from tfx.components.evaluator.constants import BLESSED_FILE_NAME
+
+from tfx_cassandra.components.example_gen.executor import COVERAGE_FILE
+from tfx_cassandra.components.pusher.metrics import overall_metrics
+from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.pipelines.flight_delay.pipeline import metadata_path, pipeline_root
+from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
+from tfx_cassandra.pipelines.local_runner import last_outputs
+
+_VERSION = 'SELECT experiment_id, created_at, model_id, version, metrics, ab_test_group FROM {}.model_versions'
+
+
+class Run:
+    """The latest run of the pipeline in a state folder."""
+
+    def __init__(self, state: pathlib.Path) -> None:
+        self._outputs = last_outputs(metadata_path(state), pipeline_root(state))
+
+    def examples(self) -> dict[str, int]:
+        """Returns the number of examples of each split."""
+        coverage = self._outputs['CassandraExampleGen', 'examples'] / COVERAGE_FILE
+        return json.loads(coverage.read_text())['examples']
+
+    def auc(self) -> float:
+        """Returns the AUC on the eval split."""
+        return overall_metrics(str(self._outputs['Evaluator', 'evaluation']))['auc']
+
+    def blessed(self) -> bool:
+        """Returns whether the Evaluator let the model through."""
+        return (self._outputs['Evaluator', 'blessing'] / BLESSED_FILE_NAME).exists()
+
+
+def newest_version(session: Session, keyspace: str, experiment_id: str) -> tuple[str, dict[str, Any]]:
+    """Reads an experiment's newest version back.
+
+    Returns:
+      The statement, as one would type it into cqlsh, and the row.
+    """
+    query = f'{_VERSION.format(quoted(keyspace))} WHERE experiment_id = '
+    row = session.execute(session.prepare(f'{query}? LIMIT 1'), [experiment_id]).one()
+    # The driver gives a timestamp as a naive datetime in UTC.
+    created_at = row.created_at.replace(tzinfo=datetime.timezone.utc)
+    return f"{query}'{experiment_id}' LIMIT 1;", {**row._asdict(), 'created_at': created_at}
+
+
+def serving_check(session: Session, keyspace: str, model: pathlib.Path, day: datetime.date) -> list[str]:
+    """Loads a pushed model and asks it about a few flights out of JFK, given as raw tf.Examples.
+
+    Returns:
+      One line a flight, with the probability and what really happened.
+    """
+    query = f'SELECT * FROM {quoted(keyspace)}.flight_features WHERE origin = ? AND flight_day = ? LIMIT 3'
+    rows = session.execute(session.prepare(query), ['JFK', day]).all()
+    served = tf.saved_model.load(str(model)).signatures['serving_default']
+    chances = served(examples=tf.constant([_example(row) for row in rows]))['late'].numpy()[:, 0]
+    return [
+        f'{row.flight_id} to {row.dest}: {chance:.0%} likely to be late; arrived {row.arr_delay:+} minutes'
+        for row, chance in zip(rows, chances, strict=True)
+    ]
+
+
+def _example(row: Any) -> bytes:
+    example = tf.train.Example()
+    for name in INPUTS:
+        value, feature = getattr(row, name), example.features.feature
+        if isinstance(value, str):
+            feature[name].bytes_list.value.append(value.encode())
+        elif isinstance(value, int):
+            feature[name].int64_list.value.append(value)
+        elif value is not None:
+            feature[name].float_list.value.append(value)
+    return example.SerializeToString()

@@ -1,0 +1,72 @@
+"""Trains the delay model, and saves it so that it takes raw examples."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.components.trainer.fn_args_utils import DataAccessor, FnArgs
+from tfx_bsl.tfxio.dataset_options import TensorFlowDatasetOptions
+
+from tfx_cassandra.pipelines.flight_delay.preprocessing import CALENDAR, INPUTS, LABEL, NUMBERS, TEXTS
+
+BATCH_ROWS = 512
+SEED = 2013
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains for `fn_args.train_steps` batches and saves to `fn_args.serving_model_dir`; TFX calls it by name.
+
+    `custom_config={'learning_rate': 0}` gives a model that has learned nothing.
+    """
+    tf.keras.utils.set_random_seed(SEED)
+    transform = tft.TFTransformOutput(fn_args.transform_graph_path)
+    model = build_model(transform, learning_rate=(fn_args.custom_config or {}).get('learning_rate', 1e-3))
+    train, evaluate = (
+        _batches(files, fn_args.data_accessor, transform) for files in (fn_args.train_files, fn_args.eval_files)
+    )
+    model.fit(
+        train,
+        steps_per_epoch=fn_args.train_steps,
+        validation_data=evaluate,
+        validation_steps=fn_args.eval_steps,
+        verbose=2,
+    )
+    served = DelayModel(model, transform)
+    tf.saved_model.save(served, fn_args.serving_model_dir, signatures={'serving_default': served.predict})
+
+
+def build_model(transform: tft.TFTransformOutput, learning_rate: float) -> tf.keras.Model:
+    """Builds a small network: an embedding per category beside the scaled numbers, then two dense layers."""
+    ids = {name: transform.vocabulary_size_by_name(name) + 1 for name in TEXTS} | CALENDAR
+    inputs = {name: tf.keras.Input((1,), name=name, dtype=tf.int64) for name in ids}
+    inputs |= {name: tf.keras.Input((1,), name=name, dtype=tf.float32) for name in NUMBERS}
+    # (batch, 1) -> (batch, 1, 8) -> (batch, 8) for each category
+    columns = [tf.keras.layers.Flatten()(tf.keras.layers.Embedding(n, 8)(inputs[name])) for name, n in ids.items()]
+    hidden = tf.keras.layers.Concatenate()([*columns, *(inputs[name] for name in NUMBERS)])
+    for units in (64, 32):
+        hidden = tf.keras.layers.Dense(units, activation='relu')(hidden)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(1, activation='sigmoid')(hidden))
+    model.compile(tf.keras.optimizers.Adam(learning_rate), loss='binary_crossentropy', metrics=['AUC'])
+    return model
+
+
+class DelayModel(tf.Module):
+    """The trained network behind the features' transformation, so that it is served raw tf.Examples."""
+
+    def __init__(self, network: tf.keras.Model, transform: tft.TFTransformOutput) -> None:
+        super().__init__()
+        self._network = network
+        self._transform = transform.transform_features_layer()
+        self._spec = {name: spec for name, spec in transform.raw_feature_spec().items() if name in INPUTS}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name='examples')])
+    def predict(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the probability that each flight is late, shape (batch, 1)."""
+        features = self._transform(tf.io.parse_example(examples, self._spec))
+        return {'late': self._network({name: features[name] for name in INPUTS})}
+
+
+def _batches(files: list[str], accessor: DataAccessor, transform: tft.TFTransformOutput) -> tf.data.Dataset:
+    """Reads transformed examples without end, as (features, label) with BATCH_ROWS rows."""
+    options = TensorFlowDatasetOptions(batch_size=BATCH_ROWS, label_key=LABEL, shuffle_seed=SEED)
+    return accessor.tf_dataset_factory(files, options, transform.transformed_metadata.schema).repeat()

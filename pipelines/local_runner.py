@@ -1,0 +1,107 @@
+"""Runs a pipeline on this machine: one line a component on the terminal, everything else in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import re
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from tfx_cassandra.components.progress import Step, step
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+# TensorFlow, TFX and their C++ libraries write to the process's standard streams while they are imported and later;
+# so nothing here imports them before `output_to` has had its chance.
+
+
+def output_to(log: pathlib.Path) -> TextIO:
+    """Sends all further output of the process, that of C++ and of child processes too, to a log.
+
+    There is no way back, for TensorFlow still writes while the interpreter shuts down.
+
+    Args:
+      log: File to append to; its folder is made.
+
+    Returns:
+      What standard output was before: the terminal, or what the user sent it to.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    terminal = os.fdopen(os.dup(1), 'w', buffering=1)
+    with log.open('ab') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    return terminal
+
+
+def run(pipeline: Pipeline, terminal: TextIO) -> None:
+    """Runs a pipeline with TFX's LocalDagRunner and writes one line a component, with its duration.
+
+    Args:
+      pipeline: What to run.
+      terminal: Where the lines go.
+
+    Raises:
+      Exception: What the component that failed has raised; the components after it do not run.
+    """
+    from absl import logging as absl_logging
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+    absl_logging.set_verbosity(absl_logging.INFO)
+    logger = absl_logging.get_absl_logger()
+    with contextlib.ExitStack() as running:
+        handler = _ComponentLines(running, terminal)
+        logger.addHandler(handler)
+        try:
+            LocalDagRunner().run(pipeline)
+        finally:
+            logger.removeHandler(handler)
+
+
+def last_outputs(metadata_path: pathlib.Path, pipeline_root: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
+    """Returns where the artifacts of the latest run are, those it reused included.
+
+    Args:
+      metadata_path: The pipeline's SQLite file.
+      pipeline_root: The pipeline's folder of artifacts, as the pipeline was given it.
+
+    Returns:
+      Paths by (component, output), such as `('Trainer', 'model')`.
+    """
+    from tfx.orchestration import metadata
+
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(metadata_path))) as handle:
+        run = max(handle.store.get_contexts_by_type('pipeline_run'), key=lambda context: context.id)
+        uris = [pathlib.Path(artifact.uri) for artifact in handle.store.get_artifacts_by_context(run.id)]
+    outputs = {}
+    for uri in uris:
+        component, output, *_ = uri.relative_to(pipeline_root).parts  # TFX goes on with the execution's number
+        outputs[component, output] = uri
+    return outputs
+
+
+class _ComponentLines(logging.Handler):
+    """Turns what LocalDagRunner logs of its components into steps; it has no other hook.
+
+    The step of the component that runs is entered into `running`, so whoever closes that on an error ends it as failed.
+    """
+
+    def __init__(self, running: contextlib.ExitStack, terminal: TextIO) -> None:
+        super().__init__(logging.INFO)
+        self._running, self._terminal = running, terminal
+        self._step: Step | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if started := re.fullmatch(r'Component (\S+) is running\.', message):
+            self._step = self._running.enter_context(step(started[1], self._terminal))
+        elif re.fullmatch(r'Component \S+ is finished\.', message):
+            self._running.close()
+        elif self._step and re.fullmatch(r'A cached execution \d+ is used\.', message):
+            self._step.update('reused')

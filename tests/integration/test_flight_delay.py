@@ -1,0 +1,203 @@
+"""The flight-delay pipeline end to end on a real node: two weeks of July in, one version out."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from cassandra.cluster import Session
+from tfx import v1 as tfx
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.pipeline import RunOptions
+
+from tfx_cassandra.components import CassandraConnection, CassandraExampleGen, FeatureView, TimeWindow
+from tfx_cassandra.components.errors import WriteError
+from tfx_cassandra.pipelines import local_runner
+from tfx_cassandra.pipelines.flight_delay import data, ingest, pipeline, results
+from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
+
+pytestmark = pytest.mark.integration
+
+# The table holds a day more on both sides, so that a window that is not pushed down is seen.
+TABLE = TimeWindow.parse('2013-06-30T00:00Z/2013-07-16T00:00Z')
+WINDOW = TimeWindow.parse('2013-07-01T00:00Z/2013-07-15T00:00Z')
+WEATHER = FeatureView(
+    'weather', 'feature_store', ('model_id',), 'timestamp', data.WEATHER, layout='long',
+    feature_name_column='feature_name', value_column='value',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def filled(connection: CassandraConnection) -> CassandraConnection:
+    ingest.apply_schema(connection)
+    assert ingest.ingest(connection, ingest.weather(TABLE))
+    assert ingest.ingest(connection, ingest.flights(TABLE))
+    return connection
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    connection: CassandraConnection
+    state: pathlib.Path
+
+    def pipeline(self, **settings) -> tfx.dsl.Pipeline:
+        return pipeline.create_pipeline(self.connection, WINDOW, self.state, train_steps=150, **settings)
+
+    @property
+    def pushed(self) -> list[str]:
+        return sorted(path.name for path in pipeline.serving_directory(self.state).iterdir())
+
+    def outputs(self) -> dict[tuple[str, str], pathlib.Path]:
+        return local_runner.last_outputs(pipeline.metadata_path(self.state), pipeline.pipeline_root(self.state))
+
+
+@pytest.fixture(scope='module')
+def trained(filled: CassandraConnection, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    made = Trained(filled, tmp_path_factory.mktemp('flight_delay'))
+    local_runner.run(made.pipeline(), io.StringIO())
+    return made
+
+
+def examples_in(folder: pathlib.Path) -> list[tf.train.Example]:
+    files = [str(file) for file in folder.glob('Split-*/*.gz')]
+    return [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(files, 'GZIP')]
+
+
+def values_of(examples: list[tf.train.Example], name: str) -> list[float]:
+    features = (example.features.feature[name] for example in examples if name in example.features.feature)
+    return [(feature.float_list.value or feature.int64_list.value)[0] for feature in features]
+
+
+def driver_rows(session: Session, keyspace: str, table: str, time_column: str) -> list:
+    start, end = (moment.replace(tzinfo=None) for moment in (WINDOW.start, WINDOW.end))
+    rows = session.execute(f'SELECT * FROM "{keyspace}".{table}')
+    return [row for row in rows if start <= getattr(row, time_column) < end]
+
+
+def model_rows(session: Session, connection: CassandraConnection) -> list:
+    return list(session.execute(f'SELECT * FROM "{connection.keyspace}".model_versions'))
+
+
+def test_a_second_ingest_writes_nothing(filled):
+    assert not ingest.ingest(filled, ingest.weather(TABLE))
+    assert not ingest.ingest(filled, ingest.flights(TABLE))
+
+
+def test_the_ingest_repairs_a_row_that_is_gone_and_refuses_one_too_many(filled, session):
+    key = ('weather:JFK', 'temp', TABLE.start.replace(hour=7))
+    table = f'"{filled.keyspace}".feature_store'
+    where = 'WHERE model_id = %s AND feature_name = %s AND timestamp = %s'
+    temperature = session.execute(f'SELECT value FROM {table} {where}', key).one().value
+    session.execute(f'DELETE FROM {table} {where}', key)
+    assert ingest.ingest(filled, ingest.weather(TABLE))
+    assert session.execute(f'SELECT value FROM {table} {where}', key).one().value == temperature
+
+    extra = (*key[:2], TABLE.start.replace(year=2012))
+    session.execute(f'INSERT INTO {table} (model_id, feature_name, timestamp, value) VALUES (%s, %s, %s, 1)', extra)
+    with pytest.raises(WriteError, match=r'^feature_store: got .* rows with .* after the ingest, rule: '):
+        ingest.ingest(filled, ingest.weather(TABLE))
+    session.execute(f'DELETE FROM {table} {where}', extra)
+
+
+def test_the_examples_are_the_flights_a_driver_loop_reads(trained, session):
+    rows = driver_rows(session, trained.connection.keyspace, 'flight_features', 'scheduled_departure')
+    examples = examples_in(trained.outputs()['CassandraExampleGen', 'examples'])
+    assert len(examples) == len(rows) == ingest.flights(WINDOW).rows.height
+    assert sum(results.Run(trained.state).examples().values()) == len(rows)
+    for column in ('distance', 'late', 'arr_delay', 'hour'):
+        assert sum(values_of(examples, column)) == sum(getattr(row, column) for row in rows)
+    for column in ('temp', 'wind_gust'):  # tf.Example holds 32 bits
+        known = [getattr(row, column) for row in rows if getattr(row, column) is not None]
+        assert len(values_of(examples, column)) == len(known)
+        assert math.fsum(values_of(examples, column)) == pytest.approx(math.fsum(known), rel=1e-6)
+
+
+def test_the_long_table_gives_one_example_per_airport_and_hour(filled, session, tmp_path):
+    metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / 'metadata.sqlite'))
+    generate = CassandraExampleGen(filled, WEATHER, WINDOW)
+    LocalDagRunner().run(tfx.dsl.Pipeline('weather', str(tmp_path / 'root'), metadata, [generate]))
+    examples = examples_in(next((tmp_path / 'root').glob('CassandraExampleGen/examples/*')))
+    rows = driver_rows(session, filled.keyspace, 'feature_store', 'timestamp')
+    assert len(examples) == len({(row.model_id, row.timestamp) for row in rows})
+    for name in data.WEATHER:
+        expected = [row.value for row in rows if row.feature_name == name]
+        assert len(values_of(examples, name)) == len(expected)
+        assert math.fsum(values_of(examples, name)) == pytest.approx(math.fsum(expected), rel=1e-6)
+
+
+def test_no_day_is_in_both_splits(trained):
+    days = collections.defaultdict(set)
+    for folder in trained.outputs()['CassandraExampleGen', 'examples'].glob('Split-*'):
+        for record in tf.data.TFRecordDataset([str(file) for file in folder.glob('*.gz')], 'GZIP'):
+            example = tf.train.Example.FromString(record.numpy())
+            days[folder.name].add(example.features.feature['flight_day'].int64_list.value[0])
+    assert days['Split-train']
+    assert days['Split-eval']
+    assert not days['Split-train'] & days['Split-eval']
+
+
+def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
+    run = results.Run(trained.state)
+    assert run.blessed()
+    assert run.auc() > pipeline.MIN_AUC
+    (row,) = model_rows(session, trained.connection)
+    assert (row.experiment_id, row.model_id) == ('flight-delay', 'flight-delay')
+    assert row.metrics['auc'] == run.auc()
+    assert row.metrics['example_count'] == run.examples()['eval']
+    assert trained.pushed == [row.version]
+    query, read_back = results.newest_version(session, trained.connection.keyspace, 'flight-delay')
+    assert read_back['version'] == row.version
+    assert session.execute(query).one().version == row.version  # the statement shown is one that runs
+
+
+def test_the_pushed_model_predicts_on_raw_examples(trained, session):
+    model = pipeline.serving_directory(trained.state) / trained.pushed[0]
+    lines = results.serving_check(session, trained.connection.keyspace, model, WINDOW.start.date())
+    assert len(lines) == 3
+    assert all('% likely to be late; arrived ' in line for line in lines)
+    predict = tf.saved_model.load(str(model)).signatures['serving_default']
+    chances = predict(examples=tf.constant([tf.train.Example().SerializeToString()]))['late'].numpy()
+    assert chances.shape == (1, 1)  # a flight of which nothing is known
+    assert 0 < chances[0, 0] < 1
+
+
+def test_what_is_known_only_afterwards_does_not_move_the_prediction(trained):
+    model = pipeline.serving_directory(trained.state) / trained.pushed[0]
+    predict = tf.saved_model.load(str(model)).signatures['serving_default']
+    before = examples_in(trained.outputs()['CassandraExampleGen', 'examples'])[:50]
+    inputs = [tf.train.Example.FromString(example.SerializeToString()) for example in before]
+    for example in inputs:
+        for name in set(example.features.feature) - set(INPUTS):
+            del example.features.feature[name]
+        assert set(example.features.feature) <= set(INPUTS)
+    chances = [
+        predict(examples=tf.constant([e.SerializeToString() for e in them]))['late'].numpy()
+        for them in (before, inputs)
+    ]
+    np.testing.assert_array_equal(*chances)
+
+
+def test_pushing_the_same_model_again_leaves_one_row_and_one_folder(trained, session):
+    before, pushed = model_rows(session, trained.connection), trained.pushed
+    LocalDagRunner().run(trained.pipeline(), run_options=RunOptions(from_nodes=['CassandraPusher']))
+    assert model_rows(session, trained.connection) == before
+    assert trained.pushed == pushed
+
+
+def test_a_model_that_has_learned_nothing_is_blocked(trained, session):
+    before, pushed = model_rows(session, trained.connection), trained.pushed
+    terminal = io.StringIO()
+    local_runner.run(trained.pipeline(learning_rate=0.0, enable_cache=True), terminal)
+    assert 'Transform: reused' in terminal.getvalue()
+    assert 'Trainer: reused' not in terminal.getvalue()
+    run = results.Run(trained.state)
+    assert run.auc() < pipeline.MIN_AUC
+    assert not run.blessed()
+    assert model_rows(session, trained.connection) == before
+    assert trained.pushed == pushed
