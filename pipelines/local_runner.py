@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from tfx_cassandra.components.progress import Step, step
 
 if TYPE_CHECKING:
+    from ml_metadata.proto.metadata_store_pb2 import Artifact  # type: ignore[attr-defined]
     from tfx.orchestration.pipeline import Pipeline
 
 # TensorFlow, TFX and their C++ libraries write to the process's standard streams while they are imported and later;
@@ -64,25 +65,26 @@ def run(pipeline: Pipeline, terminal: TextIO) -> None:
             logger.removeHandler(handler)
 
 
-def last_outputs(metadata_path: pathlib.Path, pipeline_root: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
-    """Returns where the artifacts of the latest run are, those it reused included.
+def last_outputs(metadata_path: pathlib.Path, pipeline_root: pathlib.Path) -> dict[tuple[str, str], Artifact]:
+    """Returns the artifacts of the latest run, those it reused included.
 
     Args:
       metadata_path: The pipeline's SQLite file.
       pipeline_root: The pipeline's folder of artifacts, as the pipeline was given it.
 
     Returns:
-      Paths by (component, output), such as `('Trainer', 'model')`.
+      Artifacts of ML Metadata by (component, output), such as `('Trainer', 'model')`.
     """
     from tfx.orchestration import metadata
 
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(metadata_path))) as handle:
         run = max(handle.store.get_contexts_by_type('pipeline_run'), key=lambda context: context.id)
-        uris = [pathlib.Path(artifact.uri) for artifact in handle.store.get_artifacts_by_context(run.id)]
+        artifacts = handle.store.get_artifacts_by_context(run.id)
     outputs = {}
-    for uri in uris:
-        component, output, *_ = uri.relative_to(pipeline_root).parts  # TFX goes on with the execution's number
-        outputs[component, output] = uri
+    for artifact in artifacts:
+        # <pipeline root>/<component>/<output>/<execution>...
+        component, output, *_ = pathlib.Path(artifact.uri).relative_to(pipeline_root).parts
+        outputs[component, output] = artifact
     return outputs
 
 

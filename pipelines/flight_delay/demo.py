@@ -108,7 +108,7 @@ class Demo:
             return 1
         keyspace = self.connection.keyspace
         with connections.session(self.connection) as session:
-            query, row = results.newest_version(session, keyspace, pipeline.MODEL_ID)
+            query, row = run.version(session, keyspace)
             say(f'\n{query}')
             for column, value in row.items():
                 say(f'  {column:13} | {value}')

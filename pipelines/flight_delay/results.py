@@ -18,8 +18,6 @@ from tfx_cassandra.pipelines.flight_delay.pipeline import metadata_path, pipelin
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 from tfx_cassandra.pipelines.local_runner import last_outputs
 
-_VERSION = 'SELECT experiment_id, created_at, model_id, version, metrics, ab_test_group FROM {}.model_versions'
-
 
 class Run:
     """The latest run of the pipeline in a state folder."""
@@ -29,29 +27,38 @@ class Run:
 
     def examples(self) -> dict[str, int]:
         """Returns the number of examples of each split."""
-        coverage = self._outputs['CassandraExampleGen', 'examples'] / COVERAGE_FILE
+        coverage = self._folder('CassandraExampleGen', 'examples') / COVERAGE_FILE
         return json.loads(coverage.read_text())['examples']
 
     def auc(self) -> float:
         """Returns the AUC on the eval split."""
-        return overall_metrics(str(self._outputs['Evaluator', 'evaluation']))['auc']
+        return overall_metrics(str(self._folder('Evaluator', 'evaluation')))['auc']
 
     def blessed(self) -> bool:
         """Returns whether the Evaluator let the model through."""
-        return (self._outputs['Evaluator', 'blessing'] / BLESSED_FILE_NAME).exists()
+        return (self._folder('Evaluator', 'blessing') / BLESSED_FILE_NAME).exists()
 
+    def version(self, session: Session, keyspace: str) -> tuple[str, dict[str, Any]]:
+        """Reads back the row of the version this run has pushed.
 
-def newest_version(session: Session, keyspace: str, experiment_id: str) -> tuple[str, dict[str, Any]]:
-    """Reads an experiment's newest version back.
+        Returns:
+          The statement, as one would type it into cqlsh, and the row.
+        """
+        pushed = self._outputs['CassandraPusher', 'pushed_model'].custom_properties
+        key = {name: pushed[name].string_value for name in ('experiment_id', 'created_at', 'model_id')}
+        query = (
+            'SELECT experiment_id, created_at, model_id, version, metrics, ab_test_group '
+            f'FROM {quoted(keyspace)}.model_versions WHERE '
+        )
+        bound = [key['experiment_id'], datetime.datetime.fromisoformat(key['created_at']), key['model_id']]
+        row = session.execute(session.prepare(query + ' AND '.join(f'{name} = ?' for name in key)), bound).one()
+        # The driver gives a timestamp as a naive datetime in UTC.
+        created_at = row.created_at.replace(tzinfo=datetime.timezone.utc)
+        typed = query + ' AND '.join(f"{name} = '{value}'" for name, value in key.items()) + ';'
+        return typed, {**row._asdict(), 'created_at': created_at}
 
-    Returns:
-      The statement, as one would type it into cqlsh, and the row.
-    """
-    query = f'{_VERSION.format(quoted(keyspace))} WHERE experiment_id = '
-    row = session.execute(session.prepare(f'{query}? LIMIT 1'), [experiment_id]).one()
-    # The driver gives a timestamp as a naive datetime in UTC.
-    created_at = row.created_at.replace(tzinfo=datetime.timezone.utc)
-    return f"{query}'{experiment_id}' LIMIT 1;", {**row._asdict(), 'created_at': created_at}
+    def _folder(self, component: str, output: str) -> pathlib.Path:
+        return pathlib.Path(self._outputs[component, output].uri)
 
 
 def serving_check(session: Session, keyspace: str, model: pathlib.Path, day: datetime.date) -> list[str]:

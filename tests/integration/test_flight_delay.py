@@ -53,8 +53,10 @@ class Trained:
     def pushed(self) -> list[str]:
         return sorted(path.name for path in pipeline.serving_directory(self.state).iterdir())
 
-    def outputs(self) -> dict[tuple[str, str], pathlib.Path]:
-        return local_runner.last_outputs(pipeline.metadata_path(self.state), pipeline.pipeline_root(self.state))
+    @property
+    def examples(self) -> pathlib.Path:
+        outputs = local_runner.last_outputs(pipeline.metadata_path(self.state), pipeline.pipeline_root(self.state))
+        return pathlib.Path(outputs['CassandraExampleGen', 'examples'].uri)
 
 
 @pytest.fixture(scope='module')
@@ -107,7 +109,7 @@ def test_the_ingest_repairs_a_row_that_is_gone_and_refuses_one_too_many(filled, 
 
 def test_the_examples_are_the_flights_a_driver_loop_reads(trained, session):
     rows = driver_rows(session, trained.connection.keyspace, 'flight_features', 'scheduled_departure')
-    examples = examples_in(trained.outputs()['CassandraExampleGen', 'examples'])
+    examples = examples_in(trained.examples)
     assert len(examples) == len(rows) == ingest.flights(WINDOW).rows.height
     assert sum(results.Run(trained.state).examples().values()) == len(rows)
     for column in ('distance', 'late', 'arr_delay', 'hour'):
@@ -133,7 +135,7 @@ def test_the_long_table_gives_one_example_per_airport_and_hour(filled, session, 
 
 def test_no_day_is_in_both_splits(trained):
     days = collections.defaultdict(set)
-    for folder in trained.outputs()['CassandraExampleGen', 'examples'].glob('Split-*'):
+    for folder in trained.examples.glob('Split-*'):
         for record in tf.data.TFRecordDataset([str(file) for file in folder.glob('*.gz')], 'GZIP'):
             example = tf.train.Example.FromString(record.numpy())
             days[folder.name].add(example.features.feature['flight_day'].int64_list.value[0])
@@ -151,7 +153,7 @@ def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
     assert row.metrics['auc'] == run.auc()
     assert row.metrics['example_count'] == run.examples()['eval']
     assert trained.pushed == [row.version]
-    query, read_back = results.newest_version(session, trained.connection.keyspace, 'flight-delay')
+    query, read_back = run.version(session, trained.connection.keyspace)
     assert read_back['version'] == row.version
     assert session.execute(query).one().version == row.version  # the statement shown is one that runs
 
@@ -170,7 +172,7 @@ def test_the_pushed_model_predicts_on_raw_examples(trained, session):
 def test_what_is_known_only_afterwards_does_not_move_the_prediction(trained):
     model = pipeline.serving_directory(trained.state) / trained.pushed[0]
     predict = tf.saved_model.load(str(model)).signatures['serving_default']
-    before = examples_in(trained.outputs()['CassandraExampleGen', 'examples'])[:50]
+    before = examples_in(trained.examples)[:50]
     inputs = [tf.train.Example.FromString(example.SerializeToString()) for example in before]
     for example in inputs:
         for name in set(example.features.feature) - set(INPUTS):
