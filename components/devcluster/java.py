@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import platform
 import re
@@ -89,7 +89,8 @@ def _install(target: Path) -> None:
 
 
 def _installer() -> list[str] | None:
-    if importlib.util.find_spec('pip'):
+    # Not find_spec('pip'): at that, setuptools' hook believes this process to be pip, and its own import fails later.
+    if any(importlib.metadata.distributions(name='pip')):
         return [sys.executable, '-m', 'pip', 'install', '--disable-pip-version-check']
     uv = shutil.which('uv')
     return [uv, 'pip', 'install', '--python', sys.executable] if uv else None

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from tfx_cassandra.components.devcluster import java
@@ -85,3 +88,8 @@ def test_another_machine_is_told_that_the_package_is_not_for_it(tmp_path, monkey
     monkeypatch.setattr(java.platform, 'machine', lambda: 'aarch64')
     with pytest.raises(DevClusterError, match='made for Linux x86_64, not Linux aarch64'):
         find_java(tmp_path, {'PATH': ''})
+
+
+def test_looking_for_an_installer_leaves_setuptools_importable():
+    code = 'from tfx_cassandra.components.devcluster import java; java._installer(); import setuptools'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
