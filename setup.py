@@ -10,9 +10,15 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 FOLDERS = ['components', 'pipelines', 'proto']
 SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 
-# Module by module, compiled by Cython; nothing but the C library is linked.
+# Compiled by Cython; nothing but the C library is linked.
 EXTENSIONS = [
     Extension('tfx_cassandra.components.scan.rows', ['components/scan/rows.pyx'], extra_compile_args=['-O3']),
+    Extension(
+        'tfx_cassandra.components.dataset.encode',
+        ['components/dataset/encode.pyx'],
+        depends=['components/dataset/wire.h', 'components/dataset/hashes.h'],
+        extra_compile_args=['-O3'],
+    ),
 ]
 
 
@@ -39,8 +45,8 @@ setup(
     ext_modules=EXTENSIONS,
     cmdclass={'build_ext': BuildExt},
     package_data={
-        '': ['py.typed', '*.cql'],
-        'tfx_cassandra.proto': ['*.proto', '*.pyi'],
+        '': ['py.typed', '*.cql', '*.pyi'],
+        'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
     },
     python_requires='>=3.10,<3.14',

@@ -8,6 +8,8 @@
 | ascii, text, blob, uuid, timeuuid, inet | bytes (uuid and inet: the canonical text) |
 | list, set, vector | several values |
 | null | the feature is absent |
+
+`encode` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to their bytes.
 """
 
 from __future__ import annotations

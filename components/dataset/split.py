@@ -41,13 +41,18 @@ class HashSplits:
     def names(self) -> list[str]:
         return [name for name, _ in self.buckets]
 
+    @property
+    def ends(self) -> list[int]:
+        """The bucket each split ends before, in order; the last is the number of buckets."""
+        return list(itertools.accumulate(count for _, count in self.buckets))
+
     def assign(self, examples: Iterable[bytes]) -> list[int]:
-        """Returns the index into `names` of each serialized tf.Example.
+        """Returns the index into `names` of each serialized tf.Example; the plain form of what encode.pyx does.
 
         Raises:
           DatasetError: An example lacks the feature, or the feature holds floats.
         """
-        ends = list(itertools.accumulate(count for _, count in self.buckets))
+        ends = self.ends
         keys = examples if self.feature is None else map(self._key, examples)
         buckets = (int.from_bytes(hashlib.sha256(key).digest(), 'big') % ends[-1] for key in keys)
         return [bisect.bisect(ends, bucket) for bucket in buckets]

@@ -25,6 +25,7 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset import examples, pivot
+from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import invalid
@@ -155,13 +156,12 @@ class _Encode(beam.DoFn):
         self._kinds, self._splits = kinds, splits
 
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int] | beam.pvalue.TaggedOutput]:
-        encoded = examples.encode(batch, self._kinds)
-        owners = self._splits.assign(encoded)
-        for index, name in enumerate(self._splits.names):
-            mine = [example for example, owner in zip(encoded, owners, strict=True) if owner == index]
-            yield name, len(mine)
-            if mine:
-                yield beam.pvalue.TaggedOutput(_tag(name), examples.framed(mine))
+        framed = encode(batch, self._kinds, self._splits.feature)
+        ends = self._splits.ends
+        for name, count, chunk in zip(self._splits.names, framed.counts(ends), framed.parts(ends), strict=True):
+            yield name, count
+            if count:
+                yield beam.pvalue.TaggedOutput(_tag(name), chunk)
 
 
 class _ChunkSink(filebasedsink.FileBasedSink):
@@ -191,7 +191,9 @@ def write_coverage(
         'cql': cql,
         'ranges': coverage.ranges,
         'rows': coverage.rows,
+        'bytes': coverage.bytes,
         'pages': coverage.pages,
+        'retries': coverage.retries,
         'checksum': f'{coverage.checksum:016x}',
         'fingerprint': coverage.fingerprint(cql, str(settings.window)),
         'examples': dict(sorted(counts.items())),

@@ -21,8 +21,8 @@ from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 IN_FLIGHT = 4  # ranges read at once by one worker thread; more did not read faster
-RETRIES = 8  # of one range, without a page in between
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds
+RETRIES = 6  # of one range, without a page in between
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
 
 # What may be otherwise a moment later, or with a smaller page.
 _PASSING = (
@@ -57,14 +57,12 @@ class Fetcher:
 
     Args:
       session: A session with page.RawHandler.
-      statements: What to send for each split.
-      describe: The table and consistency, for messages.
+      describe: The table, for messages.
     """
 
     def __init__(self, session: Session, describe: str) -> None:
         self._session, self._describe = session, describe
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
-        self._arrived: queue.SimpleQueue = queue.SimpleQueue()
 
     def fetch(self, work: Sequence[tuple[Split, BoundStatement]]) -> Iterator[Fetched]:
         """Yields all pages of all splits, as they arrive.
@@ -73,43 +71,44 @@ class Fetcher:
           ReadError: A range could not be read; the message names table, range and cause.
         """
         waiting = collections.deque(_Reading(*item) for item in work)
+        # (reading, page, where the next one begins, error); of this call alone, for one that ends early leaves some.
+        arrived: queue.SimpleQueue = queue.SimpleQueue()
         active = 0
         while waiting or active:
             while waiting and active < IN_FLIGHT:
-                self._ask(waiting.popleft())
+                self._ask(waiting.popleft(), arrived)
                 active += 1
-            reading, page, paging_state, error = self._arrived.get()
+            reading, page, paging_state, error = arrived.get()
             if error is not None:
-                self._again(reading, error)
+                self._wait(reading, error)
+                self._ask(reading, arrived)
                 continue
             reading.paging_state, reading.failures = paging_state, 0
             if paging_state is None:
                 active -= 1
             else:
-                self._ask(reading)  # the next page is under way while the caller works on this one
+                self._ask(reading, arrived)  # the next page is under way while the caller works on this one
             yield Fetched(reading.split, page, paging_state is None, reading.retries)
 
-    def _ask(self, reading: _Reading) -> None:
+    def _ask(self, reading: _Reading, arrived: queue.SimpleQueue) -> None:
         try:
             future = self._session.execute_async(
                 reading.statement, execution_profile=self._profile, paging_state=reading.paging_state
             )
         except DRIVER_ERRORS as error:
-            self._arrived.put((reading, None, None, error))
+            arrived.put((reading, None, None, error))
             return
         future.add_callbacks(
-            lambda pages: self._arrived.put((reading, pages[0], future._paging_state, None)),
-            lambda error: self._arrived.put((reading, None, None, error)),
+            lambda pages: arrived.put((reading, pages[0], future._paging_state, None)),
+            lambda error: arrived.put((reading, None, None, error)),
         )
 
-    def _again(self, reading: _Reading, error: Exception) -> None:
+    def _wait(self, reading: _Reading, error: Exception) -> None:
         reading.failures += 1
-        reading.retries += 1
         if reading.failures > RETRIES or not isinstance(error, _PASSING):
             where = f'{self._describe} token range {reading.split.token_range}'
-            raise ReadError(f'{where}: not read after {reading.retries} attempts ({one_line(error)})') from error
+            raise ReadError(f'{where}: not read in {reading.failures} attempts ({one_line(error)})') from error
+        reading.retries += 1
         # Smaller pages are answered sooner; the range goes on from the page it has come to.
         reading.statement.fetch_size = max(1, reading.statement.fetch_size // 2)
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**reading.failures)
-        time.sleep(random.uniform(0, longest))
-        self._ask(reading)
+        time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**reading.failures)))

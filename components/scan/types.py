@@ -30,7 +30,7 @@ from typing import Any
 import pyarrow as pa
 from cassandra import cqltypes
 
-from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.scan.rows import Kind
 
 _DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
@@ -116,8 +116,12 @@ def kind_of(cql_type: Any) -> Kind:
 
 
 def _plain(cql_type: Any, convert: Callable[[Any], Any], value: bytes) -> Any:
-    decoded = cql_type.from_binary(value, _PROTOCOL)
-    return None if decoded is None else convert(decoded)
+    try:
+        decoded = cql_type.from_binary(value, _PROTOCOL)
+        return None if decoded is None else convert(decoded)
+    except Exception as error:  # each of the driver's decoders has errors of its own
+        rule = f'a {cql_type.cql_parameterized_type()} ({type(error).__name__}: {error})'
+        raise ReadError(f'page: got {value[:40]!r}, rule: {rule}') from error
 
 
 def converter(kind: Any) -> Callable[[Any], Any] | None:

@@ -1,0 +1,277 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Record batches -> framed TFRecords of tf.Examples -> splits, without a Python object per row.
+
+At every level of a tf.Example a size stands before what it counts. So the rows are written from the last byte of the
+last one to the first byte of the first: every size is known when it is due, and nothing is measured beforehand.
+
+    frame     uint64 size | masked CRC32C of it | Example | masked CRC32C of that
+    Example   0A size Features, if there is any feature
+    Features  for each column that is not null, by name: 0A size (0A size name | 12 size Feature)
+    Feature   0A (bytes), 12 (floats) or 1A (integers) size list
+    list      0A size bytes, for each value; numbers: 0A size values, if there is any
+
+The messages are those of tensorflow/core/example/example.proto and feature.proto, the frames those of
+tensorflow/core/lib/io/record_writer.cc.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+import pyarrow as pa
+
+from tfx_cassandra.components.errors import DatasetError, invalid
+
+cdef extern from 'wire.h':
+    enum:
+        FRAME_HEAD, FRAME_FOOT, CHUNK
+        INTEGER, FLOAT, DOUBLE, BYTES, LARGE_BYTES
+        SCALAR, LIST, LARGE_LIST, FIXED_LIST
+        BYTES_TAG, FLOAT_TAG, INTEGER_TAG
+    ctypedef struct Column:
+        int leaf, shape, tag
+        const uint8_t* valid
+        const uint8_t* lists
+        const uint8_t* values
+        const uint8_t* starts
+        const uint8_t* head
+        int64_t valid_at, first, width, cursor, head_size, name_size, small
+    ctypedef struct Extent:
+        pass
+    int hashes_init(int portable)
+    int varint_size(int64_t v)
+    int64_t list_start(const Column* c, int64_t i)
+    int64_t value_start(const Column* c, int64_t i)
+    int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int count, int64_t rows, int64_t largest,
+                         int64_t* starts, int keyed, Extent* keys) noexcept nogil
+    int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
+                      const uint32_t* ends, int count, int32_t* splits) noexcept nogil
+
+LARGEST = 2**31 - 1  # bytes of a protocol buffer message
+_TAGS = {'bytes_list': BYTES_TAG, 'float_list': FLOAT_TAG, 'int64_list': INTEGER_TAG}
+_CASTS = {'bytes_list': pa.binary(), 'float_list': pa.float64(), 'int64_list': pa.int64()}
+_SHAPES = {pa.lib.Type_LIST: LIST, pa.lib.Type_LARGE_LIST: LARGE_LIST, pa.lib.Type_FIXED_SIZE_LIST: FIXED_LIST}
+_LEAVES = {
+    ('bytes_list', pa.lib.Type_STRING): BYTES,
+    ('bytes_list', pa.lib.Type_BINARY): BYTES,
+    ('bytes_list', pa.lib.Type_LARGE_STRING): LARGE_BYTES,
+    ('bytes_list', pa.lib.Type_LARGE_BINARY): LARGE_BYTES,
+    ('float_list', pa.lib.Type_FLOAT): FLOAT,
+    ('float_list', pa.lib.Type_DOUBLE): DOUBLE,
+    ('int64_list', pa.lib.Type_INT64): INTEGER,
+    ('int64_list', pa.lib.Type_TIMESTAMP): INTEGER,
+    ('int64_list', pa.lib.Type_TIME64): INTEGER,
+}  # every other type is cast first
+
+
+def use_portable(bint portable):
+    """Chooses hashes in portable C, or (the default) by the processor's own instructions where it has them.
+
+    Returns:
+      Number of hashes, of two, that use the processor's own instructions.
+    """
+    return hashes_init(portable)
+
+
+use_portable(False)
+
+
+cdef class Framed:
+    """Framed tf.Examples, made by `encode`.
+
+    Attributes:
+      buffer: The frames, one after the other: what a TFRecord file holds.
+      offsets: int64, of shape (rows + 1): where each frame starts in `buffer`, and where the last one ends.
+    """
+
+    cdef readonly object buffer, offsets
+    cdef int64_t rows
+    cdef uint8_t* base
+    cdef int64_t* starts
+    cdef Extent* keys
+    cdef object key, keys_buffer, ends, splits
+
+    def __init__(self):
+        raise TypeError('Framed: got a call, rule: made by encode')
+
+    def __len__(self):
+        return self.rows
+
+    def assign(self, ends):
+        """Returns the split of each row by the rule of TFX's `base_example_gen_executor._PartitionFn`.
+
+        Args:
+          ends: For each split, the bucket after its last one, ascending.
+
+        Returns:
+          int32 array, of shape (rows): indices into `ends`.
+
+        Raises:
+          ValueError: The ends do not ascend from 1 or more to less than 2^32.
+          DatasetError: A row lacks the feature that is the key, or the feature holds floats.
+        """
+        ends = list(ends)
+        if self.ends == ends:
+            return self.splits
+        if not ends or any(a >= b for a, b in zip([0, *ends], [*ends, 1 << 32])):
+            raise invalid('ends', ends, 'ascending, at least 1 and below 2^32')
+        ends_buffer, splits_buffer = pa.array(ends, pa.uint32()).buffers()[1], pa.allocate_buffer(4 * self.rows)
+        cdef const uint32_t* end = <const uint32_t*>_address(ends_buffer)
+        cdef int32_t* split = <int32_t*>_address(splits_buffer)
+        cdef int count = len(ends), done
+        with nogil:
+            done = assign_splits(self.base, self.starts, self.keys, self.rows, end, count, split)
+        if not done:
+            rule = 'in every example, with text or integers'
+            raise DatasetError(f'output_config.partition_feature_name: got {self.key!r}, rule: {rule}')
+        self.ends, self.splits = ends, pa.Array.from_buffers(pa.int32(), self.rows, [None, splits_buffer])
+        return self.splits
+
+    def counts(self, ends):
+        """Returns the number of rows of each split; see `assign`."""
+        cdef const int32_t* split = <const int32_t*>_address(self.assign(ends).buffers()[1])
+        cdef bytearray counts = bytearray(8 * len(ends))
+        cdef int64_t* count = <int64_t*><char*>counts
+        cdef int64_t row
+        with nogil:
+            for row in range(self.rows):
+                count[split[row]] += 1
+        return [count[i] for i in range(len(ends))]
+
+    def parts(self, ends):
+        """Returns the frames of each split, in the order of the rows, as one bytes object; see `assign`."""
+        cdef const int32_t* split = <const int32_t*>_address(self.assign(ends).buffers()[1])
+        cdef bytearray sizes = bytearray(8 * len(ends)), outs = bytearray(8 * len(ends))
+        cdef int64_t* size = <int64_t*><char*>sizes
+        cdef char** out = <char**><char*>outs
+        cdef int64_t row, bytes_
+        cdef list parts = []
+        with nogil:
+            for row in range(self.rows):
+                size[split[row]] += self.starts[row + 1] - self.starts[row]
+        for i in range(len(ends)):
+            part = PyBytes_FromStringAndSize(NULL, size[i])
+            out[i] = PyBytes_AS_STRING(part)
+            parts.append(part)
+        with nogil:
+            for row in range(self.rows):
+                bytes_ = self.starts[row + 1] - self.starts[row]
+                memcpy(out[split[row]], self.base + self.starts[row], bytes_)
+                out[split[row]] += bytes_
+        return parts
+
+
+def encode(batch, kinds, key=None):
+    """Serializes each row as a tf.Example, deterministically, and frames it as a TFRecord.
+
+    Args:
+      batch: Rows, of shape (rows, columns); a column becomes the feature of its name.
+      kinds: Kind of each column, by name: 'int64_list', 'float_list' or 'bytes_list'.
+      key: Name of the feature by which rows are assigned to splits; None for the whole example.
+
+    Returns:
+      The Framed examples, one a row.
+
+    Raises:
+      ValueError: Two columns have one name, or a column has no kind.
+      DatasetError: A column's values do not fit its kind, a list holds a null, or an example is too long.
+    """
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        raise invalid('batch', names, 'each column name once')
+    if unknown := [name for name in names if kinds.get(name) not in _TAGS]:
+        raise invalid('kinds', unknown, f'one of {sorted(_TAGS)} for each column')
+    order = sorted(range(len(names)), key=lambda i: names[i].encode())
+    cdef int64_t rows = batch.num_rows, room = CHUNK + rows * (FRAME_HEAD + FRAME_FOOT + 11), largest = LARGEST, start
+    cdef int count = len(order), keyed = -1, i
+    cdef Framed framed = Framed.__new__(Framed)
+    cdef Column* columns = <Column*>calloc(count + 1, sizeof(Column))
+    if columns == NULL:
+        raise MemoryError()
+    try:
+        alive = []
+        for i, at in enumerate(order):
+            alive.append(_bind(columns + i, names[at], kinds[names[at]], batch.column(at), &room))
+            if names[at] == key and columns[i].tag != FLOAT_TAG:
+                keyed = i
+        _allocate(framed, room, rows, key)
+        with nogil:
+            start = write_frames(framed.base, room, columns, count, rows, largest, framed.starts, keyed, framed.keys)
+    finally:
+        free(columns)
+    if start < 0:
+        raise DatasetError(f'example of row {-1 - start}: got too many bytes, rule: at most {largest}')
+    framed.base += start
+    framed.buffer = framed.buffer.slice(start)
+    return framed
+
+
+cdef int _allocate(Framed framed, int64_t room, int64_t rows, key) except -1:
+    framed.rows, framed.key = rows, key
+    framed.buffer, offsets = pa.allocate_buffer(room), pa.allocate_buffer(8 * (rows + 1))
+    framed.offsets = pa.Array.from_buffers(pa.int64(), rows + 1, [None, offsets])
+    framed.base, framed.starts = <uint8_t*>_address(framed.buffer), <int64_t*>_address(offsets)
+    if key is not None:
+        framed.keys_buffer = pa.allocate_buffer(rows * sizeof(Extent))
+        framed.keys = <Extent*>_address(framed.keys_buffer)
+    return 0
+
+
+cdef object _bind(Column* c, str name, str kind, array, int64_t* room):
+    """Points `c` at the buffers of an array, and adds to `room` what its features take at most.
+
+    Returns:
+      What must stay alive while `c` is used.
+    """
+    utf8 = name.encode()
+    # The sizes of what takes more than a byte to count are never read: see `small`.
+    head = bytes(CHUNK) + b'\n\0\n%c%b\x12\0%c\0\n\0' % (len(utf8) & 0x7F, utf8, _TAGS[kind])
+    c.tag, c.name_size, c.head_size, c.small = _TAGS[kind], len(utf8), len(head) - CHUNK, 127 - 8 - len(utf8)
+    c.head = <const uint8_t*>PyBytes_AS_STRING(head) + CHUNK
+    c.shape = _SHAPES.get(array.type.id, SCALAR)
+    # A null row of a list may have items all the same, so such rows are left out.
+    lists = array.drop_null() if c.shape != SCALAR and array.null_count else array
+    items = array if c.shape == SCALAR else _items(c, lists)
+    try:
+        if pa.types.is_date32(items.type):
+            items = items.cast(pa.int32())
+        if (kind, items.type.id) not in _LEAVES:
+            items = items.cast(_CASTS[kind])
+    except pa.ArrowException as e:
+        raise DatasetError(f'{name}: got {array.type}, rule: a {kind}: {str(e).splitlines()[0]}') from e
+    c.leaf = _LEAVES[kind, items.type.id]
+    if c.shape != SCALAR and items.null_count:
+        raise DatasetError(f'{name}: got a null in a list, rule: lists of values only')
+    nulls = items if c.shape == SCALAR else array
+    c.valid = <const uint8_t*>_address(nulls.buffers()[0] if nulls.null_count else None)
+    c.valid_at = nulls.offset
+    buffers = items.buffers()
+    cdef int64_t rows = len(array), count = len(items), most = 10, size
+    if c.leaf >= BYTES:
+        c.values = <const uint8_t*>_address(buffers[2])
+        c.starts = <const uint8_t*>_address(buffers[1], items.offset * (4 if c.leaf == BYTES else 8))
+        most = size = value_start(c, count) - value_start(c, 0) if count else 0
+    else:
+        c.values = <const uint8_t*>_address(buffers[1], items.offset * (4 if c.leaf == FLOAT else 8))
+        size = count * (10 if c.leaf == INTEGER else 4)
+    if c.shape != SCALAR:
+        most = size = size + count * (1 + varint_size(size))
+    room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(most + c.name_size + 60)))
+    return lists, items, head
+
+
+cdef object _items(Column* c, lists):
+    """Points `c` at where lists start; returns their items as one array."""
+    c.cursor = len(lists)
+    if c.shape == FIXED_LIST:
+        c.width = lists.type.list_size
+        return lists.values.slice(lists.offset * c.width, c.cursor * c.width)
+    offsets = lists.buffers()[1]
+    c.lists = <const uint8_t*>_address(offsets, lists.offset * (4 if c.shape == LIST else 8))
+    c.first = list_start(c, 0) if c.cursor else 0
+    return lists.values.slice(c.first, list_start(c, c.cursor) if c.cursor else 0)
+
+
+cdef uintptr_t _address(buffer, int64_t offset=0) except? 0:
+    return <uintptr_t>buffer.address + offset if buffer is not None else 0
