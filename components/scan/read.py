@@ -109,7 +109,7 @@ class ReadFromCassandra(beam.PTransform):
           where: Column -> value, or a collection of values, that a row must have. Filtered by the workers.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for 64.
-          page_rows: Rows of a page, the unit of memory: a worker holds two pages.
+          page_rows: Rows of a page, the unit of memory: a worker thread holds at most eight pages, two of each range.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
