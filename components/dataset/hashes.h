@@ -36,7 +36,13 @@ static uint32_t crc32c_portable(const uint8_t* p, size_t size) {
 }
 
 #ifdef HASHES_X86
-__attribute__((target("sse4.2"))) static inline uint32_t crc32c_x86(const uint8_t* p, size_t size) {
+#ifdef __clang__  // which holds the instruction to be a feature of its own
+#define CRC32_TARGET __attribute__((target("sse4.2,crc32")))
+#else
+#define CRC32_TARGET __attribute__((target("sse4.2")))
+#endif
+
+CRC32_TARGET static inline uint32_t crc32c_x86(const uint8_t* p, size_t size) {
   /* The odd bytes come first, moved behind zero bytes: those leave a register of 0 at 0. What is to be done to the
    * register before the first byte (all ones) is done to the first word and, as far as it reaches beyond, after it. */
   size_t odd = size & 7;
@@ -68,7 +74,7 @@ static inline uint32_t masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0
 static void seal_portable(uint8_t* base, const int64_t* offsets, int64_t frames) { SEAL(crc32c_portable) }
 
 #ifdef HASHES_X86
-__attribute__((target("sse4.2"))) static void seal_x86(uint8_t* base, const int64_t* offsets, int64_t frames) {
+CRC32_TARGET static void seal_x86(uint8_t* base, const int64_t* offsets, int64_t frames) {
   SEAL(crc32c_x86)
 }
 #endif
