@@ -185,12 +185,13 @@ static int hashes_init(int portable) {
   sha256_blocks = sha256_blocks_portable;
   int native = 0;
 #ifdef HASHES_X86
-  unsigned a, b = 0, c, d;
+  unsigned a, b = 0, c = 0, d;
   if (portable) return 0;
-  if (__builtin_cpu_supports("sse4.2")) {
+  /* Asked by number: __builtin_cpu_supports does not know "sha" everywhere, nor links into a library with every
+     compiler. SSE4.2 is leaf 1, ECX, bit 20; SHA is leaf 7, EBX, bit 29. */
+  if (__get_cpuid(1, &a, &b, &c, &d) && c >> 20 & 1) {
     seal = seal_x86;
     native++;
-    /* Not every compiler knows the name "sha" here: leaf 7, EBX, bit 29. */
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1) {
       sha256_blocks = sha256_blocks_x86;
       native++;
