@@ -23,7 +23,7 @@ from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 from cassandra.util import Duration
 
-from tfx_cassandra.components.dataset.window import aware, whole_milliseconds
+from tfx_cassandra.components.dataset.window import EPOCH, aware, whole_milliseconds
 from tfx_cassandra.components.errors import WriteError, invalid
 from tfx_cassandra.components.scan import plan, read
 from tfx_cassandra.components.store import connection as connections
@@ -268,11 +268,8 @@ class _Insert:
             values.append(int(self._ttl.total_seconds()))
         if self._timestamp_column:
             moment = aware(self._timestamp_column, row[self._timestamp_column])
-            values.append((moment - _EPOCH) // datetime.timedelta(microseconds=1))
+            values.append((moment - EPOCH) // datetime.timedelta(microseconds=1))
         return values
-
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 def _driver_value(kind: Any) -> Callable[[str, Any], Any]:

@@ -15,8 +15,8 @@ def aware(field: str, moment: object) -> datetime.datetime:
     return moment
 
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MILLISECOND = datetime.timedelta(milliseconds=1)
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 def milliseconds(field: str, moment: datetime.datetime) -> int:
@@ -27,7 +27,7 @@ def milliseconds(field: str, moment: datetime.datetime) -> int:
     Raises:
       ValueError: The moment is naive; the message names `field`.
     """
-    return -((_EPOCH - aware(field, moment)) // _MILLISECOND)
+    return -((EPOCH - aware(field, moment)) // MILLISECOND)
 
 
 def whole_milliseconds(field: str, moment: object) -> int:

@@ -19,6 +19,7 @@ from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow, milliseconds
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
+from tfx_cassandra.components.scan.plan import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection, consistency_level
@@ -284,8 +285,7 @@ class FeatureStore:
 
 
 def _prepared(session: Session, keyspace: str, cql: str) -> PreparedStatement:
-    quoted = '"' + keyspace.replace('"', '""') + '"'
-    statement = session.prepare(cql.format(keyspace=quoted))
+    statement = session.prepare(cql.format(keyspace=quoted(keyspace)))
     # Sent twice it leaves the same row, for the driver fixes the time of writing once; so it may be retried.
     statement.is_idempotent = True
     return statement

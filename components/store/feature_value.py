@@ -8,11 +8,9 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components.dataset.window import whole_milliseconds
+from tfx_cassandra.components.dataset.window import EPOCH, MILLISECOND, whole_milliseconds
 from tfx_cassandra.components.errors import invalid
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MILLISECOND = datetime.timedelta(milliseconds=1)
 _KEY_BYTES = 65535  # Cassandra's limit for a partition key
 
 
@@ -59,9 +57,9 @@ class FeatureValue:
     def from_row(cls, row: Any) -> FeatureValue:
         """Builds the value from a row of the driver, with the columns named as the fields are."""
         # The driver computes with floating-point seconds, which far from today do not hit the millisecond.
-        since = round((row.timestamp.replace(tzinfo=datetime.timezone.utc) - _EPOCH) / _MILLISECOND)
+        since = round((row.timestamp.replace(tzinfo=datetime.timezone.utc) - EPOCH) / MILLISECOND)
         metadata = None if row.metadata is None else dict(row.metadata)
-        return cls(row.model_id, row.feature_name, _EPOCH + since * _MILLISECOND, row.value, metadata)
+        return cls(row.model_id, row.feature_name, EPOCH + since * MILLISECOND, row.value, metadata)
 
 
 def checked_key(field: str, value: object) -> str:

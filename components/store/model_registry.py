@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
-from cassandra.metadata import escape_name
 from cassandra.query import BatchStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, SchemaError, invalid
+from tfx_cassandra.components.scan.plan import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
@@ -107,7 +107,7 @@ class ModelRegistry:
 
     def __enter__(self) -> ModelRegistry:
         self._session = connections.acquire(self._connection)
-        keyspace = escape_name(self._connection.keyspace)
+        keyspace = quoted(self._connection.keyspace)
         try:
             self._statements = {
                 name: self._session.prepare(cql.format(keyspace=keyspace)) for name, cql in _CQL.items()
