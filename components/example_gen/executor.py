@@ -29,7 +29,8 @@ from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.scan import ledger, plan, read
+from tfx_cassandra.components.scan import ledger, read
+from tfx_cassandra.components.scan.query import Table
 from tfx_cassandra.components.store import connection as connections
 
 COVERAGE_FILE = 'coverage.json'
@@ -67,7 +68,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             rows = scanned.batches | 'OneRowAnExample' >> OneRowAnExample(view)
             counts = rows | 'Write' >> WriteExamples(kinds, splits, artifact.uri, settings.shards)
             _ = scanned.coverage | 'WriteCoverage' >> beam.Map(
-                write_coverage, counts=beam.pvalue.AsDict(counts), settings=settings, cql=scan.cql, uri=artifact.uri
+                write_coverage,
+                counts=beam.pvalue.AsDict(counts),
+                settings=settings,
+                cql=scan.cql(scan.times),
+                uri=artifact.uri,
             )
         _describe(artifact, settings)
 
@@ -99,7 +104,7 @@ def read_options(settings: ExampleGenConfig) -> read.ReadOptions:
     )  # fmt: skip
 
 
-def example_kinds(table: plan.Table, view: FeatureView) -> Mapping[str, examples.Kind]:
+def example_kinds(table: Table, view: FeatureView) -> Mapping[str, examples.Kind]:
     """Returns the tf.Example kind of every feature name; raises SchemaError for a column that can have none."""
     kinds = {}
     for column in (*view.entity_columns, view.timestamp_column):

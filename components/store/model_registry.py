@@ -19,7 +19,7 @@ from cassandra.query import BatchStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, SchemaError, invalid
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
