@@ -128,17 +128,24 @@ class Fetcher:
                 continue
             self._limiter.settle(asked, page.rows, len(page.body))
             reading.came(page.rows, len(page.body), paging_state)
+            oversized = paging_state is not None and reading.oversized
             if paging_state is None:
                 active[node] -= 1
-            else:
+            elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
             decoded = self._decode(page, self._keys)
             reading.position = decoded.last or reading.position
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
+            done = reading.read if paging_state is None else None
+            if oversized:  # cut before its next page is asked for, which is of the area as it is then
+                done, (_, *others) = reading.shared(self._scan)
+                self._ask(reading, arrived)
+                for other in others:
+                    due.later(other, pause=0.0)
             yield decoded.content
-            if paging_state is None:
-                yield reading.read
+            if done is not None:
+                yield done
 
     def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
         """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""

@@ -124,6 +124,7 @@ def plan(
         size = table_bytes(estimates, sample)
         nodes = len({owner.replicas[:1] for owner in owned})
         count = max(FEWEST_SPLITS * nodes, min(-(-size // SPLIT_BYTES), _MOST_SPLITS))
+        count = 1 << (count - 1).bit_length()  # in steps, so that a plan stays as it is while estimates wobble
         ranges = ring.subdivide([owner.tokens for owner in owned], least or count)
         wanted: tuple[Area, ...] = (Area(ring.RING, scan.times),)
     else:

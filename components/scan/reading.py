@@ -14,12 +14,13 @@ import random
 
 from tfx_cassandra.components.scan.area import Area, Position, cut
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.plan import PAGE_BYTES, Split
+from tfx_cassandra.components.scan.plan import PAGE_BYTES, SPLIT_BYTES, Split
 from tfx_cassandra.components.scan.query import Scan
 
 RETRIES = 6  # of one page, where nodes cannot be reached
 BUDGET = 64  # failures of a split and all it was cut into, without a page in between
 _HALVINGS = 3  # of the page before the area is cut
+_OVERSIZED = 2 * SPLIT_BYTES
 _RECOVERY = 8  # pages without a failure, after which the page doubles
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
 
@@ -54,6 +55,7 @@ class Reading:
       turn: Which of the replicas is asked.
       failures: Failures since the last page.
       good: Pages since the last failure.
+      since_cut: Bytes read since it was last cut.
     """
 
     read: RangeRead
@@ -66,6 +68,7 @@ class Reading:
     turn: int = 0
     failures: int = 0
     good: int = 0
+    since_cut: int = 0
 
     @classmethod
     def of(cls, split: Split, page_rows: int) -> Reading:
@@ -80,11 +83,17 @@ class Reading:
         """The node that is asked next, `address:port`, or '' for the driver's choice."""
         return self.replicas[self.turn % len(self.replicas)] if self.replicas else ''
 
+    @property
+    def oversized(self) -> bool:
+        """Whether it has turned out much larger than planned; that depends on the rows alone, so it repeats."""
+        return self.since_cut > _OVERSIZED
+
     def came(self, rows: int, size: int, paging_state: bytes | None) -> None:
         """Notes a page of `rows` rows and `size` bytes, after which the read goes on at `paging_state`."""
         self.paging_state = paging_state
         self.failures = self.budget.failures = 0
         self.good += 1
+        self.since_cut += size
         if self.good % _RECOVERY == 0:
             self.size = min(self.size * 2, self.page_rows)
         if size > PAGE_BYTES and rows:
@@ -115,21 +124,28 @@ class Reading:
         Returns:
           (the ledger's entry of what is done already, if anything; the reads that go on, of one area or more)
         """
-        patient = trouble is Trouble.UNREACHED or (trouble is Trouble.SLOW and self.failures <= _HALVINGS)
-        if patient or (
-            self.paging_state is not None and self.position is None
-        ):  # whose place is unknown can only go on
+        if trouble is Trouble.UNREACHED or (trouble is Trouble.SLOW and self.failures <= _HALVINGS):
+            return None, [self]
+        return self._cut(scan, failures=_HALVINGS)
+
+    def shared(self, scan: Scan) -> tuple[RangeRead | None, list[Reading]]:
+        """Cuts what is left of an oversized read, so that it is read at once; returns what `divided` returns."""
+        self.since_cut = 0
+        return self._cut(scan, failures=0)
+
+    def _cut(self, scan: Scan, failures: int) -> tuple[RangeRead | None, list[Reading]]:
+        if self.paging_state is not None and self.position is None:  # whose place is unknown can only go on
             return None, [self]
         pieces = cut(self.area, self.position, scan.sliced_column is not None, scan.table.descending)
         if pieces is None:
             return None, [self]
         fresh = [
-            Reading(RangeRead(area), self.replicas, self.page_rows, self.size, self.budget, failures=_HALVINGS)
+            Reading(RangeRead(area), self.replicas, self.page_rows, self.size, self.budget, failures=failures)
             for area in pieces.fresh
         ]
         done = None
         if pieces.done is not None:
             # What it read of the partition it stands in is counted here too: the sums over all areas are what counts.
             done, self.read = dataclasses.replace(self.read, area=pieces.done), RangeRead(pieces.rest)
-        self.read, self.failures = dataclasses.replace(self.read, area=pieces.rest), _HALVINGS
+        self.read, self.failures = dataclasses.replace(self.read, area=pieces.rest), failures
         return done, [self, *fresh]

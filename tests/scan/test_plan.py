@@ -84,7 +84,8 @@ def test_sizes(estimates: list[SizeEstimate], sample: Sample, expected: int) -> 
 
 def test_the_size_decides_how_many_splits_there_are() -> None:
     assert len(plan(SCAN, ONE).splits) == FEWEST_SPLITS
-    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5)).splits) == 100
+    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5)).splits) == 128
+    assert len(plan(SCAN, ONE, sample=Sample(10, 60 * SPLIT_BYTES, 0.5)).splits) == 128
     assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5), least=3).splits) == 3
 
 

@@ -114,6 +114,21 @@ def test_a_read_whose_place_is_unknown_is_not_cut() -> None:
     assert one.divided(SCAN, Trouble.TOO_MUCH) == (None, [one])
 
 
+def test_a_read_that_turns_out_oversized_is_cut_without_a_failure() -> None:
+    one = reading()
+    one.came(10, PAGE_BYTES, b'state')
+    assert not one.oversized
+    for _ in range(10):
+        one.came(10, PAGE_BYTES, b'state')
+    assert one.oversized
+    one.position = Position(40, 5)
+    done, readings = one.shared(SCAN)
+    assert done is not None
+    assert not one.oversized
+    assert [part.failures for part in readings] == [0, 0, 0]
+    assert faults([done.area, *(part.area for part in readings)], [AREA]) == ([], [], [])
+
+
 def test_all_parts_of_a_split_share_a_budget() -> None:
     waiting, failures = [reading()], 0
     while True:
