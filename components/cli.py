@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
+from tfx_cassandra.components.scan import cli as scan_cli
 from tfx_cassandra.components.store.schema import cli as schema_cli
 
 _EPILOG = """example:
   tfx-cassandra cluster start
   tfx-cassandra schema apply --replication simple:1
   tfx-cassandra schema check
+  tfx-cassandra scan feature_store --out features
 
 exit codes: 0 done, 1 done and something is amiss, 2 not done, 130 interrupted
 """
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar='command')
     cluster_cli.add_parser(commands)
     schema_cli.add_parser(commands)
+    scan_cli.add_parser(commands)
     return top
 
 

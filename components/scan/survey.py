@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import itertools
 import logging
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.metadata import Murmur3Token
 from cassandra.query import BoundStatement
 
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import area, page, ring
+from tfx_cassandra.components.scan import area, page, ring, types
 from tfx_cassandra.components.scan.page import Decoded, Page
 from tfx_cassandra.components.scan.plan import Giant, OwnedRange, Sample, SizeEstimate
 from tfx_cassandra.components.scan.query import Scan, Table, quoted
@@ -51,6 +53,13 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         descending=any(column.is_reversed for column in table.clustering_key[:1]),
         has_static=any(column.is_static for column in table.columns.values()),
     )
+
+
+def arrow_schema(session: Session, scan: Scan) -> pa.Schema:
+    """Returns the schema of the batches of a scan, known before the first one comes."""
+    columns = session.prepare(scan.cql()).result_metadata
+    schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
+    return pa.schema(list(schema)[: len(scan.names)])
 
 
 def owned_ranges(session: Session, keyspace: str, datacenter: str | None) -> list[OwnedRange]:
@@ -128,13 +137,15 @@ def key_tokens(session: Session, scan: Scan) -> list[int] | None:
     where = ' AND '.join(f'{quoted(column)} = ?' for column in keys)
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
     statement = session.prepare(f'SELECT {quoted(keys[0])} FROM {table} WHERE {where}')
+    ids = [dict(scan.table.types)[column] in ('uuid', 'timeuuid') for column in keys]
     tokens = set()
-    for values in itertools.product(*(allowed[column] for column in keys)):
+    for given in itertools.product(*(allowed[column] for column in keys)):
         try:
+            values = [uuid.UUID(v) if is_id and isinstance(v, str) else v for v, is_id in zip(given, ids, strict=True)]
             tokens.add(Murmur3Token.hash_fn(statement.bind(values).routing_key))
         except (TypeError, ValueError) as error:
             rule = f'values of the types of {", ".join(keys)} ({" ".join(str(error).split())})'
-            raise SchemaError(f'where: got {values!r}, rule: {rule}') from error
+            raise SchemaError(f'where: got {given!r}, rule: {rule}') from error
     return sorted(tokens)
 
 
