@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough; nothing is left to flush into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f'tfx-cassandra: error: {error}', file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print('tfx-cassandra: interrupted', file=sys.stderr)
         return 130

@@ -127,9 +127,13 @@ class _Examples:
         self._file: Any = path.open('wb')
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._file.write(examples.compressed(encode(batch, self._kinds).buffer))
+        # TensorFlow takes a gzip member without content for the end of the file.
+        if batch.num_rows:
+            self._file.write(examples.compressed(encode(batch, self._kinds).buffer))
 
     def close(self) -> None:
+        if not self._file.tell():
+            self._file.write(examples.compressed(b''))
         self._file.close()
 
 
