@@ -1,0 +1,150 @@
+"""Every row once, whatever a slow, overloaded or broken node answers; or an error that names what was not read."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+from cql_proxy import OVERLOADED, READ_TIMEOUT, CqlProxy, Damage, Delay, Drop, Execute, Fail
+from scans import looped_rows, read_rows
+
+from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.scan.ring import RING
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS, ROWS = 400, 20
+COLUMNS = ['k', 'n', 'v']
+
+
+@pytest.fixture(scope='module', autouse=True)
+def expected(node: CassandraConnection, session: Session) -> Iterator[list[tuple]]:
+    """The rows of the table `numbers`, as a driver loop past the proxy has them."""
+    session.execute('CREATE TABLE faults.numbers (k int, n int, v text, PRIMARY KEY (k, n))')
+    insert = session.prepare('INSERT INTO faults.numbers (k, n, v) VALUES (?, ?, ?)')
+    rows = [(k, n, f'{k} {n}') for k in range(PARTITIONS) for n in range(ROWS)]
+    execute_concurrent_with_args(session, insert, rows, concurrency=200)
+    assert looped_rows(session, node, 'numbers', 'k, n, v') == rows
+    return rows
+
+
+def every(nth: int, fault: Fail | Drop | Delay) -> Callable[[Execute], Fail | Drop | Delay | None]:
+    """Gives a rule: every nth read of a token range meets the fault."""
+    seen = iter(range(1, 1_000_000))
+    return lambda execute: fault if execute.token_range and next(seen) % nth == 0 else None
+
+
+def test_nothing_fails_without_a_fault(proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple]) -> None:
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100) == expected
+    assert sum(execute.rows or 0 for execute in proxy.scans()) == len(expected)
+
+
+@pytest.mark.parametrize('fault', [READ_TIMEOUT, OVERLOADED, Delay(0.3)], ids=['time-out', 'overload', 'delay'])
+@pytest.mark.parametrize('nth', [3, 7])
+def test_every_nth_page_fails(
+    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple], nth: int, fault: Fail | Delay
+) -> None:
+    proxy.rule = every(nth, fault)
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100) == expected
+    unanswered = [execute for execute in proxy.scans() if execute.rows is None]
+    assert (len(unanswered) >= len(expected) // 100 // nth) == isinstance(fault, Fail)
+
+
+def test_connections_that_end_amid_the_scan(
+    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple]
+) -> None:
+    ends = {20, 60}
+    reads = iter(range(1_000_000))
+    proxy.rule = lambda execute: Drop() if execute.token_range and next(reads) in ends else None
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100) == expected
+    assert any(execute.rows is None for execute in proxy.scans())
+
+
+@pytest.mark.parametrize('fits', [1, 30])
+def test_pages_are_halved_until_they_are_answered(
+    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple], fits: int
+) -> None:
+    proxy.rule = lambda execute: READ_TIMEOUT if execute.token_range and (execute.page_rows or fits) > fits else None
+    rows = 64 if fits == 1 else 1000
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=rows, splits=2) == expected
+    assert all(execute.page_rows <= fits for execute in proxy.scans() if execute.rows is not None)
+    sizes = [execute.page_rows for execute in proxy.scans() if execute.rows is None]
+    assert {rows, rows // 2} <= set(sizes), 'it halves rather than jump'
+
+
+def test_a_range_that_is_too_wide_is_bisected(
+    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple]
+) -> None:
+    widest = RING.width // 256
+
+    def rule(execute: Execute) -> Fail | None:
+        found = execute.token_range
+        # The upper half of the ring alone is hard to read.
+        return READ_TIMEOUT if found and found[1] > 0 and found[1] - found[0] > widest else None
+
+    proxy.rule = rule
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, splits=8) == expected
+    answered = [execute.token_range for execute in proxy.scans() if execute.rows is not None]
+    assert all(end - start <= widest for start, end in answered if end > 0)
+
+
+def test_one_range_that_is_never_read_fails_the_pipeline_and_is_named(
+    proxy: CqlProxy, proxied: CassandraConnection
+) -> None:
+    bad = 2**62 + 12345
+
+    def rule(execute: Execute) -> Fail | None:
+        found = execute.token_range
+        return READ_TIMEOUT if found and found[0] < bad <= found[1] else None
+
+    proxy.rule = rule
+    with pytest.raises(Exception, match='token range') as caught:
+        read_rows(proxied, 'numbers', columns=COLUMNS)
+    message = str(caught.value)
+    start, end = map(int, re.search(r'\((-?\d+), (-?\d+)\]', message).groups())
+    assert start < bad <= end
+    assert 'faults.numbers' in message
+    assert 'made by the proxy: timed out' in message, 'the cause'
+    assert proxied.contact_points[0] in message, 'the replica'
+    assert '\n' not in message.partition(' [while running')[0]
+
+
+def test_overload_without_end_is_given_up(proxy: CqlProxy, proxied: CassandraConnection) -> None:
+    proxy.rule = lambda execute: OVERLOADED if execute.token_range else None
+    with pytest.raises(Exception, match=r'token range .*made by the proxy: overloaded'):
+        read_rows(proxied, 'numbers', columns=COLUMNS, splits=1)
+
+
+def test_an_error_that_another_try_does_not_mend_is_not_tried_again(
+    proxy: CqlProxy, proxied: CassandraConnection
+) -> None:
+    invalid = Fail(0x2200, 'made by the proxy: invalid')
+    proxy.rule = lambda execute: invalid if execute.token_range else None
+    with pytest.raises(Exception, match='made by the proxy: invalid'):
+        read_rows(proxied, 'numbers', columns=COLUMNS, splits=1)
+    asked = [(execute.token_range, execute.paging_state) for execute in proxy.scans()]
+    assert len(asked) == len(set(asked))
+
+
+def too_long(body: bytes, at: int) -> bytes:
+    return body[:at] + struct.pack('>i', 2**31 - 1) + body[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    'change',
+    [lambda body, at: body[:-1], lambda body, at: body[: at + 2], lambda body, at: body + b'\0', too_long],
+    ids=['cut', 'cut to its head', 'longer', 'length'],
+)
+def test_a_damaged_page_fails_the_pipeline(
+    proxy: CqlProxy, proxied: CassandraConnection, change: Callable[[bytes, int], bytes]
+) -> None:
+    with_rows = iter(range(1_000_000))
+    tenth = Damage(lambda body, at: change(body, at) if len(body) > at and next(with_rows) == 9 else body)
+    proxy.rule = lambda execute: tenth if execute.token_range else None
+    with pytest.raises(ReadError, match=r'page: got .*, rule: every length lies within the page'):
+        read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100)
