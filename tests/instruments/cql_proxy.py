@@ -1,7 +1,7 @@
-"""A proxy that speaks CQL's binary protocol between the driver and a real node, for the faults a node does not make on demand.
+"""A proxy between the driver and a real node that speaks CQL's binary protocol, for faults no node makes on demand.
 
-It answers protocol version 4 alone and offers no compression, so that every frame can be read. A rule looks at each EXECUTE
-and says what becomes of it; all of them are kept on record, with what they were answered.
+It answers protocol version 4 alone and offers no compression, so that every frame can be read. A rule looks at each
+EXECUTE and says what becomes of it; all of them are kept on record, with what they were answered.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Execute:
         return None if bounds is None else (bounds[0], bounds[1])
 
     def slice_of(self, column: str) -> tuple[int, int] | None:
-        """The slice `[start, end)` of a clustering column of type timestamp that the statement reads, in milliseconds."""
+        """The slice `[start, end)` of a timestamp clustering column that the statement reads, in milliseconds."""
         bounds = self._bound(rf'"?{column}"? (>=|<) \?')
         return None if bounds is None else (bounds[0], bounds[1])
 
