@@ -24,7 +24,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraConnecti
     cluster = DevCluster(
         tmp_path_factory.mktemp('node'), subnet='127.0.22', storage_port=7022, jmx_port=7561, heap='1G'
     )
-    with running(cluster, {'tombstone_failure_threshold': TOMBSTONES_FAIL}, ''):
+    with running(cluster, {'tombstone_failure_threshold': TOMBSTONES_FAIL}, '-XX:TieredStopAtLevel=1'):
         connection = CassandraConnection(cluster.contact_points, cluster.port, keyspace='faults')
         schema.apply(connection, schema.SimpleReplication(1))
         yield connection

@@ -10,6 +10,7 @@ import pytest
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cql_proxy import OVERLOADED, READ_TIMEOUT, CqlProxy, Damage, Delay, Drop, Execute, Fail
+from murmur3 import key_of
 from scans import looped_rows, read_rows
 
 from tfx_cassandra.components.errors import ReadError
@@ -148,3 +149,23 @@ def test_a_damaged_page_fails_the_pipeline(
     proxy.rule = lambda execute: tenth if execute.token_range else None
     with pytest.raises(ReadError, match=r'page: got .*, rule: every length lies within the page'):
         read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100)
+
+
+def test_two_partitions_of_one_token_are_not_cut_as_if_they_were_one(
+    session: Session, proxy: CqlProxy, proxied: CassandraConnection
+) -> None:
+    session.execute('CREATE TABLE faults.twins (key blob, t timestamp, n int, PRIMARY KEY (key, t))')
+    insert = session.prepare('INSERT INTO faults.twins (key, t, n) VALUES (?, ?, ?)')
+    rows = [(key_of(7, salt), 1000 * n, n) for salt in (0, 1) for n in range(1000)]
+    execute_concurrent_with_args(session, insert, rows, concurrency=200)
+    # The first partition is read, and half of the second; then the rest has to be cut.
+    late = {15, 16, 17, 18, 19}
+    reads = iter(range(1_000_000))
+    proxy.rule = lambda execute: READ_TIMEOUT if holds(execute, 7) and next(reads) in late else None
+    got = read_rows(proxied, 'twins', columns=['key', 'n'], page_rows=100)
+    assert got == sorted((key, n) for key, _, n in rows)
+
+
+def holds(execute: Execute, token: int) -> bool:
+    found = execute.token_range
+    return found is not None and found[0] < token <= found[1]

@@ -21,7 +21,7 @@ from tfx_cassandra.components.store.connection import CassandraConnection
 pytestmark = pytest.mark.integration
 
 PARTITIONS, ROWS, PAGE_ROWS = 200, 40, 50
-MOST_PAGES = 2 * fetch.IN_FLIGHT  # that a worker thread holds
+MOST_PAGES = 2 * fetch.PER_NODE  # that a worker thread holds of one node
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -62,12 +62,16 @@ def test_a_slow_consumer_stops_the_pages(
     assert max(waiting[len(waiting) // 2 :]) <= max(waiting[: len(waiting) // 2]) + 1
 
 
-@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
 @pytest.mark.parametrize(
-    ('limit', 'unit'), [({'rows_per_second': 2000}, 'rows'), ({'bytes_per_second': 200_000}, 'size')]
+    ('limit', 'unit', 'mode'),
+    [
+        ({'rows_per_second': 2000}, 'rows', 'multi_threading'),
+        ({'bytes_per_second': 200_000}, 'size', 'multi_threading'),
+        ({'rows_per_second': 2000}, 'rows', 'multi_processing'),
+    ],
 )
 def test_a_limit_holds_over_two_workers(
-    proxy: CqlProxy, proxied: CassandraConnection, table: str, mode: str, limit: dict[str, Any], unit: str
+    proxy: CqlProxy, proxied: CassandraConnection, table: str, limit: dict[str, Any], unit: str, mode: str
 ) -> None:
     options = PipelineOptions(direct_num_workers=2, direct_running_mode=mode)
     with beam.Pipeline(options=options) as pipeline:

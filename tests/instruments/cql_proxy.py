@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from cassandra import ConsistencyLevel
 from cassandra.protocol import ResultMessage, read_int, read_string, read_stringmultimap, write_stringmultimap
 
 _ERROR, _OPTIONS, _SUPPORTED, _RESULT, _PREPARE, _EXECUTE = 0x00, 0x05, 0x06, 0x08, 0x09, 0x0A
@@ -32,6 +33,7 @@ class Execute:
     Attributes:
       number: How many came before it.
       cql: The statement.
+      consistency: The consistency level it asks for.
       values: Its bound values.
       page_rows: Rows asked for at most.
       paging_state: Where the page begins; None for the first one.
@@ -43,6 +45,7 @@ class Execute:
 
     number: int
     cql: str
+    consistency: int
     values: tuple[bytes | None, ...]
     page_rows: int | None
     paging_state: bytes | None
@@ -54,14 +57,14 @@ class Execute:
 
     @property
     def token_range(self) -> tuple[int, int] | None:
-        """The range `(start, end]` that the statement reads; None where it is no read of a range."""
+        """The range `(start, end]` that the statement reads; None where it is no read of a range, or only a sample."""
         bounds = self._bound(r'token\(.*?\) (>|<=) \?')
-        return None if bounds is None else (bounds[0], bounds[1])
+        return None if bounds is None or self.consistency == ConsistencyLevel.ONE else (bounds[0], bounds[1])
 
     def slice_of(self, column: str) -> tuple[int, int] | None:
         """The slice `[start, end)` of a timestamp clustering column that the statement reads, in milliseconds."""
-        bounds = self._bound(rf'"?{column}"? (>=|<) \?')
-        return None if bounds is None else (bounds[0], bounds[1])
+        bounds = self._bound(rf'"?{column}"? (>=|<=) \?')
+        return None if bounds is None else (bounds[0], bounds[1] + 1)
 
     def _bound(self, pattern: str) -> tuple[int, ...] | None:
         found = [self.cql[: match.end()].count('?') - 1 for match in re.finditer(pattern, self.cql)]
@@ -255,7 +258,7 @@ class _Connection:
     def _parsed(self, body: bytes) -> Execute:
         (size,) = struct.unpack_from('>H', body)
         cql, rest = self._proxy._prepared.get(body[2 : 2 + size], ''), io.BytesIO(body[2 + size :])
-        _, flags = struct.unpack('>HB', rest.read(3))
+        consistency, flags = struct.unpack('>HB', rest.read(3))
         values = []
         if flags & _VALUES:
             for _ in range(struct.unpack('>H', rest.read(2))[0]):
@@ -263,7 +266,9 @@ class _Connection:
                 values.append(rest.read(length) if length >= 0 else None)
         page_rows = read_int(rest) if flags & _PAGE_SIZE else None
         paging_state = rest.read(read_int(rest)) if flags & _PAGING_STATE else None
-        return Execute(len(self._proxy.record), cql, tuple(values), page_rows, paging_state, time.monotonic())
+        return Execute(
+            len(self._proxy.record), cql, consistency, tuple(values), page_rows, paging_state, time.monotonic()
+        )
 
     def _seen(self, frame: _Frame) -> _Frame:
         execute, damage = self._executing.pop(frame.stream)

@@ -133,13 +133,13 @@ def test_empty_values_of_types_that_are_not_text_are_null() -> None:
 def test_empty_elements_of_a_collection_are_null() -> None:
     ints = cqltypes.ListType.apply_parameters([scalar('Int32Type')])
     content = struct.pack('>iiiii', 3, 4, 7, 0, -1)
-    batch, _ = page.decode(page.Page(struct.pack('>i', len(content)) + content, 0, 1, ('c',), (ints,)))
+    batch, *_ = page.decode(page.Page(struct.pack('>i', len(content)) + content, 0, 1, ('c',), (ints,)))
     assert batch.column(0).to_pylist() == [[7, None, None]]
 
 
 def test_a_type_may_be_named_as_a_scalar_is() -> None:
     date = cqltypes.UserType.make_udt_class('k', 'date', ('year', 'text'), (scalar('Int32Type'), scalar('UTF8Type')))
-    rows = [((2013, 'a'),), ((2014,),), (None,)]
+    rows = [((2013, 'a'),), ((2014, None),), (None,)]
     assert page.decode(made_page([date], rows))[0].column(0).to_pylist() == [
         {'year': 2013, 'text': 'a'}, {'year': 2014, 'text': None}, None
     ]  # fmt: skip
