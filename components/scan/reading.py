@@ -19,6 +19,7 @@ from tfx_cassandra.components.scan.query import Scan
 
 RETRIES = 6  # of one page, where nodes cannot be reached
 BUDGET = 64  # failures of a split and all it was cut into, without a page in between
+_UNCUT = 12  # failures of one page of an area that no cut is left for
 _HALVINGS = 3  # of the page before the area is cut
 _OVERSIZED = 2 * SPLIT_BYTES
 _RECOVERY = 8  # pages without a failure, after which the page doubles
@@ -109,8 +110,10 @@ class Reading:
         self.read = dataclasses.replace(self.read, retries=self.read.retries + 1)
         if trouble is Trouble.UNREACHED:
             return self.failures <= RETRIES
-        self.size = max(1, min(self.size, self.page_rows >> self.failures))
-        return self.budget.failures <= BUDGET
+        # Pages that were smaller already when the area was cut get smaller still.
+        smaller = self.size // 2 if self.failures > _HALVINGS else self.page_rows >> self.failures
+        self.size = max(1, min(self.size, smaller))
+        return self.failures <= _UNCUT and self.budget.failures <= BUDGET
 
     def pause(self, trouble: Trouble) -> float:
         """Returns the seconds to wait after a failure: random, so that readers do not come back all at once."""

@@ -14,6 +14,7 @@ from murmur3 import key_of
 from scans import looped_rows, read_rows
 
 from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.scan import reading
 from tfx_cassandra.components.scan.ring import RING
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -95,8 +96,9 @@ def test_a_range_that_is_too_wide_is_bisected(
 
 
 def test_one_range_that_is_never_read_fails_the_pipeline_and_is_named(
-    proxy: CqlProxy, proxied: CassandraConnection
+    proxy: CqlProxy, proxied: CassandraConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reading, '_LONGEST_PAUSE', 0.02)  # it is bisected down to one token first
     bad = 2**62 + 12345
 
     def rule(execute: Execute) -> Fail | None:
