@@ -119,7 +119,9 @@ class Reading:
         """Returns the seconds to wait after a failure: random, so that readers do not come back all at once."""
         if trouble is Trouble.TOO_MUCH:
             return 0.0
-        return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self.failures))
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self.failures)
+        # At least half: RETRIES such pauses outlast the seconds that a driver takes to connect again.
+        return random.uniform(longest / 2, longest)
 
     def divided(self, scan: Scan, trouble: Trouble) -> tuple[RangeRead | None, list[Reading]]:
         """Cuts what is left into smaller reads, where smaller pages have not helped or cannot.

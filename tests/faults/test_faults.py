@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from cql_proxy import OVERLOADED, READ_TIMEOUT, CqlProxy, Damage, Delay, Drop, E
 from murmur3 import key_of
 from scans import looped_rows, read_rows
 
+from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan import reading
 from tfx_cassandra.components.scan.ring import RING
@@ -67,16 +69,21 @@ def test_connections_that_end_amid_the_scan(
     assert any(execute.rows is None for execute in proxy.scans())
 
 
-@pytest.mark.parametrize('fits', [1, 30])
+@pytest.mark.parametrize(
+    ('options', 'fits'),
+    # Of single partitions without a time no part can be cut off: there, pages alone are made smaller.
+    [({'page_rows': 1000, 'splits': 2}, 30), ({'page_rows': 64, 'where': {'k': range(20)}}, 3)],
+    ids=['ranges', 'partitions'],
+)
 def test_pages_are_halved_until_they_are_answered(
-    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple], fits: int
+    proxy: CqlProxy, proxied: CassandraConnection, expected: list[tuple], options: dict, fits: int
 ) -> None:
-    proxy.rule = lambda execute: READ_TIMEOUT if execute.token_range and (execute.page_rows or fits) > fits else None
-    rows = 64 if fits == 1 else 1000
-    assert read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=rows, splits=2) == expected
+    proxy.rule = lambda execute: READ_TIMEOUT if execute.token_range and execute.page_rows > fits else None
+    wanted = [row for row in expected if 'where' not in options or row[0] < 20]
+    assert read_rows(proxied, 'numbers', columns=COLUMNS, **options) == wanted
     assert all(execute.page_rows <= fits for execute in proxy.scans() if execute.rows is not None)
-    sizes = [execute.page_rows for execute in proxy.scans() if execute.rows is None]
-    assert {rows, rows // 2} <= set(sizes), 'it halves rather than jump'
+    sizes = {execute.page_rows for execute in proxy.scans() if execute.rows is None}
+    assert {options['page_rows'] // divisor for divisor in (1, 2, 4, 8)} <= sizes
 
 
 def test_a_range_that_is_too_wide_is_bisected(
@@ -164,7 +171,9 @@ def test_two_partitions_of_one_token_are_not_cut_as_if_they_were_one(
     late = {15, 16, 17, 18, 19}
     reads = iter(range(1_000_000))
     proxy.rule = lambda execute: READ_TIMEOUT if holds(execute, 7) and next(reads) in late else None
-    got = read_rows(proxied, 'twins', columns=['key', 'n'], page_rows=100)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+    window = TimeWindow(epoch, epoch + datetime.timedelta(seconds=1000))
+    got = read_rows(proxied, 'twins', columns=['key', 'n'], window=window, page_rows=100)
     assert got == sorted((key, n) for key, _, n in rows)
 
 

@@ -67,7 +67,7 @@ def test_a_slow_consumer_stops_the_pages(
     [
         ({'rows_per_second': 2000}, 'rows', 'multi_threading'),
         ({'bytes_per_second': 200_000}, 'size', 'multi_threading'),
-        ({'rows_per_second': 2000}, 'rows', 'multi_processing'),
+        pytest.param({'rows_per_second': 2000}, 'rows', 'multi_processing', marks=pytest.mark.slow),  # its start is
     ],
 )
 def test_a_limit_holds_over_two_workers(
