@@ -52,7 +52,7 @@ class Reading:
       size: Rows of the next page.
       budget: Shared with all that its split was cut into.
       paging_state: Where the next page begins; None for the first.
-      position: Where the last row stands; None before the first row.
+      position: How far it has come; None before the first row.
       turn: Which of the replicas is asked.
       failures: Failures since the last page.
       good: Pages since the last failure.
@@ -100,6 +100,11 @@ class Reading:
         if size > PAGE_BYTES and rows:
             # Memory is bounded by pages, so a page of large rows must have few.
             self.size = self.page_rows = max(1, rows * PAGE_BYTES // size)
+
+    def reached(self, last: Position | None, descending: bool) -> None:
+        """Notes how far a page has come; None for a page without a row."""
+        if last is not None:
+            self.position = self.position.then(last, descending) if self.position else last
 
     def failed(self, trouble: Trouble) -> bool:
         """Notes a failure; returns whether the read may go on."""

@@ -160,20 +160,25 @@ def test_a_damaged_page_fails_the_pipeline(
         read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100)
 
 
+@pytest.mark.parametrize('order', ['ASC', 'DESC'])
 def test_two_partitions_of_one_token_are_not_cut_as_if_they_were_one(
-    session: Session, proxy: CqlProxy, proxied: CassandraConnection
+    session: Session, proxy: CqlProxy, proxied: CassandraConnection, order: str
 ) -> None:
-    session.execute('CREATE TABLE faults.twins (key blob, t timestamp, n int, PRIMARY KEY (key, t))')
-    insert = session.prepare('INSERT INTO faults.twins (key, t, n) VALUES (?, ?, ?)')
-    rows = [(key_of(7, salt), 1000 * n, n) for salt in (0, 1) for n in range(1000)]
+    table = f'twins_{order}'.lower()
+    session.execute(
+        f'CREATE TABLE faults.{table} (key blob, t timestamp, n int, PRIMARY KEY (key, t)) '
+        f'WITH CLUSTERING ORDER BY (t {order})'
+    )
+    insert = session.prepare(f'INSERT INTO faults.{table} (key, t, n) VALUES (?, ?, ?)')
+    rows = [(key_of(token, salt), 1000 * n, n) for token in (5, 7) for salt in (0, 1) for n in range(1000)]
     execute_concurrent_with_args(session, insert, rows, concurrency=200)
-    # The first partition is read, and half of the second; then the rest has to be cut.
-    late = {15, 16, 17, 18, 19}
+    # The first partition of token 7 is read, and half of the second; then the rest has to be cut.
+    late = {35, 36, 37, 38, 39}
     reads = iter(range(1_000_000))
     proxy.rule = lambda execute: READ_TIMEOUT if holds(execute, 7) and next(reads) in late else None
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
     window = TimeWindow(epoch, epoch + datetime.timedelta(seconds=1000))
-    got = read_rows(proxied, 'twins', columns=['key', 'n'], window=window, page_rows=100)
+    got = read_rows(proxied, table, columns=['key', 'n'], window=window, page_rows=100)
     assert got == sorted((key, n) for key, _, n in rows)
 
 
