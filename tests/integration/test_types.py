@@ -79,7 +79,10 @@ def check(session: Session, connection: CassandraConnection, readers: list[Read]
     for k, row in enumerate(rows):
         session.execute(insert, (k, *(UNSET_VALUE if value is EMPTY else value for value in row)))
     cql = f'SELECT k, {columns} FROM {table}'
-    expected = list(session.execute(cql))
+    with pytest.MonkeyPatch.context() as patch:
+        # The driver puts a set into an order of its own, which is not the server's for a uuid, say.
+        patch.setattr(cqltypes.SetType, 'adapter', list)
+        expected = list(session.execute(cql))
     assert len(expected) == len(rows)
     for reader in readers:
         batch = reader(cql)
@@ -91,7 +94,7 @@ def check(session: Session, connection: CassandraConnection, readers: list[Read]
 
 
 MADE = {
-    'max_examples': 6, 'deadline': None, 'derandomize': True, 'database': None, 'phases': [Phase.generate],
+    'max_examples': 12, 'deadline': None, 'derandomize': True, 'database': None, 'phases': [Phase.generate],
     'suppress_health_check': list(HealthCheck),
 }  # fmt: skip
 
