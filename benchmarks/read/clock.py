@@ -44,7 +44,12 @@ def measure(read: Read, processes: int = 1, **details: Any) -> None:
 
     def run(part: int) -> None:
         clock = _Clock()
-        rows = read(part, processes, lambda: (connected.wait(), clock.start()))  # type: ignore[arg-type, func-returns-value]
+
+        def start() -> None:
+            connected.wait()
+            clock.start()
+
+        rows = read(part, processes, start)
         results.put((rows, clock.cpu()))
 
     children = [fork.Process(target=run, args=(part,)) for part in range(processes)]
