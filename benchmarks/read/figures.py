@@ -20,6 +20,7 @@ class Summary:
       rate: Rows a second of the work.
       cpu: CPU seconds of the work, a million rows.
       peak: Bytes resident at once.
+      grown: Of these, what was not there when the work began; None where the reader does not say.
       process_wall: Seconds of the whole process.
       rounds: Number of runs.
     """
@@ -31,6 +32,7 @@ class Summary:
     rate: float
     cpu: float
     peak: float
+    grown: float | None
     process_wall: float
     rounds: int
 
@@ -68,9 +70,14 @@ def _summary(key: str, layout: str, rows: int, runs: Sequence[Mapping[str, Any]]
         rate=median(lambda run: rows / run['wall']),
         cpu=median(lambda run: run['cpu'] / rows * 1e6),
         peak=median(lambda run: run['peak']),
+        grown=median(lambda run: run['peak'] - run['details']['resident']) if _says_resident(runs) else None,
         process_wall=median(lambda run: run['process_wall']),
         rounds=len(runs),
     )
+
+
+def _says_resident(runs: Sequence[Mapping[str, Any]]) -> bool:
+    return all('resident' in run.get('details', ()) for run in runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +139,12 @@ class Figures:
         """Returns a reader's peak memory on the large table, as a multiple of that on the other."""
         one, two = self.find(key, self.large), self.find(key, self.rows)
         return one.peak / two.peak if one and two else None
+
+    def grown(self, key: str) -> str:
+        """Says how many MB a reader takes for its work, on the table and on the large one."""
+        found = [(rows, self.find(key, rows)) for rows in (self.rows, self.large)]
+        parts = [f'{s.grown / 1e6:,.0f} MB for {rows:,} rows' for rows, s in found if s and s.grown is not None]
+        return ', '.join(parts)
 
 
 TARGETS = (

@@ -185,6 +185,8 @@ def report(options: argparse.Namespace, nodes: int, runs: list, absent: dict, sa
         word = 'the same' if same['equal'] else 'NOT THE SAME'
         print(f"{word} examples as TFX's chain from {same['rows']:,} rows, by count and digest ({counts})")
     figures = Figures(summaries, options.rows, large)
+    if grown := figures.grown(MEMORY):
+        print(f'memory of (c) beyond what the process holds before its first row: {grown}')
     print(f'\n{table(["figure", "floor", "aim", "measured", "verdict"], verdicts(figures))}')
 
 

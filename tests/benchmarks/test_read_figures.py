@@ -67,6 +67,13 @@ def test_memory_is_compared_between_the_two_tables() -> None:
     assert verdict('peak memory, 4 x the rows', small, large)[3:] == ['1.05x', 'floor']
 
 
+def test_what_the_work_takes_is_told_apart_from_what_the_imports_take() -> None:
+    small = run('examples', 1.0, peak=100e6) | {'details': {'resident': 90e6}}
+    large = run('examples', 4.0, 4000, 4000, peak=105e6) | {'details': {'resident': 91e6}}
+    assert figures_of(small, large).grown('examples') == '10 MB for 1,000 rows, 14 MB for 4,000 rows'
+    assert figures_of(run('examples', 1.0)).grown('examples') == ''
+
+
 def test_a_slow_reader_s_small_table_still_gives_a_ratio() -> None:
     line = verdict("(c) in Beam against TFX's chain", run('example_gen', 1.0), run('tfx_chain', 2.0, 100, 100))
     assert line[3:] == ['20.00x', 'aim']
