@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.errors import invalid
 
 # What a metric can be made of, per request. The first two are logged with the answer; `feature:NAME` is one of its
@@ -182,7 +182,7 @@ class Design:
     @property
     def step(self) -> datetime.timedelta:
         """Step of the time series."""
-        return self.series_step or (self.window.end - self.window.start) / 24
+        return self.series_step or max((self.window.end - self.window.start) / 24, MILLISECOND)
 
     @property
     def steps(self) -> int:

@@ -23,6 +23,7 @@ ONE_COPY = schema.SimpleReplication(1)
 TABLES = {
     'entity_features',
     'feature_store',
+    'inference_outcomes',
     'inference_results',
     'inference_results_bucketed',
     'model_aliases',
@@ -162,6 +163,7 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         f"model_metrics.compaction: got {twcs}'DAYS'}}, declared {twcs}'HOURS'}}",
         'inference_results: got nothing, declared table',
         'inference_results_bucketed: got nothing, declared table',
+        'inference_outcomes: got nothing, declared table',
         'model_versions: got nothing, declared table',
         'model_claims.last_version: got regular column, declared static column',
         'model_claims.attempted_at: got nothing, declared timestamp, regular column',

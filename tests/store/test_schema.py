@@ -41,16 +41,22 @@ CONTRACT = {
     ),
     'inference_results': (
         'model_id text, request_id uuid, timestamp timestamp, input_hash text, prediction double, confidence double, '
-        'features list<frozen<map<text, double>>>',
+        'features list<frozen<map<text, double>>>, version text, experiment_id text',
         ['model_id'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
         {'compaction': ('1', 'MINUTES'), 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'inference_results_bucketed': (
         'model_id text, bucket text, request_id uuid, timestamp timestamp, input_hash text, prediction double, '
-        'confidence double, features list<frozen<map<text, double>>>',
+        'confidence double, features list<frozen<map<text, double>>>, version text, experiment_id text',
         ['model_id', 'bucket'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
+        {'compaction': ('1', 'DAYS'), 'gc_grace_seconds': 864000, 'default_time_to_live': 2592000},
+    ),
+    'inference_outcomes': (
+        'model_id text, bucket text, timestamp timestamp, request_id uuid, outcome text, value double',
+        ['model_id', 'bucket'],
+        [('timestamp', 'desc'), ('request_id', 'asc'), ('outcome', 'asc')],
         {'compaction': ('1', 'DAYS'), 'gc_grace_seconds': 864000, 'default_time_to_live': 2592000},
     ),
     'model_versions': (
