@@ -39,6 +39,7 @@ SALTS = 8
 _GATHER_ROWS = 2000  # rows taken out of the queue at once, and looked through for those of one partition
 _REQUEST_ROWS = 50  # rows of one partition in one request
 _CONCURRENCY = 16  # requests in flight
+_CLOSE_SECONDS = 30.0
 _PAUSE = 0.05  # seconds to wait for more rows, so that there is something to batch
 
 _KEYS = {
@@ -176,9 +177,9 @@ class InferenceLogger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Writes what waits, and closes."""
+        """Writes what waits, for half a minute at most, and closes."""
         self._closing.set()
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
         connections.release(self._connection)
 
     def log(

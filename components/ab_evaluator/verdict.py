@@ -100,7 +100,8 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
         if metric.name in estimates and all(half.n > 1 for half in halves):
             plain = dataclasses.replace(metric, covariate=None)
             try:
-                _, compared = compare(plain, *estimates_of(plain, halves), design.alpha)
+                first, second = estimates_of(plain, halves)
+                _, compared = compare(plain, first, second, design.alpha)
             except ValueError:  # a half whose denominators are all zero
                 continue
             yield AaCheck(metric.name, compared.p_value)
