@@ -54,6 +54,7 @@ setup(
         'apache-beam>=2.62,<2.78',
         'cassandra-driver>=3.29,<4',
         'google-crc32c>=1,<2',
+        'isal>=1.7,<2',
         'lz4>=4,<5',
         'numpy',
         'polars>=1.24,<3',

@@ -36,6 +36,9 @@ class ExampleGenConfig:
     splits: int | None = None
     page_rows: int = 5000
     shards: int | None = None
+    shuffle_seed: int = 0
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

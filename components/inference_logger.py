@@ -29,7 +29,7 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStat
 
 from tfx_cassandra.components.dataset.window import aware
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection

@@ -25,7 +25,8 @@ from cassandra.util import Duration
 
 from tfx_cassandra.components.dataset.window import EPOCH, aware, whole_milliseconds
 from tfx_cassandra.components.errors import WriteError, invalid
-from tfx_cassandra.components.scan import plan, read
+from tfx_cassandra.components.scan import survey
+from tfx_cassandra.components.scan.query import Table, quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
@@ -146,7 +147,7 @@ class _WriteRows(beam.DoFn):
         self._session = connections.acquire(self._connection)
         self._insert = _Insert(
             self._session,
-            read.describe(self._session, self._connection.keyspace, self._table),
+            survey.describe(self._session, self._connection.keyspace, self._table),
             self._ttl,
             self._timestamp_column,
         )
@@ -225,15 +226,15 @@ class _Insert:
     """The prepared insert of a table, and how a row becomes its values."""
 
     def __init__(
-        self, session: Session, table: plan.Table, ttl: datetime.timedelta | None, timestamp_column: str | None
+        self, session: Session, table: Table, ttl: datetime.timedelta | None, timestamp_column: str | None
     ) -> None:
         self._table, self._ttl, self._timestamp_column = table, ttl, timestamp_column
         columns = [name for name, _ in table.types]
         self._is_feature_store = table.name == 'feature_store' and 'user_id' in columns
         using = [*(['TTL ?'] if ttl else []), *(['TIMESTAMP ?'] if timestamp_column else [])]
         self.statement: PreparedStatement = session.prepare(
-            f'INSERT INTO {plan.quoted(table.keyspace)}.{plan.quoted(table.name)} '
-            f'({", ".join(map(plan.quoted, columns))}) VALUES ({", ".join("?" * len(columns))})'
+            f'INSERT INTO {quoted(table.keyspace)}.{quoted(table.name)} '
+            f'({", ".join(map(quoted, columns))}) VALUES ({", ".join("?" * len(columns))})'
             + (f' USING {" AND ".join(using)}' if using else '')
         )
         self.statement.is_idempotent = True

@@ -76,7 +76,7 @@ class FeatureView(_message.Message):
     def __init__(self, name: _Optional[str] = ..., table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., ttl_seconds: _Optional[float] = ..., layout: _Optional[str] = ..., feature_name_column: _Optional[str] = ..., value_column: _Optional[str] = ..., created_column: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
 
 class ExampleGenConfig(_message.Message):
-    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards")
+    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,9 @@ class ExampleGenConfig(_message.Message):
     SPLITS_FIELD_NUMBER: _ClassVar[int]
     PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_SEED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     window: TimeWindow
@@ -91,7 +94,10 @@ class ExampleGenConfig(_message.Message):
     splits: int
     page_rows: int
     shards: int
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
+    shuffle_seed: int
+    rows_per_second: float
+    bytes_per_second: float
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
     __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group", "alias", "max_metrics")

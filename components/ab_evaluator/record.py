@@ -14,7 +14,7 @@ from tfx_cassandra.components.ab_evaluator.artifacts import VERDICT_FILE
 from tfx_cassandra.components.ab_evaluator.report import report
 from tfx_cassandra.components.ab_evaluator.results import Point, Verdict, metric_values
 from tfx_cassandra.components.errors import RegistryError, WriteError
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection

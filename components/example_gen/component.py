@@ -60,6 +60,9 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         splits: int | None = None,
         page_rows: int = 5000,
         shards: int | None = None,
+        shuffle_seed: int = 0,
+        rows_per_second: float | None = None,
+        bytes_per_second: float | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
@@ -70,9 +73,11 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
           consistency: Consistency level of every read.
-          splits: Least number of token ranges read apart; None for 64.
-          page_rows: Rows of a page of a read.
-          shards: Files per split; None lets the Beam runner choose.
+          splits: Least number of token ranges read apart; None for as many as the table's size asks for.
+          page_rows: Rows of a page of a read at most.
+          shards: Files per split; None for one per 32 MB.
+          shuffle_seed: Decides the order of the chunks within and across the files.
+          rows_per_second, bytes_per_second: Limits of the whole read, whatever the number of workers; None for none.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -80,7 +85,10 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
         window = TimeWindow.parse(window) if isinstance(window, str) else window
         output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
-        settings = config.ExampleGenConfig(connection, views, window, consistency, splits, page_rows, shards)
+        settings = config.ExampleGenConfig(
+            connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
+            bytes_per_second,
+        )  # fmt: skip
         executor.check(settings, output_config)
         examples = types.Channel(type=standard_artifacts.Examples)
         super().__init__(

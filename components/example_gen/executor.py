@@ -1,6 +1,6 @@
 """Adapts TFX's artifacts and properties to the scan and the dataset functions.
 
-scan -> (long layout: shard -> pivot) -> encode -> split -> framed chunks -> data_tfrecord-*.gz of each split
+scan -> (long layout: shard -> pivot) -> tfrecord.WriteExamples -> data_tfrecord-*.gz of each split
      -> coverage, verified -> coverage.json
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io import filebasedsink
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
@@ -25,11 +24,12 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset import examples, pivot
-from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.split import HashSplits
+from tfx_cassandra.components.dataset.tfrecord import WriteExamples
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.scan import ledger, plan, read
+from tfx_cassandra.components.scan import ledger, read
+from tfx_cassandra.components.scan.query import Table
 from tfx_cassandra.components.store import connection as connections
 
 COVERAGE_FILE = 'coverage.json'
@@ -65,9 +65,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             scanned = pipeline | 'Scan' >> read.ScanTable(options)
             rows = scanned.batches | 'OneRowAnExample' >> OneRowAnExample(view)
-            counts = rows | 'Write' >> WriteExamples(kinds, splits, artifact.uri, settings.shards)
+            counts = rows | 'Write' >> WriteExamples(
+                kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed
+            )
             _ = scanned.coverage | 'WriteCoverage' >> beam.Map(
-                write_coverage, counts=beam.pvalue.AsDict(counts), settings=settings, cql=scan.cql, uri=artifact.uri
+                write_coverage,
+                counts=beam.pvalue.AsDict(counts),
+                settings=settings,
+                cql=scan.cql(scan.times),
+                uri=artifact.uri,
             )
         _describe(artifact, settings)
 
@@ -95,11 +101,11 @@ def read_options(settings: ExampleGenConfig) -> read.ReadOptions:
     filters = ((view.feature_name_column, view.features),) if view.feature_name_column else ()
     return read.ReadOptions(
         settings.connection, view.table, view.columns, settings.window, view.timestamp_column, filters,
-        settings.consistency, settings.splits, settings.page_rows,
+        settings.consistency, settings.splits, settings.page_rows, settings.rows_per_second, settings.bytes_per_second,
     )  # fmt: skip
 
 
-def example_kinds(table: plan.Table, view: FeatureView) -> Mapping[str, examples.Kind]:
+def example_kinds(table: Table, view: FeatureView) -> Mapping[str, examples.Kind]:
     """Returns the tf.Example kind of every feature name; raises SchemaError for a column that can have none."""
     kinds = {}
     for column in (*view.entity_columns, view.timestamp_column):
@@ -129,57 +135,6 @@ class OneRowAnExample(beam.PTransform):
         )
 
 
-class WriteExamples(beam.PTransform):
-    """Writes record batches as TFRecords of tf.Example, one folder a split; gives (split, number of examples)."""
-
-    def __init__(self, kinds: Mapping[str, examples.Kind], splits: HashSplits, uri: str, shards: int | None) -> None:
-        super().__init__()
-        self._kinds, self._splits, self._uri, self._shards = kinds, splits, uri, shards
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        tags = [_tag(name) for name in self._splits.names]
-        encoded = batches | 'Encode' >> beam.ParDo(_Encode(self._kinds, self._splits)).with_outputs(
-            *tags, main='counts'
-        )
-        for name in self._splits.names:
-            prefix = os.path.join(self._uri, f'Split-{name}', 'data_tfrecord')
-            sink = _ChunkSink(prefix, num_shards=self._shards or 0)
-            # The chunks are shuffled, so that a file does not hold one stretch of the ring after the other.
-            _ = encoded[_tag(name)] | f'Shuffle[{name}]' >> beam.Reshuffle() | f'Write[{name}]' >> beam.io.Write(sink)
-        return encoded.counts | 'Count' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
-
-
-class _Encode(beam.DoFn):
-    """One batch -> one chunk of framed tf.Examples a split, and (split, number of examples)."""
-
-    def __init__(self, kinds: Mapping[str, examples.Kind], splits: HashSplits) -> None:
-        self._kinds, self._splits = kinds, splits
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int] | beam.pvalue.TaggedOutput]:
-        framed = encode(batch, self._kinds, self._splits.feature)
-        ends = self._splits.ends
-        for name, count, chunk in zip(self._splits.names, framed.counts(ends), framed.parts(ends), strict=True):
-            yield name, count
-            if count:
-                yield beam.pvalue.TaggedOutput(_tag(name), chunk)
-
-
-class _ChunkSink(filebasedsink.FileBasedSink):
-    """Appends chunks of framed records to gzipped TFRecord files named as TFX names them."""
-
-    def __init__(self, prefix: str, num_shards: int) -> None:
-        super().__init__(
-            prefix,
-            coder=beam.coders.BytesCoder(),
-            file_name_suffix='.gz',
-            num_shards=num_shards,
-            mime_type='application/octet-stream',
-        )
-
-    def write_encoded_record(self, file_handle: Any, encoded_value: bytes) -> None:
-        file_handle.write(encoded_value)
-
-
 def write_coverage(
     coverage: ledger.Coverage, counts: Mapping[str, int], settings: ExampleGenConfig, cql: str, uri: str
 ) -> None:
@@ -189,14 +144,9 @@ def write_coverage(
         'table': f'{settings.connection.keyspace}.{view.table}',
         'window': str(settings.window),
         'cql': cql,
-        'ranges': coverage.ranges,
-        'rows': coverage.rows,
-        'bytes': coverage.bytes,
-        'pages': coverage.pages,
-        'retries': coverage.retries,
-        'checksum': f'{coverage.checksum:016x}',
         'fingerprint': coverage.fingerprint(cql, str(settings.window)),
         'examples': dict(sorted(counts.items())),
+        **coverage.as_json(),
     }
     with fileio.open(os.path.join(uri, COVERAGE_FILE), 'w') as file:
         file.write(json.dumps(content, indent=2) + '\n')
@@ -216,7 +166,3 @@ def _renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
     plain = len(view.entity_columns) + 1  # entity columns and timestamp keep their names
     names = [*batch.schema.names[:plain], *map(view.example_name, view.features)]
     return pa.RecordBatch.from_arrays(batch.columns, names=names)
-
-
-def _tag(split_name: str) -> str:
-    return f'split-{split_name}'

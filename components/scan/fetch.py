@@ -1,114 +1,221 @@
-"""Splits -> pages: several ranges in flight, each with its next page under way, and patience where a node is slow."""
+"""Splits -> pages: several areas in flight, each with its next page under way, and patience where a node is slow.
+
+What fails is asked again, as reading.py says; nothing is given up silently: an area that cannot be read ends the scan
+with an error that names it.
+"""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import heapq
+import itertools
 import queue
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from cassandra import OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable, Session
-from cassandra.connection import ConnectionException
-from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
-from cassandra.query import BoundStatement
+from cassandra.connection import ConnectionBusy, ConnectionException
+from cassandra.policies import FallthroughRetryPolicy
+from cassandra.pool import NoConnectionsAvailable
+from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
+from cassandra.query import PreparedStatement
 
 from tfx_cassandra.components.errors import ReadError
-from tfx_cassandra.components.scan.page import Page, raw_rows
+from tfx_cassandra.components.scan import page as pages
+from tfx_cassandra.components.scan.area import ALL_TIMES, Area
+from tfx_cassandra.components.scan.ledger import RangeRead
+from tfx_cassandra.components.scan.limits import Limiter
+from tfx_cassandra.components.scan.page import Decoded, Keys, Page
 from tfx_cassandra.components.scan.plan import Split
+from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.reading import Reading, Trouble
+from tfx_cassandra.components.scan.survey import name_of
+from tfx_cassandra.components.store.connection import consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
-IN_FLIGHT = 4  # ranges read at once by one worker thread; more did not read faster
-RETRIES = 6  # of one range, without a page in between
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
+PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
+IN_FLIGHT = 16  # areas read at once by one worker thread
 
-# What may be otherwise a moment later, or with a smaller page.
-_PASSING = (
-    ReadTimeout, OperationTimedOut, ReadFailure, Unavailable, NoHostAvailable, ConnectionException,
-    OverloadedErrorMessage, IsBootstrappingErrorMessage,
-)  # fmt: skip
-
-
-@dataclasses.dataclass
-class _Reading:
-    """One range being read: from where, in pages of what size, and how often it failed since the last page."""
-
-    split: Split
-    statement: BoundStatement
-    paging_state: bytes | None = None
-    failures: int = 0
-    retries: int = 0
+_TROUBLES = {
+    Trouble.SLOW: (ReadTimeout, OperationTimedOut, OverloadedErrorMessage),
+    Trouble.TOO_MUCH: (ReadFailure,),
+    Trouble.UNREACHED: (
+        Unavailable, NoHostAvailable, ConnectionException, ConnectionBusy, NoConnectionsAvailable, ServerError,
+        IsBootstrappingErrorMessage,
+    ),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Fetched:
-    """A page of a split, in the split's order; the last one says so and how many retries the split took."""
+class FetchOptions:
+    """How pages are asked for.
 
-    split: Split
-    page: Page
-    last: bool
-    retries: int
+    Attributes:
+      consistency: Consistency level of every read.
+      page_rows: Rows of a page at most.
+      rows_per_second, bytes_per_second: Limits of this fetcher, or None.
+      per_node: Areas read at once from one node at most.
+    """
+
+    consistency: str = 'LOCAL_QUORUM'
+    page_rows: int = 5000
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+    per_node: int = PER_NODE
 
 
 class Fetcher:
-    """Reads splits through one session; at most two pages of each split in flight are held.
+    """Reads splits of a scan through one session.
+
+    Of each area in flight at most two pages are held: one on its way or waiting, and one that the caller works on. A
+    page is asked for when the one before it is taken, so a slow caller slows the reads and nothing piles up.
 
     Args:
       session: A session with page.RawHandler.
-      describe: The table, for messages.
+      scan: What is read.
+      options: How.
+      decode: What turns a page, and where its keys stand, into what is yielded.
     """
 
-    def __init__(self, session: Session, describe: str) -> None:
-        self._session, self._describe = session, describe
-        self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
-
-    def fetch(self, work: Sequence[tuple[Split, BoundStatement]]) -> Iterator[Fetched]:
-        """Yields all pages of all splits, as they arrive.
-
-        Raises:
-          ReadError: A range could not be read; the message names table, range and cause.
-        """
-        waiting = collections.deque(_Reading(*item) for item in work)
-        # (reading, page, where the next one begins, error); of this call alone, for one that ends early leaves some.
-        arrived: queue.SimpleQueue = queue.SimpleQueue()
-        active = 0
-        while waiting or active:
-            while waiting and active < IN_FLIGHT:
-                self._ask(waiting.popleft(), arrived)
-                active += 1
-            reading, page, paging_state, error = arrived.get()
-            if error is not None:
-                self._wait(reading, error)
-                self._ask(reading, arrived)
-                continue
-            reading.paging_state, reading.failures = paging_state, 0
-            if paging_state is None:
-                active -= 1
-            else:
-                self._ask(reading, arrived)  # the next page is under way while the caller works on this one
-            yield Fetched(reading.split, page, paging_state is None, reading.retries)
-
-    def _ask(self, reading: _Reading, arrived: queue.SimpleQueue) -> None:
-        try:
-            future = self._session.execute_async(
-                reading.statement, execution_profile=self._profile, paging_state=reading.paging_state
-            )
-        except DRIVER_ERRORS as error:
-            arrived.put((reading, None, None, error))
-            return
-        future.add_callbacks(
-            lambda pages: arrived.put((reading, pages[0], future._paging_state, None)),
-            lambda error: arrived.put((reading, None, None, error)),
+    def __init__(
+        self,
+        session: Session,
+        scan: Scan,
+        options: FetchOptions = FetchOptions(),
+        decode: Callable[[Page, Keys], Decoded] = pages.decode,
+    ) -> None:
+        self._session, self._scan, self._options, self._decode = session, scan, options, decode
+        self._keys = pages.key_columns(scan)
+        self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
+        # A quarter of a second's rows at most, so that a limit is kept over short times too.
+        limited = max(1, int((options.rows_per_second or 1e9) / 4))
+        self._page_rows = min(options.page_rows, limited)
+        self._statements: dict[bool, PreparedStatement] = {}
+        self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
+        # What a failure calls for is decided here, where the area is known, and not by the driver.
+        self._profile = session.execution_profile_clone_update(
+            EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
-    def _wait(self, reading: _Reading, error: Exception) -> None:
-        reading.failures += 1
-        if reading.failures > RETRIES or not isinstance(error, _PASSING):
-            where = f'{self._describe} token range {reading.split.token_range}'
-            raise ReadError(f'{where}: not read in {reading.failures} attempts ({one_line(error)})') from error
-        reading.retries += 1
-        # Smaller pages are answered sooner; the range goes on from the page it has come to.
-        reading.statement.fetch_size = max(1, reading.statement.fetch_size // 2)
-        time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**reading.failures)))
+    def fetch(self, splits: Sequence[Split]) -> Iterator[Any]:
+        """Yields what `decode` makes of each page, as they come, and a RangeRead for each area read to its end.
+
+        Raises:
+          ReadError: An area could not be read; the message names table, area, node and cause.
+        """
+        # Of this call alone, for one that ends early leaves some.
+        arrived: queue.SimpleQueue = queue.SimpleQueue()  # (reading, rows asked for, page, next paging state, error)
+        due = _Due([Reading.of(split, self._page_rows) for split in splits])
+        active: collections.Counter[str] = collections.Counter()
+        while due or active.total():
+            while active.total() < IN_FLIGHT and (reading := due.next(active, self._options.per_node)):
+                active[reading.node] += 1
+                self._ask(reading, arrived)
+            try:
+                reading, asked, page, paging_state, error = arrived.get(timeout=due.wait() if due else None)
+            except queue.Empty:
+                continue
+            node = reading.node
+            if error is not None:
+                active[node] -= 1
+                self._limiter.settle(asked, 0, 0)
+                done = self._after(reading, error, due)
+                if done is not None:
+                    yield done
+                continue
+            self._limiter.settle(asked, page.rows, len(page.body))
+            reading.came(page.rows, len(page.body), paging_state)
+            oversized = paging_state is not None and reading.oversized
+            if paging_state is None:
+                active[node] -= 1
+            elif not oversized:
+                self._ask(reading, arrived)  # the next page is under way while the caller works on this one
+            decoded = self._decode(page, self._keys)
+            reading.position = decoded.last or reading.position
+            read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
+            reading.read = dataclasses.replace(read, coordinator=node)
+            done = reading.read if paging_state is None else None
+            if oversized:  # cut before its next page is asked for, which is of the area as it is then
+                done, (_, *others) = reading.shared(self._scan)
+                self._ask(reading, arrived)
+                for other in others:
+                    due.later(other, pause=0.0)
+            yield decoded.content
+            if done is not None:
+                yield done
+
+    def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
+        """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""
+        asked = reading.size
+        time.sleep(max(0.0, self._limiter.book(time.monotonic(), asked) - time.monotonic()))
+        try:
+            bound = self._statement(reading.area).bind(self._scan.values(reading.area))
+            bound.fetch_size = asked
+            future = self._session.execute_async(
+                bound,
+                execution_profile=self._profile,
+                paging_state=reading.paging_state,
+                host=self._hosts.get(reading.node),
+            )
+        except DRIVER_ERRORS as error:
+            arrived.put((reading, asked, None, None, error))
+            return
+        future.add_callbacks(
+            lambda found: arrived.put((reading, asked, found[0], future._paging_state, None)),
+            lambda error: arrived.put((reading, asked, None, None, error)),
+        )
+
+    def _after(self, reading: Reading, error: Exception, due: _Due) -> RangeRead | None:
+        """Puts off a reading that failed, or what it is cut into; returns what of it is done, if it is cut."""
+        node = reading.node
+        trouble = next((trouble for trouble, kinds in _TROUBLES.items() if isinstance(error, kinds)), None)
+        if trouble is None or not reading.failed(trouble):
+            where = f'{self._scan.table} at {self._options.consistency} token range {reading.area}'
+            tries = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
+            raise ReadError(f'{where}: {tries} ({one_line(error)})') from error
+        done, readings = reading.divided(self._scan, trouble)
+        for part in readings:
+            due.later(part, part.pause(trouble))
+        return done
+
+    def _statement(self, area: Area) -> PreparedStatement:
+        sliced = area.times != ALL_TIMES
+        if sliced not in self._statements:
+            statement = self._session.prepare(self._scan.cql(area.times))
+            statement.consistency_level = consistency_level(self._options.consistency)
+            statement.is_idempotent = True
+            self._statements[sliced] = statement
+        return self._statements[sliced]
+
+
+class _Due:
+    """Readings that wait for their turn, or for the end of a pause."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._ready = collections.deque(readings)
+        self._paused: list[tuple[float, int, Reading]] = []  # (when it is over, tie, reading), a heap
+        self._ties = itertools.count()
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self._paused)
+
+    def later(self, reading: Reading, pause: float) -> None:
+        """Takes a reading back for after a pause of so many seconds."""
+        heapq.heappush(self._paused, (time.monotonic() + pause, next(self._ties), reading))
+
+    def wait(self) -> float | None:
+        """Returns the seconds until the next pause is over; None where none is."""
+        return max(0.0, self._paused[0][0] - time.monotonic()) + 0.001 if self._paused else None
+
+    def next(self, active: collections.Counter[str], per_node: int) -> Reading | None:
+        """Returns the first reading whose node has room; None where none has."""
+        while self._paused and self._paused[0][0] <= time.monotonic():
+            self._ready.appendleft(heapq.heappop(self._paused)[2])
+        for i, reading in enumerate(self._ready):
+            if active[reading.node] < per_node:
+                del self._ready[i]
+                return reading
+        return None

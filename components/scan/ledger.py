@@ -1,35 +1,43 @@
-"""The coverage ledger: proof that a scan read every token range once, and the fingerprint of what it read."""
+"""The coverage ledger: proof that a scan read every area once, and the fingerprint of what it read."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from tfx_cassandra.components.errors import CoverageError
-from tfx_cassandra.components.scan import ring
+from tfx_cassandra.components.scan import area as areas
+from tfx_cassandra.components.scan.area import ALL_TIMES, WHOLE, Area
 from tfx_cassandra.components.scan.ring import TokenRange
 
 
 @dataclasses.dataclass(frozen=True)
 class RangeRead:
-    """One token range that was read to its end.
+    """One area, a token range or a slice of one, that was read to its end.
 
     Attributes:
-      token_range: The range.
+      area: What was read.
       rows: Rows the server returned for it.
       bytes: Size of the results they came in.
       pages: Pages they came in.
       retries: Pages that had to be asked for again.
       checksum: Sum over the rows of a 64-bit hash of each row's bytes, modulo 2^64.
+      coordinator: The node that answered last, `address:port`.
     """
 
-    token_range: TokenRange
+    area: Area
     rows: int = 0
     bytes: int = 0
     pages: int = 0
     retries: int = 0
     checksum: int = 0
+    coordinator: str = ''
+
+    @property
+    def token_range(self) -> TokenRange:
+        return self.area.tokens
 
     def with_page(self, rows: int, size: int, checksum: int) -> RangeRead:
         """Adds a page of `rows` rows and `size` bytes."""
@@ -41,40 +49,82 @@ class RangeRead:
             checksum=(self.checksum + checksum) % 2**64,
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """Returns the entry as coverage.json has it: tokens `(start, end]`, times `[start, end)` in ms or null."""
+        times = self.area.times
+        return {
+            'tokens': [self.area.tokens.start, self.area.tokens.end],
+            'times': None if times == ALL_TIMES else [times.start, times.end],
+            'rows': self.rows,
+            'bytes': self.bytes,
+            'pages': self.pages,
+            'retries': self.retries,
+            'checksum': f'{self.checksum:016x}',
+            'coordinator': self.coordinator,
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What a whole scan read; made by `verified`, so it tiles the ring.
+    """What a whole scan read; made by `verified`, so its areas tile what was asked for.
 
     Attributes:
-      ranges: Number of token ranges.
-      rows, bytes, pages, retries: Sums over all ranges.
-      checksum: Sum over the ranges, modulo 2^64: independent of order and of how the ring was split.
+      reads: The entries, in ring order.
+      rows, bytes, pages, retries: Sums over all entries.
+      checksum: Sum over the entries, modulo 2^64: independent of order and of how the scan was split.
     """
 
-    ranges: int
+    reads: tuple[RangeRead, ...]
     rows: int
     bytes: int
     pages: int
     retries: int
     checksum: int
 
+    @property
+    def ranges(self) -> int:
+        """Number of areas."""
+        return len(self.reads)
+
     def fingerprint(self, cql: str, window: str) -> str:
         """Identifies the content read by a statement in a window: equal content gives an equal text."""
         content = f'{cql}\n{window}\n{self.rows}\n{self.checksum:016x}'
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def as_json(self) -> dict[str, Any]:
+        """Returns sums and entries as coverage.json has them."""
+        return {
+            'ranges': self.ranges,
+            'rows': self.rows,
+            'bytes': self.bytes,
+            'pages': self.pages,
+            'retries': self.retries,
+            'checksum': f'{self.checksum:016x}',
+            'reads': [read.as_json() for read in self.reads],
+        }
 
-def verified(reads: Sequence[RangeRead]) -> Coverage:
-    """Adds up the reads of a scan, if their ranges tile the ring exactly once.
+
+def verified(reads: Sequence[RangeRead], wanted: Sequence[Area] = (WHOLE,)) -> Coverage:
+    """Adds up the reads of a scan, if their areas tile what was wanted exactly once.
+
+    Args:
+      reads: One entry an area, in any order.
+      wanted: What should have been read; the whole ring, unless only some partitions or a window were asked for.
 
     Raises:
-      CoverageError: A part of the ring was not read or was read more than once; the message names each such range.
+      CoverageError: A part was not read, was read more than once or was not wanted; the message names each of these.
     """
-    ranges = [read.token_range for read in reads]
-    complaints = [('not read', ring.gaps(ranges)), ('read more than once', ring.overlaps(ranges))]
-    found = [f'{what}: {", ".join(map(str, where))}' for what, where in complaints if where]
-    if found:
-        raise CoverageError(f'token ranges {"; ".join(found)} (rule: the ranges read tile the ring exactly once)')
+    found = areas.faults([read.area for read in reads], wanted)
+    complaints = [
+        ('not read', found.missing),
+        ('read more than once', found.doubled),
+        ('read but not asked for', found.outside),
+    ]
+    texts = [f'{what}: {", ".join(map(str, where))}' for what, where in complaints if where]
+    if texts:
+        raise CoverageError(
+            f'token ranges {"; ".join(texts)} (rule: the areas read tile what was asked for exactly once)'
+        )
     sums = {field: sum(getattr(read, field) for read in reads) for field in ('rows', 'bytes', 'pages', 'retries')}
-    return Coverage(len(reads), checksum=sum(read.checksum for read in reads) % 2**64, **sums)
+    checksum = sum(read.checksum for read in reads) % 2**64
+    return Coverage(tuple(sorted(reads, key=lambda read: read.area)), checksum=checksum, **sums)

@@ -7,13 +7,17 @@ whoever takes a page decodes it.
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from cassandra.metadata import Murmur3Token
 from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
 
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.scan import rows, types
+from tfx_cassandra.components.scan.area import Position
+from tfx_cassandra.components.scan.query import Scan
 
 
 class Page(NamedTuple):
@@ -32,6 +36,30 @@ class Page(NamedTuple):
     rows: int
     names: tuple[str, ...]
     kinds: tuple[Any, ...]
+
+
+class Keys(NamedTuple):
+    """Where in a result the partition key's columns stand, in their order, and the column a partition is sliced by."""
+
+    partition: tuple[int, ...]
+    time: int | None
+
+
+class Decoded(NamedTuple):
+    """A decoded page.
+
+    Attributes:
+      content: Record batch of shape (rows, columns).
+      checksum: Sum over its rows of a 64-bit hash of the row's bytes, modulo 2^64.
+      first, last: Where the first and the last row stand; None where there are no rows or keys were not asked for.
+      last_key: The partition key of the last row, as its columns came.
+    """
+
+    content: Any
+    checksum: int
+    first: Position | None = None
+    last: Position | None = None
+    last_key: tuple[bytes, ...] | None = None
 
 
 class _RawResult(ResultMessage):
@@ -57,11 +85,18 @@ def raw_rows(names: Any, page: Page) -> list[Page]:
     return [page]
 
 
-def decode(page: Page) -> tuple[pa.RecordBatch, int]:
-    """Turns a page into a record batch of shape (rows, columns).
+def key_columns(scan: Scan) -> Keys:
+    """Returns where a scan's results have the columns that tell how far it has come."""
+    time = None if scan.sliced_column is None else scan.index(scan.sliced_column)
+    return Keys(tuple(map(scan.index, scan.table.partition_key)), time)
 
-    Returns:
-      (the batch, the sum over its rows of a 64-bit hash of the row's bytes, modulo 2^64)
+
+def decode(page: Page, keys: Keys | None = None) -> Decoded:
+    """Turns a page into a record batch.
+
+    Args:
+      page: The page.
+      keys: Where its keys stand, for the positions of its first and last row; None if they are not wanted.
 
     Raises:
       ReadError: The page is damaged.
@@ -75,7 +110,28 @@ def decode(page: Page) -> tuple[pa.RecordBatch, int]:
             arrays.append(rows.decode(kind, column))
         except DatasetError as error:
             raise DatasetError(f'column {name}: {error}') from error
-    return pa.RecordBatch.from_arrays(arrays, schema=schema), checksum
+    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    if keys is None or not page.rows:
+        return Decoded(batch, checksum)
+    last_key = tuple(cells[i].value(page.rows - 1) or b'' for i in keys.partition)
+    return Decoded(batch, checksum, _position(cells, keys, 0), _position(cells, keys, page.rows - 1), last_key)
+
+
+def _position(cells: list[rows.Cells], keys: Keys, row: int) -> Position:
+    time = None
+    if keys.time is not None and (value := cells[keys.time].value(row)):
+        (time,) = struct.unpack('>q', value)
+    return Position(token_of([cells[i].value(row) or b'' for i in keys.partition]), time)
+
+
+def token_of(key: list[bytes]) -> int:
+    """Returns the Murmur3 token of a partition key, given the values of its columns as they are stored.
+
+    A key of several columns is hashed as org.apache.cassandra.db.marshal.CompositeType lays it out: of each value its
+    length in two bytes, itself, and a zero byte.
+    """
+    whole = key[0] if len(key) == 1 else b''.join(struct.pack('>H', len(v)) + v + b'\0' for v in key)
+    return Murmur3Token.hash_fn(whole)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,132 +1,202 @@
-"""What a scan asks for, checked against the table, and the CQL that asks for it."""
+"""Which areas a scan is read in: how many, where they end, and which node is asked for each.
+
+    nodes' ranges  (survey.py)  -> cut in proportion, none across a node's range
+    a giant partition           -> a range of its own, cut in slices of time
+    splits of one replica set   -> groups, each read by one worker
+
+The sizes Cassandra states are rough: system.size_estimates knows flushed data only, is minutes old and counts at least
+128 partitions. So a few sampled pages correct them, and what the plan still gets wrong, fetch.py cuts while it reads.
+"""
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan import ring
+from tfx_cassandra.components.scan.area import Area, Slice
+from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
 
+SPLIT_BYTES = 8 << 20  # results of one split; small enough that workers end together
+GROUP_BYTES = 128 << 20  # results one worker reads with one element; seconds of reading
+PAGE_BYTES = 4 << 20  # results of one page, the unit of a worker's memory
+FEWEST_SPLITS = 16  # of a node, so that several can be in flight until the end
+_MOST_SPLITS = 8192
+_GIANT_SLICES = (16, 256)  # fewest and most slices of a giant partition
+
+
+class OwnedRange(NamedTuple):
+    """A range between two tokens of the ring and the nodes that hold its rows, `address:port`, the owner first."""
+
+    tokens: TokenRange
+    replicas: tuple[str, ...]
+
+
+class SizeEstimate(NamedTuple):
+    """What a node states of a table in a range: partitions, and the mean size of one in bytes on disk."""
+
+    tokens: TokenRange
+    partitions: int
+    mean_bytes: int
+
+
+class Giant(NamedTuple):
+    """A partition of more than a page: its token, and its first and last time in ms where it may be sliced."""
+
+    token: int
+    oldest: int | None = None
+    newest: int | None = None
+
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """A live table or view: its keys and its columns' CQL types.
+class Sample:
+    """What a few pages told of a table.
 
     Attributes:
-      keyspace: Name of the keyspace.
-      name: Name of the table or materialized view.
-      partition_key: Names of the partition key's columns, in order.
-      clustering: Names of the clustering columns, in order.
-      types: (column name, CQL type) of every column.
+      rows, bytes: Rows read, and the size of the results they came in.
+      share: Share of what the scan reads that these pages span; 1 if they are all of it.
+      giants: Partitions that did not fit a page.
     """
 
-    keyspace: str
-    name: str
-    partition_key: tuple[str, ...]
-    clustering: tuple[str, ...]
-    types: tuple[tuple[str, str], ...]
-
-    def type_of(self, field: str, column: str) -> str:
-        """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
-        types = dict(self.types)
-        if column not in types:
-            rule = f'a column of {self.keyspace}.{self.name} ({", ".join(sorted(types))})'
-            raise SchemaError(f'{field}: got {column!r}, rule: {rule}')
-        return types[column]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-    """A full scan of a table, by token ranges, of some columns and perhaps of a window.
-
-    Attributes:
-      table: The table.
-      columns: The columns wanted, in this order.
-      window: Event times wanted, `[start, end)`, or None for all.
-      time_column: The column the window is about.
-      filters: (column, values) that a row must have one of; applied after decoding.
-    """
-
-    table: Table
-    columns: tuple[str, ...]
-    window: TimeWindow | None = None
-    time_column: str | None = None
-    filters: tuple[tuple[str, tuple], ...] = ()
-
-    @property
-    def pushed_down(self) -> bool:
-        """Whether the server takes the window as a clustering slice; if not, it is filtered after decoding."""
-        return self.window is not None and self.table.clustering[:1] == (self.time_column,)
-
-    @property
-    def selected(self) -> tuple[str, ...]:
-        """The columns read: those wanted, then those that are only filtered on."""
-        extra = [self.time_column] if self.window is not None and not self.pushed_down else []
-        extra += [column for column, _ in self.filters]
-        return tuple(dict.fromkeys([*self.columns, *extra]))  # type: ignore[list-item]
-
-    @property
-    def cql(self) -> str:
-        """The statement for one token range; its values are `bounds` of that range."""
-        partition = ', '.join(map(quoted, self.table.partition_key))
-        where = f'token({partition}) > ? AND token({partition}) <= ?'
-        if self.pushed_down:
-            time = quoted(str(self.time_column))
-            # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
-            where += f' AND {time} >= ? AND {time} < ? ALLOW FILTERING'
-        columns = ', '.join(map(quoted, self.selected))
-        return f'SELECT {columns} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
-
-    @property
-    def window_bounds(self) -> tuple[int, ...]:
-        """The values that follow a range's start and end in `cql`: milliseconds since 1970."""
-        return self.window.bounds if self.window is not None and self.pushed_down else ()
+    rows: int = 0
+    bytes: int = 0
+    share: float = 0.0
+    giants: tuple[Giant, ...] = ()
 
 
 class Split(NamedTuple):
-    """One token range of a scan."""
+    """An area of a scan and the nodes to ask for it, first choice first; none to leave the choice to the driver."""
+
+    area: Area
+    replicas: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a scan is read.
+
+    Attributes:
+      scan: The scan.
+      wanted: What its areas tile.
+      groups: Splits that one worker reads together, several at once.
+      page_rows: Rows of a page.
+      bytes: Estimated size of all results.
+    """
 
     scan: Scan
-    token_range: TokenRange
+    wanted: tuple[Area, ...]
+    groups: tuple[tuple[Split, ...], ...]
+    page_rows: int
+    bytes: int
+
+    @property
+    def splits(self) -> list[Split]:
+        return [split for group in self.groups for split in group]
 
 
-def plan_scan(
-    table: Table,
-    columns: Sequence[str] | None = None,
-    window: TimeWindow | None = None,
-    time_column: str | None = None,
-    filters: Sequence[tuple[str, tuple]] = (),
-) -> Scan:
-    """Checks what is asked for against a table.
+def plan(
+    scan: Scan,
+    owned: Sequence[OwnedRange],
+    estimates: Sequence[SizeEstimate] = (),
+    sample: Sample = Sample(),
+    keys: Sequence[int] | None = None,
+    least: int | None = None,
+    page_rows: int = 5000,
+    together: bool = False,
+) -> Plan:
+    """Plans a scan.
 
     Args:
-      table: The live table.
-      columns: Names of the columns wanted; None for all, keys first.
-      window: Event times wanted, `[start, end)`; None for all.
-      time_column: The column of type timestamp the window is about; None for the first clustering column.
-      filters: (column, values): rows whose value is none of these are left out.
-
-    Raises:
-      SchemaError: The table lacks a column, or the window's column is not a timestamp.
+      scan: What is read.
+      owned: Ranges that tile the ring, in its order.
+      estimates: What the nodes state of the table's sizes.
+      sample: What a few pages told.
+      keys: Tokens of the only partitions wanted, each once; None for all.
+      least: Number of splits at least; None for what the size asks for.
+      page_rows: Rows of a page at most.
+      together: Whether one worker must read all of it.
     """
-    keys = (*table.partition_key, *table.clustering)
-    everything = (*keys, *(name for name, _ in table.types if name not in keys))
-    for column in columns or ():
-        table.type_of('columns', column)
-    for column, _ in filters:
-        table.type_of('where', column)
-    if window is not None:
-        time_column = time_column or next(iter(table.clustering), None)
-        kind = table.type_of('time_column', time_column) if time_column else 'no clustering column'
-        if kind != 'timestamp':
-            rule = f'a column of type timestamp; in {table.keyspace}.{table.name} it is {kind}'
-            raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or everything), window, time_column, tuple(filters))
+    if keys is None:
+        size = table_bytes(estimates, sample)
+        nodes = len({owner.replicas[:1] for owner in owned})
+        count = max(FEWEST_SPLITS * nodes, min(-(-size // SPLIT_BYTES), _MOST_SPLITS))
+        count = 1 << (count - 1).bit_length()  # in steps, so that a plan stays as it is while estimates wobble
+        ranges = ring.subdivide([owner.tokens for owner in owned], least or count)
+        wanted: tuple[Area, ...] = (Area(ring.RING, scan.times),)
+    else:
+        size = sample.bytes if sample.share >= 1 else max(sample.bytes, len(keys) * _mean_bytes(estimates))
+        ranges = [TokenRange(key - 1, key) for key in sorted(keys)]
+        wanted = tuple(Area(tokens, scan.times) for tokens in ranges)
+    areas = [area for tokens in ranges for area in _around_giants(scan, tokens, sample.giants, size)]
+    splits = [Split(area, _rotated(_replicas(owned, area.tokens), turn)) for turn, area in enumerate(areas)]
+    row_bytes = sample.bytes / sample.rows if sample.rows else 0
+    fitting = int(min(page_rows, PAGE_BYTES / row_bytes)) if row_bytes else page_rows
+    groups = (tuple(splits),) if together else _groups(splits, size)
+    return Plan(scan, wanted, groups, max(1, fitting), size)
 
 
-def quoted(identifier: str) -> str:
-    """Quotes a CQL identifier."""
-    return '"' + identifier.replace('"', '""') + '"'
+def table_bytes(estimates: Sequence[SizeEstimate], sample: Sample) -> int:
+    """Estimates the size of all results of a scan: the sample scaled up, or what the nodes state if that is more.
+
+    Of the two the larger, for too many splits cost little: a sample misses what lies in few large partitions, and the
+    nodes know nothing of what is still in memory.
+    """
+    if sample.share >= 1:
+        return sample.bytes
+    stated = sum(estimate.partitions * estimate.mean_bytes for estimate in estimates)
+    covered = sum(estimate.tokens.width for estimate in estimates)
+    # A node that did not answer holds about as much as the others.
+    stated = stated * ring.RING.width // covered if covered else 0
+    return max(stated, int(sample.bytes / sample.share) if sample.share else 0)
+
+
+def _mean_bytes(estimates: Sequence[SizeEstimate]) -> int:
+    partitions = sum(estimate.partitions for estimate in estimates)
+    return sum(estimate.partitions * estimate.mean_bytes for estimate in estimates) // partitions if partitions else 0
+
+
+def _around_giants(scan: Scan, tokens: TokenRange, giants: Sequence[Giant], size: int) -> list[Area]:
+    """Cuts a range so that each giant partition in it has a range of its own, in slices where it can be sliced."""
+    inside = [giant for giant in giants if tokens.start < giant.token <= tokens.end]
+    cuts = sorted({tokens.start, tokens.end, *(t for giant in inside for t in (giant.token - 1, giant.token))})
+    slices = {giant.token: _slices(scan.times, giant, size // len(giants)) for giant in inside}
+    return [
+        Area(TokenRange(start, end), times)
+        for start, end in itertools.pairwise(cuts)
+        for times in (slices.get(end, [scan.times]) if end - start == 1 else [scan.times])
+    ]
+
+
+def _slices(times: Slice, giant: Giant, size: int) -> list[Slice]:
+    if giant.oldest is None or giant.newest is None:
+        return [times]
+    fewest, most = _GIANT_SLICES
+    count = min(max(fewest, -(-size // SPLIT_BYTES)), most)
+    start, end = max(times.start, giant.oldest), min(times.end, giant.newest + 1)
+    return times.cut(start + (end - start) * i // count for i in range(1, count)) if start < end else [times]
+
+
+def _replicas(owned: Sequence[OwnedRange], tokens: TokenRange) -> tuple[str, ...]:
+    """Returns the nodes that hold a range, which lies inside one of `owned`."""
+    at = bisect.bisect_left(owned, tokens.end, key=lambda owner: owner.tokens.end)
+    return owned[at].replicas
+
+
+def _rotated(replicas: tuple[str, ...], turn: int) -> tuple[str, ...]:
+    at = turn % len(replicas) if replicas else 0
+    return replicas[at:] + replicas[:at]
+
+
+def _groups(splits: list[Split], size: int) -> tuple[tuple[Split, ...], ...]:
+    """Groups the splits of each replica set, so that a worker's requests go to few nodes; groups are of like size."""
+    sets: dict[tuple[str, ...], list[Split]] = {}
+    for split in splits:
+        sets.setdefault(tuple(sorted(split.replicas)), []).append(split)
+    per_group = max(1, -(-len(splits) * GROUP_BYTES // size)) if size else len(splits)
+    return tuple(
+        tuple(members[i : i + per_group]) for members in sets.values() for i in range(0, len(members), per_group)
+    )

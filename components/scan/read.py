@@ -1,10 +1,10 @@
 """ReadFromCassandra: a table as a PCollection of record batches, proven to be read once.
 
-    plan:   live ring -> splits, each a token range `(start, end]` inside one node's range
-    read:   split -> pages -> record batches, with the ledger entry of the range
+    plan:   live cluster -> groups of splits, each split an area: a token range `(start, end]` inside one node's range
+    read:   group -> pages -> record batches, with the ledger entry of each area
     verify: all ledger entries -> one Coverage, or the pipeline fails
 
-The splits are reshuffled, so that workers share them; and the entry of a range leaves a bundle together with its
+The groups are reshuffled, so that workers share them; and the entry of an area leaves a bundle together with its
 batches, so that a runner's retry of a bundle counts neither twice.
 """
 
@@ -19,19 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from cassandra.cluster import Session
-from cassandra.query import BoundStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import ledger, plan, ring
-from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.page import RawHandler, decode
-from tfx_cassandra.components.scan.plan import Split
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan import ledger, plan, survey
+from tfx_cassandra.components.scan.fetch import Fetcher, FetchOptions
+from tfx_cassandra.components.scan.ledger import RangeRead
+from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.plan import Plan, Split
+from tfx_cassandra.components.scan.query import Scan, plan_scan
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
-DEFAULT_SPLITS = 64
-GROUP = 8  # splits that one worker reads together, some of them at once
 PAGE_ROWS = 5000
 
 
@@ -55,6 +54,9 @@ class ReadOptions:
     consistency: str = 'LOCAL_QUORUM'
     splits: int | None = None
     page_rows: int = PAGE_ROWS
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+    writetimes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.connection, CassandraConnection):
@@ -70,11 +72,22 @@ class ReadOptions:
             value = getattr(self, field)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise invalid(field, value, 'an integer of at least 1')
+        for field in ('rows_per_second', 'bytes_per_second'):
+            value = getattr(self, field)
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):
+                raise invalid(field, value, 'a number above 0, or None')
 
-    def scan(self, session: Session) -> plan.Scan:
+    @property
+    def limited(self) -> bool:
+        return self.rows_per_second is not None or self.bytes_per_second is not None
+
+    def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
-        table = describe(session, self.connection.keyspace, self.table)
-        return plan.plan_scan(table, self.columns, self.window, self.time_column, self.filters)
+        table = survey.describe(session, self.connection.keyspace, self.table)
+        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, self.writetimes)
+
+    def fetch_options(self, page_rows: int) -> FetchOptions:
+        return FetchOptions(self.consistency, page_rows, self.rows_per_second, self.bytes_per_second)
 
 
 class ReadFromCassandra(beam.PTransform):
@@ -96,6 +109,8 @@ class ReadFromCassandra(beam.PTransform):
         consistency: str = 'LOCAL_QUORUM',
         splits: int | None = None,
         page_rows: int = PAGE_ROWS,
+        rows_per_second: float | None = None,
+        bytes_per_second: float | None = None,
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -106,10 +121,15 @@ class ReadFromCassandra(beam.PTransform):
           window: Event times wanted, half-open `[start, end)`; None for all. On the first clustering column the server
             reads only this slice; on any other column every row is read and filtered by the workers.
           time_column: The column of type timestamp that the window is about; None for the first clustering column.
-          where: Column -> value, or a collection of values, that a row must have. Filtered by the workers.
+          where: Column -> value, or a collection of values, that a row must have. Where it names the whole partition
+            key, only these partitions are read; otherwise every row is read and filtered by the workers.
           consistency: Consistency level of every read.
-          splits: Least number of token ranges read apart; None for 64.
-          page_rows: Rows of a page, the unit of memory: a worker thread holds at most eight pages, two of each range.
+          splits: Least number of token ranges read apart; None for as many as the table's size asks for.
+          page_rows: Rows of a page at most, the unit of memory: fewer where rows are large, so that a page stays near
+            4 MB, and a worker thread holds at most two pages of each of the up to 16 areas it reads at once.
+          rows_per_second: Rows the whole scan reads a second at most. One worker then reads all of it: so the limit
+            holds however many workers there are.
+          bytes_per_second: The same in bytes of results.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -118,8 +138,9 @@ class ReadFromCassandra(beam.PTransform):
         filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
         columns = None if columns is None else tuple(columns)
         self._options = ReadOptions(
-            connection, table, columns, window, time_column, filters, consistency, splits, page_rows
-        )
+            connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
+            bytes_per_second,
+        )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         return (pbegin | ScanTable(self._options)).batches
@@ -137,56 +158,49 @@ class ScanTable(beam.PTransform):
         self._options = options
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> ReadResult:
+        planned = pbegin | 'Start' >> beam.Create([self._options]) | 'Plan' >> beam.Map(plan_splits)
         read = (
-            pbegin
-            | 'Start' >> beam.Create([self._options])
-            | 'Plan' >> beam.FlatMap(plan_splits)
+            planned
+            | 'Groups' >> beam.FlatMap(lambda plan: [(plan.scan, plan.page_rows, group) for group in plan.groups])
             | 'Share' >> beam.Reshuffle()
             | 'Read' >> beam.ParDo(_ReadSplits(self._options)).with_outputs('ledger', main='batches')
         )
-        coverage = read.ledger | 'Collect' >> beam.combiners.ToList() | 'Verify' >> beam.Map(ledger.verified)
+        coverage = (
+            read.ledger
+            | 'Collect' >> beam.combiners.ToList()
+            | 'Verify'
+            >> beam.Map(lambda reads, plan: ledger.verified(reads, plan.wanted), plan=beam.pvalue.AsSingleton(planned))
+        )
         return ReadResult(read.batches, coverage)
 
 
-def plan_splits(options: ReadOptions) -> list[list[Split]]:
-    """Asks the live cluster for its ring and cuts the scan into splits, several to a group that one worker reads.
+def plan_splits(options: ReadOptions) -> Plan:
+    """Asks the live cluster for its ring and for the table's size, and plans the scan.
 
     Raises:
       SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
     """
-    with connections.session(options.connection) as session:
-        metadata = session.cluster.metadata
-        if not str(metadata.partitioner).endswith('Murmur3Partitioner'):
-            raise SchemaError(f'partitioner: got {metadata.partitioner}, rule: Murmur3Partitioner')
+    connection = options.connection
+    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
         scan = options.scan(session)
-        tokens = [token.value for token in metadata.token_map.ring]
-    ranges = ring.subdivide(ring.ring_ranges(tokens), options.splits or DEFAULT_SPLITS)
-    splits = [Split(scan, token_range) for token_range in ranges]
-    return [splits[i : i + GROUP] for i in range(0, len(splits), GROUP)]
-
-
-def describe(session: Session, keyspace: str, name: str) -> plan.Table:
-    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none."""
-    metadata = session.cluster.metadata
-    if keyspace not in metadata.keyspaces:
-        rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
-        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
-    known = metadata.keyspaces[keyspace]
-    table = known.tables.get(name) or known.views.get(name)
-    if table is None:
-        rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
-        raise SchemaError(f'table: got {name!r}, rule: {rule}')
-    return plan.Table(
-        keyspace,
-        name,
-        tuple(column.name for column in table.partition_key),
-        tuple(column.name for column in table.clustering_key),
-        tuple((column.name, column.cql_type) for column in table.columns.values()),
-    )
+        local = None if connection.secure_connect_bundle else connection.local_datacenter
+        owned = survey.owned_ranges(session, scan.table.keyspace, local)
+        nodes = sorted({node for owner in owned for node in owner.replicas})
+        keys = survey.key_tokens(session, scan)
+        return plan.plan(
+            scan,
+            owned,
+            survey.size_estimates(session, scan.table, nodes),
+            survey.sample(raw, scan, keys),
+            keys=keys,
+            least=options.splits,
+            page_rows=options.page_rows,
+            together=options.limited,
+        )
 
 
 class _ReadSplits(beam.DoFn):
-    """Reads groups of splits: batches on the main output, each range's RangeRead on 'ledger'."""
+    """Reads groups of splits: batches on the main output, each area's RangeRead on 'ledger'."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
@@ -194,39 +208,23 @@ class _ReadSplits(beam.DoFn):
 
     def setup(self) -> None:
         self._session = connections.acquire(self._options.connection, RawHandler)
-        what = f'{self._options.connection.keyspace}.{self._options.table} at {self._options.consistency}'
-        self._fetcher = Fetcher(self._session, what)
 
     def teardown(self) -> None:
         connections.release(self._options.connection, RawHandler)
 
-    def process(self, splits: list[Split]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        read = {split.token_range: ledger.RangeRead(split.token_range) for split in splits}
-        for fetched in self._fetcher.fetch(self._requests(splits)):
-            batch, checksum = decode(fetched.page)
-            self._rows.inc(batch.num_rows)
-            token_range = fetched.split.token_range
-            read[token_range] = read[token_range].with_page(batch.num_rows, len(fetched.page.body), checksum)
-            batch = _filtered(batch, fetched.split.scan)
+    def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
+        scan, page_rows, splits = group
+        for found in Fetcher(self._session, scan, self._options.fetch_options(page_rows)).fetch(splits):
+            if isinstance(found, RangeRead):
+                yield beam.pvalue.TaggedOutput('ledger', found)
+                continue
+            self._rows.inc(found.num_rows)
+            batch = filtered(found, scan)
             if batch.num_rows:
                 yield batch
-            if fetched.last:
-                entry = dataclasses.replace(read.pop(token_range), retries=fetched.retries)
-                yield beam.pvalue.TaggedOutput('ledger', entry)
-
-    def _requests(self, splits: list[Split]) -> list[tuple[Split, BoundStatement]]:
-        # One scan's splits differ in their ranges only.
-        statement = self._session.prepare(splits[0].scan.cql)
-        statement.consistency_level = connections.consistency_level(self._options.consistency)
-        statement.fetch_size = self._options.page_rows
-        statement.is_idempotent = True
-        return [
-            (split, statement.bind((split.token_range.start, split.token_range.end, *split.scan.window_bounds)))
-            for split in splits
-        ]
 
 
-def _filtered(batch: pa.RecordBatch, scan: plan.Scan) -> pa.RecordBatch:
+def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
     """Applies what the server did not: a window on another column, and `where`."""
     if scan.window is not None and not scan.pushed_down:
         time = batch.column(batch.schema.get_field_index(scan.time_column))
@@ -235,8 +233,8 @@ def _filtered(batch: pa.RecordBatch, scan: plan.Scan) -> pa.RecordBatch:
     for column, values in scan.filters:
         array = batch.column(batch.schema.get_field_index(column))
         batch = batch.filter(pc.is_in(array, pa.array(values, array.type)))
-    # What is only filtered on stands behind the wanted columns.
-    wanted = len(scan.columns)
+    # What the scan reads for its own use stands behind the wanted columns.
+    wanted = len(scan.names)
     return pa.RecordBatch.from_arrays(batch.columns[:wanted], schema=pa.schema(list(batch.schema)[:wanted]))
 
 
@@ -246,4 +244,4 @@ def _alternatives(value: Any) -> tuple:
     return (value,)
 
 
-__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadResult', 'ScanTable', 'describe', 'plan_splits']
+__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']

@@ -1,4 +1,4 @@
-"""The token ring of the Murmur3 partitioner: ranges `(start, end]`, and whether they tile it.
+"""The token ring of the Murmur3 partitioner: ranges `(start, end]`.
 
 Murmur3 gives tokens in `(-2^63, 2^63 - 1]` (the partitioner maps its minimum to the maximum), so the one range
 `(MIN_TOKEN, MAX_TOKEN]` holds every row. Beam's own ranges are `[start, stop)`; none of those appear here.
@@ -53,28 +53,6 @@ def ring_ranges(tokens: Iterable[int]) -> list[TokenRange]:
     """Returns the ranges between the nodes' tokens, in ring order; the one that wraps around comes as two."""
     cuts = sorted({MIN_TOKEN, MAX_TOKEN, *tokens})
     return [TokenRange(start, end) for start, end in itertools.pairwise(cuts)]
-
-
-def gaps(ranges: Iterable[TokenRange]) -> list[TokenRange]:
-    """Returns what no range covers, in ring order."""
-    missing = []
-    covered = MIN_TOKEN
-    for token_range in sorted(ranges):
-        if token_range.start > covered:
-            missing.append(TokenRange(covered, token_range.start))
-        covered = max(covered, token_range.end)
-    return missing + ([TokenRange(covered, MAX_TOKEN)] if covered < MAX_TOKEN else [])
-
-
-def overlaps(ranges: Iterable[TokenRange]) -> list[TokenRange]:
-    """Returns what more than one range covers, in ring order."""
-    doubled = []
-    covered = MIN_TOKEN
-    for token_range in sorted(ranges):
-        if token_range.start < covered:
-            doubled.append(TokenRange(token_range.start, min(covered, token_range.end)))
-        covered = max(covered, token_range.end)
-    return doubled
 
 
 def subdivide(ranges: Sequence[TokenRange], count: int) -> list[TokenRange]:

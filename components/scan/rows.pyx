@@ -69,6 +69,14 @@ cdef class Cells:
     def __dealloc__(self):
         free(self.starts)
 
+    def value(self, Py_ssize_t row):
+        """Returns the bytes of one cell, or None for a null."""
+        if not 0 <= row < self.count:
+            raise IndexError(row)
+        if self.lengths[row] < 0:
+            return None
+        return bytes(self.body[self.starts[row]:self.starts[row] + self.lengths[row]])
+
 
 cdef object _damaged(str what):
     return ReadError(f'page: got {what}, rule: every length lies within the page')

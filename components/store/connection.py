@@ -161,13 +161,13 @@ def release(connection: CassandraConnection, protocol_handler: type | None = Non
 
 
 @contextlib.contextmanager
-def session(connection: CassandraConnection) -> Iterator[Session]:
-    """Holds this process's session for a connection while the `with` block runs."""
-    opened = acquire(connection)
+def session(connection: CassandraConnection, protocol_handler: type | None = None) -> Iterator[Session]:
+    """Holds this process's session for a connection while the `with` block runs; see `acquire`."""
+    opened = acquire(connection, protocol_handler)
     try:
         yield opened
     finally:
-        release(connection)
+        release(connection, protocol_handler)
 
 
 def consistency_level(name: str) -> int:

@@ -19,7 +19,7 @@ from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
 from tfx_cassandra.components.dataset.window import TimeWindow, milliseconds
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection, consistency_level

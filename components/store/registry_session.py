@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
 
 from tfx_cassandra.components.errors import RegistryError, SchemaError
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line

@@ -15,7 +15,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import WriteError
-from tfx_cassandra.components.scan.plan import quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store import schema
 from tfx_cassandra.components.store.connection import CassandraConnection

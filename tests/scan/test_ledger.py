@@ -1,4 +1,4 @@
-"""The ledger accepts exactly the sets of ranges that tile the ring."""
+"""The ledger accepts exactly the sets of areas that tile what was asked for."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import pytest
 
 from tfx_cassandra.components.errors import CoverageError
 from tfx_cassandra.components.scan import ledger, ring
+from tfx_cassandra.components.scan.area import WHOLE, Area, Slice
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN, TokenRange
+from tfx_cassandra.components.scan.ring import TokenRange
 
-READS = [RangeRead(r, 2, 100, 1, 0, 2**63 + i) for i, r in enumerate(ring.subdivide(ring.ring_ranges([0, 100]), 8))]
+READS = [
+    RangeRead(Area(tokens), 2, 100, 1, 0, 2**63 + i)
+    for i, tokens in enumerate(ring.subdivide(ring.ring_ranges([0, 100]), 8))
+]
 
 
 def test_adds_up() -> None:
     coverage = ledger.verified(list(reversed(READS)))
     assert (coverage.ranges, coverage.rows, coverage.pages) == (len(READS), 2 * len(READS), len(READS))
     assert coverage.checksum == sum(2**63 + i for i in range(len(READS))) % 2**64
+    assert coverage.reads == tuple(READS)
 
 
 @pytest.mark.parametrize('index', range(len(READS)))
@@ -33,20 +38,47 @@ def test_names_the_range_that_was_read_twice(index: int) -> None:
     assert f'read more than once: {READS[index].token_range}' in str(caught.value)
 
 
+def test_names_the_slice_that_was_not_read() -> None:
+    wanted = [Area(TokenRange(0, 9), Slice(0, 100))]
+    reads = [RangeRead(Area(TokenRange(0, 9), s)) for s in Slice(0, 100).cut([30, 60])]
+    assert ledger.verified(reads, wanted).ranges == 3
+    with pytest.raises(CoverageError, match=r'token ranges not read: \(0, 9\] x \[30, 60\) ms \(rule:'):
+        ledger.verified([reads[0], reads[2]], wanted)
+
+
+def test_names_what_was_not_asked_for() -> None:
+    with pytest.raises(CoverageError, match=r'token ranges read but not asked for: \(9, 10\]'):
+        ledger.verified([RangeRead(Area(TokenRange(0, 10)))], [Area(TokenRange(0, 9))])
+
+
 def test_nothing_read_is_not_a_scan() -> None:
     with pytest.raises(CoverageError) as caught:
         ledger.verified([])
-    assert str(TokenRange(MIN_TOKEN, MAX_TOKEN)) in str(caught.value)
+    assert str(WHOLE) in str(caught.value)
+
+
+def test_nothing_wanted_is_nothing_read() -> None:
+    assert ledger.verified([], []).rows == 0
 
 
 def test_pages_add_up() -> None:
-    read = RangeRead(TokenRange(0, 1)).with_page(2, 100, 2**64 - 1).with_page(3, 50, 3)
-    assert read == RangeRead(TokenRange(0, 1), rows=5, bytes=150, pages=2, retries=0, checksum=2)
+    one = Area(TokenRange(0, 1))
+    read = RangeRead(one).with_page(2, 100, 2**64 - 1).with_page(3, 50, 3)
+    assert read == RangeRead(one, rows=5, bytes=150, pages=2, retries=0, checksum=2)
+
+
+def test_an_entry_as_json() -> None:
+    read = RangeRead(Area(TokenRange(0, 1), Slice(5, 7)), 1, 20, 1, 3, 255, '10.0.0.1:9042')
+    assert read.as_json() == {
+        'tokens': [0, 1], 'times': [5, 7], 'rows': 1, 'bytes': 20, 'pages': 1, 'retries': 3,
+        'checksum': '00000000000000ff', 'coordinator': '10.0.0.1:9042',
+    }  # fmt: skip
+    assert RangeRead(Area(TokenRange(0, 1))).as_json()['times'] is None
 
 
 def test_the_fingerprint_tells_question_and_content_apart() -> None:
     coverage = ledger.verified(READS)
-    other = ledger.verified([RangeRead(TokenRange(MIN_TOKEN, MAX_TOKEN), coverage.rows, checksum=coverage.checksum)])
+    other = ledger.verified([RangeRead(WHOLE, coverage.rows, checksum=coverage.checksum)])
     assert other.fingerprint('SELECT', 'w') == coverage.fingerprint('SELECT', 'w')
     assert coverage.fingerprint('SELECT', 'v') != coverage.fingerprint('SELECT', 'w')
     assert coverage.fingerprint('SELECT x', 'w') != coverage.fingerprint('SELECT', 'w')

@@ -1,60 +1,133 @@
-"""What a scan may ask, and the CQL that asks it."""
+"""How a scan is cut into splits, from literal rings and sizes."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan.plan import Table, plan_scan
-
-TABLE = Table(
-    'ks', 'T', ('a', 'B'), ('ts', 'id'),
-    (('B', 'int'), ('a', 'text'), ('id', 'uuid'), ('seen', 'timestamp'), ('ts', 'timestamp'), ('v', 'double')),
+from tfx_cassandra.components.scan import ring
+from tfx_cassandra.components.scan.area import Slice, faults
+from tfx_cassandra.components.scan.plan import (
+    FEWEST_SPLITS,
+    GROUP_BYTES,
+    PAGE_BYTES,
+    SPLIT_BYTES,
+    Giant,
+    OwnedRange,
+    Plan,
+    Sample,
+    SizeEstimate,
+    plan,
+    table_bytes,
 )  # fmt: skip
-WINDOW = TimeWindow.parse('2013-01-01T00:00+01:00/2013-01-02T00:00Z')
-RING = 'token("a", "B") > ? AND token("a", "B") <= ?'
+from tfx_cassandra.components.scan.query import Table, plan_scan
+from tfx_cassandra.components.scan.ring import RING, TokenRange
+
+TABLE = Table('ks', 't', ('k',), ('ts',), (('k', 'int'), ('ts', 'timestamp')))
+SCAN = plan_scan(TABLE)
+WINDOW = TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z')
+DAY = Slice(*WINDOW.bounds)
+NODES = ('a', 'b', 'c')
+RF3 = [
+    OwnedRange(tokens, NODES[i % 3 :] + NODES[: i % 3])
+    for i, tokens in enumerate(ring.ring_ranges(range(ring.MIN_TOKEN, ring.MAX_TOKEN, 2**59)))
+]
+ONE = [OwnedRange(RING, ('a',))]
 
 
-def test_without_a_window_nothing_is_filtered() -> None:
-    scan = plan_scan(TABLE)
-    assert scan.cql == f'SELECT "a", "B", "ts", "id", "seen", "v" FROM "ks"."T" WHERE {RING}'
-    assert scan.window_bounds == ()
+def tiles(planned: Plan) -> bool:
+    return faults([split.area for split in planned.splits], planned.wanted) == ([], [], [])
 
 
-def test_a_window_on_the_first_clustering_column_is_pushed_down() -> None:
-    scan = plan_scan(TABLE, ['v'], WINDOW)
-    assert scan.cql == f'SELECT "v" FROM "ks"."T" WHERE {RING} AND "ts" >= ? AND "ts" < ? ALLOW FILTERING'
-    assert scan.window_bounds == (1356994800000, 1357084800000)
-
-
-def test_a_window_on_another_column_is_read_and_filtered_here() -> None:
-    scan = plan_scan(TABLE, ['v'], WINDOW, 'seen', [('id', ('x',))])
-    assert not scan.pushed_down
-    assert scan.cql == f'SELECT "v", "seen", "id" FROM "ks"."T" WHERE {RING}'
-    assert scan.window_bounds == ()
+@given(
+    st.lists(st.integers(ring.MIN_TOKEN, ring.MAX_TOKEN), max_size=20),
+    st.lists(st.integers(ring.MIN_TOKEN + 1, ring.MAX_TOKEN), max_size=5, unique=True),
+    st.none() | st.lists(st.integers(ring.MIN_TOKEN + 1, ring.MAX_TOKEN), max_size=5, unique=True),
+    st.integers(0, 10**9),
+    st.none() | st.integers(1, 100),
+    st.booleans(),
+)
+def test_the_splits_tile_what_is_wanted_and_keep_to_the_nodes_ranges(
+    tokens: list[int], giants: list[int], keys: list[int] | None, size: int, least: int | None, windowed: bool
+) -> None:
+    owned = [OwnedRange(part, (f'n{i % 3}',)) for i, part in enumerate(ring.ring_ranges(tokens))]
+    scan = plan_scan(TABLE, window=WINDOW if windowed else None)
+    seen = tuple(Giant(token, DAY.start + 5, DAY.end + 5) for token in giants)
+    planned = plan(scan, owned, sample=Sample(100, size, 0.5, seen), keys=keys, least=least)
+    assert tiles(planned)
+    for split in planned.splits:
+        (owner,) = [
+            o for o in owned if o.tokens.start <= split.area.tokens.start and split.area.tokens.end <= o.tokens.end
+        ]
+        assert split.replicas == owner.replicas
+    if least and keys is None:
+        assert len(planned.splits) >= least
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('estimates', 'sample', 'expected'),
     [
-        ({'columns': ['v', 'w']}, "columns: got 'w', rule: a column of ks.T (B, a, id, seen, ts, v)"),
-        ({'filters': [('w', (1,))]}, "where: got 'w', rule: a column of ks.T"),
-        ({'window': WINDOW, 'time_column': 'w'}, "time_column: got 'w', rule: a column of ks.T"),
-        ({'window': WINDOW, 'time_column': 'v'}, "time_column: got 'v', rule: a column of type timestamp"),
+        ([], Sample(), 0),
+        ([], Sample(10, 1000, 1.0), 1000),  # the sample was all of it
+        ([SizeEstimate(RING, 128, 500)], Sample(10, 1000, 1.0), 1000),  # whatever the nodes state
+        ([SizeEstimate(RING, 100, 50)], Sample(), 5000),
+        ([SizeEstimate(TokenRange(ring.MIN_TOKEN, -1), 100, 50)], Sample(), 10_000),  # one of two nodes answered
+        ([SizeEstimate(RING, 100, 50)], Sample(10, 1000, 0.01), 100_000),  # what is not yet flushed
+        ([SizeEstimate(RING, 100, 5000)], Sample(10, 1000, 0.01), 500_000),
     ],
 )
-def test_what_the_table_lacks(arguments: dict, message: str) -> None:
-    with pytest.raises(SchemaError) as caught:
-        plan_scan(TABLE, **arguments)
-    assert str(caught.value).startswith(message)
+def test_sizes(estimates: list[SizeEstimate], sample: Sample, expected: int) -> None:
+    assert table_bytes(estimates, sample) == pytest.approx(expected)
 
 
-def test_a_table_without_clustering_needs_a_time_column() -> None:
-    with pytest.raises(SchemaError, match='time_column: got None'):
-        plan_scan(Table('ks', 't', ('a',), (), (('a', 'text'),)), window=WINDOW)
+def test_the_size_decides_how_many_splits_there_are() -> None:
+    assert len(plan(SCAN, ONE).splits) == FEWEST_SPLITS
+    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5)).splits) == 128
+    assert len(plan(SCAN, ONE, sample=Sample(10, 60 * SPLIT_BYTES, 0.5)).splits) == 128
+    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5), least=3).splits) == 3
 
 
-def test_identifiers_are_quoted() -> None:
-    scan = plan_scan(Table('k', 't"; DROP', ('a"b',), (), (('a"b', 'text'),)))
-    assert scan.cql == 'SELECT "a""b" FROM "k"."t""; DROP" WHERE token("a""b") > ? AND token("a""b") <= ?'
+def test_groups_are_of_one_replica_set_and_about_one_size() -> None:
+    owned = [OwnedRange(tokens, (f'n{i % 2}',)) for i, tokens in enumerate(RING.split(4))]
+    planned = plan(SCAN, owned, sample=Sample(10, 4 * GROUP_BYTES, 1.0))
+    assert len(planned.groups) == 4
+    assert all(len({split.replicas for split in group}) == 1 for group in planned.groups)
+    assert len(plan(SCAN, owned, sample=Sample(10, 4 * GROUP_BYTES, 1.0), together=True).groups) == 1
+
+
+def test_the_replicas_of_a_set_are_asked_in_turn() -> None:
+    first = [split.replicas[0] for split in plan(SCAN, RF3, least=300).splits]
+    assert all(first.count(node) == pytest.approx(len(first) / 3, rel=0.05) for node in NODES)
+
+
+def test_a_giant_partition_is_read_in_slices_of_the_window_where_its_rows_are() -> None:
+    scan = plan_scan(TABLE, window=WINDOW)
+    noon = (DAY.start + DAY.end) // 2
+    planned = plan(scan, RF3, sample=Sample(500, 40_000, 0.01, (Giant(7, DAY.start - 10**9, noon),)))
+    slices = [split.area.times for split in planned.splits if split.area.tokens == TokenRange(6, 7)]
+    assert tiles(planned)
+    assert len(slices) == 16
+    assert slices[0].start == DAY.start
+    assert slices[-1].end == DAY.end
+    assert all(piece.end - piece.start == pytest.approx((noon - DAY.start) / 16, abs=2) for piece in slices[:-1])
+
+
+def test_a_giant_that_cannot_be_sliced_still_has_a_range_of_its_own() -> None:
+    planned = plan(SCAN, ONE, sample=Sample(500, 40_000, 0.01, (Giant(7),)), least=1)
+    assert [split.area.tokens for split in planned.splits] == [
+        TokenRange(ring.MIN_TOKEN, 6), TokenRange(6, 7), TokenRange(7, ring.MAX_TOKEN)
+    ]  # fmt: skip
+
+
+def test_only_the_partitions_wanted() -> None:
+    planned = plan(SCAN, RF3, keys=[5, -5])
+    assert [split.area.tokens for split in planned.splits] == [TokenRange(-6, -5), TokenRange(4, 5)]
+    assert tiles(planned)
+    assert plan(SCAN, RF3, keys=[]).splits == []
+
+
+@pytest.mark.parametrize(('row_bytes', 'expected'), [(10, 5000), (PAGE_BYTES // 100, 100), (2 * PAGE_BYTES, 1)])
+def test_large_rows_make_small_pages(row_bytes: int, expected: int) -> None:
+    assert plan(SCAN, ONE, sample=Sample(10, 10 * row_bytes, 0.1)).page_rows == expected

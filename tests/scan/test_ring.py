@@ -1,4 +1,4 @@
-"""Ranges `(start, end]` of the ring, and whether they tile it."""
+"""Ranges `(start, end]` of the ring."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.scan import ring
+from tfx_cassandra.components.scan.area import Area, faults
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN, TokenRange
 
 tokens = st.integers(MIN_TOKEN, MAX_TOKEN)
@@ -35,43 +36,14 @@ def test_split(count: int, expected: list[tuple[int, int]]) -> None:
     assert TokenRange(0, 10).split(count) == [TokenRange(*bounds) for bounds in expected]
 
 
-@pytest.mark.parametrize(
-    ('ranges', 'gaps', 'overlaps'),
-    [
-        ([(MIN_TOKEN, MAX_TOKEN)], [], []),
-        ([], [(MIN_TOKEN, MAX_TOKEN)], []),
-        ([(MIN_TOKEN, 0), (0, MAX_TOKEN)], [], []),
-        ([(0, MAX_TOKEN)], [(MIN_TOKEN, 0)], []),
-        ([(MIN_TOKEN, 0)], [(0, MAX_TOKEN)], []),
-        ([(MIN_TOKEN, -1), (1, MAX_TOKEN)], [(-1, 1)], []),
-        ([(MIN_TOKEN, 1), (0, MAX_TOKEN)], [], [(0, 1)]),
-        ([(MIN_TOKEN, 0), (MIN_TOKEN, 0), (0, MAX_TOKEN)], [], [(MIN_TOKEN, 0)]),
-        ([(MIN_TOKEN, MAX_TOKEN), (3, 4)], [], [(3, 4)]),
-        ([(MIN_TOKEN, 2), (1, 3), (5, MAX_TOKEN)], [(3, 5)], [(1, 2)]),
-    ],
-)
-def test_gaps_and_overlaps(ranges: list, gaps: list, overlaps: list) -> None:
-    read = [TokenRange(*bounds) for bounds in reversed(ranges)]
-    assert ring.gaps(read) == [TokenRange(*bounds) for bounds in gaps]
-    assert ring.overlaps(read) == [TokenRange(*bounds) for bounds in overlaps]
-
-
 @given(st.lists(tokens, max_size=50), st.integers(1, 300))
 def test_splits_tile_the_ring_and_keep_to_the_nodes_ranges(nodes: list[int], count: int) -> None:
     ranges = ring.ring_ranges(nodes)
     splits = ring.subdivide(ranges, count)
-    assert ring.gaps(splits) == []
-    assert ring.overlaps(splits) == []
+    assert faults([Area(split) for split in splits]) == ([], [], [])
     assert len(splits) >= count
     assert len(splits) <= count + len(ranges)
     assert all(any(r.start <= s.start and s.end <= r.end for r in ranges) for s in splits)
-
-
-@given(st.lists(tokens, max_size=50), st.integers(1, 100), st.data())
-def test_a_removed_split_is_a_gap(nodes: list[int], count: int, data: st.DataObject) -> None:
-    splits = ring.subdivide(ring.ring_ranges(nodes), count)
-    removed = splits.pop(data.draw(st.integers(0, len(splits) - 1)))
-    assert ring.gaps(splits) == [removed]
 
 
 @pytest.mark.parametrize('bounds', [(0, 0), (1, 0), (MIN_TOKEN - 1, 0), (0, MAX_TOKEN + 1)])

@@ -117,7 +117,7 @@ def oracle(kind: Any, values: list) -> pa.Array:
 @given(tables())
 def test_equals_the_driver(table: tuple[list, list[tuple]]) -> None:
     kinds, rows = table
-    batch, _ = page.decode(made_page(kinds, rows))
+    batch, *_ = page.decode(made_page(kinds, rows))
     batch.validate(full=True)
     assert batch.num_rows == len(rows)
     for i, kind in enumerate(kinds):
@@ -170,7 +170,7 @@ def test_a_varint_beyond_64_bits_names_its_column() -> None:
 
 def test_empty_values_of_types_that_are_not_text_are_null() -> None:
     for name in ('Int32Type', 'UUIDType', 'BooleanType', 'IntegerType'):
-        batch, _ = page.decode(page.Page(struct.pack('>i', 0), 0, 1, ('c',), (scalar(name),)))
+        batch, *_ = page.decode(page.Page(struct.pack('>i', 0), 0, 1, ('c',), (scalar(name),)))
         assert batch.column(0).to_pylist() == [None]
 
 
@@ -188,7 +188,7 @@ def test_the_checksum_is_of_the_rows_whatever_their_order_and_pages() -> None:
 @pytest.mark.parametrize('milliseconds', [-(2**63), -1, 2**43 + 1, 2**63 - 1])
 def test_timestamps_are_exact_however_far(milliseconds: int) -> None:
     body = struct.pack('>iq', 8, milliseconds)
-    batch, _ = page.decode(page.Page(body, 0, 1, ('c',), (scalar('TimestampType'),)))
+    batch, *_ = page.decode(page.Page(body, 0, 1, ('c',), (scalar('TimestampType'),)))
     assert batch.column(0).cast(pa.int64()).to_pylist() == [milliseconds]
 
 

@@ -1,0 +1,173 @@
+"""What a scan asks for, checked against the table, and the CQL that asks for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A live table or view: its keys and its columns' CQL types.
+
+    Attributes:
+      keyspace: Name of the keyspace.
+      name: Name of the table or materialized view.
+      partition_key: Names of the partition key's columns, in order.
+      clustering: Names of the clustering columns, in order.
+      types: (column name, CQL type) of every column.
+      descending: Whether the first clustering column is kept latest first.
+      has_static: Whether some column is static.
+    """
+
+    keyspace: str
+    name: str
+    partition_key: tuple[str, ...]
+    clustering: tuple[str, ...]
+    types: tuple[tuple[str, str], ...]
+    descending: bool = False
+    has_static: bool = False
+
+    def type_of(self, field: str, column: str) -> str:
+        """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
+        types = dict(self.types)
+        if column not in types:
+            rule = f'a column of {self.keyspace}.{self.name} ({", ".join(sorted(types))})'
+            raise SchemaError(f'{field}: got {column!r}, rule: {rule}')
+        return types[column]
+
+    def __str__(self) -> str:
+        return f'{self.keyspace}.{self.name}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """A full scan of a table, by areas, of some columns and perhaps of a window.
+
+    Attributes:
+      table: The table.
+      columns: The columns wanted, in this order.
+      window: Event times wanted, `[start, end)`, or None for all.
+      time_column: The column the window is about.
+      filters: (column, values) that a row must have one of; applied after decoding.
+      writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
+        in microseconds since 1970.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    window: TimeWindow | None = None
+    time_column: str | None = None
+    filters: tuple[tuple[str, tuple], ...] = ()
+    writetimes: tuple[str, ...] = ()
+
+    @property
+    def pushed_down(self) -> bool:
+        """Whether the server takes the window as a clustering slice; if not, it is filtered after decoding."""
+        return self.window is not None and self.table.clustering[:1] == (self.time_column,)
+
+    @property
+    def sliced_column(self) -> str | None:
+        """The column by which a partition may be read in slices: the first clustering column, if a timestamp."""
+        first = self.table.clustering[:1]
+        if not first or dict(self.table.types)[first[0]] != 'timestamp':
+            return None
+        # A partition that has static columns and no rows comes as a row without a time: no slice would hold it.
+        return first[0] if self.pushed_down or not self.table.has_static else None
+
+    @property
+    def times(self) -> Slice:
+        """The slice of the first clustering column that is read in all."""
+        return Slice(*self.window.bounds) if self.window is not None and self.pushed_down else ALL_TIMES
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns a batch has: those wanted, then the write times."""
+        return (*self.columns, *map(writetime_name, self.writetimes))
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """The columns read behind `names` for the scan's own use: filtered on, or telling how far a read has come."""
+        extra = [self.time_column] if self.window is not None and not self.pushed_down else []
+        extra += [column for column, _ in self.filters]
+        extra += [*self.table.partition_key, self.sliced_column]
+        return tuple(dict.fromkeys(column for column in extra if column is not None and column not in self.columns))
+
+    def index(self, column: str) -> int:
+        """Returns the place of a column that is read in the result."""
+        return [*self.names, *self.selected].index(column)
+
+    def cql(self, times: Slice = ALL_TIMES) -> str:
+        """The statement for the areas of a slice; its values are `values` of the area."""
+        partition = ', '.join(map(quoted, self.table.partition_key))
+        where = f'token({partition}) > ? AND token({partition}) <= ?'
+        if times != ALL_TIMES:
+            time = quoted(str(self.sliced_column))
+            # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
+            where += f' AND {time} >= ? AND {time} <= ? ALLOW FILTERING'
+        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
+        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
+
+    def values(self, area: Area) -> tuple[int, ...]:
+        """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""
+        slice_values = () if area.times == ALL_TIMES else (area.times.start, area.times.end - 1)
+        return (area.tokens.start, area.tokens.end, *slice_values)
+
+    def _writetime(self, column: str) -> str:
+        # A collection that is not frozen has a write time for each of its elements.
+        cql_type = self.table.type_of('writetimes', column)
+        function = 'MAXWRITETIME' if cql_type.startswith(('list<', 'set<', 'map<')) else 'WRITETIME'
+        return f'{function}({quoted(column)}) AS {quoted(writetime_name(column))}'
+
+
+def plan_scan(
+    table: Table,
+    columns: Sequence[str] | None = None,
+    window: TimeWindow | None = None,
+    time_column: str | None = None,
+    filters: Sequence[tuple[str, tuple]] = (),
+    writetimes: Sequence[str] = (),
+) -> Scan:
+    """Checks what is asked for against a table.
+
+    Args:
+      table: The live table.
+      columns: Names of the columns wanted; None for all, keys first.
+      window: Event times wanted, `[start, end)`; None for all.
+      time_column: The column of type timestamp the window is about; None for the first clustering column.
+      filters: (column, values): rows whose value is none of these are left out.
+      writetimes: Names of columns, outside of the primary key, whose write times are wanted.
+
+    Raises:
+      SchemaError: The table lacks a column, the window's column is not a timestamp, or a key's write time is asked for.
+    """
+    keys = (*table.partition_key, *table.clustering)
+    everything = (*keys, *(name for name, _ in table.types if name not in keys))
+    for column in columns or ():
+        table.type_of('columns', column)
+    for column, _ in filters:
+        table.type_of('where', column)
+    for column in writetimes:
+        if table.type_of('writetimes', column) == 'counter' or column in keys:
+            raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')
+    if window is not None:
+        time_column = time_column or next(iter(table.clustering), None)
+        kind = table.type_of('time_column', time_column) if time_column else 'no clustering column'
+        if kind != 'timestamp':
+            rule = f'a column of type timestamp; in {table} it is {kind}'
+            raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
+    return Scan(table, tuple(columns or everything), window, time_column, tuple(filters), tuple(writetimes))
+
+
+def writetime_name(column: str) -> str:
+    """Returns the name of the batch column that holds a column's write time."""
+    return f'writetime({column})'
+
+
+def quoted(identifier: str) -> str:
+    """Quotes a CQL identifier."""
+    return '"' + identifier.replace('"', '""') + '"'
