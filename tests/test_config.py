@@ -56,9 +56,6 @@ example_gens = st.builds(
     st.integers(1, 2**31 - 1),
     st.one_of(st.none(), st.integers(1, 2**31 - 1)),
 )
-<<<<<<< HEAD
-pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
-=======
 days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
 metrics = st.one_of(
     st.just(Metric('clicks', 'outcome:click', 'proportion')),
@@ -91,8 +88,7 @@ verdicts = st.builds(
     st.lists(st.builds(results.AaCheck, names, numbers), max_size=1).map(tuple), st.integers(0, 9), st.integers(0, 9),
     st.lists(points, max_size=2).map(tuple), designs,
 )  # fmt: skip
-pushers = st.builds(PusherConfig, connections, names, names, maybe)
->>>>>>> 97959bd (Log answers and outcomes from a serving process, and carry an A/B test's design and verdict as protos)
+pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
 @given(st.one_of(example_gens, pushers, evaluators, verdicts))
