@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from tfx_cassandra.components.ab_evaluator import sequential, statistics
 from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments, total
-from tfx_cassandra.components.ab_evaluator.results import MetricResult
+from tfx_cassandra.components.ab_evaluator.results import MetricResult, deciding
 from tfx_cassandra.components.ab_evaluator.statistics import Comparison, Estimate
 
 Estimates = Mapping[str, Sequence[Estimate]]  # by metric, of each arm
@@ -102,15 +102,6 @@ def results_of(design: Design, estimates: Estimates) -> dict[str, list[MetricRes
         conclusion = _conclusion(design, metrics[name], corrected)
         results[arm_name].append(dataclasses.replace(corrected, conclusion=conclusion))
     return results
-
-
-def deciding(design: Design, result: MetricResult) -> tuple[float, float, float | None] | None:
-    """Returns the interval and the corrected p-value that the design decides by; None where it is too early."""
-    if design.decide_by == 'fixed':
-        return result.low, result.high, result.p_adjusted
-    if result.sequential_low is None or result.sequential_high is None:
-        return None
-    return result.sequential_low, result.sequential_high, result.sequential_p_adjusted
 
 
 def _conclusion(design: Design, metric: Metric, result: MetricResult) -> str:

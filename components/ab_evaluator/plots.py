@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tfx_cassandra.components.ab_evaluator.design import Metric
 from tfx_cassandra.components.ab_evaluator.results import ArmResult, MetricResult, Point
 
-_LEFT, _RIGHT, _WIDTH, _ROW = 150, 30, 860, 44  # pixels
+_LEFT, _RIGHT, _WIDTH, _ROW = 150, 60, 860, 44  # pixels
 _COLORS = {'better': '#1a7f4b', 'not worse': '#1a7f4b', 'worse': '#b3261e', 'violated': '#b3261e'}
 _LINES = ('#1f5fbf', '#b35c00', '#7a3fa8', '#00796b')
 _GREY = '#5b6472'
@@ -56,7 +56,7 @@ def over_time(metric: Metric, series: Sequence[Point]) -> str:
     x = _scale(0, len(times) - 1, _LEFT, _WIDTH - _RIGHT)
     y = _scale(min(*ends, 0), max(*ends, 0), 190, 12)
     shapes = [_line(_LEFT, y(0), _WIDTH - _RIGHT, y(0), _GREY)]
-    for value in (min(ends), 0.0, max(ends)):
+    for value in (0.0, *(end for end in (min(ends), max(ends)) if abs(y(end) - y(0)) > 14)):
         shapes.append(_label(_LEFT - 8, y(value) + 4, f'{value:+.3g}', 'end'))
     for i, arm in enumerate(arms):
         color = _LINES[i % len(_LINES)]
@@ -66,7 +66,7 @@ def over_time(metric: Metric, series: Sequence[Point]) -> str:
         middle = [f'{at:.1f},{y(p.difference or 0):.1f}' for at, p in mine]
         shapes.append(f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="{color}" opacity=".15"/>')
         shapes.append(f'<polyline points="{" ".join(middle)}" fill="none" stroke="{color}" stroke-width="2"/>')
-        shapes.append(f'<text x="{_LEFT + 6}" y="{24 + 16 * i}" style="fill: {color}">{html.escape(arm)}</text>')
+        shapes.append(_label(_LEFT + 150 * (i + 1), 212, arm, color=color))
     shapes.append(_label(_LEFT, 212, f'{times[0]:%Y-%m-%d %H:%M}'))
     shapes.append(_label(_WIDTH - _RIGHT, 212, f'{times[-1]:%Y-%m-%d %H:%M}', 'end'))
     return _svg(220, shapes, f'{metric.name}: difference so far, with its confidence sequence')
@@ -83,8 +83,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 2
     return f'<line {ends} stroke="{color}" stroke-width="{width}"{dash}/>'
 
 
-def _label(x: float, y: float, text: str, anchor: str = 'start') -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+def _label(x: float, y: float, text: str, anchor: str = 'start', color: str = '#1d2430') -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {where} style="fill: {color}">{html.escape(text)}</text>'
 
 
 def _svg(height: int, shapes: Sequence[str], title: str) -> str:

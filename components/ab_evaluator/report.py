@@ -38,10 +38,11 @@ def report(verdict: Verdict) -> str:
     """Returns the page."""
     design = verdict.design
     title = f'A/B test {verdict.experiment_id}'
+    hours = design.outcome_delay.total_seconds() / 3600
     parts = [
         f'<h1>{_text(title)} <span class="verdict {verdict.verdict}">{verdict.verdict}</span></h1>',
         f'<p>{_MEANING[verdict.verdict]} {_winner(verdict)}<br><span class="muted">Requests of '
-        f'{_text(design.window)}; outcomes count if known within {_text(design.outcome_delay)}.</span></p>',
+        f'{_text(design.window)}; outcomes count if known within {hours:g} hours.</span></p>',
         _list(verdict.reasons),
         '<h2>Arms</h2>',
         _arms(verdict),

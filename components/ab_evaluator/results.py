@@ -170,6 +170,15 @@ class Verdict:
         return (self.control, *self.treatments)
 
 
+def deciding(design: Design, result: MetricResult) -> tuple[float, float, float | None] | None:
+    """Returns the interval and the corrected p-value that the design decides by; None where it is too early."""
+    if design.decide_by == 'fixed':
+        return result.low, result.high, result.p_adjusted
+    if result.sequential_low is None or result.sequential_high is None:
+        return None
+    return result.sequential_low, result.sequential_high, result.sequential_p_adjusted
+
+
 def metric_values(verdict: Verdict, arm: ArmResult) -> dict[str, float]:
     """Returns what goes into `model_versions.metrics` of an arm's version, by key.
 

@@ -11,13 +11,19 @@ from tfx_cassandra.components.ab_evaluator.comparisons import (
     Estimates,
     by_arm,
     compare,
-    deciding,
     estimates_of,
     results_of,
 )
 from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import total
-from tfx_cassandra.components.ab_evaluator.results import AaCheck, ArmEstimate, ArmResult, MetricResult, Verdict
+from tfx_cassandra.components.ab_evaluator.results import (
+    AaCheck,
+    ArmEstimate,
+    ArmResult,
+    MetricResult,
+    Verdict,
+    deciding,
+)
 from tfx_cassandra.components.ab_evaluator.series import series_of
 from tfx_cassandra.components.ab_evaluator.statistics import Estimate
 from tfx_cassandra.components.ab_evaluator.tally import Tally
