@@ -1,0 +1,236 @@
+"""The A/B demo: two versions of the delay model serve the same weeks, and the better one is promoted.
+
+python -m tfx_cassandra.pipelines.flight_delay.ab_demo --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
+from tfx_cassandra.components.ab_evaluator.results import Verdict
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.errors import TfxCassandraError
+from tfx_cassandra.components.progress import step
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.pipelines import local_runner
+from tfx_cassandra.pipelines.flight_delay import ingest
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+# Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
+
+EXPERIMENT = 'flight-delay-ab'
+MODEL_ID = 'flight-delay'
+ALIAS = 'champion'
+TRAINED_ON = {
+    'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
+    'treatment': TimeWindow.parse('2013-04-01T00:00Z/2013-07-01T00:00Z'),
+}
+SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
+METRICS = (
+    Metric('brier', 'squared_error:late', better='lower'),
+    Metric('accuracy', 'correct:late', 'proportion', margin=0.02),
+)
+_EPILOG = """environment:
+  CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
+
+exit codes: 0 done, whatever the verdict, 1 a step failed, 2 wrong option, 130 interrupted
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class AbDemo:
+    """The demo's settings.
+
+    Attributes:
+      state: Folder for everything the demo keeps.
+      days: Departures that the two versions serve.
+      train_steps: Batches that each version is trained on.
+      cluster: Where the dev cluster is, or None to use the one the environment names.
+    """
+
+    state: pathlib.Path
+    days: TimeWindow
+    train_steps: int
+    cluster: DevCluster | None
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.state / 'logs' / 'demo-ab.log'
+
+    @property
+    def connection(self) -> CassandraConnection:
+        patient = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
+        if self.cluster is None:
+            return patient
+        return dataclasses.replace(patient, contact_points=self.cluster.contact_points, port=self.cluster.port)
+
+    def run(self, terminal: TextIO) -> Verdict:
+        """Runs every step, one line each on the terminal."""
+        if self.cluster:
+            self.cluster.start(functools.partial(step, stream=terminal))
+        with connections.session(self.connection):
+            self._ingest(terminal)
+            with step('load TensorFlow and TFX', terminal):
+                from tfx_cassandra.pipelines.flight_delay import serving
+            arms, models = self._train(terminal)
+            with step(f'serve flights of {self.days}', terminal) as progress:
+                rows = serving.flights(self.days)
+                sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
+                progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
+            verdict, folder = self._evaluate(arms, terminal)
+            self._promote(verdict, terminal)
+        self._say(verdict, folder, terminal)
+        return verdict
+
+    def _ingest(self, terminal: TextIO) -> None:
+        with step(f'schema: {self.connection}', terminal):
+            ingest.apply_schema(self.connection)
+        for name, load in (('weather', ingest.weather), ('flights', ingest.flights)):
+            with step(f'ingest {name}', terminal):
+                ingest.ingest(self.connection, load())
+
+    def _train(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
+        """Trains and registers a version for each arm, unless that was done; returns arms and SavedModels."""
+        from tfx_cassandra.pipelines.flight_delay import pipeline, results
+
+        arms, models = [], {}
+        for name, window in TRAINED_ON.items():
+            state = self.state / 'ab' / name
+            print(f'{name}: trained on {window}', file=terminal)
+            local_runner.run(
+                pipeline.create_pipeline(
+                    self.connection, window, state, EXPERIMENT, MODEL_ID, self.train_steps, min_auc=0.5,
+                    enable_cache=True,
+                ),
+                terminal,
+            )  # fmt: skip
+            with connections.session(self.connection) as session:
+                _, row = results.Run(state).version(session, self.connection.keyspace)
+            arms.append(Arm(name, MODEL_ID, row['version'], 0.5))
+            models[name] = pipeline.serving_directory(state, MODEL_ID) / row['version']
+        return arms, models
+
+    def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
+        from tfx_cassandra.components.ab_evaluator.record import read_verdict
+
+        root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
+        local_runner.run(evaluation(self.connection, arms, self.days, root, metadata), terminal)
+        folder = pathlib.Path(local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri)
+        return read_verdict(str(folder), EXPERIMENT), folder
+
+    def _promote(self, verdict: Verdict, terminal: TextIO) -> None:
+        with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(self.connection) as registry:
+            arms = {arm.arm: arm for arm in verdict.arms}
+            chosen = arms[verdict.winner or verdict.control.arm]
+            reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
+            registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
+            progress.update(f'{chosen.arm}, version {chosen.version}')
+
+    def _say(self, verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
+        say = functools.partial(print, file=terminal)
+        say(f'\nverdict: {verdict.verdict}')
+        for reason in verdict.reasons:
+            say(f'  {reason}')
+        short = os.path.relpath(folder)
+        say(f"""
+what to look at next:
+  {short}/report.html: the report
+  tfx-cassandra ab report {short}
+  tfx-cassandra models show {EXPERIMENT}
+  docs/ab-testing.md: what the numbers mean""")
+
+
+def evaluation(
+    connection: CassandraConnection,
+    arms: Sequence[Arm],
+    days: TimeWindow,
+    root: pathlib.Path,
+    metadata: pathlib.Path,
+) -> Pipeline:
+    """Returns the pipeline that evaluates the test: one ABEvaluator."""
+    from tfx import v1 as tfx
+
+    from tfx_cassandra.components import ABEvaluator
+    from tfx_cassandra.pipelines.flight_delay import serving
+
+    evaluator = ABEvaluator(
+        connection=connection,
+        experiment_id=EXPERIMENT,
+        control=arms[0],
+        treatments=arms[1:],
+        window=serving.requests_window(days),
+        metrics=METRICS,
+        requests_table=serving.TABLE,
+        shards=8,
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=EXPERIMENT,
+        pipeline_root=str(root),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata)),
+        components=[evaluator],
+        enable_cache=False,  # the logs are not part of what TFX compares
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    options = _parser().parse_args(argv)
+    state, cluster = options.state.resolve(), None
+    if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
+        cluster = DevCluster.saved(state / 'cluster') or DevCluster(state / 'cluster', nodes=1)
+    try:
+        demo = AbDemo(state, TimeWindow.parse(options.days), options.train_steps, cluster)
+    except ValueError as error:
+        sys.stderr.write(f'demo-ab: error: {error}\n')
+        return 2
+    terminal = local_runner.output_to(demo.log)
+    print(f'log: {os.path.relpath(demo.log)}', file=terminal)
+    try:
+        demo.run(terminal)
+        return 0
+    except KeyboardInterrupt:
+        print('demo-ab: interrupted', file=terminal)
+        return 130
+    except Exception as error:
+        # Whatever a component raises: the step's own line has said which it was, and the log has it all.
+        traceback.print_exc()
+        kind = '' if isinstance(error, (TfxCassandraError, ValueError)) else f'{type(error).__name__}: '
+        reason = ' '.join(str(error).split())[:500]
+        print(f'demo-ab: error: {kind}{reason} (log: {os.path.relpath(demo.log)})', file=terminal)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='demo-ab',
+        description='Trains the flight-delay model on two spans of months, lets both versions serve, and decides.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
+    parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
+    parser.add_argument(
+        '--state',
+        type=pathlib.Path,
+        default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
+        help='folder for everything that is kept (default: %(default)s)',
+    )
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())
