@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import functools
 import os
 import pathlib
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
 from tfx_cassandra.components.ab_evaluator.results import Verdict
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.devcluster.cluster import DevCluster
@@ -39,6 +40,7 @@ TRAINED_ON = {
     'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
     'treatment': TimeWindow.parse('2013-04-01T00:00Z/2013-07-01T00:00Z'),
 }
+ASKED_BEFORE = datetime.timedelta(hours=1)
 SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
 METRICS = (
     Metric('brier', 'squared_error:late', better='lower'),
@@ -92,7 +94,7 @@ class AbDemo:
                 sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
                 progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
             verdict, folder = self._evaluate(arms, terminal)
-            self._promote(verdict, terminal)
+            promote(self.connection, verdict, terminal)
         self._say(verdict, folder, terminal)
         return verdict
 
@@ -132,14 +134,6 @@ class AbDemo:
         folder = pathlib.Path(local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri)
         return read_verdict(str(folder), EXPERIMENT), folder
 
-    def _promote(self, verdict: Verdict, terminal: TextIO) -> None:
-        with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(self.connection) as registry:
-            arms = {arm.arm: arm for arm in verdict.arms}
-            chosen = arms[verdict.winner or verdict.control.arm]
-            reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
-            registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
-            progress.update(f'{chosen.arm}, version {chosen.version}')
-
     def _say(self, verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
         say = functools.partial(print, file=terminal)
         say(f'\nverdict: {verdict.verdict}')
@@ -152,6 +146,22 @@ what to look at next:
   tfx-cassandra ab report {short}
   tfx-cassandra models show {EXPERIMENT}
   docs/ab-testing.md: what the numbers mean""")
+
+
+def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO) -> None:
+    """Lets the alias name the arm to ship, or else the control."""
+    with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(connection) as registry:
+        arms = {arm.arm: arm for arm in verdict.arms}
+        chosen = arms[verdict.winner or verdict.control.arm]
+        reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
+        registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
+        progress.update(f'{chosen.arm}, version {chosen.version}')
+
+
+def design(arms: Sequence[Arm], days: TimeWindow) -> Design:
+    """Returns what the demo compares; requests are made an hour before departure."""
+    asked = TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
+    return Design(EXPERIMENT, arms[0], tuple(arms[1:]), asked, METRICS)
 
 
 def evaluation(
@@ -167,13 +177,14 @@ def evaluation(
     from tfx_cassandra.components import ABEvaluator
     from tfx_cassandra.pipelines.flight_delay import serving
 
+    asked = design(arms, days)
     evaluator = ABEvaluator(
         connection=connection,
         experiment_id=EXPERIMENT,
-        control=arms[0],
-        treatments=arms[1:],
-        window=serving.requests_window(days),
-        metrics=METRICS,
+        control=asked.control,
+        treatments=asked.treatments,
+        window=asked.window,
+        metrics=asked.metrics,
         requests_table=serving.TABLE,
         shards=8,
     )

@@ -21,18 +21,13 @@ from tfx_cassandra.components.errors import WriteError
 from tfx_cassandra.components.inference_logger import InferenceLogger, assign
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.pipelines.flight_delay import data
+from tfx_cassandra.pipelines.flight_delay.ab_demo import ASKED_BEFORE
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL
 
 TABLE = 'inference_results_bucketed'
-ASKED_BEFORE = datetime.timedelta(hours=1)
 _BATCH_ROWS = 1024
 _LOGGED_FEATURES = ('distance', 'hour', 'visib', 'wind_speed')
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, 'https://github.com/tidyverse/nycflights13')
-
-
-def requests_window(days: TimeWindow) -> TimeWindow:
-    """Returns when the requests of flights that depart in some days are made."""
-    return TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
 
 
 def flights(days: TimeWindow) -> pl.DataFrame:
