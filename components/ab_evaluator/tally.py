@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 
 import numpy as np
@@ -151,8 +152,9 @@ def _groups(rows: pl.DataFrame, design: Design) -> tuple[np.ndarray, tuple[int, 
     """Returns the cell of each row, and the shape of the cells: (arms, halves, steps)."""
     shape = (len(design.arms), HALVES, design.steps)
     half = rows.select(pl.col('request_id').hash(seed=_HALF_SEED) % HALVES).to_series().to_numpy().astype(np.int64)
-    since = (rows['timestamp'] - design.window.start).dt.total_milliseconds().to_numpy()
-    step = (since // (design.step.total_seconds() * 1000)).astype(np.int64)
+    # In integers, or a request of the last millisecond might fall behind the last step.
+    since = (rows['timestamp'].dt.epoch('ms').to_numpy() - design.window.bounds[0]) * 1000
+    step = since // (design.step // datetime.timedelta(microseconds=1))
     return np.ravel_multi_index((rows['arm'].to_numpy(), half, step), shape), shape
 
 

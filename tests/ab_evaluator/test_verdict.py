@@ -298,6 +298,18 @@ def test_the_series_runs_to_the_whole_difference() -> None:
     assert sum(point.n for point in found.series) == 2000
 
 
+@pytest.mark.parametrize('hours', [0, 2, -5])
+def test_each_request_is_in_the_step_of_its_time(hours: int) -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=hours))
+    window = TimeWindow(WINDOW.start.astimezone(zone), WINDOW.end.astimezone(zone))
+    seconds = [0, 0.999, 1, 4999.999, 5000, 86_399.999]
+    rows = [request(i, timestamp=WINDOW.start + datetime.timedelta(seconds=s)) for i, s in enumerate(seconds)]
+    design = dataclasses.replace(DESIGN, window=window, series_step=datetime.timedelta(seconds=1000))
+    steps = tallied(rows, [], design).requests.sum(axis=(0, 1))
+    assert {int(i): int(steps[i]) for i in np.flatnonzero(steps)} == {0: 3, 4: 1, 5: 1, 86: 1}
+    assert len(steps) == 87
+
+
 def test_metric_keys() -> None:
     found = verdict(*traffic(1000, (0.2, 0.3)))
     control, treatment = (metric_values(found, arm) for arm in found.arms)
