@@ -12,21 +12,19 @@ import functools
 import os
 import pathlib
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
 from tfx_cassandra.components.ab_evaluator.results import Verdict
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.devcluster.cluster import DevCluster
-from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.model_registry import ModelRegistry
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ingest
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -54,49 +52,33 @@ exit codes: 0 done, whatever the verdict, 1 a step failed, 2 wrong option, 130 i
 
 
 @dataclasses.dataclass(frozen=True)
-class AbDemo:
-    """The demo's settings.
+class AbDemo(Demo):
+    """The settings: those of Demo, where `window` is the departures that the two versions serve.
 
     Attributes:
-      state: Folder for everything the demo keeps.
-      days: Departures that the two versions serve.
       train_steps: Batches that each version is trained on.
-      cluster: Where the dev cluster is, or None to use the one the environment names.
     """
 
-    state: pathlib.Path
-    days: TimeWindow
-    train_steps: int
-    cluster: DevCluster | None
+    train_steps: int = 600
 
     @property
     def log(self) -> pathlib.Path:
         return self.state / 'logs' / 'demo-ab.log'
 
-    @property
-    def connection(self) -> CassandraConnection:
-        patient = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
-        if self.cluster is None:
-            return patient
-        return dataclasses.replace(patient, contact_points=self.cluster.contact_points, port=self.cluster.port)
-
-    def run(self, terminal: TextIO) -> Verdict:
-        """Runs every step, one line each on the terminal."""
-        if self.cluster:
-            self.cluster.start(functools.partial(step, stream=terminal))
+    def _run(self, terminal: TextIO) -> int:
         with connections.session(self.connection):
             self._ingest(terminal)
             with step('load TensorFlow and TFX', terminal):
                 from tfx_cassandra.pipelines.flight_delay import serving
-            arms, models = self._train(terminal)
-            with step(f'serve flights of {self.days}', terminal) as progress:
-                rows = serving.flights(self.days)
+            arms, models = self._versions(terminal)
+            with step(f'serve flights of {self.window}', terminal) as progress:
+                rows = serving.flights(self.window)
                 sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
                 progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
             verdict, folder = self._evaluate(arms, terminal)
             promote(self.connection, verdict, terminal)
-        self._say(verdict, folder, terminal)
-        return verdict
+        _say(verdict, folder, terminal)
+        return 0
 
     def _ingest(self, terminal: TextIO) -> None:
         with step(f'schema: {self.connection}', terminal):
@@ -105,7 +87,7 @@ class AbDemo:
             with step(f'ingest {name}', terminal):
                 ingest.ingest(self.connection, load())
 
-    def _train(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
+    def _versions(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
         """Trains and registers a version for each arm, unless that was done; returns arms and SavedModels."""
         from tfx_cassandra.pipelines.flight_delay import pipeline, results
 
@@ -116,7 +98,7 @@ class AbDemo:
             local_runner.run(
                 pipeline.create_pipeline(
                     self.connection, window, state, EXPERIMENT, MODEL_ID, self.train_steps, min_auc=0.5,
-                    enable_cache=True,
+                    enable_cache=self.cache,
                 ),
                 terminal,
             )  # fmt: skip
@@ -130,17 +112,18 @@ class AbDemo:
         from tfx_cassandra.components.ab_evaluator.record import read_verdict
 
         root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
-        local_runner.run(evaluation(self.connection, arms, self.days, root, metadata), terminal)
+        local_runner.run(evaluation(self.connection, arms, self.window, root, metadata), terminal)
         folder = pathlib.Path(local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri)
         return read_verdict(str(folder), EXPERIMENT), folder
 
-    def _say(self, verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
-        say = functools.partial(print, file=terminal)
-        say(f'\nverdict: {verdict.verdict}')
-        for reason in verdict.reasons:
-            say(f'  {reason}')
-        short = os.path.relpath(folder)
-        say(f"""
+
+def _say(verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
+    say = functools.partial(print, file=terminal)
+    say(f'\nverdict: {verdict.verdict}')
+    for reason in verdict.reasons:
+        say(f'  {reason}')
+    short = os.path.relpath(folder)
+    say(f"""
 what to look at next:
   {short}/report.html: the report
   tfx-cassandra ab report {short}
@@ -200,29 +183,16 @@ def evaluation(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo; returns the exit code."""
     options = _parser().parse_args(argv)
-    state, cluster = options.state.resolve(), None
-    if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
-        cluster = DevCluster.saved(state / 'cluster') or DevCluster(state / 'cluster', nodes=1)
+    state = options.state.resolve()
     try:
-        demo = AbDemo(state, TimeWindow.parse(options.days), options.train_steps, cluster)
+        demo = AbDemo(
+            state, TimeWindow.parse(options.days), cluster_of(state), options.stop_cluster, options.cache,
+            options.train_steps,
+        )  # fmt: skip
     except ValueError as error:
         sys.stderr.write(f'demo-ab: error: {error}\n')
         return 2
-    terminal = local_runner.output_to(demo.log)
-    print(f'log: {os.path.relpath(demo.log)}', file=terminal)
-    try:
-        demo.run(terminal)
-        return 0
-    except KeyboardInterrupt:
-        print('demo-ab: interrupted', file=terminal)
-        return 130
-    except Exception as error:
-        # Whatever a component raises: the step's own line has said which it was, and the log has it all.
-        traceback.print_exc()
-        kind = '' if isinstance(error, (TfxCassandraError, ValueError)) else f'{type(error).__name__}: '
-        reason = ' '.join(str(error).split())[:500]
-        print(f'demo-ab: error: {kind}{reason} (log: {os.path.relpath(demo.log)})', file=terminal)
-        return 1
+    return logged(demo, 'demo-ab')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,6 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
     parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='train anew')
     parser.add_argument(
         '--state',
         type=pathlib.Path,

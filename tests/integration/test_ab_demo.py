@@ -79,9 +79,7 @@ def test_the_better_version_is_found_and_promoted(
         local_runner.run(ab_demo.evaluation(connection, ARMS, DAYS, root, metadata), terminal)
         folder = local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri
         verdict = read_verdict(folder, ab_demo.EXPERIMENT)
-        demo = ab_demo.AbDemo(tmp_path, DAYS, 1, None)
         ab_demo.promote(connection, verdict, terminal)
-    assert demo.days == DAYS
     assert sum(arm.requests for arm in verdict.arms) == rows.height
     assert (verdict.verdict, verdict.winner) == ('ship', 'treatment')
     with ModelRegistry(connection) as registry:
