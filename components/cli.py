@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from tfx_cassandra.components.ab_evaluator import cli as ab_cli
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
+from tfx_cassandra.components.scan import cli as scan_cli
 from tfx_cassandra.components.store.schema import cli as schema_cli
 
 _EPILOG = """example:
   tfx-cassandra cluster start
   tfx-cassandra schema apply --replication simple:1
   tfx-cassandra schema check
+  tfx-cassandra scan feature_store --out features
 
 exit codes: 0 done, 1 done and something is amiss, 2 not done, 130 interrupted
 """
@@ -34,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     cluster_cli.add_parser(commands)
     schema_cli.add_parser(commands)
     ab_cli.add_parser(commands)
+    scan_cli.add_parser(commands)
     return top
 
 
@@ -53,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough; nothing is left to flush into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f'tfx-cassandra: error: {error}', file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print('tfx-cassandra: interrupted', file=sys.stderr)
         return 130

@@ -23,16 +23,13 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from isal import isal_zlib
 
 from tfx_cassandra.components.dataset.encode import encode
-from tfx_cassandra.components.dataset.examples import Kind
+from tfx_cassandra.components.dataset.examples import Kind, compressed
 from tfx_cassandra.components.dataset.split import HashSplits
 
 SPOOL = 'spool'  # folder beside the splits, gone when the files are complete
 SHARD_BYTES = 32 << 20  # of a gzipped file, where the number of files is not given
-_LEVEL = 1  # of ISA-L's 0 to 3: sizes within a tenth of zlib's default on tf.Examples, ten times as fast
-_GZIP = 31  # window bits that ask for a gzip header and trailer
 
 
 class Piece(NamedTuple):
@@ -124,11 +121,6 @@ class _Spool(beam.DoFn):
         self._file.write(gzipped)
         self._end += len(gzipped)
         return self._end - len(gzipped)
-
-
-def compressed(chunk: bytes) -> bytes:
-    """Returns a chunk as one gzip member; without a time in it, so that equal chunks are equal members."""
-    return isal_zlib.compress(chunk, _LEVEL, _GZIP)
 
 
 def order(seed: int, chunk: bytes, gzipped: bytes) -> int:

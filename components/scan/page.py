@@ -51,12 +51,14 @@ class Decoded(NamedTuple):
     Attributes:
       content: Record batch of shape (rows, columns).
       checksum: Sum over its rows of a 64-bit hash of the row's bytes, modulo 2^64.
+      size: Size of the page in bytes.
       first, last: Where the first and the last row stand; None where there are no rows or keys were not asked for.
       last_key: The partition key of the last row, as its columns came.
     """
 
     content: Any
     checksum: int
+    size: int = 0
     first: Position | None = None
     last: Position | None = None
     last_key: tuple[bytes, ...] | None = None
@@ -112,9 +114,10 @@ def decode(page: Page, keys: Keys | None = None) -> Decoded:
             raise DatasetError(f'column {name}: {error}') from error
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     if keys is None or not page.rows:
-        return Decoded(batch, checksum)
+        return Decoded(batch, checksum, len(page.body))
     last_key = tuple(cells[i].value(page.rows - 1) or b'' for i in keys.partition)
-    return Decoded(batch, checksum, _position(cells, keys, 0), _position(cells, keys, page.rows - 1), last_key)
+    first, last = (_position(cells, keys, row) for row in (0, page.rows - 1))
+    return Decoded(batch, checksum, len(page.body), first, last, last_key)
 
 
 def _position(cells: list[rows.Cells], keys: Keys, row: int) -> Position:

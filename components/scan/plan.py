@@ -45,11 +45,12 @@ class SizeEstimate(NamedTuple):
 
 
 class Giant(NamedTuple):
-    """A partition of more than a page: its token, and its first and last time in ms where it may be sliced."""
+    """A partition of more than a split: its token, its first and last time in ms, and about how many bytes it has."""
 
     token: int
-    oldest: int | None = None
-    newest: int | None = None
+    oldest: int
+    newest: int
+    bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Sample:
     Attributes:
       rows, bytes: Rows read, and the size of the results they came in.
       share: Share of what the scan reads that these pages span; 1 if they are all of it.
-      giants: Partitions that did not fit a page.
+      giants: Partitions that are to be read in slices.
     """
 
     rows: int = 0
@@ -131,7 +132,7 @@ def plan(
         size = sample.bytes if sample.share >= 1 else max(sample.bytes, len(keys) * _mean_bytes(estimates))
         ranges = [TokenRange(key - 1, key) for key in sorted(keys)]
         wanted = tuple(Area(tokens, scan.times) for tokens in ranges)
-    areas = [area for tokens in ranges for area in _around_giants(scan, tokens, sample.giants, size)]
+    areas = [area for tokens in ranges for area in _around_giants(scan, tokens, sample.giants)]
     splits = [Split(area, _rotated(_replicas(owned, area.tokens), turn)) for turn, area in enumerate(areas)]
     row_bytes = sample.bytes / sample.rows if sample.rows else 0
     fitting = int(min(page_rows, PAGE_BYTES / row_bytes)) if row_bytes else page_rows
@@ -159,11 +160,11 @@ def _mean_bytes(estimates: Sequence[SizeEstimate]) -> int:
     return sum(estimate.partitions * estimate.mean_bytes for estimate in estimates) // partitions if partitions else 0
 
 
-def _around_giants(scan: Scan, tokens: TokenRange, giants: Sequence[Giant], size: int) -> list[Area]:
-    """Cuts a range so that each giant partition in it has a range of its own, in slices where it can be sliced."""
+def _around_giants(scan: Scan, tokens: TokenRange, giants: Sequence[Giant]) -> list[Area]:
+    """Cuts a range so that each giant partition in it has a range of its own, in slices."""
     inside = [giant for giant in giants if tokens.start < giant.token <= tokens.end]
     cuts = sorted({tokens.start, tokens.end, *(t for giant in inside for t in (giant.token - 1, giant.token))})
-    slices = {giant.token: _slices(scan.times, giant, size // len(giants)) for giant in inside}
+    slices = {giant.token: _slices(scan.times, giant) for giant in inside}
     return [
         Area(TokenRange(start, end), times)
         for start, end in itertools.pairwise(cuts)
@@ -171,11 +172,10 @@ def _around_giants(scan: Scan, tokens: TokenRange, giants: Sequence[Giant], size
     ]
 
 
-def _slices(times: Slice, giant: Giant, size: int) -> list[Slice]:
-    if giant.oldest is None or giant.newest is None:
-        return [times]
+def _slices(times: Slice, giant: Giant) -> list[Slice]:
+    """Cuts a slice evenly where a giant has rows; a few times as often as it is larger than a split, for they vary."""
     fewest, most = _GIANT_SLICES
-    count = min(max(fewest, -(-size // SPLIT_BYTES)), most)
+    count = min(max(fewest, 4 * giant.bytes // SPLIT_BYTES), most)
     start, end = max(times.start, giant.oldest), min(times.end, giant.newest + 1)
     return times.cut(start + (end - start) * i // count for i in range(1, count)) if start < end else [times]
 

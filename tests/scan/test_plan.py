@@ -54,7 +54,7 @@ def test_the_splits_tile_what_is_wanted_and_keep_to_the_nodes_ranges(
 ) -> None:
     owned = [OwnedRange(part, (f'n{i % 3}',)) for i, part in enumerate(ring.ring_ranges(tokens))]
     scan = plan_scan(TABLE, window=WINDOW if windowed else None)
-    seen = tuple(Giant(token, DAY.start + 5, DAY.end + 5) for token in giants)
+    seen = tuple(Giant(token, DAY.start + 5, DAY.end + 5, size) for token in giants)
     planned = plan(scan, owned, sample=Sample(100, size, 0.5, seen), keys=keys, least=least)
     assert tiles(planned)
     for split in planned.splits:
@@ -105,7 +105,7 @@ def test_the_replicas_of_a_set_are_asked_in_turn() -> None:
 def test_a_giant_partition_is_read_in_slices_of_the_window_where_its_rows_are() -> None:
     scan = plan_scan(TABLE, window=WINDOW)
     noon = (DAY.start + DAY.end) // 2
-    planned = plan(scan, RF3, sample=Sample(500, 40_000, 0.01, (Giant(7, DAY.start - 10**9, noon),)))
+    planned = plan(scan, RF3, sample=Sample(500, 40_000, 0.01, (Giant(7, DAY.start - 10**9, noon, SPLIT_BYTES),)))
     slices = [split.area.times for split in planned.splits if split.area.tokens == TokenRange(6, 7)]
     assert tiles(planned)
     assert len(slices) == 16
@@ -114,11 +114,11 @@ def test_a_giant_partition_is_read_in_slices_of_the_window_where_its_rows_are() 
     assert all(piece.end - piece.start == pytest.approx((noon - DAY.start) / 16, abs=2) for piece in slices[:-1])
 
 
-def test_a_giant_that_cannot_be_sliced_still_has_a_range_of_its_own() -> None:
-    planned = plan(SCAN, ONE, sample=Sample(500, 40_000, 0.01, (Giant(7),)), least=1)
-    assert [split.area.tokens for split in planned.splits] == [
-        TokenRange(ring.MIN_TOKEN, 6), TokenRange(6, 7), TokenRange(7, ring.MAX_TOKEN)
-    ]  # fmt: skip
+def test_a_giant_has_a_range_of_its_own_and_slices_by_its_size() -> None:
+    giant = Giant(7, 0, 10**6, 30 * SPLIT_BYTES)
+    planned = plan(SCAN, ONE, sample=Sample(500, 40_000, 0.01, (giant,)), least=1)
+    ranges = [TokenRange(ring.MIN_TOKEN, 6), *[TokenRange(6, 7)] * 120, TokenRange(7, ring.MAX_TOKEN)]
+    assert [split.area.tokens for split in planned.splits] == ranges
 
 
 def test_only_the_partitions_wanted() -> None:

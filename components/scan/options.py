@@ -1,0 +1,118 @@
+"""What is asked of a scan, checked; its plan; and what the workers do of it that the server does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import ipaddress
+import uuid
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan import plan, survey
+from tfx_cassandra.components.scan.fetch import FetchOptions
+from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.query import Scan, plan_scan
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+PAGE_ROWS = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """The arguments of ReadFromCassandra, checked; see there."""
+
+    connection: CassandraConnection
+    table: str
+    columns: tuple[str, ...] | None = None
+    window: TimeWindow | None = None
+    time_column: str | None = None
+    filters: tuple[tuple[str, tuple], ...] = ()
+    consistency: str = 'LOCAL_QUORUM'
+    splits: int | None = None
+    page_rows: int = PAGE_ROWS
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+    writetimes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.connection, CassandraConnection):
+            raise TypeError(f'connection: got {self.connection!r}, rule: a CassandraConnection')
+        if not isinstance(self.table, str) or not self.table:
+            raise invalid('table', self.table, 'the name of a table')
+        if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
+            raise invalid('columns', self.columns, 'one or more names, each once, or None for all')
+        if self.time_column is not None and self.window is None:
+            raise invalid('time_column', self.time_column, 'given together with window')
+        connections.consistency_level(self.consistency)
+        for field in ('splits', 'page_rows'):
+            value = getattr(self, field)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise invalid(field, value, 'an integer of at least 1')
+        for field in ('rows_per_second', 'bytes_per_second'):
+            value = getattr(self, field)
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):
+                raise invalid(field, value, 'a number above 0, or None')
+
+    @property
+    def limited(self) -> bool:
+        return self.rows_per_second is not None or self.bytes_per_second is not None
+
+    def scan(self, session: Session) -> Scan:
+        """Checks the read against the live table; raises SchemaError where they differ."""
+        table = survey.describe(session, self.connection.keyspace, self.table)
+        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, self.writetimes)
+
+    def fetch_options(self, page_rows: int) -> FetchOptions:
+        return FetchOptions(self.consistency, page_rows, self.rows_per_second, self.bytes_per_second)
+
+
+def plan_splits(options: ReadOptions) -> Plan:
+    """Asks the live cluster for its ring and for the table's size, and plans the scan.
+
+    Raises:
+      SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
+    """
+    connection = options.connection
+    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
+        scan = options.scan(session)
+        local = None if connection.secure_connect_bundle else connection.local_datacenter
+        owned = survey.owned_ranges(session, scan.table.keyspace, local)
+        nodes = sorted({node for owner in owned for node in owner.replicas})
+        keys = survey.key_tokens(session, scan)
+        return plan.plan(
+            scan,
+            owned,
+            survey.size_estimates(session, scan.table, nodes),
+            survey.sample(raw, scan, keys),
+            keys=keys,
+            least=options.splits,
+            page_rows=options.page_rows,
+            together=options.limited,
+        )
+
+
+def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
+    """Applies what the server did not: a window on another column, and `where`."""
+    if scan.window is not None and not scan.pushed_down:
+        time = batch.column(batch.schema.get_field_index(scan.time_column))
+        start, end = (pa.scalar(bound, time.type) for bound in scan.window.bounds)
+        batch = batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
+    for column, values in scan.filters:
+        array = batch.column(batch.schema.get_field_index(column))
+        batch = batch.filter(pc.is_in(array, pa.array(list(map(_as_read, values)), array.type)))
+    # What the scan reads for its own use stands behind the wanted columns.
+    wanted = len(scan.names)
+    return pa.RecordBatch.from_arrays(batch.columns[:wanted], schema=pa.schema(list(batch.schema)[:wanted]))
+
+
+def _as_read(value: Any) -> Any:
+    """Returns a filter's value as batches hold it: ids, addresses and decimals are text there."""
+    return str(value) if isinstance(value, (uuid.UUID, decimal.Decimal, ipaddress._BaseAddress)) else value
