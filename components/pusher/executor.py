@@ -91,7 +91,7 @@ class Executor(tfx_executor.Executor):
         return self._context.pipeline_run_id or self._context._unique_id
 
 
-def _lineage(input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+def _lineage(input_dict: dict[str, list[types.Artifact]]) -> dict[str, Any]:
     examples = _optional(input_dict, standard_component_specs.EXAMPLES_KEY)
     if examples is None:
         return {}

@@ -20,7 +20,7 @@ from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
-from tfx_cassandra.components.store import model_registry
+from tfx_cassandra.components.store import model_versions
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion, moment
 
@@ -66,7 +66,7 @@ def test_versions_only_grow_when_a_clock_goes_back(
 ) -> None:
     versions = []
     for number, now in enumerate((2_000_000_000.0, 1_000_000_000.0, 2_000_000_000.5, 2_000_000_009.0)):
-        monkeypatch.setattr(model_registry.time, 'time', lambda now=now: now)
+        monkeypatch.setattr(model_versions.time, 'time', lambda now=now: now)
         versions.append(registry.claim(experiment, 'delay', f'digest {number}').version)
     assert versions == [2_000_000_000, 2_000_000_001, 2_000_000_002, 2_000_000_009]
 
@@ -200,6 +200,7 @@ def full(experiment: str, model: str, claim: Claim, digest: str) -> ModelVersion
     return ModelVersion(
         experiment, model, str(claim.version), claim.created_at, {'auc': 0.75, 'precision{class_id=3}': 0.5}, 'B',
         digest, f'/serving/{claim.version}', 'run-7', 'f00d', '2013-01-01T00:00+00:00/2013-02-01T00:00+00:00',
+        ('model_blessing', 'verdict'), '/evaluation', 'ship',
     )  # fmt: skip
 
 
@@ -212,7 +213,8 @@ def test_a_row_reads_back_as_it_was_recorded(
     assert registry.get(experiment, 'delay', version.version) == version
     cql = f'SELECT * FROM "{connection.keyspace}".model_versions WHERE experiment_id = %s'
     (row,) = session.execute(cql, (experiment,))
-    assert row._asdict() == dataclasses.asdict(version) | {'created_at': version.created_at.replace(tzinfo=None)}
+    stored = {'created_at': version.created_at.replace(tzinfo=None), 'gates': set(version.gates)}
+    assert row._asdict() == dataclasses.asdict(version) | stored
 
 
 def test_the_first_record_stays_and_what_others_add_survives(

@@ -25,6 +25,7 @@ TABLES = {
     'feature_store',
     'inference_results',
     'inference_results_bucketed',
+    'model_aliases',
     'model_claims',
     'model_metrics',
     'model_versions',
@@ -162,6 +163,7 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         'inference_results_bucketed: got nothing, declared table',
         'model_versions: got nothing, declared table',
         'model_claims.last_version: got regular column, declared static column',
+        'model_aliases: got nothing, declared table',
         'feature_by_user: got table, declared view',
         'feature_store_metadata: got nothing, declared index',
     ]
@@ -283,7 +285,7 @@ def test_the_commands(command: Callable[..., int], capsys: pytest.CaptureFixture
     assert command('apply', '--no-views') == 0
     shown = capsys.readouterr()
     assert shown.out == ''
-    assert 'apply the schema to test_schema_absent: 8 statements were needed' in shown.err
+    assert 'apply the schema to test_schema_absent: 9 statements were needed' in shown.err
     nodes = len(session.cluster.metadata.all_hosts())
     row = session.execute("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'test_schema_absent'")
     assert row.one().replication['dc1'] == str(min(3, nodes))

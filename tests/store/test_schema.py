@@ -56,7 +56,7 @@ CONTRACT = {
     'model_versions': (
         'experiment_id text, model_id text, version text, created_at timestamp, metrics map<text, double>, '
         'ab_test_group text, digest text, model_uri text, pipeline_run text, examples_fingerprint text, '
-        'examples_window text',
+        'examples_window text, gates set<text>, evaluation_uri text, verdict text',
         ['experiment_id'],
         [('created_at', 'desc'), ('model_id', 'asc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
@@ -66,6 +66,13 @@ CONTRACT = {
         'created_at timestamp',
         ['experiment_id', 'model_id'],
         [('digest', 'asc')],
+        {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
+    ),
+    'model_aliases': (
+        'experiment_id text, alias text, number bigint, model_id text, version text, action text, reason text, '
+        'moved_at timestamp, before bigint, move_id uuid',
+        ['experiment_id'],
+        [('alias', 'asc'), ('number', 'desc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'feature_by_user': (

@@ -1,0 +1,273 @@
+"""The versions of each model: a number claimed before the model is copied, a row recorded once it is in place.
+
+`model_claims` says which number belongs to which model files; only lightweight transactions write it, so any number
+of pushers agree. `model_versions` holds the facts of each version, written once; metrics and a verdict are added.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import numbers
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cassandra import ConsistencyLevel
+from cassandra.query import UNSET_VALUE, BatchStatement
+
+from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
+from tfx_cassandra.components.errors import RegistryError, invalid
+from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.registry_session import RegistrySession
+
+# What an A/B test can say of a version.
+VERDICTS = ('ship', 'hold', 'harm', 'invalid')
+
+_LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The number that belongs to one model's files, and the moment that number stands for."""
+
+    version: int
+    created_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """One row of `model_versions`.
+
+    Attributes:
+      experiment_id: What the version is compared within; the partition of the row.
+      model_id: The model the version is one of.
+      version: The version as text: digits for a version claimed here.
+      created_at: Aware datetime, whole milliseconds.
+      metrics: Value by metric key.
+      ab_test_group: The arm the version serves in an A/B test.
+      digest: SHA-256 over the files of the model.
+      model_uri: The directory the model is served from.
+      pipeline_run: The pipeline run that pushed it.
+      examples_fingerprint: What identifies the rows of the examples it was trained on.
+      examples_window: The window of event time of those examples.
+      gates: The inputs that let the model through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      evaluation_uri: The Evaluator's output that `metrics` was read from.
+      verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
+    """
+
+    experiment_id: str
+    model_id: str
+    version: str
+    created_at: datetime.datetime
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ab_test_group: str | None = None
+    digest: str | None = None
+    model_uri: str | None = None
+    pipeline_run: str | None = None
+    examples_fingerprint: str | None = None
+    examples_window: str | None = None
+    gates: tuple[str, ...] = ()
+    evaluation_uri: str | None = None
+    verdict: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ('experiment_id', 'model_id', 'version'):
+            named(field, getattr(self, field))
+        whole_milliseconds('created_at', self.created_at)
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ModelVersion))
+_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE experiment_id = ?'
+_KEY = 'experiment_id = ? AND created_at = ? AND model_id = ?'
+
+
+class ModelVersions(RegistrySession):
+    """The part of a ModelRegistry that claims, records and lists versions."""
+
+    STATEMENTS = {
+        'claim': 'INSERT INTO {keyspace}.model_claims (experiment_id, model_id, digest, version, created_at)'
+        ' VALUES (?, ?, ?, ?, ?) IF NOT EXISTS',
+        'advance': 'UPDATE {keyspace}.model_claims SET last_version = ? WHERE experiment_id = ? AND model_id = ?'
+        ' IF last_version = ?',
+        'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
+        f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
+        # On the condition of the version, or a key without a row would get a row of metrics alone.
+        'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
+        f' WHERE {_KEY} IF version = ?',
+        'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'versions': _SELECT,
+        'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
+    }
+    SERIAL_READS = {
+        'claimed': 'SELECT version, created_at FROM {keyspace}.model_claims'
+        ' WHERE experiment_id = ? AND model_id = ? AND digest = ?',
+        'last': 'SELECT last_version FROM {keyspace}.model_claims WHERE experiment_id = ? AND model_id = ? LIMIT 1',
+    }
+
+    def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
+        """Returns the version of one model's files, claiming a new one the first time.
+
+        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
+        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
+        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
+        and its moment is unique among the model's versions, as the key of `model_versions` wants.
+
+        Raises:
+          RegistryError: The cluster did not settle the claim within the attempts made.
+        """
+        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('digest', digest)):
+            named(field, value)
+        what = f'model_id: got {model_id!r}, rule: its version can be claimed'
+        return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
+
+    def record(self, version: ModelVersion) -> ModelVersion:
+        """Writes a version's row unless it is there, and returns the row as it stands.
+
+        The first record stays: a row states facts, and metrics added to it later must survive a push repeated.
+
+        Raises:
+          RegistryError: The row's key holds another version, or the cluster did not settle the write.
+        """
+        what = f'version: got {version.version!r}, rule: it can be recorded'
+        stored = self._settled(lambda: self._record_once(version), what)
+        if (stored.version, stored.digest) != (version.version, version.digest):
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
+            raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
+        return stored
+
+    def add_metrics(
+        self,
+        experiment_id: str,
+        model_id: str,
+        version: str,
+        metrics: Mapping[str, float],
+        ab_test_group: str | None = None,
+        verdict: str | None = None,
+    ) -> ModelVersion:
+        """Adds what was measured of a recorded version, and returns its row as it stands then.
+
+        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
+        arm and the verdict where None is given.
+
+        Args:
+          experiment_id: The version's experiment.
+          model_id: The version's model.
+          version: A recorded version.
+          metrics: Finite values by key; a key that is there gets the new value.
+          ab_test_group: The arm the version served.
+          verdict: One of `VERDICTS`.
+
+        Raises:
+          ValueError: A value breaks its rule.
+          RegistryError: The version is not recorded, or the cluster did not settle the write.
+        """
+        _check_metrics(metrics)
+        if ab_test_group is not None:
+            named('ab_test_group', ab_test_group)
+        if verdict is not None and verdict not in VERDICTS:
+            raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
+        key = self._recorded(experiment_id, model_id, version)
+        added = [UNSET_VALUE if value is None else value for value in (dict(metrics), ab_test_group, verdict)]
+        what = f'version: got {version!r}, rule: its metrics can be added'
+        self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
+        return self._recorded(experiment_id, model_id, version)
+
+    def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
+        """Returns one version of a model, or None."""
+        named('experiment_id', experiment_id)
+        if version.isdecimal() and int(version) <= _LAST_MOMENT:
+            # A version claimed here stands under the moment of its number.
+            found = self._rows('version', experiment_id, moment(int(version)), model_id)
+            if (row := next(found, None)) and row.version == version:
+                return row
+        rows = self._versions(experiment_id)
+        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+
+    def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
+        """Returns the newest recorded version of a model, or None."""
+        return next((row for row in self._versions(experiment_id) if row.model_id == model_id), None)
+
+    def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
+        """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
+        return tuple(self._versions(experiment_id, window))
+
+    def _recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        row = self.get(experiment_id, model_id, version)
+        if row is None:
+            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
+            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        return row
+
+    def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the claim, or None where another pusher of the model came between reading and writing."""
+        model = (experiment_id, model_id)
+        held = self._execute('claimed', *model, digest).one()
+        if held is not None:
+            return Claim(held.version, utc(held.created_at))
+        row = self._execute('last', *model).one()
+        last = None if row is None else row.last_version
+        claim = Claim(version := next_version(time.time(), last), moment(version))
+        # One conditional batch in one partition: the claim and the counter move together or not at all.
+        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
+        batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at))
+        batch.add(self._statements['advance'], (claim.version, *model, last))
+        return claim if self._session.execute(batch).was_applied else None
+
+    def _record_once(self, version: ModelVersion) -> ModelVersion:
+        result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
+        return version if result.was_applied else _version(result.one())
+
+    def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
+        named('experiment_id', experiment_id)
+        if window is None:
+            return self._rows('versions', experiment_id)
+        return self._rows('versions_within', experiment_id, *window.bounds)
+
+    def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
+        try:
+            yield from map(_version, self._execute(statement, experiment_id, *values))
+        except DRIVER_ERRORS as error:
+            rule = f'its versions can be read ({one_line(error)})'
+            raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
+
+
+def named(field: str, value: object) -> str:
+    """Returns `value` if it is a non-empty text; raises ValueError naming `field` if not."""
+    if not isinstance(value, str) or not value:
+        raise invalid(field, value, 'a non-empty text')
+    return value
+
+
+def next_version(now: float, last: int | None) -> int:
+    """Returns the version that follows `last` (None for a model without one) at `now`, in Unix seconds."""
+    return max(int(now), (last or 0) + 1)
+
+
+def moment(version: int) -> datetime.datetime:
+    """Returns the moment a claimed version stands for: the version as Unix seconds."""
+    return datetime.datetime.fromtimestamp(version, datetime.timezone.utc)
+
+
+def utc(naive: datetime.datetime) -> datetime.datetime:
+    """Returns what the driver read from a timestamp column as the aware datetime it means."""
+    return naive.replace(tzinfo=datetime.timezone.utc)
+
+
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    for key, value in metrics.items():
+        named('metrics', key)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise invalid(f'metrics[{key!r}]', value, 'a finite number')
+
+
+def _version(row: Any) -> ModelVersion:
+    values = {column: getattr(row, column) for column in _COLUMNS}
+    values['metrics'] = dict(values['metrics'] or {})
+    values['gates'] = tuple(values['gates'] or ())
+    return ModelVersion(**values | {'created_at': utc(values['created_at'])})
