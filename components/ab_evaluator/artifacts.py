@@ -9,6 +9,10 @@ VERDICT_FILE = 'verdict.json'
 
 
 class AbVerdict(artifact.Artifact):
-    """A directory that holds `verdict.json`, the verdict of one A/B test on its treatments."""
+    """A directory that holds `verdict.json`, the verdict of one A/B test on its treatments.
+
+    CassandraPusher reads of it: `experiment_id`, and of each of `treatments` its `model_id`, `version` and `verdict`,
+    which is one of `ship`, `hold`, `harm` and `invalid`.
+    """
 
     TYPE_NAME = 'AbVerdict'
