@@ -47,6 +47,8 @@ class PusherConfig:
     experiment_id: str
     model_id: str
     ab_test_group: str | None = None
+    alias: str | None = None
+    max_metrics: int = 1000
 
 
 _DATACLASSES = {

@@ -54,7 +54,7 @@ example_gens = st.builds(
     st.integers(1, 2**31 - 1),
     st.one_of(st.none(), st.integers(1, 2**31 - 1)),
 )
-pushers = st.builds(PusherConfig, connections, names, names, maybe)
+pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
 @given(st.one_of(example_gens, pushers))

@@ -17,7 +17,8 @@ _MARKER = 'saved_model.pb'
 # TensorFlow Serving loads directories whose name is an integer and looks at no other.
 _TEMPORARY = '.pushing-'
 _CHUNK = 1 << 20  # bytes
-_FAILURES = (OSError, tf.errors.OpError)
+# What TFX's fileio raises where a file or directory cannot be read or written.
+FAILURES = (OSError, tf.errors.OpError)
 
 
 def content_digest(directory: str) -> str:
@@ -34,8 +35,8 @@ def content_digest(directory: str) -> str:
     """
     try:
         manifest = _manifest(directory)
-    except _FAILURES as error:
-        raise RegistryError(f'model: got {directory!r}, rule: readable ({_line(error)})') from error
+    except FAILURES as error:
+        raise RegistryError(f'model: got {directory!r}, rule: readable ({one_line(error)})') from error
     if not manifest:
         raise RegistryError(f'model: got {directory!r}, rule: a directory that holds a model')
     return _digest(manifest)
@@ -69,8 +70,8 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
             else:
                 _copy_marker_last(model_path, directory, digest)
         _remove_leftovers(base_directory, version)
-    except _FAILURES as error:
-        rule = f'a directory this process can write ({_line(error)})'
+    except FAILURES as error:
+        rule = f'a directory this process can write ({one_line(error)})'
         raise RegistryError(f'push_destination: got {base_directory!r}, rule: {rule}') from error
     return directory
 
@@ -83,7 +84,7 @@ def _copy_and_rename(model_path: str, directory: str, digest: str) -> None:
         io_utils.copy_dir(model_path, temporary)
         _check_unchanged(model_path, temporary, digest)
         fileio.rename(temporary, directory)
-    except (*_FAILURES, RegistryError):
+    except (*FAILURES, RegistryError):
         # Another pusher of the same model may have been first, and have removed the temporary directory as a leftover.
         if not _holds(directory, digest):
             raise
@@ -127,7 +128,7 @@ def _remove_leftovers(base_directory: str, version: int) -> None:
 
 def _remove(temporary: str) -> None:
     # Two pushers may remove the same directory at once; what resists, the next push removes.
-    with contextlib.suppress(*_FAILURES):
+    with contextlib.suppress(*FAILURES):
         fileio.rmtree(temporary)
 
 
@@ -172,5 +173,6 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Returns what went wrong with a file: the error's type and message."""
     return ' '.join(f'{type(error).__name__}: {error}'.split())

@@ -125,6 +125,11 @@ class ModelVersions(RegistrySession):
         what = f'model_id: got {model_id!r}, rule: its version can be claimed'
         return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
 
+    def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the version that one model's files have, or None where none was claimed for them."""
+        what = f'model_id: got {model_id!r}, rule: its claims can be read'
+        return self._settled(lambda: (self._held(experiment_id, model_id, digest),), what)[0]
+
     def record(self, version: ModelVersion) -> ModelVersion:
         """Writes a version's row unless it is there, and returns the row as it stands.
 
@@ -207,9 +212,9 @@ class ModelVersions(RegistrySession):
     def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         """Returns the claim, or None where another pusher of the model came between reading and writing."""
         model = (experiment_id, model_id)
-        held = self._execute('claimed', *model, digest).one()
+        held = self._held(experiment_id, model_id, digest)
         if held is not None:
-            return Claim(held.version, utc(held.created_at))
+            return held
         row = self._execute('last', *model).one()
         last = None if row is None else row.last_version
         claim = Claim(version := next_version(time.time(), last), moment(version))
@@ -218,6 +223,10 @@ class ModelVersions(RegistrySession):
         batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at))
         batch.add(self._statements['advance'], (claim.version, *model, last))
         return claim if self._session.execute(batch).was_applied else None
+
+    def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        row = self._execute('claimed', experiment_id, model_id, digest).one()
+        return None if row is None else Claim(row.version, utc(row.created_at))
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
