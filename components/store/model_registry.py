@@ -15,16 +15,8 @@ from typing import Any
 
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_versions import (
-    VERDICTS,
-    Claim,
-    ModelVersion,
-    ModelVersions,
-    moment,
-    named,
-    next_version,
-    utc,
-)
+from tfx_cassandra.components.store.model_claims import Claim, moment, named, next_version, utc
+from tfx_cassandra.components.store.model_versions import VERDICTS, ModelVersion, ModelVersions
 
 __all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'moment', 'named', 'next_version']
 

@@ -1,8 +1,4 @@
-"""The versions of each model: a number claimed before the model is copied, a row recorded once it is in place.
-
-`model_claims` says which number belongs to which model files; only lightweight transactions write it, so any number
-of pushers agree. `model_versions` holds the facts of each version, written once; metrics and a verdict are added.
-"""
+"""The facts of each version: one row, written once its directory is in place; metrics and a verdict are added."""
 
 from __future__ import annotations
 
@@ -10,30 +6,22 @@ import dataclasses
 import datetime
 import math
 import numbers
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cassandra import ConsistencyLevel
-from cassandra.query import UNSET_VALUE, BatchStatement
+from cassandra.query import UNSET_VALUE
 
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.registry_session import RegistrySession
+from tfx_cassandra.components.store.model_claims import ModelClaims, moment, named, utc
 
+# The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
+REPAIRED = 'repair'
 # What an A/B test can say of a version.
 VERDICTS = ('ship', 'hold', 'harm', 'invalid')
 
 _LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """The number that belongs to one model's files, and the moment that number stands for."""
-
-    version: int
-    created_at: datetime.datetime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,54 +74,29 @@ _SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE 
 _KEY = 'experiment_id = ? AND created_at = ? AND model_id = ?'
 
 
-class ModelVersions(RegistrySession):
-    """The part of a ModelRegistry that claims, records and lists versions."""
+class ModelVersions(ModelClaims):
+    """The part of a ModelRegistry that records and lists versions."""
 
     STATEMENTS = {
-        'claim': 'INSERT INTO {keyspace}.model_claims (experiment_id, model_id, digest, version, created_at)'
-        ' VALUES (?, ?, ?, ?, ?) IF NOT EXISTS',
-        'advance': 'UPDATE {keyspace}.model_claims SET last_version = ? WHERE experiment_id = ? AND model_id = ?'
-        ' IF last_version = ?',
+        **ModelClaims.STATEMENTS,
         'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
         f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
         # On the condition of the version, or a key without a row would get a row of metrics alone.
         'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
         f' WHERE {_KEY} IF version = ?',
+        'complete': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, model_uri = ?,'
+        ' pipeline_run = ?, examples_fingerprint = ?, examples_window = ?, gates = ?, evaluation_uri = ?'
+        f' WHERE {_KEY} IF version = ? AND pipeline_run = ?',
         'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
         'versions': _SELECT,
         'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
     }
-    SERIAL_READS = {
-        'claimed': 'SELECT version, created_at FROM {keyspace}.model_claims'
-        ' WHERE experiment_id = ? AND model_id = ? AND digest = ?',
-        'last': 'SELECT last_version FROM {keyspace}.model_claims WHERE experiment_id = ? AND model_id = ? LIMIT 1',
-    }
-
-    def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
-        """Returns the version of one model's files, claiming a new one the first time.
-
-        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
-        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
-        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
-        and its moment is unique among the model's versions, as the key of `model_versions` wants.
-
-        Raises:
-          RegistryError: The cluster did not settle the claim within the attempts made.
-        """
-        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('digest', digest)):
-            named(field, value)
-        what = f'model_id: got {model_id!r}, rule: its version can be claimed'
-        return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
-
-    def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        """Returns the version that one model's files have, or None where none was claimed for them."""
-        what = f'model_id: got {model_id!r}, rule: its claims can be read'
-        return self._settled(lambda: (self._held(experiment_id, model_id, digest),), what)[0]
 
     def record(self, version: ModelVersion) -> ModelVersion:
         """Writes a version's row unless it is there, and returns the row as it stands.
 
-        The first record stays: a row states facts, and metrics added to it later must survive a push repeated.
+        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
+        a row that repair wrote is completed by the push that comes after it.
 
         Raises:
           RegistryError: The row's key holds another version, or the cluster did not settle the write.
@@ -144,7 +107,10 @@ class ModelVersions(RegistrySession):
             key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
             rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
             raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
-        return stored
+        if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
+            return stored
+        self._settled(lambda: self._complete_once(version), what)
+        return self._recorded(version.experiment_id, version.model_id, version.version)
 
     def add_metrics(
         self,
@@ -209,28 +175,23 @@ class ModelVersions(RegistrySession):
             raise RegistryError(f'version: got {version!r}, rule: {rule}')
         return row
 
-    def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        """Returns the claim, or None where another pusher of the model came between reading and writing."""
-        model = (experiment_id, model_id)
-        held = self._held(experiment_id, model_id, digest)
-        if held is not None:
-            return held
-        row = self._execute('last', *model).one()
-        last = None if row is None else row.last_version
-        claim = Claim(version := next_version(time.time(), last), moment(version))
-        # One conditional batch in one partition: the claim and the counter move together or not at all.
-        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
-        batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at))
-        batch.add(self._statements['advance'], (claim.version, *model, last))
-        return claim if self._session.execute(batch).was_applied else None
-
-    def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        row = self._execute('claimed', experiment_id, model_id, digest).one()
-        return None if row is None else Claim(row.version, utc(row.created_at))
-
     def _record_once(self, version: ModelVersion) -> ModelVersion:
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
         return version if result.was_applied else _version(result.one())
+
+    def _complete_once(self, version: ModelVersion) -> Any:
+        facts = (
+            dict(version.metrics),
+            UNSET_VALUE if version.ab_test_group is None else version.ab_test_group,
+            version.model_uri,
+            version.pipeline_run,
+            version.examples_fingerprint,
+            version.examples_window,
+            version.gates,
+            version.evaluation_uri,
+        )
+        key = (version.experiment_id, version.created_at, version.model_id)
+        return self._execute('complete', *facts, *key, version.version, REPAIRED)
 
     def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
         named('experiment_id', experiment_id)
@@ -244,28 +205,6 @@ class ModelVersions(RegistrySession):
         except DRIVER_ERRORS as error:
             rule = f'its versions can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
-
-
-def named(field: str, value: object) -> str:
-    """Returns `value` if it is a non-empty text; raises ValueError naming `field` if not."""
-    if not isinstance(value, str) or not value:
-        raise invalid(field, value, 'a non-empty text')
-    return value
-
-
-def next_version(now: float, last: int | None) -> int:
-    """Returns the version that follows `last` (None for a model without one) at `now`, in Unix seconds."""
-    return max(int(now), (last or 0) + 1)
-
-
-def moment(version: int) -> datetime.datetime:
-    """Returns the moment a claimed version stands for: the version as Unix seconds."""
-    return datetime.datetime.fromtimestamp(version, datetime.timezone.utc)
-
-
-def utc(naive: datetime.datetime) -> datetime.datetime:
-    """Returns what the driver read from a timestamp column as the aware datetime it means."""
-    return naive.replace(tzinfo=datetime.timezone.utc)
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

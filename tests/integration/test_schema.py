@@ -115,6 +115,7 @@ def test_an_old_keyspace_gets_its_missing_columns(absent: CassandraConnection, s
     assert [statement for statement in applied if statement.startswith('ALTER')] == [
         f'ALTER TABLE "{absent.keyspace}".feature_store ADD IF NOT EXISTS user_id text',
         f'ALTER TABLE "{absent.keyspace}".model_claims ADD IF NOT EXISTS last_version bigint static',
+        f'ALTER TABLE "{absent.keyspace}".model_claims ADD IF NOT EXISTS attempted_at timestamp',
     ]
     assert schema.check(absent, ONE_COPY) == []
     assert _names(session, absent.keyspace, 'tables') == TABLES | {'own_table'}
@@ -163,6 +164,7 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         'inference_results_bucketed: got nothing, declared table',
         'model_versions: got nothing, declared table',
         'model_claims.last_version: got regular column, declared static column',
+        'model_claims.attempted_at: got nothing, declared timestamp, regular column',
         'model_aliases: got nothing, declared table',
         'feature_by_user: got table, declared view',
         'feature_store_metadata: got nothing, declared index',

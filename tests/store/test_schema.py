@@ -63,7 +63,7 @@ CONTRACT = {
     ),
     'model_claims': (
         'experiment_id text, model_id text, digest text, last_version bigint static, version bigint, '
-        'created_at timestamp',
+        'created_at timestamp, attempted_at timestamp',
         ['experiment_id', 'model_id'],
         [('digest', 'asc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
