@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.scan import cli as scan_cli
+from tfx_cassandra.components.store import models_cli
 from tfx_cassandra.components.store.schema import cli as schema_cli
 
 _EPILOG = """example:
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     cluster_cli.add_parser(commands)
     schema_cli.add_parser(commands)
     scan_cli.add_parser(commands)
+    models_cli.add_parser(commands)
     return top
 
 
