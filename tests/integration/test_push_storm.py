@@ -11,6 +11,7 @@ import itertools
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 KILLED = -9
 
-# Imports TFX once, then forks one pusher an order; all begin when the last one stands ready.
+# Imports TFX once. Then, batch after batch, forks one pusher an order; all begin when the last one stands ready.
 PUSHERS = """
 import json, os, signal, sys, threading, traceback
 from tfx.dsl.components.base.base_executor import BaseExecutor
@@ -86,24 +87,27 @@ def push(order):
     context = BaseExecutor.Context(pipeline_run_id=order['run'])
     executor.Executor(context).Do({'model': [model]}, {'pushed_model': [pushed]}, order['properties'])
 
-if sys.argv[1:] == ['steps']:
-    sys.exit(print(json.dumps(list(STEPS))))
-ready, go = os.pipe()
-pids = []
-for order in json.load(sys.stdin):
-    pids.append(os.fork())
-    if pids[-1] == 0:
-        os.close(go)
-        os.read(ready, 1)
-        try:
-            push(order)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-os.close(go)
-print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+def push_all(orders):
+    ready, go = os.pipe()
+    pids = []
+    for order in orders:
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            os.close(go)
+            os.read(ready, 1)
+            try:
+                push(order)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    os.close(go)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+print(json.dumps([push_all(orders) for orders in json.load(sys.stdin)]))
 """
+
+STEPS = re.findall(r"^    '([a-z ]+)': lambda", PUSHERS, re.MULTILINE)
 
 # Looks at directories as TensorFlow Serving does: only at names that are integers. Knows nothing of the pusher's code.
 POLLER = """
@@ -181,29 +185,24 @@ class Storm:
             },
         }
 
-    def run(self, orders: list[dict]) -> list[int]:
-        """Pushes all at once; returns the exit codes."""
+    def run(self, batches: list[list[dict]]) -> list[int]:
+        """Pushes all orders of a batch at once, batch after batch; returns the exit codes."""
         done = subprocess.run(
-            [sys.executable, '-c', PUSHERS], input=json.dumps(orders), capture_output=True, text=True, timeout=1200
+            [sys.executable, '-c', PUSHERS], input=json.dumps(batches), capture_output=True, text=True, timeout=3000
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        codes = json.loads(done.stdout.splitlines()[-1])
+        codes = list(itertools.chain(*json.loads(done.stdout.splitlines()[-1])))
         assert set(codes) <= {0, KILLED}, done.stderr[-3000:]
         return codes
 
 
-def steps() -> list[str]:
-    listed = subprocess.run([sys.executable, '-c', PUSHERS, 'steps'], capture_output=True, text=True, check=True)
-    return json.loads(listed.stdout.splitlines()[-1])
-
-
-def rounds(storm: Storm, names: list[str], number: int) -> list[list[dict]]:
+def rounds(storm: Storm, number: int) -> list[list[dict]]:
     """Each round has new models with four pushers each.
 
     Of 5 in 8 models all pushers die at one step, so that it is reached whoever comes first; of the others two run
     through, one dies at some step and one at some moment.
     """
-    chance, cycle, models = random.Random(7), itertools.cycle(names), storm.processes // 4
+    chance, cycle, models = random.Random(7), itertools.cycle(STEPS), storm.processes // 4
     made = []
     for first in range(0, number * models, models):
         orders = []
@@ -211,7 +210,7 @@ def rounds(storm: Storm, names: list[str], number: int) -> list[list[dict]]:
             if (model - first) % 8 < 5 and (models > 2 or model == first):
                 plan: list[str | float | None] = [next(cycle)] * 4
             else:
-                plan = [None, None, chance.choice(names), chance.uniform(0.5, 8.0)]
+                plan = [None, None, chance.choice(STEPS), chance.uniform(0.5, 8.0)]
             orders += [storm.order(model, copy, step) for copy, step in enumerate(plan)]
         chance.shuffle(orders)
         made.append(orders)
@@ -221,33 +220,27 @@ def rounds(storm: Storm, names: list[str], number: int) -> list[list[dict]]:
 def storm_and_rerun(storm: Storm, session: Session, number: int) -> dict[str, object]:
     """Runs the rounds under a poller, then every push again; checks what is there, and returns the figures."""
     begun = time.monotonic()
-    names = steps()
-    planned = rounds(storm, names, number)
+    planned = rounds(storm, number)
+    again = [[{**order, 'step': None, 'run': f'{order["run"]} again'} for order in orders] for orders in planned]
     stop = storm.folder / 'stop'
     command = [sys.executable, '-c', POLLER, str(stop), *map(str, storm.bases.values())]
     poller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        codes = [storm.run(orders) for orders in planned]
-        died = [
-            order['step']
-            for orders, ended in zip(planned, codes, strict=True)
-            for order, code in zip(orders, ended, strict=True)
-            if code == KILLED
-        ]
-        for orders in planned:
-            again = [{**order, 'step': None, 'run': f'{order["run"]} again'} for order in orders]
-            assert set(storm.run(again)) == {0}
+        codes = storm.run([*planned, *again])
     finally:
         stop.touch()
         seen = json.loads(poller.communicate(timeout=60)[0])
     check(storm, session, planned, seen)
+    orders = [*itertools.chain(*planned)]
+    assert set(codes[len(orders) :]) == {0}
+    died = [order['step'] for order, code in zip(orders, codes, strict=False) if code == KILLED]
     return {
         'processes at once': storm.processes,
-        'pushes': 2 * sum(map(len, planned)),
+        'pushes': len(codes),
         'killed': len(died),
         'steps a process died at': len({step for step in died if isinstance(step, str)}),
-        'steps': len(names),
-        'models': len({order['model'] for orders in planned for order in orders}),
+        'steps': len(STEPS),
+        'models': len({order['model'] for order in orders}),
         'polls': seen['polls'],
         'directories loaded by the poller': seen['loads'],
         'seconds': round(time.monotonic() - begun),
