@@ -172,9 +172,7 @@ def test_a_push_that_began_long_ago_and_still_writes_is_alive(
         pytest.skip('this file system keeps no times')
     version = pushes.claim('a')
     old = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=3)
-    cql = (
-        f'UPDATE "{connection.keyspace}".model_claims SET attempted_at = %s WHERE experiment_id = %s AND model_id = %s'
-    )
+    cql = f'UPDATE "{connection.keyspace}".model_claims SET attempted_at = %s WHERE experiment_id = %s'
     digest = publish.content_digest(pushes.model('a'))
     pushes.write(f'.pushing-{version}-alive/weights')
     temporary = f'{pushes.base}/.pushing-{version}-alive'
