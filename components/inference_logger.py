@@ -20,12 +20,12 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from cassandra import InvalidRequest
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement, Statement
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 
 from tfx_cassandra.components.dataset.window import aware
 from tfx_cassandra.components.errors import SchemaError, invalid
@@ -306,30 +306,50 @@ class InferenceLogger:
         return rows
 
     def _write(self, rows: list[_Row]) -> None:
-        for count, outcome in outcomes(self._session, self._requests(rows), _CONCURRENCY):
-            if isinstance(outcome, Exception):
-                self._failed(count, outcome)
+        refused: list[BoundStatement] = []
+        for group, outcome in self._outcomes(self._groups(rows)):
+            if not isinstance(outcome, Exception):
+                self._count(written=len(group))
+            elif len(group) > 1:
+                refused += group
             else:
-                self._count(written=count)
+                self._failed(1, outcome)
+        # A batch is refused as a whole, for one of its rows or for its size; each on its own may well be written.
+        for _, outcome in self._outcomes([insert] for insert in refused):
+            if isinstance(outcome, Exception):
+                self._failed(1, outcome)
+            else:
+                self._count(written=1)
 
-    def _requests(self, rows: list[_Row]) -> Iterator[tuple[int, Statement]]:
-        """Gives (number of rows, statement); of one partition an unlogged batch is one mutation."""
-        bound: dict[tuple, list[Statement]] = {}
+    def _groups(self, rows: list[_Row]) -> Iterator[list[BoundStatement]]:
+        """Gives inserts of one partition together."""
+        bound: dict[tuple, list[BoundStatement]] = {}
         for row in rows:
             values = [UNSET_VALUE if value is None else value for value in row.values]
             try:
-                statement = self._statements[row.table].bind(values)
+                insert = self._statements[row.table].bind(values)
             except (ValueError, TypeError, AttributeError, struct.error) as error:
                 self._failed(1, error)
             else:
-                bound.setdefault((row.table, row.partition), []).append(statement)
-        for statements in bound.values():
-            for i in range(0, len(statements), _REQUEST_ROWS):
-                some = statements[i : i + _REQUEST_ROWS]
-                batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._level)
-                batch.is_idempotent = True
-                batch.add_all(some, [()] * len(some))
-                yield len(some), batch
+                bound.setdefault((row.table, row.partition), []).append(insert)
+        for inserts in bound.values():
+            yield from (inserts[i : i + _REQUEST_ROWS] for i in range(0, len(inserts), _REQUEST_ROWS))
+
+    def _outcomes(
+        self, groups: Iterable[list[BoundStatement]]
+    ) -> Iterator[tuple[list[BoundStatement], list | Exception]]:
+        requests = ((group, self._request(group)) for group in groups)
+        return outcomes(self._session, requests, _CONCURRENCY)
+
+    def _request(self, group: list[BoundStatement]) -> Statement:
+        if len(group) == 1:
+            return group[0]
+        # Of one partition, an unlogged batch is one mutation.
+        batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._level)
+        batch.is_idempotent = True
+        for insert in group:
+            batch.add(insert)
+        return batch
 
     def _failed(self, count: int, error: Exception) -> None:
         reason = one_line(error)
