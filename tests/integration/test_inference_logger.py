@@ -98,12 +98,12 @@ def test_a_row_that_cannot_be_written_is_counted_and_spoils_no_other(
     assert len([record for record in caplog.records if 'Inferences are not being logged' in record.message]) == 1
 
 
-def test_rows_that_are_too_much_for_one_request_are_written_one_by_one(connection: CassandraConnection) -> None:
-    features = [{f'feature {i}': float(i) for i in range(150)}]  # 50 rows are past the server's 50 KiB for a batch
+def test_a_row_that_the_server_refuses_spoils_no_other_of_its_request(connection: CassandraConnection) -> None:
+    request = uuid.UUID(int=1)
     with InferenceLogger(connection) as log:
-        for _ in range(60):
-            log.log('m', 0.5, features=features)
-    assert (log.counts.written, log.counts.failed) == (60, 0)
+        for name in ('a', 'b' * 70_000, 'c'):  # a clustering column has 65,535 bytes at most
+            log.log_outcome('m', request, name, 1.0, WHEN)
+    assert (log.counts.written, log.counts.failed) == (2, 1)
 
 
 def test_writing_again_changes_nothing(connection: CassandraConnection, session: Session) -> None:
