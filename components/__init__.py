@@ -6,9 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
     from tfx_cassandra.components.dataset.view import FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.inference_logger import InferenceLogger
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.scan.read import ReadFromCassandra
     from tfx_cassandra.components.store.connection import CassandraConnection
@@ -19,11 +22,15 @@ if TYPE_CHECKING:
 # Loaded at first use: TFX takes seconds to import, and a Beam worker or a serving process that only wants a
 # FeatureStore should not wait for it.
 _MODULES = {
+    'ABEvaluator': 'ab_evaluator.component',
+    'Arm': 'ab_evaluator.design',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraPusher': 'pusher.component',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
+    'InferenceLogger': 'inference_logger',
+    'Metric': 'ab_evaluator.design',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
     'TimeWindow': 'dataset.window',
@@ -31,11 +38,15 @@ _MODULES = {
 }
 
 __all__ = [
+    'ABEvaluator',
+    'Arm',
     'CassandraConnection',
     'CassandraExampleGen',
     'CassandraPusher',
     'FeatureStore',
     'FeatureView',
+    'InferenceLogger',
+    'Metric',
     'ModelRegistry',
     'ReadFromCassandra',
     'TimeWindow',

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from tfx_cassandra.components.ab_evaluator import design, results
+from tfx_cassandra.components.ab_evaluator.design import Design
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
@@ -47,11 +49,31 @@ class PusherConfig:
     experiment_id: str
     model_id: str
     ab_test_group: str | None = None
+    alias: str | None = None
+    max_metrics: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class ABEvaluatorConfig:
+    """What ABEvaluator compares and where it reads; see the component for the fields."""
+
+    connection: CassandraConnection
+    design: Design
+    requests_table: str = 'inference_results'
+    consistency: str = 'LOCAL_QUORUM'
+    splits: int | None = None
+    page_rows: int = 5000
+    shards: int = 64
 
 
 _DATACLASSES = {
-    c.__name__: c for c in (CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls)
-}
+    c.__name__: c
+    for c in (
+        ABEvaluatorConfig, CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls,
+        design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult,
+        results.MetricResult, results.Point, results.Verdict,
+    )
+}  # fmt: skip
 
 
 def to_json(config: object) -> str:
