@@ -101,7 +101,7 @@ class Audit:
         Args:
           cut_off: Whether the availability cut-off was on.
         """
-        features = {}
+        features: dict[str, dict[str, Any]] = {}
         for name, counts in self._counts.items():
             total = max(1, int(counts.sum()))
             features[name] = {'examples': int(counts.sum())}

@@ -18,14 +18,10 @@ import pyarrow.compute as pc
 
 from tfx_cassandra.components.dataset.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.query import writetime_name
 
 ALWAYS = -(2**62)  # an event time before every other
 _MICROSECONDS = 1000  # in a millisecond, the unit of Cassandra's timestamps
-
-
-def writetime(column: str) -> str:
-    """Returns the name of the column that holds when a column's cells were written, in microseconds since 1970."""
-    return f'writetime({column})'
 
 
 def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
@@ -85,8 +81,8 @@ def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
 def _created(batch: pa.RecordBatch, view: FeatureView, source: Source) -> pa.Array:
     if view.created_column is not None:
         return microseconds(_column(batch, view.created_column))
-    if writetime(source.column) in batch.schema.names:
-        return _column(batch, writetime(source.column))
+    if writetime_name(source.column) in batch.schema.names:
+        return _column(batch, writetime_name(source.column))
     return pa.nulls(batch.num_rows, pa.int64())
 
 

@@ -69,7 +69,7 @@ def create_pipeline(
       The pipeline, for LocalDagRunner or a compiler.
     """
     state = pathlib.Path(state)
-    example_gen = CassandraExampleGen(connection, FLIGHTS, window, output_config=_splits_by_day())
+    example_gen = CassandraExampleGen(connection, FLIGHTS, window=window, output_config=_splits_by_day())
     examples = example_gen.outputs['examples']
     statistics = tfx.components.StatisticsGen(examples=examples)
     # Shapes are not inferred: a column without nulls in this window may have some in the next.

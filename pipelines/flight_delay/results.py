@@ -11,7 +11,7 @@ import tensorflow as tf
 from cassandra.cluster import Session
 from tfx.components.evaluator.constants import BLESSED_FILE_NAME
 
-from tfx_cassandra.components.example_gen.executor import COVERAGE_FILE
+from tfx_cassandra.components.example_gen.report import COVERAGE_FILE
 from tfx_cassandra.components.pusher.metrics import overall_metrics
 from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.pipelines.flight_delay.pipeline import metadata_path, pipeline_root

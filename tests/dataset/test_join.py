@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.dataset import join, shards
-from tfx_cassandra.components.dataset.facts import facts, writetime
+from tfx_cassandra.components.dataset.facts import facts
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.query import writetime_name
 
 STAMP = pa.timestamp('ms', 'UTC')
 FEATURES = (Feature('a'), Feature('b', rename='bee', default=-1.0), Feature('l'))
@@ -117,7 +118,7 @@ def tables(case: Case) -> tuple[pa.Table, pa.Table]:
             if view.created_column:
                 read['made'] = pa.array([s and s // MS for s in stamps.to_pylist()], STAMP)
             else:
-                read[writetime(name)] = stamps
+                read[writetime_name(name)] = stamps
         batch = pa.RecordBatch.from_arrays(list(read.values()), names=list(read))
         batches.append(facts(batch, view))
     return spine, pa.Table.from_batches(batches)
@@ -254,7 +255,7 @@ def looked_up(rows: list[tuple], view: FeatureView, cut_off: bool = True) -> tup
     read = {
         'e': pa.array(['x'] * len(rows)),
         'ts': pa.array([row[0] for row in rows], STAMP),
-        writetime('a'): pa.array([row[1] for row in rows], pa.int64()),
+        writetime_name('a'): pa.array([row[1] for row in rows], pa.int64()),
         'a': pa.array([row[2] for row in rows], pa.int64()),
     }
     held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(read.values()), names=list(read)), view)])

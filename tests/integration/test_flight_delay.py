@@ -122,7 +122,7 @@ def test_the_examples_are_the_flights_a_driver_loop_reads(trained, session):
 
 def test_the_long_table_gives_one_example_per_airport_and_hour(filled, session, tmp_path):
     metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / 'metadata.sqlite'))
-    generate = CassandraExampleGen(filled, WEATHER, WINDOW)
+    generate = CassandraExampleGen(filled, WEATHER, window=WINDOW)
     LocalDagRunner().run(tfx.dsl.Pipeline('weather', str(tmp_path / 'root'), metadata, [generate]))
     examples = examples_in(next((tmp_path / 'root').glob('CassandraExampleGen/examples/*')))
     rows = driver_rows(session, filled.keyspace, 'feature_store', 'timestamp')
