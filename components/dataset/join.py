@@ -132,12 +132,14 @@ def _candidates(
     known = pl.max_horizontal('event', 'created') if cut_off else pl.col('event')
     order = ['entity', 'known', 'event', 'created']
     ordered = candidates.with_columns(known.alias('known')).sort(order)
-    equal = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in order)
-    if ordered.select(equal.any()).item():
+    equal = ordered.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in order).fill_null(False))
+    after = equal.to_series()
+    tied = ordered.filter(after | after.shift(-1, fill_value=False))
+    if tied.height:
         # Not even the creation tells them apart: the text of the value does, so that it is the same one every time.
-        values = _combined(facts.column(value_name(view, feature))).take(pa.array(ordered['row']))
-        text = pl.Series('text', [str(value) for value in values.to_pylist()])
-        ordered = ordered.with_columns(text).sort([*order, 'text'])
+        values = _combined(facts.column(value_name(view, feature))).take(pa.array(tied['row'].to_numpy()))
+        texts = tied.select('row', pl.Series('text', [str(value) for value in values.to_pylist()]))
+        ordered = ordered.join(texts, on='row', how='left').sort([*order, 'text'], nulls_last=False)
     return ordered
 
 

@@ -68,7 +68,7 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
         rule = f'one row per {", ".join([*index, name])}'
         raise DatasetError(f'view {view.name}: got {first} more than once, rule: {rule}')
     wide = rows.unique(index, keep='first').sort(index)
-    arrays = [array.take(pa.array(wide['row number'])) for array in _index_arrays(table, view)]
+    arrays = [array.take(pa.array(wide['row number'].to_numpy())) for array in _index_arrays(table, view)]
     for feature in view.full_features:
         of_feature = rows.filter(pl.col('') == feature.name).select(*index, pl.col('row number').alias('at'))
         at = wide.select(index).join(of_feature, on=index, how='left', nulls_equal=True, maintain_order='left')['at']

@@ -213,7 +213,8 @@ def _mixed(rows: pa.Table) -> Iterator[pa.RecordBatch]:
 
     A trainer reads the examples of a batch one after the other, so they must not be all of one entity.
     """
-    keys = [i for i, field in enumerate(rows.schema) if not pa.types.is_nested(field.type)]
+    # Lists and vectors, which have a field, are left out.
+    keys = [i for i, field in enumerate(rows.schema) if field.type.num_fields == 0]
     content: pl.DataFrame = pl.from_arrow(rows.select(keys))  # type: ignore[assignment]
     order = pa.array(content.hash_rows(seed=0).arg_sort().to_numpy().astype(np.int64))
     for start in range(0, len(order), read.PAGE_ROWS):
