@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
     from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
-    from tfx_cassandra.components.dataset.view import FeatureView
+    from tfx_cassandra.components.dataset.audit import AuditLimits
+    from tfx_cassandra.components.dataset.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.view import Feature, FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
     from tfx_cassandra.components.inference_logger import InferenceLogger
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
 _MODULES = {
     'ABEvaluator': 'ab_evaluator.component',
     'Arm': 'ab_evaluator.design',
+    'AuditLimits': 'dataset.audit',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraPusher': 'pusher.component',
+    'Feature': 'dataset.view',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
     'InferenceLogger': 'inference_logger',
     'Metric': 'ab_evaluator.design',
+    'Label': 'dataset.label',
+    'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
     'TimeWindow': 'dataset.window',
@@ -40,13 +46,17 @@ _MODULES = {
 __all__ = [
     'ABEvaluator',
     'Arm',
+    'AuditLimits',
     'CassandraConnection',
     'CassandraExampleGen',
     'CassandraPusher',
+    'Feature',
     'FeatureStore',
     'FeatureView',
     'InferenceLogger',
     'Metric',
+    'Label',
+    'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
     'TimeWindow',

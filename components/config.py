@@ -1,13 +1,15 @@
 """Frozen dataclasses <-> protos: the only module that knows both.
 
 A message has the name and the fields of its dataclass, so one pair of functions converts them all. What differs is
-the spelling of times: a datetime travels as ISO-8601 text, a timedelta `x` as seconds in the field `x_seconds`.
+the spelling: a datetime travels as ISO-8601 text, a timedelta `x` as seconds in the field `x_seconds`, values of any
+plain type as JSON in `x_json`; and a name may stand for a message that has nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import typing
 from typing import Any, TypeVar
 
@@ -16,7 +18,9 @@ from google.protobuf.message import Message
 
 from tfx_cassandra.components.ab_evaluator import design, results
 from tfx_cassandra.components.ab_evaluator.design import Design
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import Label, LabelSource
+from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls
@@ -39,6 +43,10 @@ class ExampleGenConfig:
     shuffle_seed: int = 0
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
+    labels: LabelSource | None = None
+    availability_cut_off: bool = True
+    join_plan: str = 'auto'
+    limits: AuditLimits | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +74,12 @@ class ABEvaluatorConfig:
     shards: int = 64
 
 
-_DATACLASSES = {
+_DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        ABEvaluatorConfig, CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls,
-        design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult,
-        results.MetricResult, results.Point, results.Verdict,
+        ABEvaluatorConfig, AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
+        PusherConfig, TimeWindow, Tls, design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate,
+        results.ArmResult, results.MetricResult, results.Point, results.Verdict,
     )
 }  # fmt: skip
 
@@ -101,14 +109,18 @@ def _to_proto(value: Any) -> Message:
         content = getattr(value, field.name)
         if content is None:
             continue
-        if isinstance(content, datetime.timedelta):
+        if f'{field.name}_json' in message.DESCRIPTOR.fields_by_name:
+            setattr(message, f'{field.name}_json', json.dumps(content))
+        elif isinstance(content, datetime.timedelta):
             setattr(message, f'{field.name}_seconds', content.total_seconds())
         elif isinstance(content, datetime.datetime):
             setattr(message, field.name, content.isoformat())
         elif dataclasses.is_dataclass(content):
             getattr(message, field.name).CopyFrom(_to_proto(content))
         elif isinstance(content, tuple):
-            items = [_to_proto(item) if dataclasses.is_dataclass(item) else item for item in content]
+            nested = message.DESCRIPTOR.fields_by_name[field.name].message_type
+            whole = [_DATACLASSES[nested.name](x) if nested and isinstance(x, str) else x for x in content]
+            items = [_to_proto(item) if dataclasses.is_dataclass(item) else item for item in whole]
             getattr(message, field.name).extend(items)
         else:
             setattr(message, field.name, content)
@@ -124,12 +136,14 @@ def _from_proto(kind: type[T], message: Message) -> T:
 
 
 def _field(message: Message, name: str, hint: str) -> Any:
-    spans = 'timedelta' in hint
-    descriptor = message.DESCRIPTOR.fields_by_name[f'{name}_seconds' if spans else name]
+    fields = message.DESCRIPTOR.fields_by_name
+    descriptor = next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
     if descriptor.has_presence and not message.HasField(descriptor.name):
         return None
     content = getattr(message, descriptor.name)
-    if spans:
+    if descriptor.name == f'{name}_json':
+        return json.loads(content)
+    if descriptor.name == f'{name}_seconds':
         return datetime.timedelta(seconds=content)
     if 'datetime' in hint:
         return datetime.datetime.fromisoformat(content)

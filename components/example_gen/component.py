@@ -12,8 +12,11 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import LabelSource
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.example_gen import executor
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -54,7 +57,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         self,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
-        window: TimeWindow | str,
+        labels: LabelSource | None = None,
+        window: TimeWindow | str | None = None,
         output_config: example_gen_pb2.Output | None = None,
         consistency: str = 'LOCAL_QUORUM',
         splits: int | None = None,
@@ -63,13 +67,18 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         shuffle_seed: int = 0,
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
+        availability_cut_off: bool = True,
+        join_plan: str = 'auto',
+        limits: AuditLimits | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
-          views: The view whose rows become examples. Wide layout: one example a row. Long layout: one example per
-            entity and timestamp.
+          views: Without labels the view whose rows become examples. Wide layout: one example a row. Long layout: one
+            example per entity and timestamp. With labels the views that are joined to the events.
+          labels: The events that become examples, one each, with the views' features as they were known at the event's
+            time; None for the rows of the one view.
           window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
           consistency: Consistency level of every read.
@@ -77,7 +86,11 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           page_rows: Rows of a page of a read at most.
           shards: Files per split; None for one per 32 MB.
           shuffle_seed: Decides the order of the chunks within and across the files.
-          rows_per_second, bytes_per_second: Limits of the whole read, whatever the number of workers; None for none.
+          rows_per_second, bytes_per_second: Limits of each table's scan, whatever the number of workers; None for none.
+          availability_cut_off: Whether a value that was written after an event's time counts as unknown to it. Turn it
+            off for data that was filled in later; the artifact says so.
+          join_plan: 'scan' reads whole views, 'lookup' each event's values by key, 'auto' what costs less.
+          limits: What the leakage audit must not exceed; the component fails if it does.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -85,9 +98,11 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
         window = TimeWindow.parse(window) if isinstance(window, str) else window
         output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
+        if window is None:
+            raise invalid('window', window, "a TimeWindow, or 'START/END' in ISO-8601")
         settings = config.ExampleGenConfig(
             connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
-            bytes_per_second,
+            bytes_per_second, labels, availability_cut_off, join_plan, limits,
         )  # fmt: skip
         executor.check(settings, output_config)
         examples = types.Channel(type=standard_artifacts.Examples)
