@@ -126,9 +126,12 @@ def _treatment(
     design: Design, tally: Tally, estimates: Estimates, place: int, results: Sequence[MetricResult], invalid: bool
 ) -> ArmResult:
     arm = _arm(design, tally, estimates, place)
-    verdict = 'invalid' if invalid else _verdict(design, results)
+    if invalid:
+        # The numbers stay, to find out what is wrong; nothing is concluded from them.
+        undecided = tuple(dataclasses.replace(result, conclusion='undecided') for result in results)
+        return dataclasses.replace(arm, verdict='invalid', metrics=undecided)
     reasons = tuple(_words(design, metric, result) for metric, result in _paired(design, results))
-    return dataclasses.replace(arm, verdict=verdict, reasons=() if invalid else reasons, metrics=tuple(results))
+    return dataclasses.replace(arm, verdict=_verdict(design, results), reasons=reasons, metrics=tuple(results))
 
 
 def _verdict(design: Design, results: Sequence[MetricResult]) -> str:

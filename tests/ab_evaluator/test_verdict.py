@@ -174,6 +174,7 @@ def test_what_cannot_tell_is_invalid_and_says_why(
     assert found.verdict == 'invalid'
     assert found.winner is None
     assert all(arm.verdict == 'invalid' for arm in found.treatments)
+    assert all(result.conclusion == 'undecided' for arm in found.treatments for result in arm.metrics)
     assert any(reason.startswith(words) for reason in found.reasons), found.reasons
 
 
