@@ -127,7 +127,7 @@ def _say(verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
 what to look at next:
   {short}/report.html: the report
   tfx-cassandra ab report {short}
-  tfx-cassandra models show {EXPERIMENT}
+  tfx-cassandra models show {EXPERIMENT} {ALIAS}
   docs/ab-testing.md: what the numbers mean""")
 
 
