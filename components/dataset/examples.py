@@ -9,7 +9,8 @@
 | list, set, vector | several values |
 | null | the feature is absent |
 
-`encode`, `encode_sequences` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to their bytes.
+`encode`, `encode_sequences` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to
+their bytes.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:
 
 
 def encode_sequences(batch: pa.RecordBatch, kinds: Mapping[str, Kind], sequences: Collection[str]) -> list[bytes]:
-    """Serializes each row as a tf.SequenceExample: columns `sequences`, of lists, a step an item; others its context."""
+    """Serializes each row as a tf.SequenceExample: a step for each item of `sequences`, other columns as context."""
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     context = {name: column for name, column in columns.items() if name not in sequences}
     contexts = encode(pa.RecordBatch.from_pydict(context), kinds) if context else [b''] * batch.num_rows

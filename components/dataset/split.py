@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Union
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from tensorflow.core.example import example_pb2
 
 from tfx_cassandra.components.dataset.encode import Framed, encode
 from tfx_cassandra.components.dataset.examples import Kind
-from tfx_cassandra.components.dataset.window import TimeWindow, aware, milliseconds
+from tfx_cassandra.components.dataset.window import TimeWindow, aware
 from tfx_cassandra.components.errors import DatasetError, invalid
 
 NOWHERE = -1  # the assignment of an example that belongs to no split
@@ -198,7 +197,7 @@ class TimeSplits:
         return pa.array(np.where(times < ends[splits], splits, NOWHERE).astype(np.int32))
 
 
-Splits = Union[HashSplits, EntitySplits, TimeSplits]
+Splits = HashSplits | EntitySplits | TimeSplits
 
 
 def assign(

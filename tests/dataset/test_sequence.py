@@ -67,9 +67,7 @@ def lists(items: st.SearchStrategy) -> st.SearchStrategy:
     lists(st.floats(width=32)), lists(st.integers(-(2**63), 2**63 - 1)),
     lists(st.one_of(st.binary(max_size=200), st.integers(120, 135).map(bytes))), st.integers(0, 5),
 )  # fmt: skip
-def test_sequence_examples_have_the_bytes_of_the_slow_encoder(
-    ids: list, x: list, i: list, t: list, skip: int
-) -> None:
+def test_sequence_examples_have_the_bytes_of_the_slow_encoder(ids: list, x: list, i: list, t: list, skip: int) -> None:
     arrays = [
         pa.array(t, pa.list_(pa.binary())), pa.array(ids, pa.int64()),
         pa.array(x, pa.large_list(pa.float32())), pa.array(i, pa.list_(pa.int64())),
