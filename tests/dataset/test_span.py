@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfx.components.example_gen import utils
 
@@ -65,6 +65,7 @@ def test_a_span_that_overlaps_the_future_is_refused(span: SpanRange, now: dateti
         resolve(span, now, never)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.integers(0, 60), max_size=6), st.integers(0, 60), st.integers(1, 5), st.integers(0, 3),
     st.one_of(st.none(), st.integers(0, 30)), st.integers(0, 48),

@@ -38,6 +38,7 @@ def window(first: int, last: int) -> TimeWindow:
     return TimeWindow(EPOCH + first * HOUR, EPOCH + last * HOUR)
 
 
+@settings(deadline=None)
 @given(rows_made)
 def test_an_entity_of_one_column_is_split_as_tfx_splits_by_a_feature(rows: list) -> None:
     batch = batch_of(rows)
@@ -45,6 +46,7 @@ def test_an_entity_of_one_column_is_split_as_tfx_splits_by_a_feature(rows: list)
     assert EntitySplits(BUCKETS, 'user').assign(batch, KINDS).to_pylist() == expected
 
 
+@settings(deadline=None)
 @given(rows_made)
 def test_an_entity_of_two_columns_is_never_in_two_splits(rows: list) -> None:
     batch = batch_of(rows)
@@ -86,6 +88,7 @@ def test_splits_by_time(rows: list, gap: int, given_starts: bool, integers: bool
             assert split == NOWHERE
 
 
+@settings(deadline=None)
 @given(rows_made)
 def test_parts_hold_the_records_of_their_split_in_order(rows: list) -> None:
     batch = batch_of(rows)
@@ -103,6 +106,7 @@ def test_parts_hold_the_records_of_their_split_in_order(rows: list) -> None:
         )
 
 
+@settings(deadline=None)
 @given(rows_made, st.randoms())
 def test_the_checksum_is_that_of_the_records_in_any_order(rows: list, random: object) -> None:
     batch = batch_of(rows)
