@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.dataset.view import FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.scan.read import ReadFromCassandra
     from tfx_cassandra.components.store.connection import CassandraConnection
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _MODULES = {
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
+    'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
@@ -33,6 +35,7 @@ _MODULES = {
 __all__ = [
     'CassandraConnection',
     'CassandraExampleGen',
+    'CassandraFeatureRetrieval',
     'CassandraPusher',
     'FeatureStore',
     'FeatureView',

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
 from tfx_cassandra.proto import cassandra_pb2
 
 T = TypeVar('T')
@@ -49,8 +49,33 @@ class PusherConfig:
     ab_test_group: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """What CassandraFeatureRetrieval looks up; see the component for the fields."""
+
+    connection: CassandraConnection
+    views: tuple[FeatureView, ...]
+    as_of: str = 'latest'
+    missing: str = 'absent'
+    consistency: str = 'LOCAL_QUORUM'
+
+    def __post_init__(self) -> None:
+        consistency_level(self.consistency)
+        if not isinstance(self.as_of, str) or not self.as_of:
+            raise invalid('as_of', self.as_of, "'latest' or the name of a feature")
+        if self.missing not in ('absent', 'error'):
+            raise invalid('missing', self.missing, "'absent' or 'error'")
+        names = [view.name for view in self.views]
+        if not names or len(set(names)) < len(names):
+            raise invalid('views', names, 'one or more views, each name once')
+        features = [view.example_name(feature) for view in self.views for feature in view.features]
+        if clash := sorted({name for name in features if features.count(name) > 1}):
+            raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
+
+
 _DATACLASSES = {
-    c.__name__: c for c in (CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls)
+    c.__name__: c
+    for c in (CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, RetrievalConfig, TimeWindow, Tls)
 }
 
 

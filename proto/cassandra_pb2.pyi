@@ -110,3 +110,17 @@ class PusherConfig(_message.Message):
     model_id: str
     ab_test_group: str
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ...) -> None: ...
+
+class RetrievalConfig(_message.Message):
+    __slots__ = ("connection", "views", "as_of", "missing", "consistency")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    views: _containers.RepeatedCompositeFieldContainer[FeatureView]
+    as_of: str
+    missing: str
+    consistency: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., as_of: _Optional[str] = ..., missing: _Optional[str] = ..., consistency: _Optional[str] = ...) -> None: ...
