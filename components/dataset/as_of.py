@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_cassandra.components.dataset.window import EPOCH, aware
+from tfx_cassandra.components.scan.query import writetime_name as writetime
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -23,12 +24,9 @@ def microseconds(as_of: datetime.datetime) -> int:
     return (aware('as_of', as_of) - EPOCH) // _MICROSECOND
 
 
-def writetime(column: str) -> str:
-    """Returns the name of the column that holds when another's cells were written."""
-    return f'writetime({column})'
-
-
-def kept(batch: pa.RecordBatch, columns: Sequence[str], as_of: datetime.datetime) -> pa.RecordBatch:
+def kept(
+    batch: pa.RecordBatch, columns: Sequence[str], as_of: datetime.datetime, wanted: Sequence[str] = ()
+) -> pa.RecordBatch:
     """Returns a batch as it was at a reference time.
 
     Args:
@@ -36,21 +34,24 @@ def kept(batch: pa.RecordBatch, columns: Sequence[str], as_of: datetime.datetime
         the cell is null.
       columns: The columns that have a time of writing: those not in the primary key.
       as_of: The reference time; a cell written at it counts.
+      wanted: Those of `columns` whose times of writing stay in the batch, null where the cell is.
 
     Returns:
-      The rows with a cell left, without the times of writing. Where `columns` is empty, all rows.
+      The rows with a cell left. Where `columns` is empty, all rows.
     """
     last = pa.scalar(microseconds(as_of), pa.int64())
     known = {name: pc.less_equal(_of(batch, writetime(name)), last).fill_null(False) for name in columns}
+    # A time of writing goes with its cell.
+    known |= {writetime(name): known[name] for name in wanted if name in known}
+    left_out = set(map(writetime, columns)) - set(known)
     arrays, fields = [], []
     for field in batch.schema:
-        if field.name in map(writetime, columns):
-            continue
-        array = _of(batch, field.name)
-        arrays.append(_nulled(array, known[field.name]) if field.name in known else array)
-        fields.append(field)
+        if field.name not in left_out:
+            array = _of(batch, field.name)
+            arrays.append(_nulled(array, known[field.name]) if field.name in known else array)
+            fields.append(field)
     rows = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-    if not columns:
+    if not known:
         return rows
     any_left, *others = known.values()
     for some in others:

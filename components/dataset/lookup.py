@@ -22,7 +22,7 @@ from cassandra.util import Date, Time
 from tfx_cassandra.components.dataset.examples import Kind, kind_of
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import DatasetError, SchemaError
-from tfx_cassandra.components.scan.plan import Table, quoted
+from tfx_cassandra.components.scan.query import Table, quoted
 
 Key = tuple
 Request = tuple[Key, str | None]

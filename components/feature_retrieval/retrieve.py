@@ -22,7 +22,7 @@ from tfx_cassandra.components.dataset.lookup import Lookup, moments, plan_lookup
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import milliseconds
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.scan.read import describe
+from tfx_cassandra.components.scan.survey import describe
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.lookups import Reader
