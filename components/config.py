@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
@@ -29,7 +30,7 @@ class ExampleGenConfig:
 
     connection: CassandraConnection
     views: tuple[FeatureView, ...]
-    window: TimeWindow
+    window: TimeWindow | None
     consistency: str = 'LOCAL_QUORUM'
     splits: int | None = None
     page_rows: int = 5000
@@ -37,6 +38,14 @@ class ExampleGenConfig:
     shuffle_seed: int = 0
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
+    span: SpanRange | None = None
+    as_of: datetime.datetime | None = None
+    entity_split: tuple[str, ...] = ()
+    time_split: str | None = None
+    gap: datetime.timedelta | None = None
+    starts: tuple[str, ...] = ()
+    payload_format: str = 'FORMAT_TF_EXAMPLE'
+    cache_by: str = 'configuration'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +82,17 @@ class RetrievalConfig:
             raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
 
 
-_DATACLASSES = {
-    c.__name__: c
-    for c in (CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, RetrievalConfig, TimeWindow, Tls)
-}
+_STORED = (
+    CassandraConnection,
+    ExampleGenConfig,
+    FeatureView,
+    PusherConfig,
+    RetrievalConfig,
+    SpanRange,
+    TimeWindow,
+    Tls,
+)
+_DATACLASSES = {c.__name__: c for c in _STORED}
 
 
 def to_json(config: object) -> str:

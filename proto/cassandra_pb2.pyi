@@ -75,8 +75,26 @@ class FeatureView(_message.Message):
     prefix: str
     def __init__(self, name: _Optional[str] = ..., table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., ttl_seconds: _Optional[float] = ..., layout: _Optional[str] = ..., feature_name_column: _Optional[str] = ..., value_column: _Optional[str] = ..., created_column: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
 
+class SpanRange(_message.Message):
+    __slots__ = ("first", "last", "count", "skip", "length_seconds", "origin", "lateness_seconds")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    LATENESS_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    count: int
+    skip: int
+    length_seconds: float
+    origin: str
+    lateness_seconds: float
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., count: _Optional[int] = ..., skip: _Optional[int] = ..., length_seconds: _Optional[float] = ..., origin: _Optional[str] = ..., lateness_seconds: _Optional[float] = ...) -> None: ...
+
 class ExampleGenConfig(_message.Message):
-    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second")
+    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second", "span", "as_of", "entity_split", "time_split", "gap_seconds", "starts", "payload_format", "cache_by")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +105,14 @@ class ExampleGenConfig(_message.Message):
     SHUFFLE_SEED_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    TIME_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    GAP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    CACHE_BY_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     window: TimeWindow
@@ -97,7 +123,15 @@ class ExampleGenConfig(_message.Message):
     shuffle_seed: int
     rows_per_second: float
     bytes_per_second: float
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
+    span: SpanRange
+    as_of: str
+    entity_split: _containers.RepeatedScalarFieldContainer[str]
+    time_split: str
+    gap_seconds: float
+    starts: _containers.RepeatedScalarFieldContainer[str]
+    payload_format: str
+    cache_by: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., payload_format: _Optional[str] = ..., cache_by: _Optional[str] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
     __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group")

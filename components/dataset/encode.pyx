@@ -52,7 +52,8 @@ cdef extern from 'wire.h':
                          int64_t largest, int64_t* starts, int keyed, Extent* keys) noexcept nogil
     int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
                       const uint32_t* ends, int count, int32_t* splits) noexcept nogil
-    uint64_t checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows) noexcept nogil
+    void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
+                          uint64_t* sums) noexcept nogil
 
 LARGEST = 2**31 - 1  # bytes of a protocol buffer message
 _TAGS = {'bytes_list': BYTES_TAG, 'float_list': FLOAT_TAG, 'int64_list': INTEGER_TAG}
@@ -186,12 +187,16 @@ cdef class Framed:
                     out[split[row]] += bytes_
         return parts
 
-    def checksum(self):
-        """Returns the sum over the examples of the first 64 bits of each one's SHA-256, modulo 2^64."""
-        cdef uint64_t sum_
+    def checksums_by(self, splits, int count):
+        """Returns the checksum of each split: the sum over its examples of the first 64 bits of each one's SHA-256,
+        modulo 2^64; see `parts_by`.
+        """
+        cdef const int32_t* split = _splits(splits, self.rows)
+        cdef bytearray sums = bytearray(8 * count)
+        cdef uint64_t* sum_ = <uint64_t*><char*>sums
         with nogil:
-            sum_ = checksum_records(self.base, self.starts, self.rows)
-        return sum_
+            checksum_records(self.base, self.starts, self.rows, split, count, sum_)
+        return [sum_[i] for i in range(count)]
 
 
 def encode(batch, kinds, key=None, sequences=()):

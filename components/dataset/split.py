@@ -200,6 +200,11 @@ class TimeSplits:
 Splits = HashSplits | EntitySplits | TimeSplits
 
 
+def key_of(splits: Splits) -> str | None:
+    """Returns the key to encode examples with, so that `assign` can split them."""
+    return splits.feature if isinstance(splits, HashSplits) else None
+
+
 def assign(
     splits: Splits, batch: pa.RecordBatch, framed: Framed, kinds: Mapping[str, Kind], window: TimeWindow | None
 ) -> pa.Int32Array:

@@ -220,16 +220,16 @@ static int assign_splits(const uint8_t* base, const int64_t* starts, const Exten
   return 1;
 }
 
-/* The sum over the records of the first 64 bits of each one's SHA-256: the same in whatever order they come. */
-static uint64_t checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows) {
-  uint64_t sum = 0;
+/* Adds up for each split the first 64 bits of each record's SHA-256: the same in whatever order they come. */
+static void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
+                             uint64_t* sums) {
   for (int64_t row = 0; row < rows; row++) {
+    if (splits[row] < 0 || splits[row] >= count) continue;
     const uint8_t* record = base + starts[row] + FRAME_HEAD;
     uint32_t digest[8];
     sha256(record, base + starts[row + 1] - FRAME_FOOT - record, digest);
-    sum += (uint64_t)digest[0] << 32 | digest[1];
+    sums[splits[row]] += (uint64_t)digest[0] << 32 | digest[1];
   }
-  return sum;
 }
 
 #endif

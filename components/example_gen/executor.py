@@ -6,6 +6,7 @@ scan -> (long layout: shard -> pivot) -> tfrecord.WriteExamples -> data_tfrecord
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from tfx import types
+from tfx.components.example_gen import utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
@@ -24,10 +26,9 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset import examples, pivot
-from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.dataset.tfrecord import WriteExamples
 from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.example_gen import resolve
 from tfx_cassandra.components.scan import ledger, read
 from tfx_cassandra.components.scan.query import Table
 from tfx_cassandra.components.store import connection as connections
@@ -55,54 +56,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         settings = config.from_json(ExampleGenConfig, exec_properties['config'])
         output_config = example_gen_pb2.Output()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
-        splits = hash_splits(output_config)
+        settings = resolve.windowed(settings)
+        splits = resolve.splits_of(settings, output_config)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
-        options, (view,) = read_options(settings), settings.views
+        (options,), (view,) = resolve.read_options(settings), settings.views
         with connections.session(settings.connection) as session:
             scan = options.scan(session)
         kinds = example_kinds(scan.table, view)
         with self._make_beam_pipeline() as pipeline:
             scanned = pipeline | 'Scan' >> read.ScanTable(options)
             rows = scanned.batches | 'OneRowAnExample' >> OneRowAnExample(view)
-            counts = rows | 'Write' >> WriteExamples(
-                kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed
+            written = rows | 'Write' >> WriteExamples(
+                kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window
             )
             _ = scanned.coverage | 'WriteCoverage' >> beam.Map(
                 write_coverage,
-                counts=beam.pvalue.AsDict(counts),
+                counts=beam.pvalue.AsDict(written.counts),
+                checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
                 cql=scan.cql(scan.times),
                 uri=artifact.uri,
             )
         _describe(artifact, settings)
-
-
-def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> None:
-    """Raises ValueError for a configuration that no cluster could serve."""
-    hash_splits(output_config)
-    read_options(settings)
-    if settings.shards is not None and settings.shards < 1:
-        raise invalid('shards', settings.shards, 'an integer of at least 1')
-
-
-def hash_splits(output_config: example_gen_pb2.Output) -> HashSplits:
-    """Converts TFX's output configuration; raises ValueError where there are no usable splits."""
-    split_config = output_config.split_config
-    buckets = tuple((split.name, split.hash_buckets) for split in split_config.splits)
-    return HashSplits(buckets, split_config.partition_feature_name or None)
-
-
-def read_options(settings: ExampleGenConfig) -> read.ReadOptions:
-    """Returns the scan of the configured view: its columns, and of a long table only its features."""
-    if len(settings.views) != 1:
-        raise invalid('views', [view.name for view in settings.views], 'exactly one view')
-    (view,) = settings.views
-    filters = ((view.feature_name_column, view.features),) if view.feature_name_column else ()
-    return read.ReadOptions(
-        settings.connection, view.table, view.columns, settings.window, view.timestamp_column, filters,
-        settings.consistency, settings.splits, settings.page_rows, settings.rows_per_second, settings.bytes_per_second,
-    )  # fmt: skip
 
 
 def example_kinds(table: Table, view: FeatureView) -> Mapping[str, examples.Kind]:
@@ -136,30 +112,55 @@ class OneRowAnExample(beam.PTransform):
 
 
 def write_coverage(
-    coverage: ledger.Coverage, counts: Mapping[str, int], settings: ExampleGenConfig, cql: str, uri: str
+    coverage: ledger.Coverage, counts: Mapping[str, int], checksum: str, settings: ExampleGenConfig, cql: str, uri: str
 ) -> None:
     """Writes coverage.json: what was asked, what was read, and how many examples each split got."""
     (view,) = settings.views
     content = {
         'table': f'{settings.connection.keyspace}.{view.table}',
         'window': str(settings.window),
+        **({'spans': [settings.span.first, settings.span.last]} if settings.span else {}),
+        **({'as_of': settings.as_of.isoformat()} if settings.as_of else {}),
         'cql': cql,
-        'fingerprint': coverage.fingerprint(cql, str(settings.window)),
+        'fingerprint': fingerprint(coverage, counts, checksum, settings, cql),
         'examples': dict(sorted(counts.items())),
+        'examples_checksum': checksum,
         **coverage.as_json(),
     }
     with fileio.open(os.path.join(uri, COVERAGE_FILE), 'w') as file:
         file.write(json.dumps(content, indent=2) + '\n')
 
 
+def fingerprint(
+    coverage: ledger.Coverage, counts: Mapping[str, int], checksum: str, settings: ExampleGenConfig, cql: str
+) -> str:
+    """Returns the fingerprint of the content: of the rows read, or with as_of of the examples that were kept of them.
+
+    What writers add meanwhile is read too, and left out after; so the rows read differ where the examples do not.
+    """
+    if settings.as_of is None:
+        return coverage.fingerprint(cql, str(settings.window))
+    content = f'{cql}\n{settings.window}\n{settings.as_of.isoformat()}\n{sum(counts.values())}\n{checksum}'
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
     with fileio.open(os.path.join(artifact.uri, COVERAGE_FILE)) as file:
         coverage = json.load(file)
     examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-    for name in ('table', 'window', 'fingerprint'):
-        artifact.set_string_custom_property(name, coverage[name])
+    for name in ('table', 'window', 'fingerprint', 'as_of'):
+        if name in coverage:
+            artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])
     artifact.set_int_custom_property('examples', sum(coverage['examples'].values()))
+    if settings.span is not None:
+        artifact.set_int_custom_property(utils.SPAN_PROPERTY_NAME, coverage['spans'][1])
+        artifact.set_int_custom_property(utils.VERSION_PROPERTY_NAME, version(coverage['fingerprint']))
+
+
+def version(fingerprint: str) -> int:
+    """Returns a fingerprint as the number TFX takes for a version: its first 52 bits, which a double holds exactly."""
+    return int(fingerprint[:13], 16)
 
 
 def _renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:

@@ -23,8 +23,8 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.decode import records
+from tfx_cassandra.components.dataset.tfrecord import WriteChunks
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.example_gen.executor import _ChunkSink
 from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
 from tfx_cassandra.components.store import connection as connections
 
@@ -51,15 +51,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         settings = config.from_json(RetrievalConfig, exec_properties['config'])
         sources = input_dict[SOURCE_KEY]
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        splits = _splits(sources)
+        splits, present = _splits(sources), now()
         with connections.session(settings.connection) as session:
-            Retriever(settings, now()).lookups(session)
+            Retriever(settings, present).lookups(session)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-        retrieve = Retrieve(settings, now())
         with self._make_beam_pipeline() as pipeline:
-            told = [self._split(pipeline, split, sources, artifact, retrieve) for split in splits]
-            numbers = told | beam.Flatten() | 'Sum' >> beam.CombinePerKey(sum)
+            enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
+            _ = (
+                [one.chunks for one in enriched]
+                | 'Chunks' >> beam.Flatten()
+                | 'Write' >> WriteChunks(splits, artifact.uri)
+            )
+            told = [one.told for one in enriched] | 'Told' >> beam.Flatten()
+            numbers = told | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
             _ = (
                 pipeline
                 | beam.Create([os.path.join(artifact.uri, RETRIEVAL_FILE)])
@@ -69,31 +74,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             if sources[0].has_custom_property(name):
                 artifact.set_int_custom_property(name, sources[0].get_int_custom_property(name))
 
-    def _split(
-        self,
-        pipeline: beam.Pipeline,
-        split: str,
-        sources: Sequence[types.Artifact],
-        artifact: types.Artifact,
-        retrieve: Retrieve,
-    ) -> beam.PCollection:
-        """Enriches one split; gives ((split, what), number)."""
-        patterns = examples_utils.get_split_file_patterns(list(sources), split)
-        files = sorted(path for pattern in patterns for path in fileio.glob(pattern))
-        outputs = (
-            pipeline
-            | f'Files[{split}]' >> beam.Create(files)
-            | f'Share[{split}]' >> beam.Reshuffle()
-            | f'Read[{split}]' >> beam.FlatMap(records)
-            | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('told', main='framed')
-        )
-        sink = _ChunkSink(os.path.join(artifact_utils.get_split_uri([artifact], split), 'data_tfrecord'), num_shards=0)
-        _ = (
-            outputs.framed
-            | f'Chunks[{split}]' >> beam.Map(lambda framed: framed[0])
-            | f'Write[{split}]' >> beam.io.Write(sink)
-        )
-        return outputs.told | f'Name[{split}]' >> beam.MapTuple(lambda what, n, split=split: ((split, what), n))
+
+def _enriched(
+    pipeline: beam.Pipeline, split: str, sources: Sequence[types.Artifact], retrieve: Retrieve
+) -> beam.pvalue.DoOutputsTuple:
+    """Enriches one split; gives `chunks`, and `told`: ((split, what), number)."""
+    patterns = examples_utils.get_split_file_patterns(list(sources), split)
+    return (
+        pipeline
+        | f'Files[{split}]' >> beam.Create(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
+        | f'Share[{split}]' >> beam.Reshuffle()
+        | f'Read[{split}]' >> beam.FlatMap(records)
+        | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('told', main='chunks')
+    )
 
 
 def _splits(sources: Sequence[types.Artifact]) -> list[str]:

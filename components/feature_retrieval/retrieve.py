@@ -6,7 +6,7 @@ examples -> decode -> keys of each view -> requests, each once -> columns -> enc
 from __future__ import annotations
 
 import datetime
-import itertools
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +19,7 @@ from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.decode import decode
 from tfx_cassandra.components.dataset.encode import Framed, encode
 from tfx_cassandra.components.dataset.lookup import Lookup, moments, plan_lookup
+from tfx_cassandra.components.dataset.tfrecord import Chunk
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import milliseconds
 from tfx_cassandra.components.errors import DatasetError
@@ -131,15 +132,15 @@ class RetrieveFeatures(beam.PTransform):
         return (
             examples
             | 'Batch' >> beam.BatchElements(min_batch_size=_BATCH // 10, max_batch_size=_BATCH)
-            | 'Retrieve' >> beam.ParDo(Retrieve(self._settings, now())).with_outputs('told', main='framed')
-        ).framed | 'Records' >> beam.FlatMap(_records)
+            | 'Retrieve' >> beam.ParDo(Retrieve(self._settings, now())).with_outputs('told', main='chunks')
+        ).chunks | 'Records' >> beam.FlatMap(_records)
 
 
 class Retrieve(beam.DoFn):
-    """Lists of serialized examples -> (buffer of frames, offsets); on 'told' (what, number) to be summed."""
+    """Lists of serialized examples -> a Chunk of a split; on 'told' ((split, what), number) to be summed."""
 
-    def __init__(self, settings: RetrievalConfig, present: int) -> None:
-        self._settings, self._present = settings, present
+    def __init__(self, settings: RetrievalConfig, present: int, split: str = '') -> None:
+        self._settings, self._present, self._split = settings, present, split
         self._requests = Metrics.counter('tfx_cassandra', 'lookups')
 
     def setup(self) -> None:
@@ -149,22 +150,25 @@ class Retrieve(beam.DoFn):
     def teardown(self) -> None:
         self._retriever.close()
 
-    def process(self, examples: list[bytes]) -> Iterator[tuple[bytes, list[int]] | beam.pvalue.TaggedOutput]:
+    def process(self, examples: list[bytes]) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
         before = self._retriever.requests
         framed, missing = self._retriever.enrich(examples)
         sent = self._retriever.requests - before
         self._requests.inc(sent)
-        yield framed.buffer.to_pybytes(), framed.offsets.to_pylist()
+        (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
+        yield Chunk(self._split, framed.buffer.to_pybytes(), len(framed), checksum)
         for name, count in missing.items():
-            yield beam.pvalue.TaggedOutput('told', (f'missing {name}', count))
-        yield beam.pvalue.TaggedOutput('told', ('examples', len(examples)))
-        yield beam.pvalue.TaggedOutput('told', ('lookups', sent))
+            yield beam.pvalue.TaggedOutput('told', ((self._split, f'missing {name}'), count))
+        yield beam.pvalue.TaggedOutput('told', ((self._split, 'examples'), len(examples)))
+        yield beam.pvalue.TaggedOutput('told', ((self._split, 'lookups'), sent))
 
 
-def _records(framed: tuple[bytes, list[int]]) -> Iterator[bytes]:
-    content, offsets = framed
-    for start, end in itertools.pairwise(offsets):
-        yield content[start + _HEAD : end - _FOOT]
+def _records(chunk: Chunk) -> Iterator[bytes]:
+    at = 0
+    while at < len(chunk.frames):
+        (size,) = struct.unpack_from('<Q', chunk.frames, at)
+        yield chunk.frames[at + _HEAD : at + _HEAD + size]
+        at += _HEAD + size + _FOOT
 
 
 class CassandraEnrichmentHandler(EnrichmentSourceHandler):

@@ -10,7 +10,7 @@ from tfx.types import standard_artifacts
 from tfx_cassandra.components.config import ExampleGenConfig, from_json
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.example_gen import executor
+from tfx_cassandra.components.example_gen import resolve
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -28,8 +28,10 @@ def test_the_configuration_reaches_the_executor() -> None:
 
 def test_splits_default_to_two_thirds_and_one() -> None:
     output = example_gen_pb2.Output()
-    json_format.Parse(CassandraExampleGen(CONNECTION, VIEW, WINDOW).exec_properties['output_config'], output)
-    assert executor.hash_splits(output).buckets == (('train', 2), ('eval', 1))
+    component = CassandraExampleGen(CONNECTION, VIEW, WINDOW)
+    json_format.Parse(component.exec_properties['output_config'], output)
+    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
+    assert resolve.splits_of(settings, output).buckets == (('train', 2), ('eval', 1))
 
 
 def test_a_split_without_buckets_is_refused() -> None:
