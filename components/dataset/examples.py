@@ -82,6 +82,8 @@ def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:
 
 def encode_sequences(batch: pa.RecordBatch, kinds: Mapping[str, Kind], sequences: Collection[str]) -> list[bytes]:
     """Serializes each row as a tf.SequenceExample: a step for each item of `sequences`, other columns as context."""
+    from tensorflow.core.example import example_pb2
+
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     context = {name: column for name, column in columns.items() if name not in sequences}
     contexts = encode(pa.RecordBatch.from_pydict(context), kinds) if context else [b''] * batch.num_rows

@@ -91,7 +91,9 @@ class ReadOptions:
         keys = (*table.partition_key, *table.clustering)
         filtered_on = [column for column, _ in self.filters] + ([self.time_column] if self.time_column else [])
         if other := [column for column in filtered_on if column not in keys]:
-            raise SchemaError(f'as_of: got a restriction of {other[0]!r}, rule: of key columns only ({", ".join(keys)})')
+            raise SchemaError(
+                f'as_of: got a restriction of {other[0]!r}, rule: of key columns only ({", ".join(keys)})'
+            )
 
     def _dated(self, table: Table) -> list[str]:
         """Returns the columns read that are not in the primary key: those whose cells have a write time."""
