@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo test lint format proto constraints clean
+.PHONY: help venv cluster cluster-stop demo test test-slow lint format proto constraints clean
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -23,6 +23,9 @@ demo: venv  ## runs the flight-delay pipeline on a real Cassandra (DEMO="--help"
 
 test: lint cluster  ## runs the whole test suite against the development cluster (TESTS="-k scan" to choose)
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest $(TESTS)
+
+test-slow: cluster  ## runs the tests that take minutes: thousands of generated cases against the oracles
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)
 
 lint: venv  ## checks style and types
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .

@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfx_cassandra.components.dataset.view import FeatureView
+    from tfx_cassandra.components.dataset.audit import AuditLimits
+    from tfx_cassandra.components.dataset.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.view import Feature, FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 # Loaded at first use: TFX takes seconds to import, and a Beam worker or a serving process that only wants a
 # FeatureStore should not wait for it.
 _MODULES = {
+    'AuditLimits': 'dataset.audit',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
+    'Feature': 'dataset.view',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
+    'Label': 'dataset.label',
+    'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
     'TimeWindow': 'dataset.window',
@@ -33,12 +39,16 @@ _MODULES = {
 }
 
 __all__ = [
+    'AuditLimits',
     'CassandraConnection',
     'CassandraExampleGen',
     'CassandraFeatureRetrieval',
     'CassandraPusher',
+    'Feature',
     'FeatureStore',
     'FeatureView',
+    'Label',
+    'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
     'TimeWindow',

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,10 +21,12 @@ import pyarrow as pa
 from cassandra.util import Date, Time
 
 from tfx_cassandra.components.dataset.examples import Kind, kind_of
+from tfx_cassandra.components.dataset.join import with_default
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.scan.query import Table, quoted
 
+_MAP = re.compile(r'(?:frozen<)?map<.+, *(.+?)>+')
 Key = tuple
 Request = tuple[Key, str | None]
 
@@ -57,21 +60,29 @@ class Lookup:
     @property
     def selected(self) -> tuple[str, ...]:
         """The columns read, in the order of a row's values."""
-        return (self.view.value_column,) if self.view.value_column else self.view.features
+        return self.view.value_columns
 
     @property
     def kinds(self) -> dict[str, Kind]:
         """The kind of each feature, by its name in the examples."""
-        view = self.view
-        columns = {view.example_name(feature): view.value_column or feature for feature in view.features}
-        field = f'view {view.name}'
-        return {name: kind_of(field, column, self.table.type_of(field, column)) for name, column in columns.items()}
+        kinds, field = {}, f'view {self.view.name}'
+        for feature in self.view.full_features:
+            source = self.view.source(feature)
+            cql_type = self.table.type_of(field, source.column)
+            if source.key is not None:
+                entry = _MAP.fullmatch(cql_type)
+                if entry is None:
+                    raise SchemaError(f'{field}: got {feature.name} of type {cql_type}, rule: an entry of a map')
+                cql_type = entry[1]
+            kinds[self.view.example_name(feature)] = kind_of(field, source.column, cql_type)
+        return kinds
 
     @property
     def cql(self) -> str:
         """The statement of a request, newest row first; its values are `bound`."""
         view = self.view
-        equal = [*view.entity_columns, *([view.feature_name_column] if view.feature_name_column else [])]
+        equal = [*view.entity_columns, *(column for column, _ in view.where)]
+        equal += [view.feature_name_column] if view.feature_name_column else []
         where = [f'{quoted(column)} = ?' for column in equal]
         order = ''
         if view.timestamp_column:
@@ -96,6 +107,7 @@ class Lookup:
                 values.append(_BINDS[cql_type](value))
             except (TypeError, ValueError) as error:
                 raise DatasetError(f'feature {column}: got {value!r}, rule: a {cql_type} ({error})') from error
+        values += [value for _, (value,) in self.view.where]
         values += [feature] if feature is not None else []
         if self.by_time and self.view.timestamp_column:
             values.append(moment)
@@ -113,14 +125,16 @@ class Lookup:
         Raises:
           DatasetError: No example of the batch has some entity column, or one has several values of it.
         """
-        columns = [_single(batch, column, self.view) for column in self.view.entity_columns]
+        columns = [_single(batch, column, self.view) for column in self.view.spine_columns]
         times = moments if self.by_time else [None] * batch.num_rows
         keys = zip(*columns, times, strict=True)
         return [None if None in (key if self.by_time else key[:-1]) else key for key in keys]
 
     def requests(self, key: Key) -> list[Request]:
         """Returns the reads that find all features of a key."""
-        return [(key, feature) for feature in self.view.features] if self.view.value_column else [(key, None)]
+        if self.view.value_column is None:
+            return [(key, None)]
+        return [(key, feature.name) for feature in self.view.full_features]
 
     def columns(
         self, keys: Sequence[Key | None], found: Mapping[Request, tuple | None], types: Mapping[str, pa.DataType]
@@ -133,14 +147,20 @@ class Lookup:
           types: Arrow type of each of `selected`.
 
         Returns:
-          An array of shape (examples) for each feature, by its name in the examples; null where nothing was found.
+          An array of shape (examples) for each feature, by its name in the examples; its default, or null, where
+          nothing was found.
         """
         columns = {}
-        for at, feature in enumerate(self.view.features):
-            column, name = (0, feature) if self.view.value_column else (at, None)
-            rows = (None if key is None else found[key, name] for key in keys)
-            values = [None if row is None else row[column] for row in rows]
-            columns[self.view.example_name(feature)] = pa.array(values, types[self.selected[column]])
+        for feature in self.view.full_features:
+            source, name = self.view.source(feature), self.view.example_name(feature)
+            at, request = self.selected.index(source.column), feature.name if self.view.value_column else None
+            rows = (None if key is None else found[key, request] for key in keys)
+            values = [None if row is None else row[at] for row in rows]
+            kind = types[source.column]
+            if source.key is not None:
+                values = [None if value is None else dict(value).get(source.key) for value in values]
+                kind = kind.item_type
+            columns[name] = with_default(pa.array(values, kind), None, feature.default, name)
         return columns
 
 
@@ -152,17 +172,22 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
         columns before the time, or is of a type that examples do not hold exactly.
     """
     field = f'view {view.name}'
+    if several := [column for column, values in view.where if len(values) > 1]:
+        raise SchemaError(f'{field}: got several values of {several[0]!r} in where, rule: one, to look up by key')
     for column in (*view.entity_columns, *Lookup(view, table, by_time).selected):
         table.type_of(field, column)
     if by_time and not view.timestamp_column:
         by_time = False  # what holds always holds at any moment
-    given = {*view.entity_columns, *([view.feature_name_column] if view.feature_name_column else [])}
+    given = {*view.entity_columns, *(column for column, values in view.where if len(values) == 1)}
+    given |= {view.feature_name_column} if view.feature_name_column else set()
     times = [view.timestamp_column] if view.timestamp_column else []
     key = [*table.partition_key, *table.clustering]
     end = key.index(times[0]) if times and times[0] in table.clustering else len(key)
     if given != set(key[:end]) or key[end : end + 1] != times:
         rule = f'the columns of {table.name} before its time: {", ".join(key[:end])}'
-        raise SchemaError(f'{field}: got entity {", ".join(sorted(given))}, time {view.timestamp_column}, rule: {rule}')
+        raise SchemaError(
+            f'{field}: got entity {", ".join(sorted(map(str, given)))}, time {view.timestamp_column}, rule: {rule}'
+        )
     if odd := [column for column in view.entity_columns if dict(table.types)[column] not in _BINDS]:
         raise SchemaError(f'{field}: got entity column {odd[0]!r} of type {dict(table.types)[odd[0]]}, rule: no such')
     return Lookup(view, table, by_time)

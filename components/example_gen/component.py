@@ -13,6 +13,8 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import LabelSource
 from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.view import FeatureView
@@ -59,6 +61,7 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         self,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
+        labels: LabelSource | None = None,
         window: TimeWindow | str | None = None,
         output_config: example_gen_pb2.Output | None = None,
         consistency: str = 'LOCAL_QUORUM',
@@ -68,18 +71,22 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         shuffle_seed: int = 0,
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
+        availability_cut_off: bool = True,
+        join_plan: str = 'auto',
+        limits: AuditLimits | None = None,
         span: SpanRange | int | str | None = None,
         as_of: datetime.datetime | None = None,
         split: EntitySplits | TimeSplits | None = None,
-        payload_format: str = 'FORMAT_TF_EXAMPLE',
         cache_by: str = 'configuration',
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
-          views: The view whose rows become examples. Wide layout: one example a row. Long layout: one example per
-            entity and timestamp.
+          views: Without labels the view whose rows become examples. Wide layout: one example a row. Long layout: one
+            example per entity and timestamp. With labels the views that are joined to the events.
+          labels: The events that become examples, one each, with the views' features as they were known at the event's
+            time; None for the rows of the one view.
           window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601. None where
             span is given.
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
@@ -88,12 +95,15 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           page_rows: Rows of a page of a read at most.
           shards: Files per split; None for one per 32 MB.
           shuffle_seed: Decides the order of the chunks within and across the files.
-          rows_per_second, bytes_per_second: Limits of the whole read, whatever the number of workers; None for none.
+          rows_per_second, bytes_per_second: Limits of each table's scan, whatever the number of workers; None for none.
+          availability_cut_off: Whether a value that was written after an event's time counts as unknown to it. Turn it
+            off for data that was filled in later; the artifact says so.
+          join_plan: 'scan' reads whole views, 'lookup' each event's values by key, 'auto' what costs less.
+          limits: What the leakage audit must not exceed; the component fails if it does.
           span: Instead of a window: a SpanRange, the number of a day since 1970, or 'latest' for the latest complete
             day that has data. It becomes a window where the component runs.
           as_of: A reference time: cells written later are left out, and rows without a cell left. See dataset/as_of.py.
           split: Splits by entity or by time, instead of output_config.
-          payload_format: 'FORMAT_TF_EXAMPLE', or 'FORMAT_PARQUET' for what reads it.
           cache_by: 'configuration': with caching on, an earlier run of the same configuration stands for this one;
             'content': only if the rows have not changed since, for which local orchestrators read the window once more.
 
@@ -110,8 +120,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
         settings = config.ExampleGenConfig(
             connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
-            bytes_per_second, span if span is None else SpanRange.parse(span), as_of, payload_format=payload_format,
-            cache_by=cache_by, **chosen,
+            bytes_per_second, labels, availability_cut_off, join_plan, limits,
+            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, **chosen,
         )  # fmt: skip
         resolve.check(settings, output_config)
         examples = types.Channel(type=standard_artifacts.Examples)

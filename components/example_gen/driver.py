@@ -14,8 +14,9 @@ from tfx.proto.orchestration import driver_output_pb2
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
-from tfx_cassandra.components.example_gen import resolve
+from tfx_cassandra.components.example_gen import resolve, sources
 from tfx_cassandra.components.scan import probe
+from tfx_cassandra.components.store import connection as connections
 
 FINGERPRINT_KEY = 'input_fingerprint'  # TFX's own name for it
 
@@ -41,6 +42,8 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         output.exec_properties['config'].string_value = config.to_json(settings)
         # What was written by a fixed time does not change by writing.
         if settings.cache_by == 'content' and settings.as_of is None:
-            content = '\n'.join(map(probe.fingerprint, resolve.read_options(settings)))
+            with connections.session(settings.connection) as session:
+                reads = sources.describe(session, settings).reads.values()
+            content = '\n'.join(probe.fingerprint(table.options) for table in reads)
             output.exec_properties[FINGERPRINT_KEY].string_value = content
         return output

@@ -10,8 +10,9 @@ from tfx.proto import example_gen_pb2
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset import span as spans
 from tfx_cassandra.components.dataset.split import EntitySplits, HashSplits, Splits, TimeSplits
-from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow, aware
+from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.example_gen import sources
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadOptions
 
@@ -41,25 +42,23 @@ def windowed(settings: ExampleGenConfig, now: datetime.datetime | None = None) -
     known = min(now, settings.as_of or now)
 
     def has_data(window: TimeWindow) -> bool:
-        return any(probe.has_rows(options) for options in read_options(dataclasses.replace(settings, window=window)))
+        return probe.has_rows(_main(dataclasses.replace(settings, window=window)))
 
-    tables = ', '.join(f'{settings.connection.keyspace}.{view.table}' for view in settings.views)
-    found = spans.resolve(settings.span, known, has_data, tables)
+    table = _main(settings).table
+    found = spans.resolve(settings.span, known, has_data, f'{settings.connection.keyspace}.{table}')
     fixed = dataclasses.replace(settings.span, first=found.first, last=found.last, count=None, skip=0)
     return dataclasses.replace(settings, window=found.window, span=fixed)
 
 
-def read_options(settings: ExampleGenConfig) -> list[ReadOptions]:
-    """Returns the scan of each configured view: its columns, and of a long table only its features."""
-    return [
-        ReadOptions(
-            settings.connection, view.table, view.columns, settings.window or _SOME_WINDOW, view.timestamp_column,
-            ((view.feature_name_column, view.features),) if view.feature_name_column else (),
-            settings.consistency, settings.splits, settings.page_rows, settings.rows_per_second,
-            settings.bytes_per_second, as_of=settings.as_of,
-        )
-        for view in settings.views
-    ]  # fmt: skip
+def _main(settings: ExampleGenConfig) -> ReadOptions:
+    """Returns the scan of the table whose rows are the examples."""
+    labels = settings.labels
+    main = labels if labels is not None else settings.views[0]
+    return ReadOptions(
+        settings.connection, main.table, main.columns, settings.window or _SOME_WINDOW, main.timestamp_column,
+        labels.where if labels is not None else settings.views[0].filters, settings.consistency, settings.splits,
+        settings.page_rows, settings.rows_per_second, settings.bytes_per_second, as_of=settings.as_of,
+    )  # fmt: skip
 
 
 def splits_of(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> Splits:
@@ -91,22 +90,21 @@ def split_options(split: EntitySplits | TimeSplits) -> tuple[example_gen_pb2.Out
 def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> None:
     """Raises ValueError for a configuration that no cluster could serve."""
     splits = splits_of(settings, output_config)
-    read_options(settings)
-    if len(settings.views) != 1:
-        raise invalid('views', [view.name for view in settings.views], 'exactly one view')
+    sources.check(settings)
+    if settings.as_of is not None and settings.join_plan == 'lookup':
+        raise invalid(
+            'join_plan', settings.join_plan, "'scan' or 'auto' with as_of: a read by key gives what is there now"
+        )
+    _main(settings)
     if settings.shards is not None and settings.shards < 1:
         raise invalid('shards', settings.shards, 'an integer of at least 1')
     if (settings.window is None) == (settings.span is None):
         raise invalid('window', settings.window and str(settings.window), 'either window or span')
-    if settings.as_of is not None:
-        aware('as_of', settings.as_of)
     if settings.cache_by not in ('configuration', 'content'):
         raise invalid('cache_by', settings.cache_by, "'configuration' or 'content'")
-    if settings.payload_format not in ('FORMAT_TF_EXAMPLE', 'FORMAT_PARQUET'):
-        raise invalid('payload_format', settings.payload_format, 'FORMAT_TF_EXAMPLE or FORMAT_PARQUET')
     if isinstance(splits, TimeSplits):
-        times = [view.timestamp_column for view in settings.views]
-        if splits.column not in times:
-            raise invalid('split', splits.column, f'a time column of the examples ({", ".join(times)})')
+        time = settings.labels.timestamp_column if settings.labels else settings.views[0].timestamp_column
+        if splits.column != time:
+            raise invalid('split', splits.column, f'the time column of the examples, {time}')
         if settings.window is not None:
             splits.windows(settings.window)

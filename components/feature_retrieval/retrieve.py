@@ -213,13 +213,13 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
     def get_cache_key(self, request: beam.Row) -> str:
         (view,) = self._settings.views
         fields = request._asdict()
-        names = view.entity_columns if self._settings.as_of == LATEST else (*view.entity_columns, self._settings.as_of)
+        names = view.spine_columns if self._settings.as_of == LATEST else (*view.spine_columns, self._settings.as_of)
         return repr((view.name, *(fields[name] for name in names)))
 
     def _key(self, request: beam.Row) -> tuple:
         (view,) = self._settings.views
         fields = request._asdict()
-        values = (fields[column] for column in view.entity_columns)
+        values = (fields[column] for column in view.spine_columns)
         moment = now() if self._settings.as_of == LATEST else fields[self._settings.as_of]
         entity = (value.encode() if isinstance(value, str) else value for value in values)
         return (*entity, moment if self._reader.lookup.by_time else None)

@@ -20,7 +20,7 @@ CONNECTION = CassandraConnection(username='ada', password_env='ADA_PASSWORD')
 
 
 def test_the_configuration_reaches_the_executor() -> None:
-    component = CassandraExampleGen(CONNECTION, [VIEW], WINDOW, consistency='ONE', splits=7, shards=3)
+    component = CassandraExampleGen(CONNECTION, [VIEW], window=WINDOW, consistency='ONE', splits=7, shards=3)
     settings = from_json(ExampleGenConfig, component.exec_properties['config'])
     assert settings == ExampleGenConfig(CONNECTION, (VIEW,), TimeWindow.parse(WINDOW), 'ONE', 7, 5000, 3)
     assert component.outputs['examples'].type is standard_artifacts.Examples
@@ -28,7 +28,7 @@ def test_the_configuration_reaches_the_executor() -> None:
 
 def test_splits_default_to_two_thirds_and_one() -> None:
     output = example_gen_pb2.Output()
-    component = CassandraExampleGen(CONNECTION, VIEW, WINDOW)
+    component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW)
     json_format.Parse(component.exec_properties['output_config'], output)
     settings = from_json(ExampleGenConfig, component.exec_properties['config'])
     assert resolve.splits_of(settings, output).buckets == (('train', 2), ('eval', 1))
@@ -38,13 +38,13 @@ def test_a_split_without_buckets_is_refused() -> None:
     output = example_gen_pb2.Output()
     output.split_config.splits.add(name='train')
     with pytest.raises(ValueError, match='output_config'):
-        CassandraExampleGen(CONNECTION, VIEW, WINDOW, output_config=output)
+        CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, output_config=output)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'views': []}, 'views: got [], rule: exactly one view'),
+        ({'views': []}, 'views: got [], rule: exactly one view, or'),
         ({'views': [VIEW, VIEW]}, "views: got ['v', 'v'], rule: exactly one view"),
         ({'window': '2013-01-01/2013-02-01'}, 'start: got datetime.datetime(2013, 1, 1, 0, 0), rule: a datetime with'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),
