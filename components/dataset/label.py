@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,7 +58,7 @@ class LabelSource:
     timestamp_column: str
     label_columns: tuple[str | Label, ...]
     delay: datetime.timedelta | None = None
-    where: tuple[tuple[str, tuple], ...] = ()
+    where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
 
     def __post_init__(self) -> None:
         for field in ('entity_columns', 'label_columns'):
@@ -79,6 +81,11 @@ class LabelSource:
         """The labels, each with its delay."""
         full = (label if isinstance(label, Label) else Label(label) for label in self.label_columns)
         return tuple(dataclasses.replace(one, delay=self.delay if one.delay is None else one.delay) for one in full)
+
+    @property
+    def filters(self) -> tuple[tuple[str, tuple], ...]:
+        """(column, values) that a row of the spine has one of."""
+        return restrictions(self.where)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -59,13 +59,13 @@ def count_spine(
     batch: pa.RecordBatch, view: FeatureView, timestamp_column: str, window: TimeWindow
 ) -> np.ndarray:  # (BUCKETS, BINS)
     """Counts rows of a spine by bucket and time."""
-    time = microseconds(batch.column(batch.schema.get_field_index(timestamp_column)))
+    time = microseconds(_array(batch, timestamp_column))
     return _count(_buckets(entity_arrays(batch, view.spine_columns)), time, window)
 
 
 def count_facts(batch: pa.RecordBatch, view: FeatureView, window: TimeWindow) -> np.ndarray:  # (BUCKETS, BINS)
     """Counts facts by bucket and event time; those from before the window are of its first bin."""
-    return _count(_buckets(_entity(batch, view)), batch.column(batch.schema.get_field_index('event')), window)
+    return _count(_buckets(_entity(batch, view)), _array(batch, 'event'), window)
 
 
 def plan(counts: np.ndarray, window: TimeWindow, shard_rows: int = SHARD_ROWS) -> Shards:
@@ -96,7 +96,7 @@ def route_spine(
 ) -> Iterator[tuple[Shard, pa.RecordBatch]]:
     """Yields each shard's rows of a batch of the spine: every row goes to exactly one shard."""
     buckets = _buckets(entity_arrays(batch, view.spine_columns))
-    time = microseconds(batch.column(batch.schema.get_field_index(timestamp_column))).to_numpy()
+    time = microseconds(_array(batch, timestamp_column)).to_numpy()
     for alike, mask in _alike(buckets, shards):
         for shard in alike:
             rows = np.flatnonzero(mask & (time >= shard.start) & (time < shard.end) if len(alike) > 1 else mask)
@@ -111,44 +111,53 @@ def route_facts(
     for alike, mask in _alike(_buckets(_entity(batch, view)), shards):
         part = batch.take(pa.array(np.flatnonzero(mask)))
         if len(alike) == 1:
-            if part.num_rows:
-                yield alike[0], part
+            yield alike[0], part
             continue
-        for shard in alike:
-            rows = _deciding(part, view, shard, cut_off)
-            if len(rows):
-                yield shard, part.take(pa.array(rows))
+        for shard, wanted in zip(alike, _deciding(part, view, alike, cut_off).T, strict=True):
+            if wanted.any():
+                yield shard, part.take(pa.array(np.flatnonzero(wanted)))
 
 
-def _deciding(batch: pa.RecordBatch, view: FeatureView, shard: Shard, cut_off: bool) -> np.ndarray:
-    """Returns the rows that become known or happen in a shard's time, and those that counted when it began."""
-    keys = [f'entity {i}' for i in range(len(view.entity_columns))] + (['name'] if view.feature_name_column else [])
-    frame = pl.DataFrame(
-        [pl.Series(n, pl.from_arrow(batch.column(batch.schema.get_field_index(n)))) for n in [*keys, 'event']]
-    )
-    rows = []
+def _deciding(
+    batch: pa.RecordBatch, view: FeatureView, alike: tuple[Shard, ...], cut_off: bool
+) -> np.ndarray:  # (rows, shards)
+    """Tells for each shard of a bucket which rows become known or happen in its time, or counted when it began."""
+    starts = np.array([shard.start for shard in alike])
+    owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
+    owner = _numbered(owners)
+    wanted = np.zeros((batch.num_rows, len(alike)), bool)
     # All features of a long view stand in one column, which `name` parts.
     for feature in view.full_features[: 1 if view.feature_name_column else None]:
-        value = batch.column(batch.schema.get_field_index(value_name(view, feature)))
-        created = pl.Series(
-            'created', pl.from_arrow(batch.column(batch.schema.get_field_index(created_name(view, feature))))
-        )
-        known = pl.max_horizontal('event', 'created') if cut_off else pl.col('event')
-        of_feature = frame.with_columns(created).with_row_index('row').with_columns(known.alias('known'))
-        of_feature = of_feature.filter(pl.Series(pl.from_arrow(value.is_valid())))
-        for order in ('known', 'event') if cut_off else ('event',):
-            inside = (pl.col(order) >= shard.start) & (pl.col(order) < shard.end)
-            rows.append(of_feature.filter(inside)['row'])
-            before = of_feature.filter(pl.col(order) < shard.start)
-            # Of equal ones all go along: the join tells them apart by what is not looked at here.
-            rows.append(_newest(before, keys)['row'])
-    return np.unique(np.concatenate([series.to_numpy() for series in rows]))
+        rows = np.flatnonzero(_array(batch, value_name(view, feature)).is_valid().to_numpy(zero_copy_only=False))
+        event = _array(batch, 'event').to_numpy()[rows]
+        created = _array(batch, created_name(view, feature)).fill_null(_BEGINNING).to_numpy()[rows]
+        age = _ranks(event, created)
+        for from_ in (np.maximum(event, created), event) if cut_off else (event,):
+            shard = np.searchsorted(starts, from_, side='right') - 1
+            newest = np.full((owner.max(initial=-1) + 1, len(alike)), -1)  # (owners, shards)
+            np.maximum.at(newest, (owner[rows], shard), age)
+            before = np.maximum.accumulate(newest, axis=1)[owner[rows]]  # (rows, shards)
+            wanted[rows, shard] = True
+            # Of equally new ones all go along: the join tells them apart by what is not looked at here.
+            wanted[rows, 1:] |= before[:, :-1] == age[:, None]
+    return wanted
 
 
-def _newest(before: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    latest = before.filter(pl.col('event') == pl.col('event').max().over(keys))
-    created = pl.col('created').fill_null(_BEGINNING)
-    return latest.filter(created == created.max().over(keys))
+def _ranks(event: np.ndarray, created: np.ndarray) -> np.ndarray:
+    """Returns for each fact a number that grows with event and creation, the same for equal ones."""
+    order = np.lexsort((created, event))
+    steps = (np.diff(event[order]) != 0) | (np.diff(created[order]) != 0)
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.concatenate([np.zeros(min(1, len(order)), np.int64), np.cumsum(steps)])
+    return ranks
+
+
+def _numbered(columns: list[pa.Array]) -> np.ndarray:
+    """Numbers rows so that equal ones have equal numbers, from 0."""
+    frame = pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(columns)])
+    numbers = frame.unique(maintain_order=True).with_row_index('number')
+    joined = frame.join(numbers, on=frame.columns, how='left', maintain_order='left', nulls_equal=True)
+    return joined['number'].to_numpy().astype(np.int64)
 
 
 def _by_time(bucket: int, in_bins: np.ndarray, edges: np.ndarray, shard_rows: int) -> tuple[Shard, ...]:
@@ -184,7 +193,11 @@ def _edges(window: TimeWindow) -> np.ndarray:
 
 
 def _entity(batch: pa.RecordBatch, view: FeatureView) -> list[pa.Array]:
-    return [batch.column(batch.schema.get_field_index(f'entity {i}')) for i in range(len(view.entity_columns))]
+    return [_array(batch, f'entity {i}') for i in range(len(view.entity_columns))]
+
+
+def _array(batch: pa.RecordBatch, name: str) -> pa.Array:
+    return batch.column(batch.schema.get_field_index(name))
 
 
 def _buckets(entity: list[pa.Array]) -> np.ndarray:

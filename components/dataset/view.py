@@ -97,7 +97,7 @@ class FeatureView:
     created_column: str | None = None
     prefix: str = ''
     join_columns: tuple[str, ...] = ()
-    where: tuple[tuple[str, tuple], ...] = ()
+    where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
 
     def __post_init__(self) -> None:
         features = (self.features,) if isinstance(self.features, (str, Feature)) else tuple(self.features)
@@ -175,7 +175,7 @@ class FeatureView:
         """(column, values) that a row of this view has one of."""
         wanted = tuple(feature.name for feature in self.full_features)
         named = ((self.feature_name_column, wanted),) if self.feature_name_column is not None else ()
-        return (*named, *self.where)
+        return (*named, *restrictions(self.where))
 
 
 def restrictions(where: Mapping[str, Any] | Collection[tuple[str, Any]]) -> tuple[tuple[str, tuple], ...]:

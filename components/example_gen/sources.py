@@ -101,7 +101,7 @@ def describe(session: Session, settings: ExampleGenConfig) -> Sources:
         return Sources({view.name: found}, kinds | _feature_kinds(found, view))
     labels = settings.labels
     spine = _read(
-        session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.where
+        session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
     )
     names = (*labels.entity_columns, labels.timestamp_column, *(label.name for label in labels.labels))
     kinds = {
@@ -148,7 +148,7 @@ def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, 
 def _unique(view: FeatureView, table: Table) -> bool:
     """Whether a value of an entity and a time has but one row, so that there are no ties."""
     known = {source.column for source in view.entity if source.key is None}
-    known |= {column for column, values in view.where if len(values) == 1}
+    known |= {column for column, values in view.filters if len(values) == 1}
     known |= {str(view.timestamp_column), str(view.feature_name_column)}
     return {*table.partition_key, *table.clustering} <= known
 
