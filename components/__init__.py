@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfx_cassandra.components.dataset.audit import AuditLimits
     from tfx_cassandra.components.dataset.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.span import SpanRange
+    from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.view import Feature, FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
@@ -28,12 +30,15 @@ _MODULES = {
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
     'Feature': 'dataset.view',
+    'EntitySplits': 'dataset.split',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
     'Label': 'dataset.label',
     'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
+    'SpanRange': 'dataset.span',
+    'TimeSplits': 'dataset.split',
     'TimeWindow': 'dataset.window',
     'WriteToCassandra': 'write',
 }
@@ -45,12 +50,15 @@ __all__ = [
     'CassandraFeatureRetrieval',
     'CassandraPusher',
     'Feature',
+    'EntitySplits',
     'FeatureStore',
     'FeatureView',
     'Label',
     'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
+    'SpanRange',
+    'TimeSplits',
     'TimeWindow',
     'WriteToCassandra',
 ]
