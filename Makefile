@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo test test-slow lint format proto constraints clean
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-slow lint format proto constraints clean demo-ab
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -21,10 +21,19 @@ cluster-stop: venv  ## stops it; its data stays
 demo: venv  ## runs the flight-delay pipeline on a real Cassandra (DEMO="--help" for options)
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.demo $(DEMO)
 
+bench-read: venv cluster  ## measures how fast Cassandra is read, here and by others (BENCH="--help" for options)
+	@$(RUN)/python benchmarks/read/run.py $(BENCH)
+
+demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DEMO="--help" for options)
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)
+
 test: lint cluster  ## runs the whole test suite against the development cluster (TESTS="-k scan" to choose)
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest $(TESTS)
 
-test-slow: cluster  ## runs the tests that take minutes: thousands of generated cases against the oracles
+test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
+	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
+
+test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)
 
 lint: venv  ## checks style and types

@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
     from tfx_cassandra.components.dataset.audit import AuditLimits
     from tfx_cassandra.components.dataset.label import Label, LabelSource
     from tfx_cassandra.components.dataset.span import SpanRange
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
+    from tfx_cassandra.components.inference_logger import InferenceLogger
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.scan.read import ReadFromCassandra
     from tfx_cassandra.components.store.connection import CassandraConnection
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 # Loaded at first use: TFX takes seconds to import, and a Beam worker or a serving process that only wants a
 # FeatureStore should not wait for it.
 _MODULES = {
+    'ABEvaluator': 'ab_evaluator.component',
+    'Arm': 'ab_evaluator.design',
     'AuditLimits': 'dataset.audit',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
@@ -33,6 +38,8 @@ _MODULES = {
     'EntitySplits': 'dataset.split',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
+    'InferenceLogger': 'inference_logger',
+    'Metric': 'ab_evaluator.design',
     'Label': 'dataset.label',
     'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
@@ -44,6 +51,8 @@ _MODULES = {
 }
 
 __all__ = [
+    'ABEvaluator',
+    'Arm',
     'AuditLimits',
     'CassandraConnection',
     'CassandraExampleGen',
@@ -53,6 +62,8 @@ __all__ = [
     'EntitySplits',
     'FeatureStore',
     'FeatureView',
+    'InferenceLogger',
+    'Metric',
     'Label',
     'LabelSource',
     'ModelRegistry',

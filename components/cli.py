@@ -8,9 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tfx_cassandra.components.ab_evaluator import cli as ab_cli
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.scan import cli as scan_cli
+from tfx_cassandra.components.store import models_cli
 from tfx_cassandra.components.store.schema import cli as schema_cli
 
 _EPILOG = """example:
@@ -34,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar='command')
     cluster_cli.add_parser(commands)
     schema_cli.add_parser(commands)
+    ab_cli.add_parser(commands)
     scan_cli.add_parser(commands)
+    models_cli.add_parser(commands)
     return top
 
 

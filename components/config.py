@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from tfx_cassandra.components.ab_evaluator import design, results
+from tfx_cassandra.components.ab_evaluator.design import Design
 from tfx_cassandra.components.dataset.audit import AuditLimits
 from tfx_cassandra.components.dataset.label import Label, LabelSource
 from tfx_cassandra.components.dataset.span import SpanRange
@@ -70,6 +72,21 @@ class PusherConfig:
     experiment_id: str
     model_id: str
     ab_test_group: str | None = None
+    alias: str | None = None
+    max_metrics: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class ABEvaluatorConfig:
+    """What ABEvaluator compares and where it reads; see the component for the fields."""
+
+    connection: CassandraConnection
+    design: Design
+    requests_table: str = 'inference_results'
+    consistency: str = 'LOCAL_QUORUM'
+    splits: int | None = None
+    page_rows: int = 5000
+    shards: int = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +116,9 @@ class RetrievalConfig:
 _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource, PusherConfig,
-        RetrievalConfig, SpanRange, TimeWindow, Tls,
+        ABEvaluatorConfig, AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
+        PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate,
+        results.ArmResult, results.MetricResult, results.Point, results.Verdict,
     )
 }  # fmt: skip
 

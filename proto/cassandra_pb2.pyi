@@ -192,16 +192,232 @@ class ExampleGenConfig(_message.Message):
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
-    __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group")
+    __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group", "alias", "max_metrics")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     AB_TEST_GROUP_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_METRICS_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     experiment_id: str
     model_id: str
     ab_test_group: str
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ...) -> None: ...
+    alias: str
+    max_metrics: int
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ..., alias: _Optional[str] = ..., max_metrics: _Optional[int] = ...) -> None: ...
+
+class ABEvaluatorConfig(_message.Message):
+    __slots__ = ("connection", "design", "requests_table", "consistency", "splits", "page_rows", "shards")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    DESIGN_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_TABLE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    SPLITS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    design: Design
+    requests_table: str
+    consistency: str
+    splits: int
+    page_rows: int
+    shards: int
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., requests_table: _Optional[str] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
+
+class Arm(_message.Message):
+    __slots__ = ("name", "model_id", "version", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model_id: str
+    version: str
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Metric(_message.Message):
+    __slots__ = ("name", "value", "kind", "denominator", "covariate", "missing", "better", "margin")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DENOMINATOR_FIELD_NUMBER: _ClassVar[int]
+    COVARIATE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    BETTER_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    kind: str
+    denominator: str
+    covariate: str
+    missing: float
+    better: str
+    margin: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., denominator: _Optional[str] = ..., covariate: _Optional[str] = ..., missing: _Optional[float] = ..., better: _Optional[str] = ..., margin: _Optional[float] = ...) -> None: ...
+
+class Design(_message.Message):
+    __slots__ = ("experiment_id", "control", "treatments", "window", "metrics", "outcome_delay_seconds", "alpha", "power", "decide_by", "planned_units", "least_units", "srm_alpha", "aa_alpha", "series_step_seconds")
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_FIELD_NUMBER: _ClassVar[int]
+    TREATMENTS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    DECIDE_BY_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_UNITS_FIELD_NUMBER: _ClassVar[int]
+    LEAST_UNITS_FIELD_NUMBER: _ClassVar[int]
+    SRM_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    AA_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    SERIES_STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    control: Arm
+    treatments: _containers.RepeatedCompositeFieldContainer[Arm]
+    window: TimeWindow
+    metrics: _containers.RepeatedCompositeFieldContainer[Metric]
+    outcome_delay_seconds: float
+    alpha: float
+    power: float
+    decide_by: str
+    planned_units: int
+    least_units: int
+    srm_alpha: float
+    aa_alpha: float
+    series_step_seconds: float
+    def __init__(self, experiment_id: _Optional[str] = ..., control: _Optional[_Union[Arm, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., outcome_delay_seconds: _Optional[float] = ..., alpha: _Optional[float] = ..., power: _Optional[float] = ..., decide_by: _Optional[str] = ..., planned_units: _Optional[int] = ..., least_units: _Optional[int] = ..., srm_alpha: _Optional[float] = ..., aa_alpha: _Optional[float] = ..., series_step_seconds: _Optional[float] = ...) -> None: ...
+
+class ArmEstimate(_message.Message):
+    __slots__ = ("metric", "n", "left_out", "value", "stderr")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    n: int
+    left_out: int
+    value: float
+    stderr: float
+    def __init__(self, metric: _Optional[str] = ..., n: _Optional[int] = ..., left_out: _Optional[int] = ..., value: _Optional[float] = ..., stderr: _Optional[float] = ...) -> None: ...
+
+class MetricResult(_message.Message):
+    __slots__ = ("metric", "test", "difference", "stderr", "low", "high", "p_value", "p_adjusted", "relative", "relative_low", "relative_high", "sequential_low", "sequential_high", "sequential_p", "sequential_p_adjusted", "minimum_detectable_effect", "conclusion")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    TEST_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    P_ADJUSTED_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_LOW_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_HIGH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENTIAL_LOW_FIELD_NUMBER: _ClassVar[int]
+    SEQUENTIAL_HIGH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENTIAL_P_FIELD_NUMBER: _ClassVar[int]
+    SEQUENTIAL_P_ADJUSTED_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_DETECTABLE_EFFECT_FIELD_NUMBER: _ClassVar[int]
+    CONCLUSION_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    test: str
+    difference: float
+    stderr: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float
+    relative: float
+    relative_low: float
+    relative_high: float
+    sequential_low: float
+    sequential_high: float
+    sequential_p: float
+    sequential_p_adjusted: float
+    minimum_detectable_effect: float
+    conclusion: str
+    def __init__(self, metric: _Optional[str] = ..., test: _Optional[str] = ..., difference: _Optional[float] = ..., stderr: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., p_value: _Optional[float] = ..., p_adjusted: _Optional[float] = ..., relative: _Optional[float] = ..., relative_low: _Optional[float] = ..., relative_high: _Optional[float] = ..., sequential_low: _Optional[float] = ..., sequential_high: _Optional[float] = ..., sequential_p: _Optional[float] = ..., sequential_p_adjusted: _Optional[float] = ..., minimum_detectable_effect: _Optional[float] = ..., conclusion: _Optional[str] = ...) -> None: ...
+
+class ArmResult(_message.Message):
+    __slots__ = ("arm", "model_id", "version", "weight", "requests", "estimates", "verdict", "reasons", "metrics")
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATES_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    arm: str
+    model_id: str
+    version: str
+    weight: float
+    requests: int
+    estimates: _containers.RepeatedCompositeFieldContainer[ArmEstimate]
+    verdict: str
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricResult]
+    def __init__(self, arm: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ..., requests: _Optional[int] = ..., estimates: _Optional[_Iterable[_Union[ArmEstimate, _Mapping]]] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[MetricResult, _Mapping]]] = ...) -> None: ...
+
+class AaCheck(_message.Message):
+    __slots__ = ("metric", "p_value")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    p_value: float
+    def __init__(self, metric: _Optional[str] = ..., p_value: _Optional[float] = ...) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("time", "arm", "metric", "n", "value", "difference", "low", "high")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    time: str
+    arm: str
+    metric: str
+    n: int
+    value: float
+    difference: float
+    low: float
+    high: float
+    def __init__(self, time: _Optional[str] = ..., arm: _Optional[str] = ..., metric: _Optional[str] = ..., n: _Optional[int] = ..., value: _Optional[float] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("experiment_id", "verdict", "reasons", "winner", "control", "treatments", "srm_p_value", "aa_checks", "outcomes", "outcomes_without_request", "series", "design")
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    WINNER_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_FIELD_NUMBER: _ClassVar[int]
+    TREATMENTS_FIELD_NUMBER: _ClassVar[int]
+    SRM_P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    AA_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_WITHOUT_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    DESIGN_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    verdict: str
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    winner: str
+    control: ArmResult
+    treatments: _containers.RepeatedCompositeFieldContainer[ArmResult]
+    srm_p_value: float
+    aa_checks: _containers.RepeatedCompositeFieldContainer[AaCheck]
+    outcomes: int
+    outcomes_without_request: int
+    series: _containers.RepeatedCompositeFieldContainer[Point]
+    design: Design
+    def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ...) -> None: ...
 
 class RetrievalConfig(_message.Message):
     __slots__ = ("connection", "views", "as_of", "missing", "consistency")

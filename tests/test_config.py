@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.config import ExampleGenConfig, PusherConfig, RetrievalConfig
+from tfx_cassandra.components.ab_evaluator import results
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
+from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig, RetrievalConfig
 from tfx_cassandra.components.dataset.audit import AuditLimits
 from tfx_cassandra.components.dataset.label import Label, LabelSource
 from tfx_cassandra.components.dataset.span import SpanRange
@@ -106,10 +108,42 @@ retrievals = st.builds(
     RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
     st.sampled_from(['absent', 'error']), st.just('ONE'),
 )  # fmt: skip
-pushers = st.builds(PusherConfig, connections, names, names, maybe)
+days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
+metrics = st.one_of(
+    st.just(Metric('clicks', 'outcome:click', 'proportion')),
+    st.builds(Metric, st.just('m'), st.just('prediction'), better=st.just('lower'), margin=st.floats(0, 9)),
+    st.just(Metric('r', 'outcome:a', 'ratio', 'feature:b', covariate='feature:c', missing=0.5)),
+)
+arms = st.floats(0.1, 0.9).map(lambda share: (Arm('a', 'm', '1', share), Arm('b', 'm', '2', 1 - share)))
+designs = st.builds(
+    lambda names, window, delay, step, metric: Design(
+        'e', names[0], names[1:], window, (metric,), delay, series_step=step
+    ),
+    arms, windows, days, st.sampled_from([None, datetime.timedelta(days=9999)]), metrics,
+)  # fmt: skip
+evaluators = st.builds(ABEvaluatorConfig, connections, designs, names, names, st.none(), st.integers(1, 9))
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+maybe_number = st.one_of(st.none(), numbers)
+estimates = st.builds(results.ArmEstimate, names, st.integers(0, 9), st.just(0), maybe_number, maybe_number)
+compared = st.builds(results.MetricResult, names, names, *[numbers] * 5, *[maybe_number] * 8, numbers, names)
+arm_results = st.builds(
+    results.ArmResult,
+    names, names, names, numbers, st.integers(0, 2**60),
+    st.lists(estimates, max_size=2).map(tuple),
+    maybe, st.lists(names, max_size=2).map(tuple),
+    st.lists(compared, max_size=1).map(tuple),
+)  # fmt: skip
+points = st.builds(results.Point, moments, names, names, st.integers(0, 9), *[maybe_number] * 4)
+verdicts = st.builds(
+    results.Verdict, names, names, st.lists(names, max_size=2).map(tuple), maybe, arm_results,
+    st.lists(arm_results, max_size=1).map(tuple), maybe_number,
+    st.lists(st.builds(results.AaCheck, names, numbers), max_size=1).map(tuple), st.integers(0, 9), st.integers(0, 9),
+    st.lists(points, max_size=2).map(tuple), designs,
+)  # fmt: skip
+pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
-@given(st.one_of(example_gens, pushers, retrievals))
+@given(st.one_of(example_gens, pushers, evaluators, verdicts, retrievals))
 def test_round_trip(settings: object) -> None:
     assert config.from_json(type(settings), config.to_json(settings)) == settings
 

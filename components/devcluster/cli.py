@@ -67,6 +67,7 @@ def _add_start(commands: argparse._SubParsersAction) -> None:
         '--storage-port', type=int, default=DevCluster.storage_port, help='port between the nodes' + default
     )
     start.add_argument('--jmx-port', type=int, default=DevCluster.jmx_port, help='JMX port of the first node' + default)
+    start.add_argument('--tokens', type=int, default=DevCluster.tokens, help='tokens of each node' + default)
     start.set_defaults(run=_start)
 
 
@@ -87,7 +88,7 @@ def _parser(
 
 
 def _start(options: argparse.Namespace) -> int:
-    fields = ('nodes', 'subnet', 'port', 'storage_port', 'jmx_port', 'heap', 'authenticated')
+    fields = ('nodes', 'subnet', 'port', 'storage_port', 'jmx_port', 'heap', 'authenticated', 'tokens')
     settings = {field: getattr(options, field) for field in fields}
     DevCluster(options.directory or default_directory(), **settings).start()
     return 0

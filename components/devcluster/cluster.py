@@ -50,6 +50,7 @@ class DevCluster:
         jmx_port: port of node 0 on 127.0.0.1 for nodetool; node i has jmx_port + i.
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
+        tokens: tokens that each node has on the ring, its num_tokens.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -63,6 +64,7 @@ class DevCluster:
     jmx_port: int = 7199
     heap: str = '1G'
     authenticated: bool = False
+    tokens: int = 16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -79,6 +81,8 @@ class DevCluster:
             raise invalid('storage_port', self.storage_port, 'another port than port')
         if not re.fullmatch(r'[1-9]\d*[MG]', self.heap) or heap_bytes(self.heap) < 256 << 20:
             raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
+        if not 1 <= self.tokens <= 256:
+            raise invalid('tokens', self.tokens, 'from 1 to 256')
 
     @classmethod
     def saved(cls, directory: Path) -> DevCluster | None:
@@ -103,8 +107,9 @@ class DevCluster:
     @property
     def ring(self) -> tuple[Node, ...]:
         """Returns the nodes in the order of their addresses."""
-        # What is stored knows the addresses of its ring, so another ring gets another folder.
-        folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}'
+        # What is stored knows the addresses and tokens of its ring, so another ring gets another folder.
+        tokens = '' if self.tokens == DevCluster.tokens else f'-{self.tokens}-tokens'
+        folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}{tokens}'
         return tuple(
             Node(
                 index=index,
@@ -115,6 +120,7 @@ class DevCluster:
                 jmx_port=self.jmx_port + index,
                 heap=self.heap,
                 authenticated=self.authenticated,
+                tokens=self.tokens,
                 seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
             )
             for index, address in enumerate(self.contact_points)

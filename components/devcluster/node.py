@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tfx_cassandra.components.devcluster.distribution import Distribution
 
-TOKENS = 16  # virtual nodes a node has on the ring
 STOP_SECONDS = 60  # until a node that does not end is killed
 JVM_OPTIONS = Path(__file__).with_name('jvm.txt')
 
@@ -55,6 +54,7 @@ class Node:
         index: position in the ring, from 0; node i is in rack i + 1.
         folder: absolute path of the node's own folder.
         address: address of CQL and of the other nodes' connections; JMX is on 127.0.0.1.
+        tokens: number of tokens the node has on the ring.
         seeds: `address:port` of every node of the ring.
     """
 
@@ -66,6 +66,7 @@ class Node:
     jmx_port: int
     heap: str
     authenticated: bool
+    tokens: int
     seeds: tuple[str, ...]
 
     @property
@@ -97,9 +98,9 @@ class Node:
         login = self.authenticated
         return {
             'cluster_name': 'tfx-cassandra',
-            'num_tokens': TOKENS,
+            'num_tokens': self.tokens,
             # Tokens that are known before the start let all nodes start at once: none has to wait for another's.
-            'initial_token': ','.join(map(str, ring_tokens(self.index))),
+            'initial_token': ','.join(map(str, ring_tokens(self.index, self.tokens))),
             'auto_bootstrap': False,
             'partitioner': 'org.apache.cassandra.dht.Murmur3Partitioner',
             'endpoint_snitch': 'GossipingPropertyFileSnitch',
@@ -262,10 +263,10 @@ def _has_ended(pid: int) -> bool:
     return state == 'Z' and len(threads) == 1
 
 
-def ring_tokens(index: int) -> list[int]:
-    """Returns a node's tokens: spread unevenly, as random ones are, and the same on every machine."""
+def ring_tokens(index: int, count: int) -> list[int]:
+    """Returns a node's tokens, ascending: spread unevenly, as random ones are, and the same on every machine."""
     generator = random.Random(index)
-    return sorted(generator.randrange(-(2**63) + 1, 2**63) for _ in range(TOKENS))
+    return sorted(generator.randrange(-(2**63) + 1, 2**63) for _ in range(count))
 
 
 def heap_bytes(heap: str) -> int:

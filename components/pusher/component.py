@@ -9,6 +9,7 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.system_executions import Deploy
 
 from tfx_cassandra.components import config as configs
+from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.pusher import executor
@@ -37,6 +38,7 @@ class CassandraPusherSpec(component_spec.ComponentSpec):
         standard_component_specs.EXAMPLES_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Examples, optional=True
         ),
+        executor.VERDICT_KEY: component_spec.ChannelParameter(type=AbVerdict, optional=True),
     }
     OUTPUTS = {
         standard_component_specs.PUSHED_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.PushedModel),
@@ -48,8 +50,8 @@ class CassandraPusher(base_component.BaseComponent):
     """Pushes a blessed model into a TensorFlow Serving directory and writes its row into `model_versions`.
 
     The version is claimed in Cassandra before anything is copied, so a push repeated, after a crash or by many
-    processes at once, ends with one directory and one row. A model that is not blessed leaves no trace but an
-    artifact marked `pushed = 0`.
+    processes at once, ends with one directory and one row. A model that is not blessed, or that an A/B test found to do
+    harm, leaves no trace but an artifact marked `pushed = 0`.
 
     Outputs:
       pushed_model: A PushedModel with TFX's custom properties (`pushed`, `pushed_destination`, `pushed_version`) and
@@ -71,21 +73,28 @@ class CassandraPusher(base_component.BaseComponent):
         evaluation: types.BaseChannel | None = None,
         ab_test_group: str | None = None,
         examples: types.BaseChannel | None = None,
+        verdict: types.BaseChannel | None = None,
+        alias: str | None = None,
+        max_metrics: int = 1000,
     ) -> None:
         """Declares the push.
 
         Args:
           model: Channel of the Model to push.
-          connection: The cluster and keyspace that hold `model_versions` and `model_claims`.
+          connection: The cluster and keyspace that hold the registry's tables.
           experiment_id: What the version is compared within.
           model_id: The model this is a version of.
           push_destination: A file system destination; versions are Unix seconds, as in TFX.
           model_blessing: Channel of the Evaluator's ModelBlessing; without it the Evaluator does not gate.
           infra_blessing: Channel of the InfraValidator's InfraBlessing; without it the InfraValidator does not gate.
-          evaluation: Channel of the Evaluator's ModelEvaluation, whose overall slice becomes the row's `metrics`.
+          evaluation: Channel of the Evaluator's ModelEvaluation, which becomes the row's `metrics`.
           ab_test_group: The arm the version serves in an A/B test.
           examples: Channel of the Examples the model was trained on, whose custom properties `fingerprint` and
             `window` are recorded.
+          verdict: Channel of ABEvaluator's AbVerdict on this very version: `harm` stops the push.
+          alias: The alias that names the version once it is recorded; with a verdict, only where that is `ship`.
+            It moves once and forward, see `ModelRegistry.advance`.
+          max_metrics: The number of metrics that are recorded at most, those of the overall slice first.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -94,16 +103,20 @@ class CassandraPusher(base_component.BaseComponent):
             raise invalid('connection', connection, 'a CassandraConnection')
         named('experiment_id', experiment_id)
         named('model_id', model_id)
-        if ab_test_group is not None:
-            named('ab_test_group', ab_test_group)
+        for field, value in (('ab_test_group', ab_test_group), ('alias', alias)):
+            if value is not None:
+                named(field, value)
+        if isinstance(max_metrics, bool) or not isinstance(max_metrics, int) or max_metrics < 1:
+            raise invalid('max_metrics', max_metrics, 'an integer from 1')
         _check(push_destination)
-        config = PusherConfig(connection, experiment_id, model_id, ab_test_group)
+        config = PusherConfig(connection, experiment_id, model_id, ab_test_group, alias, max_metrics)
         spec = CassandraPusherSpec(
             model=model,
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
             evaluation=evaluation,
             examples=examples,
+            verdict=verdict,
             config=configs.to_json(config),
             push_destination=push_destination,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),

@@ -13,10 +13,14 @@ from tfx.utils import io_utils, proto_utils
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.pusher import metrics, publish
+from tfx_cassandra.components.pusher.verdict import verdicts
 from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 
 CONFIG_KEY = 'config'
+VERDICT_KEY = 'verdict'
+_GATES = (standard_component_specs.INFRA_BLESSING_KEY, standard_component_specs.MODEL_BLESSING_KEY, VERDICT_KEY)
 
 
 class Executor(tfx_executor.Executor):
@@ -28,24 +32,26 @@ class Executor(tfx_executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model if it is blessed; see `CassandraPusher` for inputs, outputs and properties.
+        """Pushes the model if every gate lets it through; see `CassandraPusher` for inputs, outputs and properties.
 
         Raises:
           UnavailableError: No contact point answers; nothing was copied.
           SchemaError: The keyspace lacks the registry's tables; nothing was copied.
-          RegistryError: The version could not be claimed, published or recorded; run again, it goes on from there.
+          RegistryError: The verdict is not one on this model, or the version could not be claimed, published or
+            recorded; run again, it goes on from there.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
-        if not self.CheckBlessing(input_dict):
-            self._MarkNotPushed(pushed_model)
-            return
         config = configs.from_json(PusherConfig, exec_properties[CONFIG_KEY])
         destination = exec_properties[standard_component_specs.PUSH_DESTINATION_KEY]
         base_directory = proto_utils.json_to_proto(destination, PushDestination()).filesystem.base_directory
-        model_path = self.GetModelPath(input_dict)
-        version = self._push(config, model_path, base_directory, input_dict)
-        io_utils.copy_dir(model_path, pushed_model.uri)
+        version = None
+        if self.CheckBlessing(input_dict):
+            version = self._push(config, self.GetModelPath(input_dict), base_directory, input_dict)
+        if version is None:
+            self._MarkNotPushed(pushed_model)
+            return
+        io_utils.copy_dir(self.GetModelPath(input_dict), pushed_model.uri)
         self._MarkPushed(pushed_model, str(version.model_uri), version.version)
         for field in ('experiment_id', 'model_id'):
             pushed_model.set_string_custom_property(field, getattr(version, field))
@@ -57,12 +63,21 @@ class Executor(tfx_executor.Executor):
         model_path: str,
         base_directory: str,
         input_dict: dict[str, list[types.Artifact]],
-    ) -> ModelVersion:
-        """Claims, publishes and records the model, in this order; each step done before is found done."""
-        evaluation = _optional(input_dict, standard_component_specs.EVALUATION_KEY)
+    ) -> ModelVersion | None:
+        """Claims, publishes and records the model, in this order; each step done before is found done.
+
+        Returns:
+          The version, or None for a model that its A/B test found to do harm.
+        """
+        verdict_of = _verdicts(config, input_dict)
+        if set(verdict_of.values()) == {'harm'}:
+            return None
         with ModelRegistry(config.connection) as registry:
             digest = publish.content_digest(model_path)
-            values = metrics.overall_metrics(evaluation.uri) if evaluation else {}
+            verdict = _verdict(registry, config, digest, verdict_of) if verdict_of else None
+            if verdict == 'harm':
+                return None
+            facts = _facts(config, input_dict)
             claim = registry.claim(config.experiment_id, config.model_id, digest)
             directory = publish.publish(model_path, base_directory, claim.version, digest)
             version = ModelVersion(
@@ -70,16 +85,19 @@ class Executor(tfx_executor.Executor):
                 model_id=config.model_id,
                 version=str(claim.version),
                 created_at=claim.created_at,
-                metrics=values,
                 ab_test_group=config.ab_test_group,
                 digest=digest,
                 model_uri=directory,
                 pipeline_run=self._pipeline_run(),
-                **_lineage(input_dict),
+                verdict=verdict,
+                **facts,
             )
             # Last, so that a row in model_versions always has a complete directory: whoever reads the row may load
             # the model. The other way round a crash would leave a row that points at nothing.
             stored = registry.record(version)
+            if config.alias is not None and verdict in (None, 'ship'):
+                reason = f'pushed by {version.pipeline_run}'
+                registry.advance(config.experiment_id, config.alias, config.model_id, version.version, reason=reason)
         if stored != version:
             logging.info('Version %s was recorded by run %s; its row stays.', stored.version, stored.pipeline_run)
         return version
@@ -91,12 +109,34 @@ class Executor(tfx_executor.Executor):
         return self._context.pipeline_run_id or self._context._unique_id
 
 
-def _lineage(input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+def _verdicts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+    """Returns the A/B test's verdict on each version of the model; none where no verdict is given."""
+    artifact = _optional(input_dict, VERDICT_KEY)
+    return {} if artifact is None else verdicts(artifact.uri, config.experiment_id, config.model_id)
+
+
+def _verdict(registry: ModelRegistry, config: PusherConfig, digest: str, verdict_of: dict[str, str]) -> str:
+    """Returns the verdict on the very files that are pushed: another version's says nothing of them."""
+    claim = registry.claimed(config.experiment_id, config.model_id, digest)
+    if claim is None or str(claim.version) not in verdict_of:
+        pushed = 'a model without a version' if claim is None else f'version {claim.version}'
+        rule = f'on what is pushed, which is {pushed} of {config.model_id!r}'
+        raise RegistryError(f'verdict: got one on version {", ".join(sorted(verdict_of))}, rule: {rule}')
+    return verdict_of[str(claim.version)]
+
+
+def _facts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, Any]:
+    """Returns what the inputs say of the version, by field of ModelVersion."""
+    facts: dict[str, Any] = {'gates': tuple(name for name in _GATES if input_dict.get(name))}
+    evaluation = _optional(input_dict, standard_component_specs.EVALUATION_KEY)
+    if evaluation is not None:
+        facts['metrics'] = metrics.flat_metrics(evaluation.uri, config.max_metrics)
+        facts['evaluation_uri'] = evaluation.uri
     examples = _optional(input_dict, standard_component_specs.EXAMPLES_KEY)
-    if examples is None:
-        return {}
-    stated = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
-    return {f'examples_{name}': value for name, value in stated.items() if value}
+    if examples is not None:
+        stated = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
+        facts |= {f'examples_{name}': value for name, value in stated.items() if value}
+    return facts
 
 
 def _optional(input_dict: dict[str, list[types.Artifact]], key: str) -> types.Artifact | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import os
 import uuid
@@ -15,9 +16,10 @@ from tfx_cassandra.components.errors import RegistryError
 
 _MARKER = 'saved_model.pb'
 # TensorFlow Serving loads directories whose name is an integer and looks at no other.
-_TEMPORARY = '.pushing-'
+TEMPORARY = '.pushing-'
 _CHUNK = 1 << 20  # bytes
-_FAILURES = (OSError, tf.errors.OpError)
+# What TFX's fileio raises where a file or directory cannot be read or written.
+FAILURES = (OSError, tf.errors.OpError)
 
 
 def content_digest(directory: str) -> str:
@@ -34,8 +36,8 @@ def content_digest(directory: str) -> str:
     """
     try:
         manifest = _manifest(directory)
-    except _FAILURES as error:
-        raise RegistryError(f'model: got {directory!r}, rule: readable ({_line(error)})') from error
+    except FAILURES as error:
+        raise RegistryError(f'model: got {directory!r}, rule: readable ({one_line(error)})') from error
     if not manifest:
         raise RegistryError(f'model: got {directory!r}, rule: a directory that holds a model')
     return _digest(manifest)
@@ -62,15 +64,15 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
     """
     directory = os.path.join(base_directory, str(version))
     try:
-        if not _holds(directory, digest):
+        if not holds(directory, digest):
             fileio.makedirs(base_directory)
             if _can_rename(base_directory):
                 _copy_and_rename(model_path, directory, digest)
             else:
                 _copy_marker_last(model_path, directory, digest)
         _remove_leftovers(base_directory, version)
-    except _FAILURES as error:
-        rule = f'a directory this process can write ({_line(error)})'
+    except FAILURES as error:
+        rule = f'a directory this process can write ({one_line(error)})'
         raise RegistryError(f'push_destination: got {base_directory!r}, rule: {rule}') from error
     return directory
 
@@ -78,14 +80,14 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
 def _copy_and_rename(model_path: str, directory: str, digest: str) -> None:
     base_directory, version = os.path.split(directory)
     # A name of this run's own, for another pusher may be at work on the same version.
-    temporary = os.path.join(base_directory, f'{_TEMPORARY}{version}-{uuid.uuid4().hex}')
+    temporary = os.path.join(base_directory, f'{TEMPORARY}{version}-{uuid.uuid4().hex}')
     try:
         io_utils.copy_dir(model_path, temporary)
         _check_unchanged(model_path, temporary, digest)
         fileio.rename(temporary, directory)
-    except (*_FAILURES, RegistryError):
+    except (*FAILURES, RegistryError):
         # Another pusher of the same model may have been first, and have removed the temporary directory as a leftover.
-        if not _holds(directory, digest):
+        if not holds(directory, digest):
             raise
     finally:
         _remove(temporary)
@@ -107,7 +109,7 @@ def _check_unchanged(model_path: str, copy: str, digest: str) -> None:
         raise RegistryError(f'model: got {model_path!r}, rule: unchanged while it is pushed to {copy!r}')
 
 
-def _holds(directory: str, digest: str) -> bool:
+def holds(directory: str, digest: str) -> bool:
     """Returns whether the version's directory is complete; raises where something else stands in its place."""
     manifest = _manifest(directory)
     if not manifest or (not _can_rename(directory) and _MARKER not in manifest):
@@ -121,13 +123,13 @@ def _remove_leftovers(base_directory: str, version: int) -> None:
     """Removes what runs that died left of a version that is complete now."""
     for name in map(str, fileio.listdir(base_directory)):
         # If the run was alive after all it finds the version complete.
-        if name.startswith(f'{_TEMPORARY}{version}-'):
+        if name.startswith(f'{TEMPORARY}{version}-'):
             _remove(os.path.join(base_directory, name))
 
 
 def _remove(temporary: str) -> None:
     # Two pushers may remove the same directory at once; what resists, the next push removes.
-    with contextlib.suppress(*_FAILURES):
+    with contextlib.suppress(*FAILURES):
         fileio.rmtree(temporary)
 
 
@@ -172,5 +174,18 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _line(error: Exception) -> str:
+def modified(directory: str) -> datetime.datetime | None:
+    """Returns the newest time of a file under a directory, or of itself where it has none; None where none is kept."""
+    try:
+        paths = [os.path.join(directory, path) for path in _files(directory)] or [directory]
+        stats = [fileio.stat(path) for path in paths]
+    except FAILURES:  # removed meanwhile
+        return None
+    # TensorFlow's file systems have their own form of os.stat_result.
+    times = [stat.mtime_nsec / 1e9 if hasattr(stat, 'mtime_nsec') else stat.st_mtime for stat in stats]
+    return datetime.datetime.fromtimestamp(max(times), datetime.timezone.utc) if any(times) else None
+
+
+def one_line(error: Exception) -> str:
+    """Returns what went wrong with a file: the error's type and message."""
     return ' '.join(f'{type(error).__name__}: {error}'.split())

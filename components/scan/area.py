@@ -61,10 +61,20 @@ WHOLE = Area(RING)
 
 
 class Position(NamedTuple):
-    """How far a read has come: the token and the time (None where the table has none) of the last row it returned."""
+    """How far a read has come: the last token it returned, and the furthest time of that (None without times).
+
+    The furthest time is mostly that of the last row, but two partitions may have one token.
+    """
 
     token: int
     time: int | None
+
+    def then(self, later: Position, descending: bool) -> Position:
+        """Returns how far a read has come that came to `later` next."""
+        times = [position.time for position in (self, later) if position.time is not None]
+        if self.token != later.token or not times:
+            return later
+        return Position(later.token, min(times) if descending else max(times))
 
 
 class Cut(NamedTuple):

@@ -134,7 +134,7 @@ class Fetcher:
             elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
             decoded = self._decode(page, self._keys)
-            reading.position = decoded.last or reading.position
+            reading.reached(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
             done = reading.read if paging_state is None else None

@@ -6,11 +6,13 @@ whoever takes a page decodes it.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import struct
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from cassandra.metadata import Murmur3Token
 from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
 
@@ -43,6 +45,7 @@ class Keys(NamedTuple):
 
     partition: tuple[int, ...]
     time: int | None
+    descending: bool = False
 
 
 class Decoded(NamedTuple):
@@ -52,7 +55,8 @@ class Decoded(NamedTuple):
       content: Record batch of shape (rows, columns).
       checksum: Sum over its rows of a 64-bit hash of the row's bytes, modulo 2^64.
       size: Size of the page in bytes.
-      first, last: Where the first and the last row stand; None where there are no rows or keys were not asked for.
+      first, last: Where the first row stands, and how far the rows have come; None where there are no rows or keys were
+        not asked for.
       last_key: The partition key of the last row, as its columns came.
     """
 
@@ -90,7 +94,7 @@ def raw_rows(names: Any, page: Page) -> list[Page]:
 def key_columns(scan: Scan) -> Keys:
     """Returns where a scan's results have the columns that tell how far it has come."""
     time = None if scan.sliced_column is None else scan.index(scan.sliced_column)
-    return Keys(tuple(map(scan.index, scan.table.partition_key)), time)
+    return Keys(tuple(map(scan.index, scan.table.partition_key)), time, scan.table.descending)
 
 
 def decode(page: Page, keys: Keys | None = None) -> Decoded:
@@ -116,15 +120,23 @@ def decode(page: Page, keys: Keys | None = None) -> Decoded:
     if keys is None or not page.rows:
         return Decoded(batch, checksum, len(page.body))
     last_key = tuple(cells[i].value(page.rows - 1) or b'' for i in keys.partition)
-    first, last = (_position(cells, keys, row) for row in (0, page.rows - 1))
-    return Decoded(batch, checksum, len(page.body), first, last, last_key)
+    return Decoded(batch, checksum, len(page.body), *_positions(batch, cells, keys), last_key)
 
 
-def _position(cells: list[rows.Cells], keys: Keys, row: int) -> Position:
-    time = None
-    if keys.time is not None and (value := cells[keys.time].value(row)):
-        (time,) = struct.unpack('>q', value)
-    return Position(token_of([cells[i].value(row) or b'' for i in keys.partition]), time)
+def _positions(batch: pa.RecordBatch, cells: list[rows.Cells], keys: Keys) -> tuple[Position, Position]:
+    """Returns where the first row stands, and how far the rows have come; there is a row at least."""
+
+    def token_at(row: int) -> int:
+        return token_of([cells[i].value(row) or b'' for i in keys.partition])
+
+    first, last = token_at(0), token_at(batch.num_rows - 1)
+    if keys.time is None:
+        return Position(first, None), Position(last, None)
+    times = batch.column(keys.time)
+    # Rows come by token. Those of the last one may be of two partitions, of which the first one went further.
+    of_last = times.slice(0 if first == last else bisect.bisect_left(range(batch.num_rows), last, key=token_at))
+    furthest = pc.min_max(of_last)['min' if keys.descending else 'max']
+    return Position(first, times[0].value), Position(last, furthest.value)
 
 
 def token_of(key: list[bytes]) -> int:

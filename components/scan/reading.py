@@ -19,6 +19,7 @@ from tfx_cassandra.components.scan.query import Scan
 
 RETRIES = 6  # of one page, where nodes cannot be reached
 BUDGET = 64  # failures of a split and all it was cut into, without a page in between
+_UNCUT = 12  # failures of one page of an area that no cut is left for
 _HALVINGS = 3  # of the page before the area is cut
 _OVERSIZED = 2 * SPLIT_BYTES
 _RECOVERY = 8  # pages without a failure, after which the page doubles
@@ -51,7 +52,7 @@ class Reading:
       size: Rows of the next page.
       budget: Shared with all that its split was cut into.
       paging_state: Where the next page begins; None for the first.
-      position: Where the last row stands; None before the first row.
+      position: How far it has come; None before the first row.
       turn: Which of the replicas is asked.
       failures: Failures since the last page.
       good: Pages since the last failure.
@@ -100,6 +101,11 @@ class Reading:
             # Memory is bounded by pages, so a page of large rows must have few.
             self.size = self.page_rows = max(1, rows * PAGE_BYTES // size)
 
+    def reached(self, last: Position | None, descending: bool) -> None:
+        """Notes how far a page has come; None for a page without a row."""
+        if last is not None:
+            self.position = self.position.then(last, descending) if self.position else last
+
     def failed(self, trouble: Trouble) -> bool:
         """Notes a failure; returns whether the read may go on."""
         self.failures += 1
@@ -109,14 +115,18 @@ class Reading:
         self.read = dataclasses.replace(self.read, retries=self.read.retries + 1)
         if trouble is Trouble.UNREACHED:
             return self.failures <= RETRIES
-        self.size = max(1, min(self.size, self.page_rows >> self.failures))
-        return self.budget.failures <= BUDGET
+        # Pages that were smaller already when the area was cut get smaller still.
+        smaller = self.size // 2 if self.failures > _HALVINGS else self.page_rows >> self.failures
+        self.size = max(1, min(self.size, smaller))
+        return self.failures <= _UNCUT and self.budget.failures <= BUDGET
 
     def pause(self, trouble: Trouble) -> float:
         """Returns the seconds to wait after a failure: random, so that readers do not come back all at once."""
         if trouble is Trouble.TOO_MUCH:
             return 0.0
-        return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self.failures))
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self.failures)
+        # At least half: RETRIES such pauses outlast the seconds that a driver takes to connect again.
+        return random.uniform(longest / 2, longest)
 
     def divided(self, scan: Scan, trouble: Trouble) -> tuple[RangeRead | None, list[Reading]]:
         """Cuts what is left into smaller reads, where smaller pages have not helped or cannot.

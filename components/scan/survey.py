@@ -26,7 +26,7 @@ from tfx_cassandra.components.scan.ring import TokenRange
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 _SAMPLE_RANGES = 8
-_SAMPLE_ROWS = 500  # of a page
+_SAMPLE_ROWS = 200  # of a page; few, for nothing is known yet of how large they are
 _SAMPLE_PAGES = 64
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
 

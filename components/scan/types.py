@@ -72,6 +72,8 @@ def arrow_type(cql_type: Any) -> pa.DataType:
       SchemaError: The type has no Arrow form here.
     """
     name, parts = cql_type.typename, cql_type.subtypes
+    if issubclass(cql_type, cqltypes.TupleType):  # first, since a user-defined type may be named as a scalar is
+        return pa.struct([pa.field(n, arrow_type(part)) for n, part in zip(_fields(cql_type), parts, strict=True)])
     if name in _SCALARS:
         return _SCALARS[name]
     if name in ('list', 'set'):
@@ -80,12 +82,15 @@ def arrow_type(cql_type: Any) -> pa.DataType:
         return pa.map_(arrow_type(parts[0]), arrow_type(parts[1]))
     if name == 'frozen':
         return arrow_type(parts[0])
-    if issubclass(cql_type, cqltypes.TupleType):
-        names = getattr(cql_type, 'fieldnames', None) or map(str, range(len(parts)))
-        return pa.struct([pa.field(n, arrow_type(part)) for n, part in zip(names, parts, strict=True)])
     if issubclass(cql_type, cqltypes.VectorType):
         return pa.list_(arrow_type(cql_type.subtype), cql_type.vector_size)
     raise SchemaError(f'columns: got type {cql_type.cql_parameterized_type()}, rule: a CQL type with an Arrow form')
+
+
+def _fields(cql_type: Any) -> list[str]:
+    # A tuple within a vector has field names too, but each is None.
+    named = issubclass(cql_type, cqltypes.UserType)
+    return list(cql_type.fieldnames) if named else [str(i) for i in range(len(cql_type.subtypes))]
 
 
 def schema_of(names: Sequence[str], types: Sequence[Any]) -> pa.Schema:
@@ -102,17 +107,22 @@ def kind_of(cql_type: Any) -> Kind:
     """Returns how rows.pyx decodes a driver CQL type; what it does not know goes through the driver, value by value."""
     name, parts = cql_type.typename, cql_type.subtypes
     arrow = arrow_type(cql_type)
+    if issubclass(cql_type, cqltypes.TupleType):
+        return Kind('tuple', arrow, parts=[kind_of(part) for part in parts])
     if name in _WIDTHS:
         return Kind('fixed', arrow, _WIDTHS[name], flip=name == 'date')
     if name in _LAYOUTS:
         return Kind(_LAYOUTS[name], arrow, parts=[kind_of(part) for part in parts])
     if name == 'frozen':
         return kind_of(parts[0])
-    if issubclass(cql_type, cqltypes.TupleType):
-        return Kind('tuple', arrow, parts=[kind_of(part) for part in parts])
-    if issubclass(cql_type, cqltypes.VectorType) and cql_type.subtype.typename in _WIDTHS:
+    if issubclass(cql_type, cqltypes.VectorType) and _packed(cql_type.subtype):
         return Kind('vector', arrow, cql_type.vector_size, parts=[kind_of(cql_type.subtype)])
     return Kind('rare', arrow, rare=functools.partial(_plain, cql_type, converter(cql_type) or _same))
+
+
+def _packed(element: Any) -> bool:
+    """Says whether a vector's elements of this type stand one after the other; those of any other have lengths."""
+    return element.typename in _WIDTHS and element.serial_size() == _WIDTHS[element.typename]
 
 
 def _plain(cql_type: Any, convert: Callable[[Any], Any], value: bytes) -> Any:
@@ -127,18 +137,21 @@ def _plain(cql_type: Any, convert: Callable[[Any], Any], value: bytes) -> Any:
 def converter(kind: Any) -> Callable[[Any], Any] | None:
     """Returns what turns the driver's value into one pyarrow takes, or None where pyarrow takes it as it is."""
     name, parts = kind.typename, kind.subtypes
+    inner = [converter(part) or _same for part in parts]
+    if issubclass(kind, cqltypes.TupleType):
+        names = _fields(kind)
+        return lambda items: {n: _maybe(c, item) for n, c, item in zip(names, inner, items, strict=False)}
     if name in _SCALARS:
         return _CONVERTERS.get(name)
     if name == 'frozen':
         return converter(parts[0])
-    inner = [converter(part) or _same for part in parts]
+    if issubclass(kind, cqltypes.VectorType):
+        item = converter(kind.subtype) or _same
+        return lambda items: [_maybe(item, one) for one in items]
     if name in ('list', 'set'):
         return lambda items: [_maybe(inner[0], item) for item in items]
     if name == 'map':
         return lambda entries: [(_maybe(inner[0], k), _maybe(inner[1], v)) for k, v in entries.items()]
-    if issubclass(kind, cqltypes.TupleType):
-        names = getattr(kind, 'fieldnames', None) or [str(i) for i in range(len(parts))]
-        return lambda items: {n: _maybe(c, item) for n, c, item in zip(names, inner, items, strict=False)}
     return None
 
 

@@ -1,263 +1,275 @@
-"""The versions of each model: a number claimed before the model is copied, a row recorded once it is in place.
+"""The registry of model versions: which there are, what is known of each, and which of them an alias names.
 
-`model_claims` says which number belongs to which model files; only lightweight transactions write it, so any number
-of pushers agree. `model_versions` holds the facts of each version, written once.
+An alias, such as `champion`, is the newest row of its history in `model_aliases`. A move is one conditional insert of
+the next row, so the alias and its history cannot differ, whenever a process dies.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, TypeVar
+import enum
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
-from cassandra.query import BatchStatement
-
-from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
-from tfx_cassandra.components.errors import RegistryError, SchemaError, invalid
-from tfx_cassandra.components.scan.query import quoted
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.model_claims import Claim, moment, named, next_version, utc
+from tfx_cassandra.components.store.model_versions import VERDICTS, ModelVersion, ModelVersions
 
-T = TypeVar('T')
-
-_ATTEMPTS = 30
-_FIRST_PAUSE = 0.02  # seconds
-_LONGEST_PAUSE = 2.0  # seconds
+__all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'moment', 'named', 'next_version']
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """The number that belongs to one model's files, and the moment that number stands for."""
+class _Any(enum.Enum):
+    ANY = 'any'
 
-    version: int
-    created_at: datetime.datetime
+
+# In the place of an expected move: whatever the alias names now.
+ANY = _Any.ANY
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelVersion:
-    """One row of `model_versions`.
+class AliasMove:
+    """One row of `model_aliases`: an alias came to name a version.
 
     Attributes:
-      experiment_id: What the version is compared within; the partition of the row.
-      model_id: The model the version is one of.
-      version: The version as text: digits for a version claimed here.
-      created_at: Aware datetime, whole milliseconds.
-      metrics: Value by metric key.
-      ab_test_group: The arm the version serves in an A/B test.
-      digest: SHA-256 over the files of the model.
-      model_uri: The directory the model is served from.
-      pipeline_run: The pipeline run that pushed it.
-      examples_fingerprint: What identifies the rows of the examples it was trained on.
-      examples_window: The window of event time of those examples.
-
-    Raises:
-      ValueError: A field breaks its rule; the message names field, value and rule.
+      experiment_id: The experiment the alias belongs to.
+      alias: Its name.
+      number: 1 for the alias's first move, then one more each time.
+      model_id: The model of the version it names since.
+      version: The version it names since.
+      action: 'promote' or 'rollback'.
+      reason: Why, in the words of who moved it.
+      moved_at: When, by the mover's clock.
+      before: The number of the move that a rollback from here restores, or None where there is none.
+      move_id: Tells this move from another that wanted the same number.
     """
 
     experiment_id: str
+    alias: str
+    number: int
     model_id: str
     version: str
-    created_at: datetime.datetime
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    ab_test_group: str | None = None
-    digest: str | None = None
-    model_uri: str | None = None
-    pipeline_run: str | None = None
-    examples_fingerprint: str | None = None
-    examples_window: str | None = None
+    action: str
+    reason: str | None
+    moved_at: datetime.datetime
+    before: int | None
+    move_id: uuid.UUID
 
-    def __post_init__(self) -> None:
-        for field in ('experiment_id', 'model_id', 'version'):
-            named(field, getattr(self, field))
-        whole_milliseconds('created_at', self.created_at)
+    def names(self, model_id: str, version: str) -> bool:
+        """Returns whether the alias names this version since."""
+        return (self.model_id, self.version) == (model_id, version)
 
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(ModelVersion))
-_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE experiment_id = ?'
-_CQL = {
-    'claimed': 'SELECT version, created_at FROM {keyspace}.model_claims'
-    ' WHERE experiment_id = ? AND model_id = ? AND digest = ?',
-    'last': 'SELECT last_version FROM {keyspace}.model_claims WHERE experiment_id = ? AND model_id = ? LIMIT 1',
-    'claim': 'INSERT INTO {keyspace}.model_claims (experiment_id, model_id, digest, version, created_at)'
-    ' VALUES (?, ?, ?, ?, ?) IF NOT EXISTS',
-    'advance': 'UPDATE {keyspace}.model_claims SET last_version = ? WHERE experiment_id = ? AND model_id = ?'
-    ' IF last_version = ?',
-    'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
-    f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
-    'versions': _SELECT,
-    'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
-}
+_COLUMNS = tuple(field.name for field in dataclasses.fields(AliasMove))
+_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_aliases WHERE experiment_id = ?'
 
 
-class ModelRegistry:
-    """Claims, records and lists model versions; a context manager that holds the process's session.
+class ModelRegistry(ModelVersions):
+    """Claims, records and lists model versions, and moves aliases; a context manager holding the process's session.
 
     Args:
-      connection: The cluster and keyspace that hold `model_versions` and `model_claims`.
+      connection: The cluster and keyspace that hold `model_versions`, `model_claims` and `model_aliases`.
     """
 
-    def __init__(self, connection: CassandraConnection) -> None:
-        self._connection = connection
+    STATEMENTS = {
+        **ModelVersions.STATEMENTS,
+        'move': f'INSERT INTO {{keyspace}}.model_aliases ({", ".join(_COLUMNS)})'
+        f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
+        'alias': f'{_SELECT} AND alias = ? LIMIT 1',
+        # Each group's first row, which is its newest.
+        'aliases': f'{_SELECT} GROUP BY experiment_id, alias',
+        'history': f'{_SELECT} AND alias = ?',
+    }
+    SERIAL_READS = {
+        **ModelVersions.SERIAL_READS,
+        'head': f'{_SELECT} AND alias = ? LIMIT 1',
+        'moves': f'{_SELECT} AND alias = ?',
+        'target': f'{_SELECT} AND alias = ? AND number = ?',
+    }
 
-    def __enter__(self) -> ModelRegistry:
-        self._session = connections.acquire(self._connection)
-        keyspace = quoted(self._connection.keyspace)
-        try:
-            self._statements = {
-                name: self._session.prepare(cql.format(keyspace=keyspace)) for name, cql in _CQL.items()
-            }
-        except InvalidRequest as error:
-            connections.release(self._connection)
-            rule = f'a keyspace with the schema applied ({one_line(error)})'
-            raise SchemaError(f'keyspace: got {self._connection.keyspace!r}, rule: {rule}') from error
-        except DRIVER_ERRORS as error:
-            connections.release(self._connection)
-            raise RegistryError(f'connection: got {self._connection}, rule: it answers ({one_line(error)})') from error
-        # SERIAL, not LOCAL_SERIAL: pushers in two data centers must agree, and a push can wait for the round trip.
-        # A SERIAL read also settles a transaction that a timed-out writer left open.
-        for name in ('claimed', 'last'):
-            self._statements[name].consistency_level = ConsistencyLevel.SERIAL
-        self._statements['record'].serial_consistency_level = ConsistencyLevel.SERIAL
-        return self
+    def alias(self, experiment_id: str, alias: str) -> AliasMove | None:
+        """Returns the move that an alias stands at, which holds the version it names; None for an unknown alias."""
+        return next(self._moves('alias', experiment_id, alias), None)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        connections.release(self._connection)
+    def aliases(self, experiment_id: str) -> tuple[AliasMove, ...]:
+        """Returns the move that each alias of an experiment stands at, by the alias's name."""
+        return tuple(self._moves('aliases', experiment_id))
 
-    def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
-        """Returns the version of one model's files, claiming a new one the first time.
+    def history(self, experiment_id: str, alias: str) -> tuple[AliasMove, ...]:
+        """Returns every move of an alias, newest first."""
+        return tuple(self._moves('history', experiment_id, alias))
 
-        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
-        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
-        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
-        and its moment is unique among the model's versions, as the key of `model_versions` wants.
+    def promote(
+        self,
+        experiment_id: str,
+        alias: str,
+        model_id: str,
+        version: str,
+        *,
+        expected: AliasMove | _Any | None = ANY,
+        reason: str | None = None,
+    ) -> AliasMove:
+        """Lets an alias name a version, and returns the move it stands at then.
+
+        An alias that names the version already stays where it is, so promoting again changes nothing.
+
+        Args:
+          experiment_id: The experiment of alias and version.
+          alias: Any name; one that is new begins here.
+          model_id: The version's model.
+          version: A recorded version.
+          expected: What `alias` returned when the decision was made: the alias is not moved if it has moved since.
+            None means that it must not exist yet; by default it is moved from wherever it is.
+          reason: Recorded with the move.
 
         Raises:
-          RegistryError: The cluster did not settle the claim within the attempts made.
+          RegistryError: The version is not recorded, the alias is not where it was expected, or the cluster did not
+            settle the move.
         """
-        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('digest', digest)):
-            named(field, value)
-        what = f'model_id: got {model_id!r}, rule: its version can be claimed'
-        return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
+        named('alias', alias)
+        self._recorded(experiment_id, model_id, version)
 
-    def record(self, version: ModelVersion) -> ModelVersion:
-        """Writes a version's row unless it is there, and returns the row as it stands.
+        def decide(head: AliasMove | None) -> AliasMove:
+            if head is not None and head.names(model_id, version):
+                return head
+            _check_expected(alias, head, expected)
+            return _next(head, (experiment_id, alias, model_id, version), reason)
 
-        The first record stays: a row states facts, and metrics added to it later must survive a push repeated.
+        return self._move(experiment_id, alias, decide)
+
+    def advance(
+        self, experiment_id: str, alias: str, model_id: str, version: str, *, reason: str | None = None
+    ) -> AliasMove:
+        """Lets an alias name a version that was just pushed, once, and returns the move it stands at then.
+
+        Unlike `promote` it may be repeated at any later time: an alias that named the version before, or that names
+        a later version of the same model, stays. So a push that is run again undoes neither a rollback nor what was
+        pushed since.
 
         Raises:
-          RegistryError: The row's key holds another version, or the cluster did not settle the write.
+          RegistryError: The version is not recorded, or the cluster did not settle the move.
         """
-        what = f'version: got {version.version!r}, rule: it can be recorded'
-        stored = self._settled(lambda: self._record_once(version), what)
-        if (stored.version, stored.digest) != (version.version, version.digest):
-            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
-            rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
-            raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
-        return stored
+        named('alias', alias)
+        self._recorded(experiment_id, model_id, version)
 
-    def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
-        """Returns one version of a model, or None."""
-        rows = self._versions(experiment_id)
-        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+        def decide(head: AliasMove | None) -> AliasMove:
+            past = self._decided('moves', experiment_id, alias)
+            if head is not None and (
+                _is_later(head, model_id, version) or any(m.names(model_id, version) for m in past)
+            ):
+                return head
+            return _next(head, (experiment_id, alias, model_id, version), reason)
 
-    def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
-        """Returns the newest recorded version of a model, or None."""
-        return next((row for row in self._versions(experiment_id) if row.model_id == model_id), None)
+        return self._move(experiment_id, alias, decide)
 
-    def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
-        """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
-        return tuple(self._versions(experiment_id, window))
+    def rollback(
+        self,
+        experiment_id: str,
+        alias: str,
+        *,
+        expected: AliasMove | _Any = ANY,
+        reason: str | None = None,
+    ) -> AliasMove:
+        """Lets an alias name the version it named before the promotion that it stands at, and returns the new move.
 
-    def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        """Returns the claim, or None where another pusher of the model came between reading and writing."""
-        model = (experiment_id, model_id)
-        held = self._execute('claimed', *model, digest).one()
-        if held is not None:
-            return Claim(held.version, _utc(held.created_at))
-        row = self._execute('last', *model).one()
-        last = None if row is None else row.last_version
-        claim = Claim(version := next_version(time.time(), last), moment(version))
-        # One conditional batch in one partition: the claim and the counter move together or not at all.
-        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
-        batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at))
-        batch.add(self._statements['advance'], (claim.version, *model, last))
-        return claim if self._session.execute(batch).was_applied else None
+        After A, B and C were promoted, the first rollback leads to B and the second to A.
 
-    def _record_once(self, version: ModelVersion) -> ModelVersion:
-        result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
-        return version if result.was_applied else _version(result.one())
+        Args:
+          experiment_id: The experiment of the alias.
+          alias: Its name.
+          expected: What `alias` returned when the decision was made; by default what it names when this is called.
+          reason: Recorded with the move.
 
-    def _settled(self, attempt: Callable[[], T | None], what: str) -> T:
-        """Repeats an attempt until its outcome is known; every attempt is safe to repeat.
-
-        A transaction that timed out may have been applied or not, so the attempt is made anew: it reads first, or
-        is conditional on the row being absent.
+        Raises:
+          RegistryError: There is no such alias or nothing before its version, the alias has moved meanwhile, or the
+            cluster did not settle the move.
         """
-        reason = 'other pushers came first each time'
-        for number in range(_ATTEMPTS):
-            try:
-                outcome = attempt()
-            except RequestValidationException as error:
-                raise RegistryError(f'{what} ({one_line(error)})') from error
-            except DRIVER_ERRORS as error:
-                reason = one_line(error)
-            else:
-                if outcome is not None:
-                    return outcome
-            time.sleep(random.uniform(0, longest_pause(number)))
-        raise RegistryError(f'{what} within {_ATTEMPTS} attempts ({reason})')
+        start = self._head(experiment_id, alias) if expected is ANY else expected
 
-    def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
+        def decide(head: AliasMove | None) -> AliasMove:
+            if head is None:
+                raise RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment_id!r}')
+            _check_expected(alias, head, start)
+            if head.before is None:
+                rule = f'a version before {_version_of(head)}, the first it named'
+                raise RegistryError(f'alias: got {alias!r}, rule: {rule}')
+            (target,) = self._decided('target', experiment_id, alias, head.before)
+            move = _next(head, (experiment_id, alias, target.model_id, target.version), reason)
+            return dataclasses.replace(move, action='rollback', before=target.before)
+
+        return self._move(experiment_id, alias, decide)
+
+    def _move(self, experiment_id: str, alias: str, decide: Callable[[AliasMove | None], AliasMove]) -> AliasMove:
+        """Appends the move that `decide` returns for the head of the history, unless it returns the head itself."""
+        tried: list[AliasMove] = []
+
+        def attempt() -> AliasMove | None:
+            if tried:
+                # The answer to the last attempt may have been lost; by now its move stands, or never will.
+                there = self._decided('target', experiment_id, alias, tried[-1].number)
+                if any(move.move_id == tried[-1].move_id for move in there):
+                    return tried[-1]
+            head = self._head(experiment_id, alias)
+            move = decide(head)
+            if move is head:
+                return head
+            tried.append(move)
+            result = self._execute('move', *(getattr(move, column) for column in _COLUMNS))
+            return move if result.was_applied else None
+
+        return self._settled(attempt, f'alias: got {alias!r}, rule: it can be moved')
+
+    def _head(self, experiment_id: str, alias: str) -> AliasMove | None:
+        return next(self._decided('head', experiment_id, alias), None)
+
+    def _decided(self, statement: str, *values: object) -> Iterator[AliasMove]:
+        return map(_alias_move, self._execute(statement, *values))
+
+    def _moves(self, statement: str, experiment_id: str, *alias: str) -> Iterator[AliasMove]:
         named('experiment_id', experiment_id)
         try:
-            if window is None:
-                rows = self._execute('versions', experiment_id)
-            else:
-                rows = self._execute('versions_within', experiment_id, *window.bounds)
-            yield from map(_version, rows)
+            yield from self._decided(statement, experiment_id, *alias)
         except DRIVER_ERRORS as error:
-            rule = f'its versions can be read ({one_line(error)})'
+            rule = f'its aliases can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
 
-    def _execute(self, statement: str, *values: object) -> Any:
-        return self._session.execute(self._statements[statement], values)
+
+def _next(head: AliasMove | None, target: tuple[str, str, str, str], reason: str | None) -> AliasMove:
+    """Returns the promotion that follows a head to (experiment_id, alias, model_id, version)."""
+    experiment_id, alias, model_id, version = target
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return AliasMove(
+        experiment_id,
+        alias,
+        number=1 if head is None else head.number + 1,
+        model_id=model_id,
+        version=version,
+        action='promote',
+        reason=reason,
+        moved_at=now.replace(microsecond=now.microsecond // 1000 * 1000),  # as Cassandra stores it
+        before=None if head is None else head.number,
+        move_id=uuid.uuid4(),
+    )
 
 
-def named(field: str, value: object) -> str:
-    """Returns `value` if it is a non-empty text; raises ValueError naming `field` if not."""
-    if not isinstance(value, str) or not value:
-        raise invalid(field, value, 'a non-empty text')
-    return value
+def _check_expected(alias: str, head: AliasMove | None, expected: AliasMove | _Any | None) -> None:
+    if expected is not ANY and head != expected:
+        rule = f'still {_version_of(expected)}, but it is {_version_of(head)}'
+        raise RegistryError(f'alias: got {alias!r}, rule: {rule}')
 
 
-def next_version(now: float, last: int | None) -> int:
-    """Returns the version that follows `last` (None for a model without one) at `now`, in Unix seconds."""
-    return max(int(now), (last or 0) + 1)
+def _version_of(move: AliasMove | None) -> str:
+    return 'nothing' if move is None else f'version {move.version!r} of {move.model_id!r} (move {move.number})'
 
 
-def moment(version: int) -> datetime.datetime:
-    """Returns the moment a claimed version stands for: the version as Unix seconds."""
-    return datetime.datetime.fromtimestamp(version, datetime.timezone.utc)
+def _is_later(head: AliasMove, model_id: str, version: str) -> bool:
+    # What is no number was not pushed here, and is neither earlier nor later.
+    numbers = head.version.isdecimal() and version.isdecimal()
+    return numbers and head.model_id == model_id and int(head.version) > int(version)
 
 
-def longest_pause(attempt: int) -> float:
-    """Returns the seconds below which the random pause after an attempt (from 0) stays."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
-
-
-def _version(row: Any) -> ModelVersion:
+def _alias_move(row: Any) -> AliasMove:
     values = {column: getattr(row, column) for column in _COLUMNS}
-    metrics = dict(values.pop('metrics') or {})
-    return ModelVersion(**values | {'created_at': _utc(values['created_at']), 'metrics': metrics})
-
-
-def _utc(naive: datetime.datetime) -> datetime.datetime:
-    return naive.replace(tzinfo=datetime.timezone.utc)
+    return AliasMove(**values | {'moved_at': utc(values['moved_at'])})

@@ -89,8 +89,7 @@ class Demo:
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
         with connections.session(self.connection):
-            loads = (('weather', ingest.weather), ('flights', ingest.flights), ('planes', ingest.planes))
-            written = [_ingest(self.connection, name, load, terminal) for name, load in loads]
+            written = [_ingest(self.connection, name, load, terminal) for name, load in ingest.LOADS.items()]
             self._train(enable_cache=self.cache and not any(written), terminal=terminal)
             return self._summary(terminal)
 
@@ -150,22 +149,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         demo = _demo(options)
-        terminal = _terminal(demo)
     except (TfxCassandraError, ValueError) as error:
         sys.stderr.write(f'demo: error: {error}\n')
+        return 2
+    return logged(demo, 'demo')
+
+
+def logged(demo: Demo, name: str) -> int:
+    """Runs a demo with its steps on the terminal and everything else in its log; returns the exit code."""
+    try:
+        terminal = _terminal(demo)
+    except ValueError as error:
+        sys.stderr.write(f'{name}: error: {error}\n')
         return 2
     print(f'log: {_short(demo.log)}', file=terminal)
     try:
         return demo.run(terminal)
     except KeyboardInterrupt:
-        print('demo: interrupted', file=terminal)
+        print(f'{name}: interrupted', file=terminal)
         return 130
     except Exception as error:
         # Whatever a component raises: the step's own line has said which it was, and the log has it all.
         traceback.print_exc()
         kind = '' if isinstance(error, (TfxCassandraError, ValueError)) else f'{type(error).__name__}: '
         reason = ' '.join(str(error).split())[:500]
-        print(f'demo: error: {kind}{reason} (log: {_short(demo.log)})', file=terminal)
+        print(f'{name}: error: {kind}{reason} (log: {_short(demo.log)})', file=terminal)
         return 1
 
 
@@ -219,12 +227,16 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(options: argparse.Namespace) -> Demo:
     window = _with_flights(TimeWindow.parse(options.window)) if options.window else _first_months(options.months)
     state = options.state.resolve()
-    cluster = None
-    if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
-        cluster = DevCluster.saved(state / 'cluster')
-        if cluster is None or options.nodes not in (None, cluster.nodes):
-            cluster = DevCluster(state / 'cluster', nodes=options.nodes or 1)
+    cluster = cluster_of(state, options.nodes)
     return Demo(state, window, cluster, options.stop_cluster, options.cache, options.leaky)
+
+
+def cluster_of(state: pathlib.Path, nodes: int | None = None) -> DevCluster | None:
+    """Returns the dev cluster in a state folder, of this many nodes or as it was; None if the environment names one."""
+    if os.environ.get('CASSANDRA_CONTACT_POINTS'):
+        return None
+    saved = DevCluster.saved(state / 'cluster')
+    return saved if saved and nodes in (None, saved.nodes) else DevCluster(state / 'cluster', nodes=nodes or 1)
 
 
 def _first_months(months: int) -> TimeWindow:

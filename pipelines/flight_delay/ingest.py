@@ -7,6 +7,7 @@ import importlib.resources
 import math
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import polars as pl
 import pyarrow as pa
@@ -71,6 +72,10 @@ def flights(window: TimeWindow = data.YEAR) -> Load:
 def planes() -> Load:
     """Returns the aircraft, for `planes`."""
     return Load('planes', data.plane_rows(data.read_planes()), ('tailnum',), 'seats')
+
+
+# What the demos load, in this order.
+LOADS: dict[str, Callable[[], Load]] = {'weather': weather, 'flights': flights, 'planes': planes}
 
 
 def apply_schema(connection: CassandraConnection) -> None:

@@ -6,7 +6,6 @@ CassandraExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Transfo
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import inspect
 import pathlib
@@ -28,7 +27,7 @@ from tfx_cassandra.components import (
 )
 from tfx_cassandra.pipelines.flight_delay import preprocessing, trainer
 from tfx_cassandra.pipelines.flight_delay.data import AIRPORTS, WEATHER, weather_group
-from tfx_cassandra.pipelines.flight_delay.preprocessing import FLIGHT_INPUTS, LABEL, PLANE_INPUTS
+from tfx_cassandra.pipelines.flight_delay.preprocessing import FLIGHT_INPUTS, LABEL, PLANE_INPUTS, WEATHER_TTL
 
 MODEL_ID = 'flight-delay'
 MIN_AUC = 0.6  # guessing gives 0.5
@@ -39,14 +38,13 @@ FLIGHTS = LabelSource(
     timestamp_column='scheduled_departure',
     label_columns=('flight_id', 'flight_day', *FLIGHT_INPUTS, 'arr_delay', LABEL),
 )
-# What an hour's observation says is out of date three hours later.
 WEATHER_VIEW = FeatureView(
     name='weather',
     table='feature_store',
     entity_columns=('model_id',),
     timestamp_column='timestamp',
     features=WEATHER,
-    ttl=datetime.timedelta(hours=3),
+    ttl=WEATHER_TTL,
     layout='long',
     feature_name_column='feature_name',
     value_column='value',

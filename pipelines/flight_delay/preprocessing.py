@@ -6,6 +6,8 @@ inputs.
 
 from __future__ import annotations
 
+import datetime
+
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -16,6 +18,7 @@ TEXTS = ('carrier', 'origin', 'dest', 'manufacturer')
 NUMBERS = ('distance', *WEATHER, 'built', 'engines', 'seats')
 CALENDAR = {'month': 13, 'weekday': 8, 'hour': 24}  # name -> one more than its greatest value
 INPUTS = (*TEXTS, *NUMBERS, *CALENDAR)
+WEATHER_TTL = datetime.timedelta(hours=3)  # after which an hour's observation is out of date
 PLANE_INPUTS = ('manufacturer', 'built', 'engines', 'seats')  # of the aircraft's table
 FLIGHT_INPUTS = tuple(name for name in INPUTS if name not in (*WEATHER, *PLANE_INPUTS))  # of the flight's own
 

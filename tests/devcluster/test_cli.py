@@ -48,8 +48,8 @@ def test_the_state_folder_follows_the_environment():
 
 def test_start_hands_every_option_on(run, calls, tmp_path):
     line = '--nodes 3 --heap 2G --authenticated --subnet 127.0.7 --port 9043 --storage-port 7010 --jmx-port 7300'
-    assert run('cluster', 'start', '--directory', str(tmp_path), *line.split()) == 0
-    assert calls == [DevCluster(tmp_path, 3, '127.0.7', 9043, 7010, 7300, '2G', True)]
+    assert run('cluster', 'start', '--directory', str(tmp_path), *line.split(), '--tokens', '4') == 0
+    assert calls == [DevCluster(tmp_path, 3, '127.0.7', 9043, 7010, 7300, '2G', True, 4)]
 
 
 @pytest.mark.parametrize(

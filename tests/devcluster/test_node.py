@@ -76,10 +76,11 @@ def test_a_login_is_asked_for_where_it_is_told_to(node):
 
 
 def test_the_tokens_of_a_ring_are_distinct_and_the_same_each_time():
-    tokens = [token for index in range(3) for token in ring_tokens(index)]
+    tokens = [token for index in range(3) for token in ring_tokens(index, 16)]
     assert len(set(tokens)) == 48
+    assert len(ring_tokens(0, 1)) == 1
     assert all(-(2**63) < token < 2**63 for token in tokens)
-    assert ring_tokens(0)[0] == -8476567021450259370
+    assert ring_tokens(0, 16)[0] == -8476567021450259370
 
 
 def test_the_command_runs_the_daemon_on_the_distribution(node):

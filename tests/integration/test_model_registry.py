@@ -20,7 +20,7 @@ from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
-from tfx_cassandra.components.store import model_registry
+from tfx_cassandra.components.store import model_claims
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion, moment
 
@@ -66,7 +66,7 @@ def test_versions_only_grow_when_a_clock_goes_back(
 ) -> None:
     versions = []
     for number, now in enumerate((2_000_000_000.0, 1_000_000_000.0, 2_000_000_000.5, 2_000_000_009.0)):
-        monkeypatch.setattr(model_registry.time, 'time', lambda now=now: now)
+        monkeypatch.setattr(model_claims.time, 'time', lambda now=now: now)
         versions.append(registry.claim(experiment, 'delay', f'digest {number}').version)
     assert versions == [2_000_000_000, 2_000_000_001, 2_000_000_002, 2_000_000_009]
 
@@ -200,6 +200,7 @@ def full(experiment: str, model: str, claim: Claim, digest: str) -> ModelVersion
     return ModelVersion(
         experiment, model, str(claim.version), claim.created_at, {'auc': 0.75, 'precision{class_id=3}': 0.5}, 'B',
         digest, f'/serving/{claim.version}', 'run-7', 'f00d', '2013-01-01T00:00+00:00/2013-02-01T00:00+00:00',
+        ('model_blessing', 'verdict'), '/evaluation', 'ship',
     )  # fmt: skip
 
 
@@ -212,7 +213,8 @@ def test_a_row_reads_back_as_it_was_recorded(
     assert registry.get(experiment, 'delay', version.version) == version
     cql = f'SELECT * FROM "{connection.keyspace}".model_versions WHERE experiment_id = %s'
     (row,) = session.execute(cql, (experiment,))
-    assert row._asdict() == dataclasses.asdict(version) | {'created_at': version.created_at.replace(tzinfo=None)}
+    stored = {'created_at': version.created_at.replace(tzinfo=None), 'gates': set(version.gates)}
+    assert row._asdict() == dataclasses.asdict(version) | stored
 
 
 def test_the_first_record_stays_and_what_others_add_survives(
@@ -276,3 +278,46 @@ def test_an_unreachable_cluster_is_one_line() -> None:
     with pytest.raises(UnavailableError, match=r'^contact_points: got 127\.0\.0\.1:9, rule:') as caught:
         ModelRegistry(CassandraConnection(port=9, connect_timeout=2)).__enter__()
     assert '\n' not in str(caught.value)
+
+
+def test_a_claim_says_when_a_push_last_began(registry: ModelRegistry, experiment: str) -> None:
+    first = registry.claim(experiment, 'delay', 'aa')
+    (before,) = registry.claims(experiment, 'delay')
+    assert (before.digest, before.claim) == ('aa', first)
+    time.sleep(0.01)
+    registry.claim(experiment, 'delay', 'aa')
+    second = registry.claim(experiment, 'delay', 'bb')
+    latest, after = registry.claims(experiment, 'delay')
+    assert (latest.claim, after.claim) == (second, first)
+    assert after.attempted_at > before.attempted_at
+
+
+def test_a_released_claim_is_gone_and_its_number_is_not_used_again(registry: ModelRegistry, experiment: str) -> None:
+    first = registry.claim(experiment, 'delay', 'aa')
+    (held,) = registry.claims(experiment, 'delay')
+    assert registry.release(experiment, 'delay', held)
+    assert registry.claims(experiment, 'delay') == ()
+    assert registry.claimed(experiment, 'delay', 'aa') is None
+    assert registry.claim(experiment, 'delay', 'bb').version > first.version
+    assert registry.claim(experiment, 'delay', 'aa').version > first.version
+
+
+def test_a_claim_that_a_pusher_renewed_is_not_released(registry: ModelRegistry, experiment: str) -> None:
+    first = registry.claim(experiment, 'delay', 'aa')
+    (held,) = registry.claims(experiment, 'delay')
+    time.sleep(0.01)
+    registry.claim(experiment, 'delay', 'aa')
+    assert not registry.release(experiment, 'delay', held)
+    assert registry.claimed(experiment, 'delay', 'aa') == first
+
+
+def test_a_row_that_repair_wrote_is_completed_by_the_next_push(registry: ModelRegistry, experiment: str) -> None:
+    pushed = dataclasses.replace(
+        full(experiment, 'delay', registry.claim(experiment, 'delay', 'aa'), 'aa'), verdict=None
+    )
+    key = (experiment, 'delay', pushed.version)
+    registry.record(ModelVersion(*key, pushed.created_at, digest='aa', model_uri='/serving', pipeline_run='repair'))
+    registry.add_metrics(*key, {'lift': 0.1}, verdict='hold')
+    complete = dataclasses.replace(pushed, metrics={**pushed.metrics, 'lift': 0.1}, verdict='hold')
+    assert registry.record(pushed) == complete
+    assert registry.record(dataclasses.replace(pushed, pipeline_run='run-8', ab_test_group='A')) == complete

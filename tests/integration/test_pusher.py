@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import uuid
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
@@ -27,6 +29,7 @@ from tfx.types import Artifact, standard_artifacts
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config as configs
+from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
 from tfx_cassandra.components.pusher.component import CassandraPusher
@@ -62,10 +65,13 @@ class Push:
     folder: pathlib.Path
     connection: CassandraConnection
     experiment: str
+    alias: str | None = None
+    serving: str = 'serving'
+    remote: str | None = None
 
     @property
     def base(self) -> pathlib.Path:
-        return self.folder / 'serving'
+        return self.folder / self.serving
 
     def model(self, factor: float) -> Artifact:
         uri = self.folder / f'model {factor}'
@@ -74,9 +80,9 @@ class Push:
         return artifact(standard_artifacts.Model, uri)
 
     def properties(self) -> dict[str, str]:
-        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=str(self.base))
+        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=self.remote or str(self.base))
         return {
-            'config': configs.to_json(PusherConfig(self.connection, self.experiment, 'scale', 'B')),
+            'config': configs.to_json(PusherConfig(self.connection, self.experiment, 'scale', 'B', self.alias)),
             'push_destination': proto_utils.proto_to_json(pusher_pb2.PushDestination(filesystem=filesystem)),
         }
 
@@ -147,6 +153,9 @@ def test_a_blessed_model_is_served_and_recorded(push: Push, session: Session) ->
         'pipeline_run': 'run-1',
         'examples_fingerprint': 'f00d',
         'examples_window': '2013-01/2013-02',
+        'gates': {'infra_blessing', 'model_blessing'},
+        'evaluation_uri': str(push.folder / 'evaluation'),
+        'verdict': None,
     }
 
 
@@ -158,6 +167,17 @@ def test_a_rerun_leaves_one_row_and_one_directory(push: Push) -> None:
     assert files(push.base) == before
     (row,) = push.rows()
     assert (row.pipeline_run, row.metrics, row.examples_fingerprint) == ('run-1', {}, None)
+
+
+def test_a_model_goes_to_a_file_system_that_cannot_rename_directories(push: Push) -> None:
+    remote = dataclasses.replace(push, remote=f'ram://{uuid.uuid4().hex}/serving')
+    version = remote.run().get_string_custom_property('pushed_version')
+    assert remote.run(run='run-2').get_string_custom_property('pushed_version') == version
+    (row,) = push.rows()
+    assert (row.version, row.model_uri, row.pipeline_run) == (version, f'{remote.remote}/{version}', 'run-1')
+    assert content_digest(str(row.model_uri)) == row.digest
+    assert [str(name).rstrip('/') for name in fileio.listdir(remote.remote)] == [version]
+    assert float(tf.saved_model.load(str(row.model_uri))(21.0)) == 42.0
 
 
 def test_another_model_gets_a_later_version_and_the_first_keeps_its_own(push: Push) -> None:
@@ -179,6 +199,105 @@ def test_a_model_that_is_not_blessed_leaves_no_trace(name: str, kind: type[Artif
     assert not pushed.has_custom_property('pushed_version')
     assert not push.base.exists()
     assert push.rows() == ()
+
+
+def verdict(push: Push, says: str, version: str, experiment: str | None = None, model: str = 'scale') -> Artifact:
+    """An A/B test's verdict on one version, as ABEvaluator writes it."""
+    uri = push.folder / f'verdict {says} {version} {experiment} {model}'
+    uri.mkdir()
+    treatment = {'model_id': model, 'version': version, 'verdict': says}
+    found = {'experiment_id': experiment or push.experiment, 'verdict': says, 'treatments': [treatment]}
+    (uri / 'verdict.json').write_text(json.dumps(found))
+    return artifact(AbVerdict, uri)
+
+
+def elsewhere(push: Push) -> Push:
+    """The same pushes into another serving directory, as from the canary to production."""
+    return dataclasses.replace(push, serving='production', alias='champion')
+
+
+@pytest.mark.parametrize('says', ['ship', 'hold', 'invalid'])
+def test_a_model_that_did_no_harm_is_pushed_and_one_that_won_is_named(says: str, push: Push) -> None:
+    version = push.run().get_string_custom_property('pushed_version')
+    production = elsewhere(push)
+    pushed = production.run(verdict=verdict(push, says, version))
+    assert pushed.get_string_custom_property('pushed_version') == version
+    assert os.listdir(production.base) == [version]
+    assert [row.version for row in push.rows()] == [version]
+    with ModelRegistry(push.connection) as registry:
+        named = [(move.alias, move.version, move.reason) for move in registry.aliases(push.experiment)]
+    assert named == ([('champion', version, 'pushed by run-1')] if says == 'ship' else [])
+
+
+def test_a_model_that_did_harm_leaves_no_trace(push: Push) -> None:
+    version = push.run().get_string_custom_property('pushed_version')
+    # Not even a cluster is needed to refuse a model.
+    production = dataclasses.replace(elsewhere(push), connection=CassandraConnection(port=9))
+    pushed = production.run(verdict=verdict(push, 'harm', version))
+    assert pushed.get_int_custom_property('pushed') == 0
+    assert not production.base.exists()
+
+
+def test_of_several_versions_that_were_tested_the_pushed_one_counts(push: Push) -> None:
+    bad, good = (push.run(factor).get_string_custom_property('pushed_version') for factor in (2.0, 3.0))
+    both = verdict(push, 'harm', bad)
+    found = json.loads((pathlib.Path(both.uri) / 'verdict.json').read_text())
+    found['treatments'].append({'model_id': 'scale', 'version': good, 'verdict': 'ship'})
+    (pathlib.Path(both.uri) / 'verdict.json').write_text(json.dumps(found))
+    production = elsewhere(push)
+    assert production.run(2.0, verdict=both).get_int_custom_property('pushed') == 0
+    assert production.run(3.0, verdict=both).get_string_custom_property('pushed_version') == good
+    assert os.listdir(production.base) == [good]
+
+
+@pytest.mark.parametrize(
+    ('says', 'others', 'message'),
+    [
+        ('ship', {'experiment': 'other'}, "got one of experiment 'other', rule: of experiment"),
+        ('harm', {'experiment': 'other'}, "got one of experiment 'other', rule: of experiment"),
+        ('ship', {'model': 'rival'}, "got one on 'rival', rule: on model 'scale'"),
+        ('ship', {'version': '17'}, r"got one on version 17, rule: on what is pushed, which is version \d+ of 'scale'"),
+        ('maybe', {}, "got '.*verdict.json', rule: JSON .* 'maybe' is not one of ship, hold, harm, invalid"),
+    ],
+)
+def test_a_verdict_on_something_else_is_an_error(says: str, others: dict, message: str, push: Push) -> None:
+    version = push.run().get_string_custom_property('pushed_version')
+    production = elsewhere(push)
+    with pytest.raises(RegistryError, match=f'^verdict: {message}') as caught:
+        production.run(verdict=verdict(push, says, **{'version': version, **others}))
+    assert '\n' not in str(caught.value)
+    assert not production.base.exists()
+
+
+def test_a_verdict_cannot_be_on_a_model_that_was_never_served(push: Push) -> None:
+    with pytest.raises(RegistryError, match=r'^verdict: got one on version 17, rule: .* a model without a version'):
+        push.run(verdict=verdict(push, 'ship', '17'))
+    assert push.rows() == ()
+
+
+@pytest.mark.parametrize(
+    'text', [None, '', '{', '[]', '{"experiment_id": "e"}', '{"experiment_id": "e", "treatments": [{}]}']
+)
+def test_a_file_that_is_no_verdict_is_one_line(text: str | None, push: Push) -> None:
+    given = artifact(AbVerdict, push.folder)
+    if text is not None:
+        (push.folder / 'verdict.json').write_text(text)
+    with pytest.raises(RegistryError, match=r"^verdict: got '.*verdict.json', rule: (JSON|readable)") as caught:
+        push.run(verdict=given)
+    assert '\n' not in str(caught.value)
+
+
+def test_an_alias_follows_the_pushes_and_a_rerun_does_not_move_it_back(push: Push) -> None:
+    push = dataclasses.replace(push, alias='champion')
+    first, second = (push.run(factor).get_string_custom_property('pushed_version') for factor in (2.0, 3.0))
+    push.run(2.0)
+    with ModelRegistry(push.connection) as registry:
+        assert [move.version for move in registry.history(push.experiment, 'champion')] == [second, first]
+        registry.rollback(push.experiment, 'champion')
+        push.run(3.0)
+        standing = registry.alias(push.experiment, 'champion')
+    assert standing is not None
+    assert standing.version == first
 
 
 def without_cluster(push: Push) -> Push:
@@ -217,7 +336,7 @@ from tfx.types import standard_artifacts
 from tfx_cassandra.components.pusher import executor, publish
 from tfx_cassandra.components.store.model_registry import ModelRegistry
 
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def after(owner, name, calls=1):
@@ -237,6 +356,9 @@ STEPS = {
     'rename': lambda: after(publish.fileio, 'rename'),
     'before record': lambda: setattr(ModelRegistry, 'record', die),
     'record': lambda: after(ModelRegistry, 'record'),
+    'before alias': lambda: setattr(ModelRegistry, 'advance', die),
+    'alias': lambda: after(ModelRegistry, 'advance'),
+    'archive': lambda: after(executor.io_utils, 'copy_dir', calls=2),
 }
 for step, (uri, pushed_uri, properties) in json.load(sys.stdin).items():
     pid = os.fork()
@@ -258,6 +380,9 @@ LEFT = {
     'rename': (False, True, False),
     'before record': (False, True, False),
     'record': (False, True, True),
+    'before alias': (False, True, True),
+    'alias': (False, True, True),
+    'archive': (False, True, True),
 }
 
 
@@ -265,7 +390,7 @@ def test_a_run_killed_at_any_step_is_completed_by_the_next(push: Push) -> None:
     model = push.model(2.0)
     whole = files(pathlib.Path(model.uri) / 'Format-Serving')
     pushes = {
-        step: dataclasses.replace(push, folder=push.folder / step, experiment=f'{push.experiment} {step}')
+        step: dataclasses.replace(push, folder=push.folder / step, experiment=f'{push.experiment} {step}', alias='live')
         for step in LEFT
     }
     orders = {step: (model.uri, str(each.folder / 'pushed'), each.properties()) for step, each in pushes.items()}
@@ -286,7 +411,9 @@ def test_a_run_killed_at_any_step_is_completed_by_the_next(push: Push) -> None:
         assert files(each.base / version) == whole, step
         (row,) = each.rows()
         assert (row.version, row.model_uri) == (version, str(each.base / version)), step
-        assert row.pipeline_run == ('killed' if step == 'record' else 'next'), step
+        assert row.pipeline_run == ('killed' if LEFT[step][2] else 'next'), step
+        with ModelRegistry(push.connection) as registry:
+            assert [move.version for move in registry.history(each.experiment, 'live')] == [version], step
 
 
 def test_tfx_runs_the_component_and_keeps_the_artifact(push: Push) -> None:

@@ -124,6 +124,68 @@ def test_where(connection: CassandraConnection, session: Session, table: str) ->
     assert got == [(3000 + h,) for h in range(HOURS)]
 
 
+def coverage_of(options: read.ReadOptions) -> ledger.Coverage:
+    (found,) = collected(read.ScanTable(options), 'coverage')
+    return found
+
+
+@pytest.mark.parametrize(('keys', 'ranges'), [((3,), 1), ((3, 4, 3), 2), ((-1,), 1), ((), 0)])
+def test_partition_keys_read_their_partitions_alone(
+    connection: CassandraConnection, table: str, keys: tuple, ranges: int
+) -> None:
+    coverage = coverage_of(read.ReadOptions(connection, table, filters=(('k', keys),)))
+    assert coverage.ranges == ranges
+    assert all(entry.token_range.width == 1 for entry in coverage.reads)
+    assert coverage.rows == HOURS * len({key for key in keys if key >= 0})
+
+
+def test_ids_may_be_given_as_text_or_as_ids(connection: CassandraConnection, session: Session) -> None:
+    name, ids = f'{connection.keyspace}.by_id', [uuid.UUID(int=i) for i in range(5)]
+    session.execute(f'CREATE TABLE {name} (id uuid PRIMARY KEY, n int)')
+    for i, key in enumerate(ids):
+        session.execute(f'INSERT INTO {name} (id, n) VALUES (%s, %s)', (key, i))
+    where = {'id': [ids[1], str(ids[3])]}
+    assert scanned(connection, 'by_id', columns=['n'], where=where) == [(1,), (3,)]
+    with pytest.raises(Exception, match=r"where: got \('x',\), rule: values of the types of id"):
+        scanned(connection, 'by_id', where={'id': 'x'})
+
+
+def test_write_times_are_the_server_s(connection: CassandraConnection, session: Session) -> None:
+    name = f'{connection.keyspace}.dated'
+    session.execute(f'CREATE TABLE {name} (k int PRIMARY KEY, v int, tags map<text, text>, few frozen<list<int>>)')
+    session.execute(f"INSERT INTO {name} (k, v, tags) VALUES (1, 1, {{'a': 'x'}}) USING TIMESTAMP 111")
+    session.execute(f"UPDATE {name} USING TIMESTAMP 333 SET tags['b'] = 'y' WHERE k = 1")
+    session.execute(f'INSERT INTO {name} (k, few) VALUES (2, [1]) USING TIMESTAMP 222')
+    options = read.ReadOptions(connection, 'dated', columns=('k',), writetimes=('v', 'tags', 'few'))
+    batches = collected(read.ScanTable(options), 'batches')
+    assert batches[0].schema.names == ['k', 'writetime(v)', 'writetime(tags)', 'writetime(few)']
+    assert rows_of(batches) == [(1, 111, 333, None), (2, None, None, 222)]
+
+
+def test_nodes_and_times_stand_in_the_ledger(connection: CassandraConnection, session: Session, table: str) -> None:
+    window = TimeWindow(START, START + datetime.timedelta(hours=3))
+    coverage = coverage_of(read.ReadOptions(connection, table, window=window))
+    nodes = {str(host.endpoint) for host in session.cluster.metadata.all_hosts()}
+    assert {entry.coordinator for entry in coverage.reads} <= nodes
+    assert {(entry.area.times.start, entry.area.times.end) for entry in coverage.reads} == {window.bounds}
+
+
+def test_the_plan_grows_with_the_table(connection: CassandraConnection, session: Session) -> None:
+    name = f'{connection.keyspace}.bulky'
+    session.execute(f'CREATE TABLE {name} (k int, t timestamp, v blob, PRIMARY KEY ((k), t))')
+    insert = session.prepare(f'INSERT INTO {name} (k, t, v) VALUES (?, ?, ?)')
+    options = read.ReadOptions(connection, 'bulky')
+    empty = read.plan_splits(options)
+    assert (empty.bytes, empty.page_rows) == (pytest.approx(0, abs=2000), 5000)
+    megabyte = bytes(1 << 20)
+    for k in range(40):
+        session.execute(insert, (k, START, megabyte))
+    planned = read.plan_splits(options)
+    assert planned.bytes == pytest.approx(40 << 20, rel=0.1)
+    assert planned.page_rows == pytest.approx(4, abs=1)
+    session.execute(f'DROP TABLE {name}')
+
+
 def test_a_view_is_read_like_a_table(connection: CassandraConnection, session: Session) -> None:
     session.execute(
         f'INSERT INTO {connection.keyspace}.feature_store (model_id, feature_name, timestamp, value, user_id) '
@@ -158,8 +220,7 @@ def test_the_fingerprint_is_of_the_content_not_of_the_splits(
     connection: CassandraConnection, session: Session, table: str
 ) -> None:
     def coverage(splits: int) -> ledger.Coverage:
-        (found,) = collected(read.ScanTable(read.ReadOptions(connection, table, splits=splits)), 'coverage')
-        return found
+        return coverage_of(read.ReadOptions(connection, table, splits=splits))
 
     first, second = coverage(3), coverage(70)
     assert first.ranges < second.ranges

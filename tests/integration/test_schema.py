@@ -23,8 +23,10 @@ ONE_COPY = schema.SimpleReplication(1)
 TABLES = {
     'entity_features',
     'feature_store',
+    'inference_outcomes',
     'inference_results',
     'inference_results_bucketed',
+    'model_aliases',
     'model_claims',
     'model_metrics',
     'model_versions',
@@ -114,6 +116,7 @@ def test_an_old_keyspace_gets_its_missing_columns(absent: CassandraConnection, s
     assert [statement for statement in applied if statement.startswith('ALTER')] == [
         f'ALTER TABLE "{absent.keyspace}".feature_store ADD IF NOT EXISTS user_id text',
         f'ALTER TABLE "{absent.keyspace}".model_claims ADD IF NOT EXISTS last_version bigint static',
+        f'ALTER TABLE "{absent.keyspace}".model_claims ADD IF NOT EXISTS attempted_at timestamp',
     ]
     assert schema.check(absent, ONE_COPY) == []
     assert _names(session, absent.keyspace, 'tables') == TABLES | {'own_table'}
@@ -160,8 +163,11 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         f"model_metrics.compaction: got {twcs}'DAYS'}}, declared {twcs}'HOURS'}}",
         'inference_results: got nothing, declared table',
         'inference_results_bucketed: got nothing, declared table',
+        'inference_outcomes: got nothing, declared table',
         'model_versions: got nothing, declared table',
         'model_claims.last_version: got regular column, declared static column',
+        'model_claims.attempted_at: got nothing, declared timestamp, regular column',
+        'model_aliases: got nothing, declared table',
         'feature_by_user: got table, declared view',
         'feature_store_metadata: got nothing, declared index',
     ]
@@ -283,7 +289,7 @@ def test_the_commands(command: Callable[..., int], capsys: pytest.CaptureFixture
     assert command('apply', '--no-views') == 0
     shown = capsys.readouterr()
     assert shown.out == ''
-    assert 'apply the schema to test_schema_absent: 8 statements were needed' in shown.err
+    assert 'apply the schema to test_schema_absent: 9 statements were needed' in shown.err
     nodes = len(session.cluster.metadata.all_hosts())
     row = session.execute("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'test_schema_absent'")
     assert row.one().replication['dc1'] == str(min(3, nodes))

@@ -10,6 +10,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import channel, standard_artifacts
 
 from tfx_cassandra.components import config as configs
+from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.pusher.component import CassandraPusher
 from tfx_cassandra.components.store.connection import CassandraConnection
@@ -26,9 +27,9 @@ def arguments(**changes: object) -> dict:
 
 def test_the_configuration_travels_as_json_and_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PUSHER_TEST_PASSWORD', 'hunter2')
-    component = CassandraPusher(**arguments(ab_test_group='B'))
+    component = CassandraPusher(**arguments(ab_test_group='B', alias='champion', max_metrics=7))
     config = configs.from_json(PusherConfig, component.exec_properties['config'])
-    assert config == PusherConfig(CONNECTION, 'flights', 'delay', 'B')
+    assert config == PusherConfig(CONNECTION, 'flights', 'delay', 'B', 'champion', 7)
     assert 'hunter2' not in str(component.exec_properties)
     assert '/serving' in component.exec_properties['push_destination']
     assert component.outputs['pushed_model'].type is standard_artifacts.PushedModel
@@ -41,6 +42,7 @@ def test_it_compiles_into_a_pipeline_with_every_input() -> None:
         'infra_blessing': standard_artifacts.InfraBlessing,
         'evaluation': standard_artifacts.ModelEvaluation,
         'examples': standard_artifacts.Examples,
+        'verdict': AbVerdict,
     }
     nodes = {
         name: importer.Importer(source_uri=f'/{name}', artifact_type=kind).with_id(name) for name, kind in types.items()
@@ -60,6 +62,10 @@ def test_it_compiles_into_a_pipeline_with_every_input() -> None:
         ('experiment_id', '', 'a non-empty text'),
         ('model_id', None, 'a non-empty text'),
         ('ab_test_group', '', 'a non-empty text'),
+        ('alias', '', 'a non-empty text'),
+        ('max_metrics', 0, 'an integer from 1'),
+        ('max_metrics', True, 'an integer from 1'),
+        ('max_metrics', 1.5, 'an integer from 1'),
         ('push_destination', None, 'a PushDestination with filesystem.base_directory'),
         ('push_destination', '/serving', 'a PushDestination with filesystem.base_directory'),
         ('push_destination', pusher_pb2.PushDestination(), 'a PushDestination with filesystem.base_directory'),
@@ -74,6 +80,11 @@ def test_a_wrong_argument_is_named(field: str, value: object, rule: str) -> None
     with pytest.raises(ValueError, match=f'^{field}: got (.|\n)*, rule: {rule}') as caught:
         CassandraPusher(**arguments(**{field: value}))
     assert '\n' not in str(caught.value)
+
+
+def test_a_verdict_is_no_other_artifact() -> None:
+    with pytest.raises(TypeError, match='AbVerdict'):
+        CassandraPusher(**arguments(verdict=channel.Channel(type=standard_artifacts.ModelBlessing)))
 
 
 def test_a_model_is_required() -> None:

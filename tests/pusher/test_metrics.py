@@ -13,10 +13,11 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics.metric_types import AggregationType, MetricKey, SubKey
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2
+from tensorflow_model_analysis.proto.metrics_for_slice_pb2 import SingleSliceKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
 
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.pusher.metrics import flat_key, overall_metrics
+from tfx_cassandra.components.pusher.metrics import flat_key, flat_metrics, overall_metrics
 
 SCORES = pd.DataFrame(
     {'label': [0.0, 0.0, 1.0, 1.0, 1.0], 'prediction': [0.1, 0.6, 0.4, 0.8, 0.9], 'carrier': ['AA', 'AA', *['UA'] * 3]}
@@ -46,6 +47,22 @@ def save(directory: pathlib.Path, metrics: dict, models: list[dict] | None = Non
     return str(directory)
 
 
+def save_slices(directory: pathlib.Path, metrics: dict[tuple, dict]) -> str:
+    """Writes the metrics of several slices, in the order given."""
+    uri = save(directory, {})
+    with tf.io.TFRecordWriter(str(directory / 'metrics-00000-of-00001.tfrecord')) as writer:
+        for slice_key, values in metrics.items():
+            writer.write(convert_slice_metrics_to_proto((slice_key, values), None).SerializeToString())
+    return uri
+
+
+KINDS = {str: 'bytes_value', bytes: 'bytes_value', int: 'int64_value', float: 'float_value'}
+
+
+def encoded(value: object) -> object:
+    return value.encode() if isinstance(value, str) else value
+
+
 def test_the_scalars_of_the_overall_slice_of_a_real_evaluation(tmp_path: pathlib.Path) -> None:
     uri = evaluate(tmp_path, [tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=['carrier'])])
     positive, negative = (
@@ -57,12 +74,55 @@ def test_the_scalars_of_the_overall_slice_of_a_real_evaluation(tmp_path: pathlib
     assert overall_metrics(uri) == pytest.approx(expected)
 
 
+def test_every_slice_of_a_real_evaluation_has_its_scalars(tmp_path: pathlib.Path) -> None:
+    uri = evaluate(tmp_path, [tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=['carrier'])])
+    found = flat_metrics(uri, 1000)
+    expected = {'binary_accuracy': np.mean((SCORES.prediction > 0.5) == (SCORES.label == 1))}
+    for carrier, rows in SCORES.groupby('carrier'):
+        hits = np.mean((rows.prediction > 0.5) == (rows.label == 1))
+        expected |= {
+            f'example_count{{slice.carrier={carrier}}}': len(rows),
+            f'binary_accuracy{{slice.carrier={carrier}}}': hits,
+        }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert {name: value for name, value in found.items() if 'slice.' not in name} == overall_metrics(uri)
+
+
+def test_a_limit_keeps_the_overall_slice_first(tmp_path: pathlib.Path) -> None:
+    keys: list[tuple] = [(), (('b', 1),), (('a', 'x'),), (('a', 'x'), ('b', 1))]
+    uri = save_slices(tmp_path, {key: {MetricKey('z'): 1.0, MetricKey('y'): 2.0} for key in reversed(keys)})
+    order = ['y', 'z', 'y{slice.a=x}', 'y{slice.b=1}', 'z{slice.a=x}', 'z{slice.b=1}']
+    order += ['y{slice.a=x,slice.b=1}', 'z{slice.a=x,slice.b=1}']
+    for limit in (1, 2, 3, 7, 8, 9):
+        assert list(flat_metrics(uri, limit)) == order[:limit]
+
+
+@pytest.mark.parametrize(
+    ('slice_key', 'text'),
+    [
+        ((('carrier', 'UA'),), 'auc{slice.carrier=UA,output=delay}'),
+        ((('origin', 'JFK'), ('carrier', 'UA')), 'auc{slice.carrier=UA,slice.origin=JFK,output=delay}'),
+        ((('hour', 7),), 'auc{slice.hour=7,output=delay}'),
+        ((('share', 0.1),), 'auc{slice.share=0.1,output=delay}'),
+        ((('carrier', ''),), 'auc{slice.carrier=,output=delay}'),
+        ((('a=b,c', 'x}%'),), 'auc{slice.a%3Db%2Cc=x%7D%25,output=delay}'),
+        ((('raw', b'\xff'),), r'auc{slice.raw=\xff,output=delay}'),
+    ],
+)
+def test_the_rule_of_slices(slice_key: tuple, text: str) -> None:
+    slices = [SingleSliceKey(column=column, **{KINDS[type(value)]: encoded(value)}) for column, value in slice_key]
+    assert flat_key(MetricKey('auc', output_name='delay').to_proto(), slices) == text
+
+
 def test_an_evaluation_without_an_overall_slice_is_an_error(tmp_path: pathlib.Path) -> None:
     uri = evaluate(tmp_path / 'sliced', [tfma.SlicingSpec(feature_keys=['carrier'])])
     (tmp_path / 'empty').mkdir()
     for path in (uri, str(tmp_path / 'empty')):
         with pytest.raises(RegistryError, match=f"^evaluation: got '{path}', rule: holds metrics of the overall slice"):
             overall_metrics(path)
+    assert set(flat_metrics(uri, 2)) == {'auc{slice.carrier=AA}', 'auc{slice.carrier=UA}'}
+    with pytest.raises(RegistryError, match=r"^evaluation: got '.*empty', rule: holds metrics of a slice"):
+        flat_metrics(str(tmp_path / 'empty'), 2)
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,18 @@ def test_an_unbounded_slice_is_cut_where_times_are_likely() -> None:
         later = max(pieces.rest, *pieces.fresh)
         one = min(pieces.rest, *pieces.fresh) if later.times.start > 50 * years else later
     assert one.times.end - one.times.start < years
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'descending', 'expected'),
+    [
+        (Position(7, 50), Position(7, 20), False, Position(7, 50)),  # a second partition of the token
+        (Position(7, 50), Position(7, 20), True, Position(7, 20)),
+        (Position(7, 50), Position(7, 80), True, Position(7, 50)),
+        (Position(7, 50), Position(8, 20), False, Position(8, 20)),
+        (Position(7, None), Position(7, 20), False, Position(7, 20)),
+        (Position(7, None), Position(7, None), False, Position(7, None)),
+    ],
+)
+def test_how_far_a_read_has_come(before: Position, after: Position, descending: bool, expected: Position) -> None:
+    assert before.then(after, descending) == expected

@@ -7,98 +7,31 @@ value, put into Arrow by pyarrow.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import decimal
 import ipaddress
 import struct
-import uuid
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from cassandra import cqltypes
-from cassandra.util import Date, Duration, SortedSet, Time
+from cql_tables import EMPTY, plain, scalar, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.errors import DatasetError, ReadError
 from tfx_cassandra.components.scan import page, types
 
-EPOCH = datetime.datetime(1970, 1, 1)
-signed = lambda bits: st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)  # noqa: E731
-SCALARS: dict[str, st.SearchStrategy] = {
-    'AsciiType': st.text(st.characters(max_codepoint=127), max_size=9),
-    'UTF8Type': st.text(st.characters(exclude_categories=['Cs']), max_size=9),
-    'BytesType': st.binary(max_size=9),
-    'BooleanType': st.booleans(),
-    'ByteType': signed(8),
-    'ShortType': signed(16),
-    'Int32Type': signed(32),
-    'LongType': signed(64),
-    'IntegerType': signed(64),
-    'FloatType': st.floats(width=32, allow_nan=False),
-    'DoubleType': st.floats(allow_nan=False),
-    'DecimalType': st.decimals(allow_nan=False, allow_infinity=False),
-    # The driver computes with floating-point seconds: beyond these years it misses milliseconds.
-    'TimestampType': st.integers(-(2**41), 2**41).map(lambda ms: EPOCH + datetime.timedelta(milliseconds=ms)),
-    'SimpleDateType': signed(31).map(Date),
-    'TimeType': st.integers(0, 86399999999999).map(Time),
-    'DurationType': st.builds(Duration, st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
-    | st.builds(Duration, st.integers(-(2**31), 0), st.integers(-(2**31), 0), st.integers(-(2**63), 0)),
-    'UUIDType': st.uuids(),
-    'TimeUUIDType': st.just(uuid.UUID('f8443b40-e6e0-11f1-8331-9d826b7771bc')),
-    'InetAddressType': st.ip_addresses().map(str),
-}  # fmt: skip
 
-
-def scalar(name: str) -> Any:
-    return cqltypes.lookup_casstype(f'org.apache.cassandra.db.marshal.{name}')
-
-
-@st.composite
-def columns(draw: st.DrawFn, depth: int = 3, key: bool = False) -> tuple[Any, st.SearchStrategy]:
-    """A CQL type and a strategy for its values."""
-    shape = draw(
-        st.sampled_from(['scalar'] * 3 + ([] if depth == 0 or key else ['list', 'set', 'map', 'tuple', 'vector']))
-    )
-    if shape == 'vector':
-        size = draw(st.integers(1, 4))
-        item, values = draw(st.sampled_from([('FloatType', SCALARS['FloatType']), ('Int32Type', SCALARS['Int32Type'])]))
-        return cqltypes.VectorType.apply_parameters([scalar(item), size], None), st.lists(
-            values, min_size=size, max_size=size
-        )
-    if shape == 'scalar':
-        name = draw(st.sampled_from(sorted(SCALARS.keys() - ({'DurationType'} if key else set()))))
-        return scalar(name), SCALARS[name]
-    if shape == 'tuple':
-        parts = draw(st.lists(columns(depth - 1), min_size=1, max_size=3))
-        kind = cqltypes.TupleType.apply_parameters([part for part, _ in parts])
-        return kind, st.tuples(*(st.none() | values for _, values in parts))
-    if shape == 'map':
-        key_type, keys = draw(columns(0, key=True))
-        part, values = draw(columns(depth - 1))
-        return cqltypes.MapType.apply_parameters([key_type, part]), st.lists(st.tuples(keys, values), max_size=3).map(
-            dict
-        )
-    part, values = draw(columns(depth - 1) if shape == 'list' else columns(0, key=True))
-    if shape == 'list':
-        return cqltypes.ListType.apply_parameters([part]), st.lists(values, max_size=3)
-    # A server sends sets sorted; the driver sorts them again, so here they are from the start.
-    return cqltypes.SetType.apply_parameters([part]), st.lists(values, max_size=3, unique=True).map(SortedSet).map(list)
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> tuple[list, list[tuple]]:
-    made = draw(st.lists(columns(), min_size=1, max_size=4))
-    row = st.tuples(*(st.none() | values for _, values in made))
-    return [kind for kind, _ in made], draw(st.lists(row, max_size=12))
+def content(kind: Any, value: Any) -> bytes | None:
+    if value is None:
+        return None
+    return b'' if value is EMPTY else kind.to_binary(value, 4)
 
 
 def cell(kind: Any, value: Any) -> bytes:
-    if value is None:
-        return struct.pack('>i', -1)
-    content = kind.to_binary(value, 4)
-    return struct.pack('>i', len(content)) + content
+    written = content(kind, value)
+    return struct.pack('>i', -1) if written is None else struct.pack('>i', len(written)) + written
 
 
 def made_page(kinds: list, rows: list[tuple], before: bytes = b'head') -> page.Page:
@@ -108,14 +41,11 @@ def made_page(kinds: list, rows: list[tuple], before: bytes = b'head') -> page.P
 
 
 def oracle(kind: Any, values: list) -> pa.Array:
-    convert = types.converter(kind) or (lambda value: value)
-    decoded = [None if v is None else kind.from_binary(kind.to_binary(v, 4), 4) for v in values]
-    return pa.array([None if v is None else convert(v) for v in decoded], types.arrow_type(kind))
+    decoded = [kind.from_binary(content(kind, value), 4) for value in values]
+    return pa.array([plain(kind, value) for value in decoded], types.arrow_type(kind))
 
 
-@settings(max_examples=300, deadline=None)
-@given(tables())
-def test_equals_the_driver(table: tuple[list, list[tuple]]) -> None:
+def check_table(table: tuple[list, list[tuple]]) -> None:
     kinds, rows = table
     batch, *_ = page.decode(made_page(kinds, rows))
     batch.validate(full=True)
@@ -124,19 +54,45 @@ def test_equals_the_driver(table: tuple[list, list[tuple]]) -> None:
         assert batch.column(i).equals(oracle(kind, [row[i] for row in rows])), kind.cql_parameterized_type()
 
 
-@settings(max_examples=200, deadline=None)
-@given(tables(), st.data())
-def test_a_damaged_page_raises_or_decodes_and_never_reads_outside(table: tuple, data: st.DataObject) -> None:
+def check_damaged(table: tuple[list, list[tuple]], data: st.DataObject) -> None:
     kinds, rows = table
     whole = made_page(kinds, rows)
     body = bytearray(whole.body)
     for _ in range(data.draw(st.integers(1, 4))):
         index = data.draw(st.integers(0, len(body) - 1))
-        body[index] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+        body[index] = data.draw(
+            st.sampled_from([0, 1, 0x7F, 0x80, 0xFF, *(body[index] ^ 1 << bit for bit in range(8))])
+        )
     cut = data.draw(st.integers(0, len(body)))
-    for damaged in (bytes(body), bytes(body[:cut])):
+    for damaged in (bytes(body), bytes(body[:cut]), whole.body[:cut]):
         with contextlib.suppress(ReadError, DatasetError):
             page.decode(whole._replace(body=damaged))
+
+
+@settings(max_examples=300, deadline=None)
+@given(tables())
+def test_equals_the_driver(table: tuple[list, list[tuple]]) -> None:
+    check_table(table)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None)
+@given(tables())
+def test_thousands_of_tables_equal_the_driver(table: tuple[list, list[tuple]]) -> None:
+    check_table(table)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tables(), st.data())
+def test_a_damaged_page_raises_or_decodes_and_never_reads_outside(table: tuple, data: st.DataObject) -> None:
+    check_damaged(table, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None)
+@given(tables(), st.data())
+def test_thousands_of_damaged_pages_raise_or_decode(table: tuple, data: st.DataObject) -> None:
+    check_damaged(table, data)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +128,21 @@ def test_empty_values_of_types_that_are_not_text_are_null() -> None:
     for name in ('Int32Type', 'UUIDType', 'BooleanType', 'IntegerType'):
         batch, *_ = page.decode(page.Page(struct.pack('>i', 0), 0, 1, ('c',), (scalar(name),)))
         assert batch.column(0).to_pylist() == [None]
+
+
+def test_empty_elements_of_a_collection_are_null() -> None:
+    ints = cqltypes.ListType.apply_parameters([scalar('Int32Type')])
+    content = struct.pack('>iiiii', 3, 4, 7, 0, -1)
+    batch, *_ = page.decode(page.Page(struct.pack('>i', len(content)) + content, 0, 1, ('c',), (ints,)))
+    assert batch.column(0).to_pylist() == [[7, None, None]]
+
+
+def test_a_type_may_be_named_as_a_scalar_is() -> None:
+    date = cqltypes.UserType.make_udt_class('k', 'date', ('year', 'text'), (scalar('Int32Type'), scalar('UTF8Type')))
+    rows = [((2013, 'a'),), ((2014, None),), (None,)]
+    assert page.decode(made_page([date], rows))[0].column(0).to_pylist() == [
+        {'year': 2013, 'text': 'a'}, {'year': 2014, 'text': None}, None
+    ]  # fmt: skip
 
 
 def test_the_checksum_is_of_the_rows_whatever_their_order_and_pages() -> None:

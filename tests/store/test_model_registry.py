@@ -10,15 +10,10 @@ from cassandra import ConsistencyLevel, InvalidRequest, WriteTimeout, WriteType
 from cassandra.protocol import ErrorMessage
 
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.store import model_registry
+from tfx_cassandra.components.store import registry_session
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import (
-    ModelRegistry,
-    ModelVersion,
-    longest_pause,
-    moment,
-    next_version,
-)
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment, next_version
+from tfx_cassandra.components.store.registry_session import longest_pause
 
 UTC = datetime.timezone.utc
 VERSION = ModelVersion('flights', 'delay', '1700000000', moment(1_700_000_000))
@@ -90,7 +85,7 @@ class Attempts:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(model_registry.time, 'sleep', taken.append)
+    monkeypatch.setattr(registry_session.time, 'sleep', taken.append)
     return taken
 
 

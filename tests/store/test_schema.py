@@ -41,31 +41,44 @@ CONTRACT = {
     ),
     'inference_results': (
         'model_id text, request_id uuid, timestamp timestamp, input_hash text, prediction double, confidence double, '
-        'features list<frozen<map<text, double>>>',
+        'features list<frozen<map<text, double>>>, version text, experiment_id text',
         ['model_id'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
         {'compaction': ('1', 'MINUTES'), 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'inference_results_bucketed': (
         'model_id text, bucket text, request_id uuid, timestamp timestamp, input_hash text, prediction double, '
-        'confidence double, features list<frozen<map<text, double>>>',
+        'confidence double, features list<frozen<map<text, double>>>, version text, experiment_id text',
         ['model_id', 'bucket'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
+        {'compaction': ('1', 'DAYS'), 'gc_grace_seconds': 864000, 'default_time_to_live': 2592000},
+    ),
+    'inference_outcomes': (
+        'model_id text, bucket text, timestamp timestamp, request_id uuid, outcome text, value double',
+        ['model_id', 'bucket'],
+        [('timestamp', 'desc'), ('request_id', 'asc'), ('outcome', 'asc')],
         {'compaction': ('1', 'DAYS'), 'gc_grace_seconds': 864000, 'default_time_to_live': 2592000},
     ),
     'model_versions': (
         'experiment_id text, model_id text, version text, created_at timestamp, metrics map<text, double>, '
         'ab_test_group text, digest text, model_uri text, pipeline_run text, examples_fingerprint text, '
-        'examples_window text',
+        'examples_window text, gates set<text>, evaluation_uri text, verdict text',
         ['experiment_id'],
         [('created_at', 'desc'), ('model_id', 'asc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'model_claims': (
         'experiment_id text, model_id text, digest text, last_version bigint static, version bigint, '
-        'created_at timestamp',
+        'created_at timestamp, attempted_at timestamp',
         ['experiment_id', 'model_id'],
         [('digest', 'asc')],
+        {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
+    ),
+    'model_aliases': (
+        'experiment_id text, alias text, number bigint, model_id text, version text, action text, reason text, '
+        'moved_at timestamp, before bigint, move_id uuid',
+        ['experiment_id'],
+        [('alias', 'asc'), ('number', 'desc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'feature_by_user': (

@@ -1,0 +1,158 @@
+"""Speed and memory of ABEvaluator's scan, join and reduce: `python benchmarks/ab.py --rows 5000000`.
+
+Fills a keyspace of its own with inferences and one outcome each (kept for the next run with the same number of rows),
+evaluates them `--rounds` times in processes of their own, and prints, of each round, rows a second (requests and
+outcomes) and the peak resident memory of the process and its children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
+from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
+from tfx_cassandra.components.ab_evaluator.results import Verdict
+from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.inference_logger import bucket_of
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store import schema
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.write import WriteToCassandra
+
+WINDOW = TimeWindow.parse('2026-01-01T00:00Z/2026-01-08T00:00Z')
+DESIGN = Design(
+    'bench',
+    Arm('control', 'm', '1', 0.5),
+    (Arm('treatment', 'm', '2', 0.5),),
+    WINDOW,
+    (Metric('brier', 'squared_error:late', better='lower'), Metric('late', 'outcome:late', 'proportion', margin=0.01)),
+)
+_CHUNK = 5000
+
+
+def main() -> None:
+    """Runs what the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--rows', type=int, default=5_000_000, help='inferences (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=3, help='evaluations (default: %(default)s)')
+    parser.add_argument('--keyspace', default='bench_ab', help='keyspace to fill (default: %(default)s)')
+    parser.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    connection = dataclasses.replace(CassandraConnection.from_env(), keyspace=options.keyspace, request_timeout=120.0)
+    if options.one:
+        sys.stdout.write(json.dumps(measured(connection)) + '\n')
+        return
+    fill(connection, options.rows)
+    command = [sys.executable, __file__, '--one', '--keyspace', options.keyspace]
+    rounds = []
+    for number in range(options.rounds):
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        rounds.append(json.loads(output.splitlines()[-1]))
+        sys.stdout.write(f'round {number + 1}: {rounds[-1]}' + '\n')
+    speed = statistics.median(each['rows_per_second'] for each in rounds)
+    memory = max(each['peak_mb'] for each in rounds)
+    sys.stdout.write(
+        f'{options.rows:,} inferences and as many outcomes: median {speed:,.0f} rows/s, peak {memory:,.0f} MB' + '\n'
+    )
+
+
+def measured(connection: CassandraConnection) -> dict[str, float]:
+    """Evaluates once, and returns the speed and the memory."""
+    settings = ABEvaluatorConfig(connection, DESIGN, 'inference_results_bucketed')
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / 'rows'
+        began = time.monotonic()
+        with beam.Pipeline() as pipeline:
+            _ = pipeline | EvaluateAb(settings) | beam.Map(_save, str(file))
+        seconds = time.monotonic() - began
+        rows = int(file.read_text())
+    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        'rows': rows,
+        'seconds': round(seconds, 1),
+        'rows_per_second': round(rows / seconds),
+        'peak_mb': round(peak / 1024),
+    }
+
+
+def _save(verdict: Verdict, file: str) -> None:
+    requests = sum(arm.requests for arm in verdict.arms)
+    if verdict.verdict == 'invalid' or verdict.outcomes != requests:
+        raise SystemExit(f'the logs are not as they were written: {verdict.reasons}')
+    pathlib.Path(file).write_text(str(requests + verdict.outcomes))
+
+
+def fill(connection: CassandraConnection, rows: int) -> None:
+    """Writes the inferences and their outcomes, unless the keyspace was filled with as many before."""
+    schema.apply(connection, schema.SimpleReplication(1), views=False)
+    name = f'"{connection.keyspace}".model_metrics'
+    with connections.session(connection) as session:
+        mark = session.execute(f'SELECT value FROM {name} WHERE model_id = %s AND metric_name = %s', ('bench', 'rows'))
+        row = mark.one()
+        if row is not None and row.value == rows:
+            return
+        for table in ('inference_results_bucketed', 'inference_outcomes'):
+            session.execute(f'TRUNCATE "{connection.keyspace}".{table}', timeout=300)
+        for part, table in enumerate(('inference_results_bucketed', 'inference_outcomes')):
+            with beam.Pipeline() as pipeline:
+                starts = pipeline | beam.Create(range(0, rows, _CHUNK)) | beam.Reshuffle()
+                _ = (
+                    starts
+                    | beam.Map(lambda start, part=part: chunk(start, rows)[part])
+                    | WriteToCassandra(connection, table)
+                )
+        session.execute(
+            f'INSERT INTO {name} (model_id, metric_name, timestamp, value) VALUES (%s, %s, %s, %s)',
+            ('bench', 'rows', WINDOW.start, float(rows)),
+        )
+
+
+def chunk(start: int, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Makes inferences and outcomes from row `start` on, by time: rows of one bucket are written together."""
+    count = min(_CHUNK, rows - start)
+    draw = np.random.default_rng(start)
+    span = (WINDOW.end - WINDOW.start) / rows
+    times = [WINDOW.start + (start + i) * span for i in range(count)]
+    times = [moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in times]
+    identities = [uuid.UUID(bytes=draw.bytes(16)) for _ in range(count)]
+    late = draw.binomial(1, 0.3, count).astype(float)
+    answers = {
+        'model_id': ['m'] * count,
+        'bucket': list(map(bucket_of, times, identities)),
+        'request_id': list(map(str, identities)),
+        'timestamp': pa.array(times, pa.timestamp('ms', 'UTC')),
+        'prediction': np.clip(0.3 + 0.2 * (late - 0.3) + draw.normal(0, 0.1, count), 0, 1),
+        'confidence': draw.uniform(0.5, 1, count),
+        'version': draw.choice(['1', '2'], count).tolist(),
+        'experiment_id': ['bench'] * count,
+    }
+    known = [moment + datetime.timedelta(hours=2) for moment in times]
+    outcomes = {
+        'model_id': ['m'] * count,
+        'bucket': list(map(bucket_of, known, identities)),
+        'timestamp': pa.array(known, pa.timestamp('ms', 'UTC')),
+        'request_id': answers['request_id'],
+        'outcome': ['late'] * count,
+        'value': late,
+    }
+    return pa.RecordBatch.from_pydict(answers), pa.RecordBatch.from_pydict(outcomes)
+
+
+if __name__ == '__main__':
+    main()

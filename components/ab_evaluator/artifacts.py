@@ -1,0 +1,18 @@
+"""The artifact that carries what an A/B test has found."""
+
+from __future__ import annotations
+
+from tfx.types import artifact
+
+# The file in the artifact's directory: JSON of the proto `Verdict`, its fields named as in the proto.
+VERDICT_FILE = 'verdict.json'
+
+
+class AbVerdict(artifact.Artifact):
+    """A directory that holds `verdict.json`, the verdict of one A/B test on its treatments.
+
+    CassandraPusher reads of it: `experiment_id`, and of each of `treatments` its `model_id`, `version` and `verdict`,
+    which is one of `ship`, `hold`, `harm` and `invalid`.
+    """
+
+    TYPE_NAME = 'AbVerdict'

@@ -1,0 +1,118 @@
+"""ABEvaluator: the typed surface; executor.py does the work."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import component_spec
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.ab_evaluator import executor
+from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+
+class ABEvaluatorSpec(component_spec.ComponentSpec):
+    """Execution properties and output of ABEvaluator; `config` is the JSON of an ABEvaluatorConfig."""
+
+    PARAMETERS = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
+    INPUTS: dict = {}
+    OUTPUTS = {executor.VERDICT_KEY: ChannelParameter(type=AbVerdict)}
+
+
+class ABEvaluator(base_beam_component.BaseBeamComponent):
+    """Compares model versions by what was logged while they served, and says whether to ship.
+
+    Reads `inference_results` and `inference_outcomes`, writes each arm's metrics into its row of `model_versions` and
+    the time series into `model_metrics`. The output, `outputs['verdict']`, is a directory with verdict.json (the proto
+    Verdict) and report.html. Its custom properties are `experiment_id`, `verdict`, `winner` and `window`.
+
+    Example:
+      evaluator = ABEvaluator(
+          connection=CassandraConnection.from_env(),
+          experiment_id='flight-delay',
+          control=Arm('control', 'flight-delay', '1700000000', 0.5),
+          treatments=Arm('treatment', 'flight-delay', '1700000001', 0.5),
+          window='2026-11-01T00:00Z/2026-11-02T00:00Z',
+          metrics=[Metric('brier', 'squared_error:late', better='lower')])
+    """
+
+    SPEC_CLASS = ABEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        connection: CassandraConnection,
+        experiment_id: str,
+        control: Arm,
+        treatments: Arm | Sequence[Arm],
+        window: TimeWindow | str,
+        metrics: Metric | Sequence[Metric],
+        outcome_delay: datetime.timedelta = datetime.timedelta(days=1),
+        alpha: float = 0.05,
+        power: float = 0.8,
+        decide_by: str = 'sequential',
+        planned_units: int = 10_000,
+        least_units: int = 100,
+        srm_alpha: float = 0.001,
+        aa_alpha: float = 0.001,
+        series_step: datetime.timedelta | None = None,
+        requests_table: str = 'inference_results',
+        consistency: str = 'LOCAL_QUORUM',
+        splits: int | None = None,
+        page_rows: int = 5000,
+        shards: int = 64,
+    ) -> None:
+        """Declares the component; nothing connects before it runs.
+
+        Args:
+          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
+          experiment_id: As in `model_versions`, where every arm's version must be recorded.
+          control: The arm the others are compared with.
+          treatments: The other arms.
+          window: Times of the requests that count, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
+          metrics: Goals and guardrails.
+          outcome_delay: An outcome counts if it was known less than this after its request. Evaluate when the window's
+            end is that long ago.
+          alpha: Chance of a false discovery among all goals of all treatments.
+          power: Chance of finding the minimum detectable effect.
+          decide_by: 'sequential' (valid however often it is evaluated) or 'fixed' (valid once).
+          planned_units: Requests of a treatment and the control for which the sequential interval is narrowest.
+          least_units: Below so many requests with a value in either arm, nothing sequential is said.
+          srm_alpha: The test is invalid if the p-value of the planned shares is below this.
+          aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
+          series_step: Step of the time series; None for a twenty-fourth of the window.
+          requests_table: 'inference_results', 'inference_results_bucketed', or one with the same columns.
+          consistency: Consistency level of every read.
+          splits: Least number of token ranges read apart; None for 64.
+          page_rows: Rows of a page of a read.
+          shards: Parts that requests and outcomes are joined in; a worker holds one at a time.
+
+        Raises:
+          ValueError: An argument breaks its rule; the message names field, value and rule.
+        """
+        design = Design(
+            experiment_id=experiment_id,
+            control=control,
+            treatments=(treatments,) if isinstance(treatments, Arm) else tuple(treatments),
+            window=TimeWindow.parse(window) if isinstance(window, str) else window,
+            metrics=(metrics,) if isinstance(metrics, Metric) else tuple(metrics),
+            outcome_delay=outcome_delay,
+            alpha=alpha,
+            power=power,
+            decide_by=decide_by,
+            planned_units=planned_units,
+            least_units=least_units,
+            srm_alpha=srm_alpha,
+            aa_alpha=aa_alpha,
+            series_step=series_step,
+        )
+        settings = config.ABEvaluatorConfig(connection, design, requests_table, consistency, splits, page_rows, shards)
+        executor.check(settings)
+        super().__init__(spec=ABEvaluatorSpec(config=config.to_json(settings), verdict=types.Channel(type=AbVerdict)))

@@ -1,0 +1,74 @@
+"""Adapts TFX's artifacts and properties to EvaluateAb and to where its verdict goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+from tfx import types
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import artifact_utils
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.ab_evaluator import record
+from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
+from tfx_cassandra.components.ab_evaluator.results import Verdict
+from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan.read import ReadOptions
+
+CONFIG_KEY = 'config'
+VERDICT_KEY = 'verdict'
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Runs ABEvaluator."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the experiment, writes the artifact, and records what was found in Cassandra.
+
+        Raises:
+          SchemaError, UnavailableError: The live cluster does not fit the configuration.
+          CoverageError, ReadError: The logs could not be read (through Beam).
+          RegistryError: An arm's version is not recorded; the artifact is complete then.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = config.from_json(ABEvaluatorConfig, exec_properties[CONFIG_KEY])
+        artifact = artifact_utils.get_single_instance(output_dict[VERDICT_KEY])
+        with self._make_beam_pipeline() as pipeline:
+            evaluate(pipeline, settings, artifact.uri)
+        verdict = conclude(settings, artifact.uri)
+        for name in ('experiment_id', 'verdict'):
+            artifact.set_string_custom_property(name, getattr(verdict, name))
+        artifact.set_string_custom_property('winner', verdict.winner or '')
+        artifact.set_string_custom_property('window', str(settings.design.window))
+
+
+def evaluate(pipeline: beam.Pipeline, settings: ABEvaluatorConfig, uri: str) -> None:
+    """Adds the steps that write verdict.json and report.html into a directory."""
+    _ = pipeline | 'Evaluate' >> EvaluateAb(settings) | 'WriteFiles' >> beam.Map(record.write_files, uri)
+
+
+def conclude(settings: ABEvaluatorConfig, uri: str) -> Verdict:
+    """Records the verdict that the pipeline wrote; from its file, so that both hold the same numbers."""
+    verdict = record.read_verdict(uri, settings.design.experiment_id)
+    record.record(settings.connection, verdict)
+    return verdict
+
+
+def check(settings: ABEvaluatorConfig) -> None:
+    """Raises ValueError for a configuration that no cluster could serve."""
+    ReadOptions(
+        settings.connection,
+        settings.requests_table,
+        consistency=settings.consistency,
+        splits=settings.splits,
+        page_rows=settings.page_rows,
+    )
+    if not isinstance(settings.shards, int) or settings.shards < 1:
+        raise invalid('shards', settings.shards, 'an integer of at least 1')

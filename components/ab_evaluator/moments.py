@@ -1,0 +1,97 @@
+"""Sufficient statistics: all that the tests need to know of the observations, small and mergeable.
+
+Sums and sums of squares lose all digits where a mean is far greater than its spread. So the second moments are kept
+about the mean, and merged as Chan, Golub and LeVeque do ("Updating formulae and a pairwise algorithm for computing
+sample variances", 1979); n, sum, sum of squares and cross terms follow from them and they from these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_cassandra.components.errors import invalid
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of k variables, for one or many groups of observations.
+
+    Attributes:
+      n: Observations of each group, shape (...).
+      mean: Their means, shape (..., k); zero where there is no observation.
+      products: Sums of products of deviations from the mean, shape (..., k, k).
+    """
+
+    n: np.ndarray
+    mean: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, groups: np.ndarray | None = None, count: int = 1) -> Moments:
+        """Returns the moments of observations.
+
+        Args:
+          values: Shape (rows, k), or (rows,) for one variable.
+          groups: Each row's group, from 0 to count - 1; None if there is one group only.
+          count: Number of groups.
+
+        Returns:
+          Moments of shape () without groups, else (count,).
+
+        Raises:
+          ValueError: A value is NaN or infinite.
+        """
+        values = np.asarray(values, dtype=float)
+        values = values[:, None] if values.ndim == 1 else values
+        if not np.isfinite(values).all():
+            raise invalid('values', values[~np.isfinite(values)][0], 'finite numbers')
+        index = np.zeros(len(values), dtype=np.int64) if groups is None else groups
+        variables = range(values.shape[1])
+        n = np.bincount(index, minlength=count)
+        sums = np.stack([np.bincount(index, values[:, i], count) for i in variables], axis=-1)
+        mean = sums / np.maximum(n, 1)[:, None]
+        away = values - mean[index]
+        products = [[np.bincount(index, away[:, i] * away[:, j], count) for j in variables] for i in variables]
+        moments = cls(n, mean, np.moveaxis(np.array(products), -1, 0))
+        return moments[0] if groups is None else moments
+
+    def __getitem__(self, index: int | tuple[int, ...]) -> Moments:
+        return Moments(self.n[index], self.mean[index], self.products[index])
+
+    def __add__(self, other: Moments) -> Moments:
+        """Returns the moments of both sets of observations together, group by group."""
+        n = self.n + other.n
+        share = other.n / np.maximum(n, 1)
+        apart = other.mean - self.mean
+        mean = self.mean + apart * share[..., None]
+        spread = apart[..., :, None] * apart[..., None, :] * (self.n * share)[..., None, None]
+        return Moments(n, mean, self.products + other.products + spread)
+
+    def reshape(self, *shape: int) -> Moments:
+        """Returns the same groups in another arrangement."""
+        variables = self.mean.shape[-1]
+        return Moments(
+            self.n.reshape(shape),
+            self.mean.reshape(*shape, variables),
+            self.products.reshape(*shape, variables, variables),
+        )
+
+    def along(self, axis: int) -> list[Moments]:
+        """Returns the moments at each place of an axis of the groups."""
+        return [self[(slice(None),) * axis + (i,)] for i in range(self.n.shape[axis])]  # type: ignore[index]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Unbiased covariances of the variables, shape (k, k); needs two observations."""
+        return self.products / (self.n - 1)
+
+
+def total(parts: Sequence[Moments]) -> Moments:
+    """Merges one or more moments, in the order given, so that the same parts give the same bits."""
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = merged + part
+    return merged

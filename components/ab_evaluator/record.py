@@ -1,0 +1,111 @@
+"""Where a verdict goes: files of the artifact, the arms' rows in `model_versions`, time series in `model_metrics`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from cassandra.cluster import Session
+from cassandra.query import BoundStatement
+from tfx.dsl.io import fileio
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.ab_evaluator.artifacts import VERDICT_FILE
+from tfx_cassandra.components.ab_evaluator.report import report
+from tfx_cassandra.components.ab_evaluator.results import Point, Verdict, metric_values
+from tfx_cassandra.components.errors import RegistryError, WriteError
+from tfx_cassandra.components.scan.query import quoted
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.concurrent import outcomes
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.driver_errors import one_line
+from tfx_cassandra.components.store.model_registry import ModelRegistry
+
+REPORT_FILE = 'report.html'
+_CONCURRENCY = 32
+
+
+def write_files(verdict: Verdict, uri: str) -> None:
+    """Writes verdict.json and report.html into a directory; fileio knows its file system."""
+    fileio.makedirs(uri)
+    for name, content in ((VERDICT_FILE, config.to_json(verdict)), (REPORT_FILE, report(verdict))):
+        with fileio.open(os.path.join(uri, name), 'w') as file:
+            file.write(content)
+
+
+def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
+    """Reads the verdict of a directory that `write_files` wrote.
+
+    Args:
+      uri: The directory, or the artifact's URI.
+      experiment_id: The experiment it must be of; None for any.
+
+    Raises:
+      RegistryError: There is none, or it is of another experiment.
+    """
+    path = os.path.join(uri, VERDICT_FILE)
+    if not fileio.exists(path):
+        raise RegistryError(f'verdict: got {uri!r}, rule: a directory that holds {VERDICT_FILE}')
+    with fileio.open(path) as file:
+        verdict = config.from_json(Verdict, file.read())
+    if experiment_id is not None and verdict.experiment_id != experiment_id:
+        raise RegistryError(f'verdict: got one of experiment {verdict.experiment_id!r}, rule: of {experiment_id!r}')
+    return verdict
+
+
+def record(connection: CassandraConnection, verdict: Verdict) -> None:
+    """Writes what was found into Cassandra; doing it again changes nothing, for every write sets what it set before.
+
+    Each arm's version gets the metrics of `results.metric_values`, the name of its arm, and a treatment its verdict.
+    `model_metrics` gets the steps of the time series, under names such as
+    `brier{ab=value,experiment=e,arm=treatment}` at the start of each step.
+
+    Raises:
+      RegistryError: An arm's version is not recorded in the experiment; the other arms' rows stay as they are.
+      WriteError: The time series could not be written.
+    """
+    with ModelRegistry(connection) as registry:
+        for arm in verdict.arms:
+            if registry.get(verdict.experiment_id, arm.model_id, arm.version) is None:
+                rule = f'a recorded version of {arm.model_id!r} in experiment {verdict.experiment_id!r}'
+                raise RegistryError(f'arm {arm.arm}: got version {arm.version!r}, rule: {rule}')
+        for arm in verdict.arms:
+            registry.add_metrics(
+                verdict.experiment_id,
+                arm.model_id,
+                arm.version,
+                metric_values(verdict, arm),
+                ab_test_group=arm.arm,
+                verdict=arm.verdict,
+            )
+    with connections.session(connection) as session:
+        statements = enumerate(_series(session, connection.keyspace, verdict))
+        for _, outcome in outcomes(session, statements, _CONCURRENCY):
+            if isinstance(outcome, Exception):
+                raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
+
+
+def _series(session: Session, keyspace: str, verdict: Verdict) -> Iterator[BoundStatement]:
+    insert = session.prepare(
+        f'INSERT INTO {quoted(keyspace)}.model_metrics (model_id, metric_name, timestamp, value, tags)'
+        ' VALUES (?, ?, ?, ?, ?)'
+    )
+    insert.is_idempotent = True  # one key, one value
+    arms = {arm.arm: arm for arm in verdict.arms}
+    for point in verdict.series:
+        arm = arms[point.arm]
+        tags = {
+            'experiment_id': verdict.experiment_id,
+            'arm': arm.arm,
+            'version': arm.version,
+            'window': str(verdict.design.window),
+        }
+        for name, value in series_values(verdict, point).items():
+            yield insert.bind((arm.model_id, name, point.time, value, tags))
+
+
+def series_values(verdict: Verdict, point: Point) -> dict[str, float]:
+    """Returns the values of one point by their name in `model_metrics`."""
+    labels = f'experiment={verdict.experiment_id},arm={point.arm}'
+    values = {'n': point.n, 'value': point.value, 'difference': point.difference, 'low': point.low, 'high': point.high}
+    return {f'{point.metric}{{ab={name},{labels}}}': float(v) for name, v in values.items() if v is not None}

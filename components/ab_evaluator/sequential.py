@@ -1,0 +1,59 @@
+"""Intervals and p-values that stay valid however often one looks.
+
+Robbins' normal mixture, as the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
+"Time-uniform central limit theory and asymptotic confidence sequences" (Annals of Statistics 52, 2024,
+arXiv:2103.06476), theorem 2.2: with t observations of standard deviation sigma, and rho > 0 fixed beforehand,
+
+    mean +- sigma sqrt( 2 (t rho^2 + 1) / (t^2 rho^2) * log( sqrt(t rho^2 + 1) / alpha ) )
+
+covers the truth at all times t at once with probability 1 - alpha, from where the normal approximation is good. It is
+also what the mixture sequential probability ratio test inverts to, with a normal prior of variance (rho sigma)^2 on the
+effect (Johari, Koomen, Pekelis and Walsh, "Always valid inference", Operations Research 70, 2022). Here t is the number
+of observations of both arms, and sigma^2 is t times the variance of the difference.
+"""
+
+from __future__ import annotations
+
+import math
+
+from scipy import special
+
+from tfx_cassandra.components.errors import invalid
+
+
+def tuned(observations: int, alpha: float) -> float:
+    """Returns rho^2 for which the interval is narrowest at a number of observations.
+
+    rho^2 = (-W(-alpha^2 / e) - 1) / t with the lower branch of Lambert's W (the paper, appendix B.2). Whatever is
+    chosen, the interval is valid; it must be chosen before the data is seen.
+
+    Raises:
+      ValueError: `observations` is below one, or alpha is not between 0 and 1.
+    """
+    if observations < 1:
+        raise invalid('planned_units', observations, 'at least 1')
+    if not 0 < alpha < 1:
+        raise invalid('alpha', alpha, 'between 0 and 1')
+    return float(-special.lambertw(-(alpha**2) / math.e, -1).real - 1) / observations
+
+
+def radius(stderr: float, observations: int, rho2: float, alpha: float) -> float:
+    """Returns half the width of the confidence sequence.
+
+    Args:
+      stderr: Standard error of the difference.
+      observations: Observations of both arms.
+      rho2: The square of the tuning parameter.
+      alpha: The chance of ever missing the truth.
+    """
+    scaled = observations * rho2
+    return stderr * math.sqrt((scaled + 1) / scaled * (2 * math.log(1 / alpha) + math.log1p(scaled)))
+
+
+def p_value(difference: float, stderr: float, observations: int, rho2: float) -> float:
+    """Returns the least alpha whose confidence sequence leaves out zero: the chance ever to see so much is below it."""
+    if stderr == 0:
+        return 1.0 if difference == 0 else 0.0
+    scaled = observations * rho2
+    exponent = (difference / stderr) ** 2 * scaled / (2 * (scaled + 1))
+    return min(1.0, math.exp(0.5 * math.log1p(scaled) - exponent))

@@ -1,0 +1,49 @@
+"""Which arm a unit belongs to, and which bucket a row: pure functions that any process, in any language, can repeat."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import math
+import uuid
+import zlib
+from collections.abc import Mapping
+
+from tfx_cassandra.components.errors import invalid
+
+SALTS = 8
+
+
+def assign(experiment_id: str, unit: str, weights: Mapping[str, float]) -> str:
+    """Returns the arm that a unit belongs to: always the same, and in each experiment another.
+
+    The first 8 bytes of SHA-256(experiment_id, a zero byte, unit), as a big-endian integer over 2^64, are a point in
+    [0, 1); the arm is the first, in the order given, whose weight and those before it sum to more than the point.
+
+    Args:
+      experiment_id: The experiment, without a zero byte.
+      unit: What is assigned as a whole: a request, a session, a user.
+      weights: Share of each arm; they sum to one.
+
+    Raises:
+      ValueError: An argument breaks its rule.
+    """
+    if not experiment_id or '\0' in experiment_id:
+        raise invalid('experiment_id', experiment_id, 'a non-empty text without a zero byte')
+    shares = list(weights.values())
+    if not all(math.isfinite(share) and share > 0 for share in shares) or not math.isclose(
+        sum(shares), 1, abs_tol=1e-9
+    ):
+        raise invalid('weights', dict(weights), 'positive numbers that sum to one')
+    digest = hashlib.sha256(f'{experiment_id}\0{unit}'.encode()).digest()
+    point = int.from_bytes(digest[:8], 'big') / 2**64
+    ends = itertools.accumulate(shares)
+    # Rounding may leave the last end a hair below one.
+    return next((arm for arm, end in zip(weights, ends, strict=True) if point < end), list(weights)[-1])
+
+
+def bucket_of(moment: datetime.datetime, request_id: uuid.UUID, salts: int = SALTS) -> str:
+    """Returns the bucket of `inference_results_bucketed` and `inference_outcomes`, such as '2026-11-23T10/3'."""
+    hour = moment.astimezone(datetime.timezone.utc)
+    return f'{hour:%Y-%m-%dT%H}/{zlib.crc32(request_id.bytes) % salts}'

