@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
     from tfx_cassandra.components.dataset.audit import AuditLimits
     from tfx_cassandra.components.dataset.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.span import SpanRange
+    from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.view import Feature, FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
     from tfx_cassandra.components.inference_logger import InferenceLogger
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.scan.read import ReadFromCassandra
@@ -29,8 +32,10 @@ _MODULES = {
     'AuditLimits': 'dataset.audit',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
+    'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
     'Feature': 'dataset.view',
+    'EntitySplits': 'dataset.split',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
     'InferenceLogger': 'inference_logger',
@@ -39,6 +44,8 @@ _MODULES = {
     'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
+    'SpanRange': 'dataset.span',
+    'TimeSplits': 'dataset.split',
     'TimeWindow': 'dataset.window',
     'WriteToCassandra': 'write',
 }
@@ -49,8 +56,10 @@ __all__ = [
     'AuditLimits',
     'CassandraConnection',
     'CassandraExampleGen',
+    'CassandraFeatureRetrieval',
     'CassandraPusher',
     'Feature',
+    'EntitySplits',
     'FeatureStore',
     'FeatureView',
     'InferenceLogger',
@@ -59,6 +68,8 @@ __all__ = [
     'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
+    'SpanRange',
+    'TimeSplits',
     'TimeWindow',
     'WriteToCassandra',
 ]

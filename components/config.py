@@ -20,10 +20,11 @@ from tfx_cassandra.components.ab_evaluator import design, results
 from tfx_cassandra.components.ab_evaluator.design import Design
 from tfx_cassandra.components.dataset.audit import AuditLimits
 from tfx_cassandra.components.dataset.label import Label, LabelSource
+from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
 from tfx_cassandra.proto import cassandra_pb2
 
 T = TypeVar('T')
@@ -35,7 +36,7 @@ class ExampleGenConfig:
 
     connection: CassandraConnection
     views: tuple[FeatureView, ...]
-    window: TimeWindow
+    window: TimeWindow | None
     consistency: str = 'LOCAL_QUORUM'
     splits: int | None = None
     page_rows: int = 5000
@@ -47,6 +48,20 @@ class ExampleGenConfig:
     availability_cut_off: bool = True
     join_plan: str = 'auto'
     limits: AuditLimits | None = None
+    span: SpanRange | None = None
+    as_of: datetime.datetime | None = None
+    entity_split: tuple[str, ...] = ()
+    time_split: str | None = None
+    gap: datetime.timedelta | None = None
+    starts: tuple[str, ...] = ()
+    cache_by: str = 'configuration'
+
+    @property
+    def event_times(self) -> TimeWindow:
+        """The window, which a span has once it is resolved (example_gen/resolve.py)."""
+        if self.window is None:
+            raise invalid('window', None, 'resolved from its span before anything is read')
+        return self.window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +89,36 @@ class ABEvaluatorConfig:
     shards: int = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """What CassandraFeatureRetrieval looks up; see the component for the fields."""
+
+    connection: CassandraConnection
+    views: tuple[FeatureView, ...]
+    as_of: str = 'latest'
+    missing: str = 'absent'
+    consistency: str = 'LOCAL_QUORUM'
+
+    def __post_init__(self) -> None:
+        consistency_level(self.consistency)
+        if not isinstance(self.as_of, str) or not self.as_of:
+            raise invalid('as_of', self.as_of, "'latest' or the name of a feature")
+        if self.missing not in ('absent', 'error'):
+            raise invalid('missing', self.missing, "'absent' or 'error'")
+        names = [view.name for view in self.views]
+        if not names or len(set(names)) < len(names):
+            raise invalid('views', names, 'one or more views, each name once')
+        features = [name for view in self.views for name in view.example_names]
+        if clash := sorted({name for name in features if features.count(name) > 1}):
+            raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
+
+
 _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         ABEvaluatorConfig, AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
-        PusherConfig, TimeWindow, Tls, design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate,
-        results.ArmResult, results.MetricResult, results.Point, results.Verdict,
+        PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
+        results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point, results.Verdict,
     )
 }  # fmt: skip
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tfx_cassandra.components import config
 from tfx_cassandra.components.ab_evaluator import results
 from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig
+from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig, RetrievalConfig
 from tfx_cassandra.components.dataset.audit import AuditLimits
 from tfx_cassandra.components.dataset.label import Label, LabelSource
+from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls
@@ -91,7 +92,22 @@ example_gens = st.builds(
     labels=st.one_of(st.none(), labels),
     availability_cut_off=st.booleans(),
     limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
+    span=st.one_of(
+        st.none(),
+        st.builds(SpanRange, first=st.integers(-(2**40), 2**40), length=spans, origin=moments, lateness=spans),
+        st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
+    ),
+    as_of=st.one_of(st.none(), moments),
+    entity_split=st.lists(names, max_size=2).map(tuple),
+    time_split=maybe,
+    gap=st.one_of(st.none(), spans),
+    starts=st.lists(moments.map(datetime.datetime.isoformat), max_size=2).map(tuple),
+    cache_by=st.sampled_from(['configuration', 'content']),
 )
+retrievals = st.builds(
+    RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
+    st.sampled_from(['absent', 'error']), st.just('ONE'),
+)  # fmt: skip
 days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
 metrics = st.one_of(
     st.just(Metric('clicks', 'outcome:click', 'proportion')),
@@ -127,7 +143,7 @@ verdicts = st.builds(
 pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
-@given(st.one_of(example_gens, pushers, evaluators, verdicts))
+@given(st.one_of(example_gens, pushers, evaluators, verdicts, retrievals))
 def test_round_trip(settings: object) -> None:
     assert config.from_json(type(settings), config.to_json(settings)) == settings
 

@@ -163,7 +163,7 @@ def _numbered(columns: list[pa.Array]) -> np.ndarray:
 def _by_time(bucket: int, in_bins: np.ndarray, edges: np.ndarray, shard_rows: int) -> tuple[Shard, ...]:
     starts, rows = [_BEGINNING], 0
     for edge, in_bin in zip(edges, in_bins, strict=True):
-        if rows and rows + in_bin > shard_rows:
+        if in_bin and rows and rows + in_bin > shard_rows:
             starts.append(int(edge))
             rows = 0
         rows += in_bin

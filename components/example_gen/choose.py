@@ -32,7 +32,8 @@ def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> t
     Raises:
       SchemaError: The configuration asks for lookups, and a view cannot be read by key; the message says why.
     """
-    if settings.labels is None or settings.join_plan == 'scan':
+    # A read by key gives what is there now.
+    if settings.labels is None or settings.join_plan == 'scan' or settings.as_of is not None:
         return ()
     reasons = unavailable((view, sources.reads[view.name].table) for view in settings.views)
     if settings.join_plan == 'lookup':

@@ -14,6 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 from tfx import types
+from tfx.components.example_gen import utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
@@ -23,12 +24,9 @@ from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
-from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.dataset.tfrecord import WriteExamples
-from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.example_gen import choose, report, sources
+from tfx_cassandra.components.example_gen import choose, report, resolve, sources
 from tfx_cassandra.components.example_gen.training_set import ReadTrainingSet
-from tfx_cassandra.components.scan import read
 from tfx_cassandra.components.store import connection as connections
 
 
@@ -48,24 +46,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           CoverageError, ReadError, DatasetError: The data could not be read or turned into examples (through Beam).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = config.from_json(ExampleGenConfig, exec_properties['config'])
         output_config = example_gen_pb2.Output()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
-        splits = hash_splits(output_config)
+        settings = resolve.windowed(config.from_json(ExampleGenConfig, exec_properties['config']))
+        splits = resolve.splits_of(settings, output_config)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
-        reference = datetime.datetime.now(datetime.timezone.utc)
+        reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
         with connections.session(settings.connection) as session:
             found = sources.describe(session, settings)
             lookups = choose.lookups(session, settings, found)
         with self._make_beam_pipeline() as pipeline:
             made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference)
-            counts = made.rows | 'Write' >> WriteExamples(
-                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed
+            written = made.rows | 'Write' >> WriteExamples(
+                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window
             )
             _ = made.coverage | 'WriteCoverage' >> beam.Map(
                 report.write_coverage,
-                counts=beam.pvalue.AsDict(counts),
+                counts=beam.pvalue.AsDict(written.counts),
+                checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
                 found=found,
                 uri=artifact.uri,
@@ -76,30 +75,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(artifact, settings)
 
 
-def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> None:
-    """Raises ValueError for a configuration that no cluster could serve."""
-    hash_splits(output_config)
-    sources.check(settings)
-    read.ReadOptions(
-        settings.connection, 'any', consistency=settings.consistency, splits=settings.splits,
-        page_rows=settings.page_rows,
-    )  # fmt: skip
-    if settings.shards is not None and settings.shards < 1:
-        raise invalid('shards', settings.shards, 'an integer of at least 1')
-
-
-def hash_splits(output_config: example_gen_pb2.Output) -> HashSplits:
-    """Converts TFX's output configuration; raises ValueError where there are no usable splits."""
-    split_config = output_config.split_config
-    buckets = tuple((split.name, split.hash_buckets) for split in split_config.splits)
-    return HashSplits(buckets, split_config.partition_feature_name or None)
-
-
 def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
     with fileio.open(os.path.join(artifact.uri, report.COVERAGE_FILE)) as file:
         coverage = json.load(file)
     examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-    for name in ('table', 'window', 'fingerprint'):
-        artifact.set_string_custom_property(name, coverage[name])
+    for name in ('table', 'window', 'fingerprint', 'as_of'):
+        if name in coverage:
+            artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])
     artifact.set_int_custom_property('examples', sum(coverage['examples'].values()))
+    if settings.span is not None:
+        artifact.set_int_custom_property(utils.SPAN_PROPERTY_NAME, coverage['spans'][1])
+        artifact.set_int_custom_property(utils.VERSION_PROPERTY_NAME, report.version(coverage['fingerprint']))

@@ -24,6 +24,7 @@ AUDIT_FILE, AUDIT_PAGE = 'audit.json', 'audit.md'
 def write_coverage(
     coverages: Mapping[str, ledger.Coverage],
     counts: Mapping[str, int],
+    checksum: str,
     settings: ExampleGenConfig,
     found: Sources,
     uri: str,
@@ -40,8 +41,21 @@ def write_coverage(
         prints = [content['fingerprint'], *(view.get('fingerprint', '') for view in content['views'].values())]
         content['fingerprint'] = hashlib.sha256('\n'.join(prints).encode()).hexdigest()
     content['examples'] = dict(sorted(counts.items()))
+    content['examples_checksum'] = checksum
+    if settings.span is not None:
+        content['spans'] = [settings.span.first, settings.span.last]
+    if settings.as_of is not None:
+        # What writers add meanwhile is read too, and left out after: the rows read differ where the examples do not.
+        content['as_of'] = settings.as_of.isoformat()
+        parts = (content['table'], settings.window, content['as_of'], sum(counts.values()), checksum)
+        content['fingerprint'] = hashlib.sha256('\n'.join(map(str, parts)).encode()).hexdigest()
     content['reads'] = content.pop('reads')  # the longest part last
     _write(os.path.join(uri, COVERAGE_FILE), json.dumps(content, indent=2))
+
+
+def version(fingerprint: str) -> int:
+    """Returns a fingerprint as the number TFX takes for a version: its first 52 bits, which a double holds exactly."""
+    return int(fingerprint[:13], 16)
 
 
 def write_audit(audit: Audit, settings: ExampleGenConfig, reference: datetime.datetime, uri: str) -> None:

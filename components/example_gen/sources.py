@@ -139,7 +139,7 @@ def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, 
     timed = [c for c in view.value_columns if c not in keys and table.type_of(field, c) != 'counter']
     needless = not settings.availability_cut_off and _unique(view, table)
     writetimes = () if view.created_column or needless else timed
-    window = view_window(view, settings.window)
+    window = view_window(view, settings.event_times)
     return _read(
         session, settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
     )
@@ -159,7 +159,7 @@ def _read(
 ) -> TableRead:  # fmt: skip
     options = read.ReadOptions(
         settings.connection, table, columns, window, time_column, filters, settings.consistency, settings.splits,
-        settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes,
+        settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes, settings.as_of,
     )  # fmt: skip
     scan = options.scan(session)
     result = session.prepare(scan.cql(scan.times)).result_metadata

@@ -111,7 +111,7 @@ class ReadTrainingSet(beam.PTransform):
             view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
-        joining = JoinViews(group, empty, time, settings.window, cut_off)
+        joining = JoinViews(group, empty, time, settings.event_times, cut_off)
         done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
         return done.rows, done.audit
 
