@@ -22,7 +22,7 @@ from cassandra.util import Date, Time
 
 from tfx_cassandra.components.dataset.examples import Kind, kind_of
 from tfx_cassandra.components.dataset.join import with_default
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.view import FeatureView, restrictions
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.scan.query import Table, quoted
 
@@ -81,7 +81,7 @@ class Lookup:
     def cql(self) -> str:
         """The statement of a request, newest row first; its values are `bound`."""
         view = self.view
-        equal = [*view.entity_columns, *(column for column, _ in view.where)]
+        equal = [*view.entity_columns, *(column for column, _ in restrictions(view.where))]
         equal += [view.feature_name_column] if view.feature_name_column else []
         where = [f'{quoted(column)} = ?' for column in equal]
         order = ''
@@ -107,7 +107,7 @@ class Lookup:
                 values.append(_BINDS[cql_type](value))
             except (TypeError, ValueError) as error:
                 raise DatasetError(f'feature {column}: got {value!r}, rule: a {cql_type} ({error})') from error
-        values += [value for _, (value,) in self.view.where]
+        values += [value for _, (value,) in restrictions(self.view.where)]
         values += [feature] if feature is not None else []
         if self.by_time and self.view.timestamp_column:
             values.append(moment)
@@ -172,13 +172,13 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
         columns before the time, or is of a type that examples do not hold exactly.
     """
     field = f'view {view.name}'
-    if several := [column for column, values in view.where if len(values) > 1]:
+    if several := [column for column, values in restrictions(view.where) if len(values) > 1]:
         raise SchemaError(f'{field}: got several values of {several[0]!r} in where, rule: one, to look up by key')
     for column in (*view.entity_columns, *Lookup(view, table, by_time).selected):
         table.type_of(field, column)
     if by_time and not view.timestamp_column:
         by_time = False  # what holds always holds at any moment
-    given = {*view.entity_columns, *(column for column, values in view.where if len(values) == 1)}
+    given = {*view.entity_columns, *(column for column, values in restrictions(view.where) if len(values) == 1)}
     given |= {view.feature_name_column} if view.feature_name_column else set()
     times = [view.timestamp_column] if view.timestamp_column else []
     key = [*table.partition_key, *table.clustering]
