@@ -153,3 +153,21 @@ def test_every_other_row_has_a_map_and_layouts_name_their_columns() -> None:
         assert values == layout.row(3, 1)
     metadata = [load.FEATURE_STORE.row(0, i)[4] for i in range(4)]
     assert [isinstance(value, dict) and len(value) == 2 for value in metadata] == [False, True, False, True]
+
+
+def test_a_digest_is_of_the_examples_and_not_of_their_order_or_bytes(tmp_path: Path) -> None:
+    features = [
+        b'\n\n\n\x01' + name + b'\x12\x05\x1a\x03\n\x01' + value for name, value in ((b'a', b'\1'), (b'b', b'\2'))
+    ]
+    one, other = (b'\n' + bytes([len(body)]) + body for body in (b''.join(features), b''.join(features[::-1])))
+    digest = module('digest')
+    found = {}
+    for name, records in {'here': [one, b''], 'there': [b'', other], 'less': [one]}.items():
+        folder = tmp_path / name / 'Split-train'
+        folder.mkdir(parents=True)
+        with digest.tf.io.TFRecordWriter(str(folder / 'data_tfrecord-00000-of-00001.gz'), 'GZIP') as file:
+            for record in records:
+                file.write(record)
+        found[name] = digest.digest(tmp_path / name)
+    assert found['here'] == found['there'] != found['less']
+    assert found['here']['Split-train'][0] == 2

@@ -48,7 +48,8 @@ class ReadRows(beam.DoFn):
             values = {name: value for name, value in zip(self._columns, row, strict=True) if value is not None}
             moment = values[self._time].replace(tzinfo=load.START.tzinfo)
             values[self._time] = round(moment.timestamp() * 1000)
-            yield values
+            # In lists, for dict_to_example takes a bare zero for a value that is missing.
+            yield {name: [value] for name, value in values.items()}
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
