@@ -259,3 +259,13 @@ def test_metrics_without_a_row_make_none(registry: ModelRegistry, experiment: st
     with pytest.raises(RegistryError, match=r"^version: got '17', rule: a recorded version of 'delay' in experiment"):
         registry.add_metrics(experiment, 'delay', '17', {'x': 1.0})
     assert len(registry.list(experiment)) == 4
+
+
+def test_metrics_of_a_row_that_is_gone_by_then_make_none(
+    registry: ModelRegistry, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = ModelVersion(experiment, 'delay', '17', moment(17))
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, '_recorded', lambda *_: gone)
+        registry.add_metrics(experiment, 'delay', '17', {'x': 1.0})
+    assert len(registry.list(experiment)) == 4

@@ -294,7 +294,8 @@ def check_history(moves: tuple[AliasMove, ...], last: int) -> None:
 
 
 def test_a_small_storm_of_pushers(connection: CassandraConnection, session: Session, tmp_path: pathlib.Path) -> None:
-    figures = storm_and_rerun(Storm(tmp_path, connection, 'small storm', 8), session, 2)
+    patient = dataclasses.replace(connection, connect_timeout=60.0)  # so many at once take their time
+    figures = storm_and_rerun(Storm(tmp_path, patient, 'small storm', 8), session, 2)
     assert figures['killed'] >= 4
     print(figures)  # noqa: T201
 
@@ -306,7 +307,9 @@ def ring(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     cluster = DevCluster(tmp_path / 'ring', nodes=3, subnet='127.0.21', jmx_port=7521, heap='512M')
     try:
         cluster.start()
-        connection = CassandraConnection(cluster.contact_points, keyspace='storm', request_timeout=60.0)
+        connection = CassandraConnection(
+            cluster.contact_points, keyspace='storm', connect_timeout=60.0, request_timeout=60.0
+        )
         schema.apply(connection, schema.NetworkReplication({'dc1': 3}))
         yield connection
     finally:

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from cassandra.cluster import Session
+from google.protobuf import json_format
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
 from tfx.dsl.components.base.base_executor import BaseExecutor
@@ -37,6 +38,7 @@ from tfx_cassandra.components.pusher.executor import Executor
 from tfx_cassandra.components.pusher.publish import content_digest
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment
+from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
 
@@ -205,9 +207,10 @@ def verdict(push: Push, says: str, version: str, experiment: str | None = None, 
     """An A/B test's verdict on one version, as ABEvaluator writes it."""
     uri = push.folder / f'verdict {says} {version} {experiment} {model}'
     uri.mkdir()
-    treatment = {'model_id': model, 'version': version, 'verdict': says}
-    found = {'experiment_id': experiment or push.experiment, 'verdict': says, 'treatments': [treatment]}
-    (uri / 'verdict.json').write_text(json.dumps(found))
+    treatment = cassandra_pb2.ArmResult(arm='B', model_id=model, version=version, verdict=says)
+    control = cassandra_pb2.ArmResult(arm='A', model_id=model, version='1')
+    found = cassandra_pb2.Verdict(experiment_id=experiment or push.experiment, control=control, treatments=[treatment])
+    (uri / 'verdict.json').write_text(json_format.MessageToJson(found, preserving_proto_field_name=True))
     return artifact(AbVerdict, uri)
 
 
