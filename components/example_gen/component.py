@@ -49,7 +49,7 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
     Example:
       examples = CassandraExampleGen(
           connection=CassandraConnection(contact_points=('10.0.0.1',)),
-          views=FeatureView('flights', 'flight_features', ('flight_id',), 'scheduled_departure', ('distance', 'temp')),
+          views=FeatureView('flights', 'flights', ('flight_id',), 'scheduled_departure', ('distance', 'late')),
           window=TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'))
     """
 

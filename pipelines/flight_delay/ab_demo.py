@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         demo = AbDemo(
             state, TimeWindow.parse(options.days), cluster_of(state), options.stop_cluster, options.cache,
-            options.train_steps,
+            train_steps=options.train_steps,
         )  # fmt: skip
     except ValueError as error:
         sys.stderr.write(f'demo-ab: error: {error}\n')

@@ -6,6 +6,7 @@ CassandraExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Transfo
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import inspect
 import pathlib
@@ -23,6 +24,7 @@ from tfx_cassandra.components import (
     CassandraPusher,
     FeatureView,
     LabelSource,
+    TimeSplits,
     TimeWindow,
 )
 from tfx_cassandra.pipelines.flight_delay import preprocessing, trainer
@@ -88,12 +90,13 @@ def create_pipeline(
       The pipeline, for LocalDagRunner or a compiler.
     """
     state = pathlib.Path(state)
+    labels = dataclasses.replace(FLIGHTS, timestamp_column='landed') if leaky else FLIGHTS
     example_gen = CassandraExampleGen(
         connection,
         views=[WEATHER_VIEW, PLANES],
-        labels=dataclasses.replace(FLIGHTS, timestamp_column='landed') if leaky else FLIGHTS,
+        labels=labels,
         window=window,
-        output_config=_splits_by_day(),
+        split=_splits_by_time(window, labels.timestamp_column),
         # The weather of 2013 was written when the demo ran, long after the flights.
         availability_cut_off=False,
     )
@@ -163,16 +166,13 @@ def eval_config(min_auc: float) -> tfma.EvalConfig:
     )
 
 
-def _splits_by_day() -> tfx.proto.Output:
-    # Flights of one day share its weather and its jams: split one by one, the model would be asked about days it
-    # has seen, and its AUC would promise too much.
-    split = tfx.proto.SplitConfig.Split
-    return tfx.proto.Output(
-        split_config=tfx.proto.SplitConfig(
-            splits=[split(name='train', hash_buckets=2), split(name='eval', hash_buckets=1)],
-            partition_feature_name='flight_day',
-        )
-    )
+def _splits_by_time(window: TimeWindow, column: str) -> TimeSplits:
+    # A model is asked about days that come after those it has learnt from, and no day is in both splits: flights of one
+    # day share its weather and its jams.
+    days = (window.end - window.start) // datetime.timedelta(days=1)
+    last_third = window.start + datetime.timedelta(days=days - days // 3)
+    midnight = last_third.astimezone(datetime.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    return TimeSplits((('train', 2), ('eval', 1)), column, starts=(midnight,))
 
 
 def _training(
