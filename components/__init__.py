@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
     from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
-    from tfx_cassandra.components.dataset.view import FeatureView
+    from tfx_cassandra.components.dataset.audit import AuditLimits
+    from tfx_cassandra.components.dataset.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.span import SpanRange
+    from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
+    from tfx_cassandra.components.dataset.view import Feature, FeatureView
     from tfx_cassandra.components.dataset.window import TimeWindow
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
     from tfx_cassandra.components.inference_logger import InferenceLogger
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.scan.read import ReadFromCassandra
@@ -24,15 +29,23 @@ if TYPE_CHECKING:
 _MODULES = {
     'ABEvaluator': 'ab_evaluator.component',
     'Arm': 'ab_evaluator.design',
+    'AuditLimits': 'dataset.audit',
     'CassandraConnection': 'store.connection',
     'CassandraExampleGen': 'example_gen.component',
+    'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
+    'Feature': 'dataset.view',
+    'EntitySplits': 'dataset.split',
     'FeatureStore': 'store.feature_store',
     'FeatureView': 'dataset.view',
     'InferenceLogger': 'inference_logger',
     'Metric': 'ab_evaluator.design',
+    'Label': 'dataset.label',
+    'LabelSource': 'dataset.label',
     'ModelRegistry': 'store.model_registry',
     'ReadFromCassandra': 'scan.read',
+    'SpanRange': 'dataset.span',
+    'TimeSplits': 'dataset.split',
     'TimeWindow': 'dataset.window',
     'WriteToCassandra': 'write',
 }
@@ -40,15 +53,23 @@ _MODULES = {
 __all__ = [
     'ABEvaluator',
     'Arm',
+    'AuditLimits',
     'CassandraConnection',
     'CassandraExampleGen',
+    'CassandraFeatureRetrieval',
     'CassandraPusher',
+    'Feature',
+    'EntitySplits',
     'FeatureStore',
     'FeatureView',
     'InferenceLogger',
     'Metric',
+    'Label',
+    'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
+    'SpanRange',
+    'TimeSplits',
     'TimeWindow',
     'WriteToCassandra',
 ]

@@ -1,13 +1,15 @@
 """Frozen dataclasses <-> protos: the only module that knows both.
 
 A message has the name and the fields of its dataclass, so one pair of functions converts them all. What differs is
-the spelling of times: a datetime travels as ISO-8601 text, a timedelta `x` as seconds in the field `x_seconds`.
+the spelling: a datetime travels as ISO-8601 text, a timedelta `x` as seconds in the field `x_seconds`, values of any
+plain type as JSON in `x_json`; and a name may stand for a message that has nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import typing
 from typing import Any, TypeVar
 
@@ -16,10 +18,13 @@ from google.protobuf.message import Message
 
 from tfx_cassandra.components.ab_evaluator import design, results
 from tfx_cassandra.components.ab_evaluator.design import Design
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import Label, LabelSource
+from tfx_cassandra.components.dataset.span import SpanRange
+from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
 from tfx_cassandra.proto import cassandra_pb2
 
 T = TypeVar('T')
@@ -31,7 +36,7 @@ class ExampleGenConfig:
 
     connection: CassandraConnection
     views: tuple[FeatureView, ...]
-    window: TimeWindow
+    window: TimeWindow | None
     consistency: str = 'LOCAL_QUORUM'
     splits: int | None = None
     page_rows: int = 5000
@@ -39,6 +44,24 @@ class ExampleGenConfig:
     shuffle_seed: int = 0
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
+    labels: LabelSource | None = None
+    availability_cut_off: bool = True
+    join_plan: str = 'auto'
+    limits: AuditLimits | None = None
+    span: SpanRange | None = None
+    as_of: datetime.datetime | None = None
+    entity_split: tuple[str, ...] = ()
+    time_split: str | None = None
+    gap: datetime.timedelta | None = None
+    starts: tuple[str, ...] = ()
+    cache_by: str = 'configuration'
+
+    @property
+    def event_times(self) -> TimeWindow:
+        """The window, which a span has once it is resolved (example_gen/resolve.py)."""
+        if self.window is None:
+            raise invalid('window', None, 'resolved from its span before anything is read')
+        return self.window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +89,36 @@ class ABEvaluatorConfig:
     shards: int = 64
 
 
-_DATACLASSES = {
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """What CassandraFeatureRetrieval looks up; see the component for the fields."""
+
+    connection: CassandraConnection
+    views: tuple[FeatureView, ...]
+    as_of: str = 'latest'
+    missing: str = 'absent'
+    consistency: str = 'LOCAL_QUORUM'
+
+    def __post_init__(self) -> None:
+        consistency_level(self.consistency)
+        if not isinstance(self.as_of, str) or not self.as_of:
+            raise invalid('as_of', self.as_of, "'latest' or the name of a feature")
+        if self.missing not in ('absent', 'error'):
+            raise invalid('missing', self.missing, "'absent' or 'error'")
+        names = [view.name for view in self.views]
+        if not names or len(set(names)) < len(names):
+            raise invalid('views', names, 'one or more views, each name once')
+        features = [name for view in self.views for name in view.example_names]
+        if clash := sorted({name for name in features if features.count(name) > 1}):
+            raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
+
+
+_DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        ABEvaluatorConfig, CassandraConnection, ExampleGenConfig, FeatureView, PusherConfig, TimeWindow, Tls,
-        design.Arm, design.Design, design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult,
-        results.MetricResult, results.Point, results.Verdict,
+        ABEvaluatorConfig, AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
+        PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
+        results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point, results.Verdict,
     )
 }  # fmt: skip
 
@@ -101,14 +148,18 @@ def _to_proto(value: Any) -> Message:
         content = getattr(value, field.name)
         if content is None:
             continue
-        if isinstance(content, datetime.timedelta):
+        if f'{field.name}_json' in message.DESCRIPTOR.fields_by_name:
+            setattr(message, f'{field.name}_json', json.dumps(content))
+        elif isinstance(content, datetime.timedelta):
             setattr(message, f'{field.name}_seconds', content.total_seconds())
         elif isinstance(content, datetime.datetime):
             setattr(message, field.name, content.isoformat())
         elif dataclasses.is_dataclass(content):
             getattr(message, field.name).CopyFrom(_to_proto(content))
         elif isinstance(content, tuple):
-            items = [_to_proto(item) if dataclasses.is_dataclass(item) else item for item in content]
+            nested = message.DESCRIPTOR.fields_by_name[field.name].message_type
+            whole = [_DATACLASSES[nested.name](x) if nested and isinstance(x, str) else x for x in content]
+            items = [_to_proto(item) if dataclasses.is_dataclass(item) else item for item in whole]
             getattr(message, field.name).extend(items)
         else:
             setattr(message, field.name, content)
@@ -124,12 +175,14 @@ def _from_proto(kind: type[T], message: Message) -> T:
 
 
 def _field(message: Message, name: str, hint: str) -> Any:
-    spans = 'timedelta' in hint
-    descriptor = message.DESCRIPTOR.fields_by_name[f'{name}_seconds' if spans else name]
+    fields = message.DESCRIPTOR.fields_by_name
+    descriptor = next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
     if descriptor.has_presence and not message.HasField(descriptor.name):
         return None
     content = getattr(message, descriptor.name)
-    if spans:
+    if descriptor.name == f'{name}_json':
+        return json.loads(content)
+    if descriptor.name == f'{name}_seconds':
         return datetime.timedelta(seconds=content)
     if 'datetime' in hint:
         return datetime.datetime.fromisoformat(content)

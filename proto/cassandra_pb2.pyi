@@ -49,8 +49,18 @@ class TimeWindow(_message.Message):
     end: str
     def __init__(self, start: _Optional[str] = ..., end: _Optional[str] = ...) -> None: ...
 
+class Feature(_message.Message):
+    __slots__ = ("name", "rename", "default_json")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RENAME_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_JSON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    rename: str
+    default_json: str
+    def __init__(self, name: _Optional[str] = ..., rename: _Optional[str] = ..., default_json: _Optional[str] = ...) -> None: ...
+
 class FeatureView(_message.Message):
-    __slots__ = ("name", "table", "entity_columns", "timestamp_column", "features", "ttl_seconds", "layout", "feature_name_column", "value_column", "created_column", "prefix")
+    __slots__ = ("name", "table", "entity_columns", "timestamp_column", "features", "ttl_seconds", "layout", "feature_name_column", "value_column", "created_column", "prefix", "join_columns", "where_json")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -62,21 +72,81 @@ class FeatureView(_message.Message):
     VALUE_COLUMN_FIELD_NUMBER: _ClassVar[int]
     CREATED_COLUMN_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    JOIN_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    WHERE_JSON_FIELD_NUMBER: _ClassVar[int]
     name: str
     table: str
     entity_columns: _containers.RepeatedScalarFieldContainer[str]
     timestamp_column: str
-    features: _containers.RepeatedScalarFieldContainer[str]
+    features: _containers.RepeatedCompositeFieldContainer[Feature]
     ttl_seconds: float
     layout: str
     feature_name_column: str
     value_column: str
     created_column: str
     prefix: str
-    def __init__(self, name: _Optional[str] = ..., table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., ttl_seconds: _Optional[float] = ..., layout: _Optional[str] = ..., feature_name_column: _Optional[str] = ..., value_column: _Optional[str] = ..., created_column: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
+    join_columns: _containers.RepeatedScalarFieldContainer[str]
+    where_json: str
+    def __init__(self, name: _Optional[str] = ..., table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., ttl_seconds: _Optional[float] = ..., layout: _Optional[str] = ..., feature_name_column: _Optional[str] = ..., value_column: _Optional[str] = ..., created_column: _Optional[str] = ..., prefix: _Optional[str] = ..., join_columns: _Optional[_Iterable[str]] = ..., where_json: _Optional[str] = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("name", "rename", "delay_seconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RENAME_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    rename: str
+    delay_seconds: float
+    def __init__(self, name: _Optional[str] = ..., rename: _Optional[str] = ..., delay_seconds: _Optional[float] = ...) -> None: ...
+
+class LabelSource(_message.Message):
+    __slots__ = ("table", "entity_columns", "timestamp_column", "label_columns", "delay_seconds", "where_json")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    LABEL_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WHERE_JSON_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    entity_columns: _containers.RepeatedScalarFieldContainer[str]
+    timestamp_column: str
+    label_columns: _containers.RepeatedCompositeFieldContainer[Label]
+    delay_seconds: float
+    where_json: str
+    def __init__(self, table: _Optional[str] = ..., entity_columns: _Optional[_Iterable[str]] = ..., timestamp_column: _Optional[str] = ..., label_columns: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., delay_seconds: _Optional[float] = ..., where_json: _Optional[str] = ...) -> None: ...
+
+class AuditLimits(_message.Message):
+    __slots__ = ("missing", "expired", "cut_off", "age_p95_seconds")
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    CUT_OFF_FIELD_NUMBER: _ClassVar[int]
+    AGE_P95_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    missing: float
+    expired: float
+    cut_off: float
+    age_p95_seconds: float
+    def __init__(self, missing: _Optional[float] = ..., expired: _Optional[float] = ..., cut_off: _Optional[float] = ..., age_p95_seconds: _Optional[float] = ...) -> None: ...
+
+class SpanRange(_message.Message):
+    __slots__ = ("first", "last", "count", "skip", "length_seconds", "origin", "lateness_seconds")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    LATENESS_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    count: int
+    skip: int
+    length_seconds: float
+    origin: str
+    lateness_seconds: float
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., count: _Optional[int] = ..., skip: _Optional[int] = ..., length_seconds: _Optional[float] = ..., origin: _Optional[str] = ..., lateness_seconds: _Optional[float] = ...) -> None: ...
 
 class ExampleGenConfig(_message.Message):
-    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second")
+    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second", "span", "as_of", "entity_split", "time_split", "gap_seconds", "starts", "cache_by", "labels", "availability_cut_off", "join_plan", "limits")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +157,17 @@ class ExampleGenConfig(_message.Message):
     SHUFFLE_SEED_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    TIME_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    GAP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_BY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_CUT_OFF_FIELD_NUMBER: _ClassVar[int]
+    JOIN_PLAN_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     window: TimeWindow
@@ -97,7 +178,18 @@ class ExampleGenConfig(_message.Message):
     shuffle_seed: int
     rows_per_second: float
     bytes_per_second: float
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
+    span: SpanRange
+    as_of: str
+    entity_split: _containers.RepeatedScalarFieldContainer[str]
+    time_split: str
+    gap_seconds: float
+    starts: _containers.RepeatedScalarFieldContainer[str]
+    cache_by: str
+    labels: LabelSource
+    availability_cut_off: bool
+    join_plan: str
+    limits: AuditLimits
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
     __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group", "alias", "max_metrics")
@@ -326,3 +418,17 @@ class Verdict(_message.Message):
     series: _containers.RepeatedCompositeFieldContainer[Point]
     design: Design
     def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ...) -> None: ...
+
+class RetrievalConfig(_message.Message):
+    __slots__ = ("connection", "views", "as_of", "missing", "consistency")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    views: _containers.RepeatedCompositeFieldContainer[FeatureView]
+    as_of: str
+    missing: str
+    consistency: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., as_of: _Optional[str] = ..., missing: _Optional[str] = ..., consistency: _Optional[str] = ...) -> None: ...

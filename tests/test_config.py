@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from tfx_cassandra.components import config
 from tfx_cassandra.components.ab_evaluator import results
 from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig
-from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig, RetrievalConfig
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import Label, LabelSource
+from tfx_cassandra.components.dataset.span import SpanRange
+from tfx_cassandra.components.dataset.view import Feature, FeatureView
+from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -41,11 +44,42 @@ views = st.builds(
     table=names,
     entity_columns=st.just(('e', 'f')),
     timestamp_column=st.just('ts'),
-    features=st.just(('a',)),
+    features=st.lists(
+        st.one_of(
+            names.map(lambda name: f'f{name}'),
+            st.builds(
+                Feature,
+                names.map(lambda name: f'f{name}'),
+                maybe.map(lambda name: name and f'r{name}'),
+                st.one_of(st.none(), st.integers(), st.text(), st.booleans(), st.lists(st.floats(-9, 9)).map(tuple)),
+            ),
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda f: (f.rename or f.name) if isinstance(f, Feature) else f,
+    ),
     ttl=st.one_of(st.none(), st.timedeltas(datetime.timedelta(milliseconds=1), datetime.timedelta(days=9999))),
     created_column=maybe,
     prefix=st.text(max_size=3).map(lambda text: f'p{text}'),
+    join_columns=st.sampled_from([(), ('g', 'h')]),
+    where=st.dictionaries(names, st.one_of(st.integers(), names, st.lists(names, min_size=1)), max_size=2),
 )
+spans = st.timedeltas(datetime.timedelta(0), datetime.timedelta(days=99)).map(lambda span: span - span % MILLISECOND)
+labels = st.builds(
+    LabelSource,
+    names,
+    st.just(('e', 'f')),
+    st.just('ts'),
+    st.lists(
+        st.one_of(names.map(lambda n: f'l{n}'), st.builds(Label, names.map(lambda n: f'm{n}'), st.none(), spans)),
+        min_size=1,
+        max_size=2,
+        unique_by=lambda one: getattr(one, 'name', one),
+    ),
+    delay=st.one_of(st.none(), spans),
+    where=st.dictionaries(names, st.booleans(), max_size=1),
+)
+shares = st.one_of(st.none(), st.floats(0, 1))
 example_gens = st.builds(
     ExampleGenConfig,
     connections,
@@ -55,7 +89,25 @@ example_gens = st.builds(
     st.one_of(st.none(), st.integers(1, 2**31 - 1)),
     st.integers(1, 2**31 - 1),
     st.one_of(st.none(), st.integers(1, 2**31 - 1)),
+    labels=st.one_of(st.none(), labels),
+    availability_cut_off=st.booleans(),
+    limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
+    span=st.one_of(
+        st.none(),
+        st.builds(SpanRange, first=st.integers(-(2**40), 2**40), length=spans, origin=moments, lateness=spans),
+        st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
+    ),
+    as_of=st.one_of(st.none(), moments),
+    entity_split=st.lists(names, max_size=2).map(tuple),
+    time_split=maybe,
+    gap=st.one_of(st.none(), spans),
+    starts=st.lists(moments.map(datetime.datetime.isoformat), max_size=2).map(tuple),
+    cache_by=st.sampled_from(['configuration', 'content']),
 )
+retrievals = st.builds(
+    RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
+    st.sampled_from(['absent', 'error']), st.just('ONE'),
+)  # fmt: skip
 days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
 metrics = st.one_of(
     st.just(Metric('clicks', 'outcome:click', 'proportion')),
@@ -91,14 +143,15 @@ verdicts = st.builds(
 pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
-@given(st.one_of(example_gens, pushers, evaluators, verdicts))
+@given(st.one_of(example_gens, pushers, evaluators, verdicts, retrievals))
 def test_round_trip(settings: object) -> None:
     assert config.from_json(type(settings), config.to_json(settings)) == settings
 
 
 @pytest.mark.parametrize('kind', config._DATACLASSES.values())
 def test_messages_have_the_dataclasses_fields(kind: type) -> None:
-    message = {field.name.removesuffix('_seconds') for field in getattr(cassandra_pb2, kind.__name__).DESCRIPTOR.fields}
+    fields = getattr(cassandra_pb2, kind.__name__).DESCRIPTOR.fields
+    message = {field.name.removesuffix('_seconds').removesuffix('_json') for field in fields}
     assert message == {field.name for field in dataclasses.fields(kind)}
 
 

@@ -143,10 +143,14 @@ class Bench:
         if len(pair) < 2:
             return None
         with step(f'examples of {small.name}, by both') as progress:
-            runs = [self._run(BY_KEY[key], small.name, commands[key]) for key in pair]
-            command = [sys.executable, str(HERE / 'digest.py'), *(run.details['examples'] for run in runs)]
-            found = subprocess.run(command, env=self._environ, stdout=subprocess.PIPE, text=True, check=True).stdout
-            ours, theirs = json.loads(found)
+            try:
+                runs = [self._run(BY_KEY[key], small.name, commands[key]) for key in pair]
+                command = [sys.executable, str(HERE / 'digest.py'), *(run.details['examples'] for run in runs)]
+                found = subprocess.run(command, env=self._environ, stdout=subprocess.PIPE, text=True, check=True)
+            except (measure.ReaderError, subprocess.CalledProcessError) as error:
+                progress.update(f'not compared ({error})')
+                return None
+            ours, theirs = json.loads(found.stdout)
             progress.update('the same' if ours == theirs else 'NOT the same')
         return {'equal': ours == theirs, 'rows': small.rows, **dict(zip(pair, (ours, theirs), strict=True))}
 

@@ -29,8 +29,8 @@ h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .5r
 .invalid { background: #5b6472 }
 table { border-collapse: collapse; margin: .5rem 0 } th, td { padding: .25rem .8rem .25rem 0; text-align: left;
        border-bottom: 1px solid #e2e6ec; vertical-align: top } th { font-weight: 600 }
-td.n { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
-.muted { color: #5b6472 } svg { max-width: 100% }
+td.n { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums } .muted { color: #5b6472 }
+svg { max-width: 100% }
 svg text { font: 12px system-ui, sans-serif; fill: #1d2430 }
 """
 

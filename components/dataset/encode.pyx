@@ -10,12 +10,17 @@ last one to the first byte of the first: every size is known when it is due, and
     Feature   0A (bytes), 12 (floats) or 1A (integers) size list
     list      0A size bytes, for each value; numbers: 0A size values, if there is any
 
+A tf.SequenceExample is an Example, its context, and behind it
+
+    12 size FeatureLists, if there is any list; it holds for each list, by name:
+    0A size (0A size name | 12 size (0A size Feature, for each step))
+
 The messages are those of tensorflow/core/example/example.proto and feature.proto, the frames those of
 tensorflow/core/lib/io/record_writer.cc.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -43,10 +48,12 @@ cdef extern from 'wire.h':
     int varint_size(int64_t v)
     int64_t list_start(const Column* c, int64_t i)
     int64_t value_start(const Column* c, int64_t i)
-    int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int count, int64_t rows, int64_t largest,
-                         int64_t* starts, int keyed, Extent* keys) noexcept nogil
+    int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int plain, int count, int64_t rows,
+                         int64_t largest, int64_t* starts, int keyed, Extent* keys) noexcept nogil
     int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
                       const uint32_t* ends, int count, int32_t* splits) noexcept nogil
+    void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
+                          uint64_t* sums) noexcept nogil
 
 LARGEST = 2**31 - 1  # bytes of a protocol buffer message
 _TAGS = {'bytes_list': BYTES_TAG, 'float_list': FLOAT_TAG, 'int64_list': INTEGER_TAG}
@@ -130,51 +137,83 @@ cdef class Framed:
 
     def counts(self, ends):
         """Returns the number of rows of each split; see `assign`."""
-        cdef const int32_t* split = <const int32_t*>_address(self.assign(ends).buffers()[1])
-        cdef bytearray counts = bytearray(8 * len(ends))
-        cdef int64_t* count = <int64_t*><char*>counts
+        return self.counts_by(self.assign(ends), len(ends))
+
+    def counts_by(self, splits, int count):
+        """Returns the number of rows of each split; see `parts_by`."""
+        cdef const int32_t* split = _splits(splits, self.rows)
+        cdef bytearray counts = bytearray(8 * count)
+        cdef int64_t* counted = <int64_t*><char*>counts
         cdef int64_t row
         with nogil:
             for row in range(self.rows):
-                count[split[row]] += 1
-        return [count[i] for i in range(len(ends))]
+                if 0 <= split[row] < count:
+                    counted[split[row]] += 1
+        return [counted[i] for i in range(count)]
 
     def parts(self, ends):
         """Returns the frames of each split, in the order of the rows, as one bytes object; see `assign`."""
-        cdef const int32_t* split = <const int32_t*>_address(self.assign(ends).buffers()[1])
-        cdef bytearray sizes = bytearray(8 * len(ends)), outs = bytearray(8 * len(ends))
+        return self.parts_by(self.assign(ends), len(ends))
+
+    def parts_by(self, splits, int count):
+        """Returns the frames of each split, in the order of the rows, as one bytes object.
+
+        Args:
+          splits: int32 array, of shape (rows): each row's split, from 0; a row with another number is in none.
+          count: Number of splits.
+
+        Raises:
+          ValueError: `splits` is not such an array.
+        """
+        cdef const int32_t* split = _splits(splits, self.rows)
+        cdef bytearray sizes = bytearray(8 * count), outs = bytearray(8 * count)
         cdef int64_t* size = <int64_t*><char*>sizes
         cdef char** out = <char**><char*>outs
         cdef int64_t row, bytes_
         cdef list parts = []
         with nogil:
             for row in range(self.rows):
-                size[split[row]] += self.starts[row + 1] - self.starts[row]
-        for i in range(len(ends)):
+                if 0 <= split[row] < count:
+                    size[split[row]] += self.starts[row + 1] - self.starts[row]
+        for i in range(count):
             part = PyBytes_FromStringAndSize(NULL, size[i])
             out[i] = PyBytes_AS_STRING(part)
             parts.append(part)
         with nogil:
             for row in range(self.rows):
-                bytes_ = self.starts[row + 1] - self.starts[row]
-                memcpy(out[split[row]], self.base + self.starts[row], bytes_)
-                out[split[row]] += bytes_
+                if 0 <= split[row] < count:
+                    bytes_ = self.starts[row + 1] - self.starts[row]
+                    memcpy(out[split[row]], self.base + self.starts[row], bytes_)
+                    out[split[row]] += bytes_
         return parts
 
+    def checksums_by(self, splits, int count):
+        """Returns the checksum of each split: the sum over its examples of the first 64 bits of each one's SHA-256,
+        modulo 2^64; see `parts_by`.
+        """
+        cdef const int32_t* split = _splits(splits, self.rows)
+        cdef bytearray sums = bytearray(8 * count)
+        cdef uint64_t* sum_ = <uint64_t*><char*>sums
+        with nogil:
+            checksum_records(self.base, self.starts, self.rows, split, count, sum_)
+        return [sum_[i] for i in range(count)]
 
-def encode(batch, kinds, key=None):
+
+def encode(batch, kinds, key=None, sequences=()):
     """Serializes each row as a tf.Example, deterministically, and frames it as a TFRecord.
 
     Args:
       batch: Rows, of shape (rows, columns); a column becomes the feature of its name.
       kinds: Kind of each column, by name: 'int64_list', 'float_list' or 'bytes_list'.
       key: Name of the feature by which rows are assigned to splits; None for the whole example.
+      sequences: Names of columns of lists. With any, a row becomes a tf.SequenceExample: these columns are its feature
+        lists, a step for each item, and the other columns its context.
 
     Returns:
       The Framed examples, one a row.
 
     Raises:
-      ValueError: Two columns have one name, or a column has no kind.
+      ValueError: Two columns have one name, a column has no kind, or a sequence is not a column of lists.
       DatasetError: A column's values do not fit its kind, a list holds a null, or an example is too long.
     """
     names = batch.schema.names
@@ -182,9 +221,12 @@ def encode(batch, kinds, key=None):
         raise invalid('batch', names, 'each column name once')
     if unknown := [name for name in names if kinds.get(name) not in _TAGS]:
         raise invalid('kinds', unknown, f'one of {sorted(_TAGS)} for each column')
-    order = sorted(range(len(names)), key=lambda i: names[i].encode())
-    cdef int64_t rows = batch.num_rows, room = CHUNK + rows * (FRAME_HEAD + FRAME_FOOT + 11), largest = LARGEST, start
-    cdef int count = len(order), keyed = -1, i
+    stepwise = set(sequences)
+    if stepwise - set(names) or key in stepwise:
+        raise invalid('sequences', sorted(stepwise), 'columns of the batch, and not the key')
+    order = sorted(range(len(names)), key=lambda i: (names[i] in stepwise, names[i].encode()))
+    cdef int64_t rows = batch.num_rows, room = CHUNK + rows * (FRAME_HEAD + FRAME_FOOT + 22), largest = LARGEST, start
+    cdef int count = len(order), plain = count - len(stepwise), keyed = -1, i
     cdef Framed framed = Framed.__new__(Framed)
     cdef Column* columns = <Column*>calloc(count + 1, sizeof(Column))
     if columns == NULL:
@@ -192,12 +234,14 @@ def encode(batch, kinds, key=None):
     try:
         alive = []
         for i, at in enumerate(order):
-            alive.append(_bind(columns + i, names[at], kinds[names[at]], batch.column(at), &room))
+            alive.append(_bind(columns + i, names[at], kinds[names[at]], batch.column(at), i >= plain, &room))
             if names[at] == key and columns[i].tag != FLOAT_TAG:
                 keyed = i
         _allocate(framed, room, rows, key)
         with nogil:
-            start = write_frames(framed.base, room, columns, count, rows, largest, framed.starts, keyed, framed.keys)
+            start = write_frames(
+                framed.base, room, columns, plain, count, rows, largest, framed.starts, keyed, framed.keys
+            )
     finally:
         free(columns)
     if start < 0:
@@ -205,6 +249,12 @@ def encode(batch, kinds, key=None):
     framed.base += start
     framed.buffer = framed.buffer.slice(start)
     return framed
+
+
+cdef const int32_t* _splits(splits, int64_t rows) except? NULL:
+    if not isinstance(splits, pa.Int32Array) or len(splits) != rows or splits.null_count:
+        raise invalid('splits', splits, f'an int32 array of {rows} values without nulls')
+    return <const int32_t*>_address(splits.buffers()[1], 4 * splits.offset)
 
 
 cdef int _allocate(Framed framed, int64_t room, int64_t rows, key) except -1:
@@ -218,7 +268,7 @@ cdef int _allocate(Framed framed, int64_t room, int64_t rows, key) except -1:
     return 0
 
 
-cdef object _bind(Column* c, str name, str kind, array, int64_t* room):
+cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* room):
     """Points `c` at the buffers of an array, and adds to `room` what its features take at most.
 
     Returns:
@@ -230,6 +280,8 @@ cdef object _bind(Column* c, str name, str kind, array, int64_t* room):
     c.tag, c.name_size, c.head_size, c.small = _TAGS[kind], len(utf8), len(head) - CHUNK, 127 - 8 - len(utf8)
     c.head = <const uint8_t*>PyBytes_AS_STRING(head) + CHUNK
     c.shape = _SHAPES.get(array.type.id, SCALAR)
+    if stepwise and c.shape == SCALAR:
+        raise invalid('sequences', name, f'a column of lists; it is of {array.type}')
     # A null row of a list may have items all the same, so such rows are left out.
     lists = array.drop_null() if c.shape != SCALAR and array.null_count else array
     items = array if c.shape == SCALAR else _items(c, lists)
@@ -256,7 +308,7 @@ cdef object _bind(Column* c, str name, str kind, array, int64_t* room):
         c.values = <const uint8_t*>_address(buffers[1], items.offset * (4 if c.leaf == FLOAT else 8))
         size = count * (10 if c.leaf == INTEGER else 4)
     if c.shape != SCALAR:
-        most = size = size + count * (1 + varint_size(size))
+        most = size = size + count * (1 + varint_size(size + 30)) * (3 if stepwise else 1)
     room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(most + c.name_size + 60)))
     return lists, items, head
 

@@ -9,14 +9,15 @@
 | list, set, vector | several values |
 | null | the feature is absent |
 
-`encode` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to their bytes.
+`encode`, `encode_sequences` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to
+their bytes.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import google_crc32c
@@ -77,6 +78,28 @@ def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:
                 getattr(feature[name], kind).value.extend(value if isinstance(value, list) else (value,))
         examples.append(example.SerializeToString(deterministic=True))
     return examples
+
+
+def encode_sequences(batch: pa.RecordBatch, kinds: Mapping[str, Kind], sequences: Collection[str]) -> list[bytes]:
+    """Serializes each row as a tf.SequenceExample: a step for each item of `sequences`, other columns as context."""
+    from tensorflow.core.example import example_pb2
+
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    context = {name: column for name, column in columns.items() if name not in sequences}
+    contexts = encode(pa.RecordBatch.from_pydict(context), kinds) if context else [b''] * batch.num_rows
+    lists = [(name, kinds[name], _values(columns[name], kinds[name])) for name in sequences]
+    made = []
+    for row in range(batch.num_rows):
+        example = example_pb2.SequenceExample(context=example_pb2.Example.FromString(contexts[row]).features)
+        if not example.context.feature:
+            example.ClearField('context')
+        for name, kind, values in lists:
+            if (steps := values[row]) is not None:
+                feature_list = example.feature_lists.feature_list[name]
+                for step in steps:
+                    getattr(feature_list.feature.add(), kind).value.append(step)
+        made.append(example.SerializeToString(deterministic=True))
+    return made
 
 
 def _values(array: pa.Array, kind: Kind) -> list:

@@ -1,4 +1,4 @@
-"""Long rows -> one row per entity and timestamp."""
+"""A view's own rows as examples: wide ones renamed, long ones gathered to one row per entity and timestamp."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 import pyarrow as pa
 
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.facts import cell
+from tfx_cassandra.components.dataset.join import with_default
+from tfx_cassandra.components.dataset.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError
+
+
+def renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
+    """Turns rows of a wide view into rows with the view's example names, defaults filled in."""
+    arrays = _index_arrays(batch, view)
+    for feature in view.full_features:
+        name = view.example_name(feature)
+        arrays.append(with_default(cell(batch, view.source(feature)), None, feature.default, name))
+    return pa.RecordBatch.from_arrays(arrays, names=[*_index(view), *view.example_names])
 
 
 def shard(batch: pa.RecordBatch, view: FeatureView, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -22,8 +33,7 @@ def shard(batch: pa.RecordBatch, view: FeatureView, count: int) -> Iterator[tupl
     Yields:
       (shard number from 0 to count - 1, its rows), for the shards the batch has rows of.
     """
-    frame = pl.from_arrow(batch)
-    keys = frame.select(*view.entity_columns, view.timestamp_column)  # type: ignore[union-attr]
+    keys = pl.DataFrame([pl.Series(str(i), pl.from_arrow(a)) for i, a in enumerate(_index_arrays(batch, view))])
     # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
     number = pl.Series('', keys.hash_rows(seed=0) % count, pl.Int64)
     for shard_number in number.unique().to_list():
@@ -40,23 +50,38 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
 
     Returns:
       A batch of shape (entities x timestamps, entity columns + timestamp + features), sorted by entity and timestamp;
-      a feature without a row is null. Columns have the view's example names.
+      a feature without a row is null, or its default. Columns have the view's example names.
 
     Raises:
       DatasetError: Two rows hold the same feature of the same entity and timestamp.
     """
-    name, value = str(view.feature_name_column), str(view.value_column)
-    index = [*view.entity_columns, view.timestamp_column]
-    rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(batches))  # type: ignore[assignment]
-    doubled = rows.select(*index, name).is_duplicated()
+    index, name = _index(view), str(view.feature_name_column)
+    table = pa.Table.from_batches(batches).combine_chunks()
+    names = table.column(name).combine_chunks()
+    keys = pl.DataFrame(
+        [pl.Series(n, pl.from_arrow(a)) for n, a in zip(index, _index_arrays(table, view), strict=True)]
+    )
+    rows = keys.with_columns(pl.Series('', pl.from_arrow(names))).with_row_index('row number')
+    doubled = rows.select(*index, '').is_duplicated()
     if doubled.any():
-        first = rows.filter(doubled).select(*index, name).row(0)
+        first = rows.filter(doubled).select(*index, '').row(0)
         rule = f'one row per {", ".join([*index, name])}'
         raise DatasetError(f'view {view.name}: got {first} more than once, rule: {rule}')
-    wide = rows.select(index).unique().sort(index)
-    for feature in view.features:
-        of_feature = rows.filter(pl.col(name) == feature).select(
-            *index, pl.col(value).alias(view.example_name(feature))
+    wide = rows.unique(index, keep='first').sort(index)
+    arrays = [array.take(pa.array(wide['row number'].to_numpy())) for array in _index_arrays(table, view)]
+    for feature in view.full_features:
+        of_feature = rows.filter(pl.col('') == feature.name).select(*index, pl.col('row number').alias('at'))
+        at = wide.select(index).join(of_feature, on=index, how='left', nulls_equal=True, maintain_order='left')['at']
+        values = cell(table, view.source(feature))
+        arrays.append(
+            with_default(values, pa.array(at.to_list(), pa.int64()), feature.default, view.example_name(feature))
         )
-        wide = wide.join(of_feature, on=index, how='left', nulls_equal=True, maintain_order='left')
-    return wide.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks().to_batches()[0]
+    return pa.RecordBatch.from_arrays(arrays, names=[*index, *view.example_names])
+
+
+def _index(view: FeatureView) -> list[str]:
+    return [*view.entity_names, str(view.timestamp_column)]
+
+
+def _index_arrays(rows: pa.RecordBatch | pa.Table, view: FeatureView) -> list[pa.Array]:
+    return [cell(rows, source) for source in (*view.entity, Source(str(view.timestamp_column)))]

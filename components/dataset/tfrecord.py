@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -26,7 +26,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.examples import Kind, compressed
-from tfx_cassandra.components.dataset.split import HashSplits
+from tfx_cassandra.components.dataset.split import Splits, assign, key_of
+from tfx_cassandra.components.dataset.window import TimeWindow
 
 SPOOL = 'spool'  # folder beside the splits, gone when the files are complete
 SHARD_BYTES = 32 << 20  # of a gzipped file, where the number of files is not given
@@ -41,6 +42,7 @@ class Piece(NamedTuple):
       path: The spool file.
       offset, size: Where the chunk stands in it, in bytes.
       examples: Number of examples in it.
+      checksum: Of the examples, as `Framed.checksum` gives it, in hexadecimal: more than Beam's integers hold.
     """
 
     split: str
@@ -49,10 +51,30 @@ class Piece(NamedTuple):
     offset: int
     size: int
     examples: int
+    checksum: str = '0'
+
+
+class Written(NamedTuple):
+    """What `WriteExamples` gives: (split, number of examples), and one checksum of all of them in hexadecimal.
+
+    The checksum is the sum over the examples of the first 64 bits of each one's SHA-256, modulo 2^64.
+    """
+
+    counts: beam.PCollection
+    checksum: beam.PCollection
+
+
+class Chunk(NamedTuple):
+    """Framed tf.Examples of one split: the frames, how many, and their checksum (see Written)."""
+
+    split: str
+    frames: bytes
+    examples: int
+    checksum: int
 
 
 class WriteExamples(beam.PTransform):
-    """Writes record batches as TFRecords of tf.Example, one folder a split; gives (split, number of examples).
+    """Writes record batches as TFRecords of tf.Example, one folder a split; gives what it has Written.
 
     Args:
       kinds: Kind of each feature, by column name.
@@ -60,20 +82,41 @@ class WriteExamples(beam.PTransform):
       uri: Folder that the splits' folders are made in; all workers must reach it.
       shards: Files of a split; None for one per 32 MB.
       seed: Of the shuffle.
+      window: The window of all examples, for splits by time.
     """
 
     def __init__(
-        self, kinds: Mapping[str, Kind], splits: HashSplits, uri: str, shards: int | None = None, seed: int = 0
+        self,
+        kinds: Mapping[str, Kind],
+        splits: Splits,
+        uri: str,
+        shards: int | None = None,
+        seed: int = 0,
+        window: TimeWindow | None = None,
     ) -> None:
         super().__init__()
-        self._kinds, self._splits, self._uri, self._shards, self._seed = kinds, splits, uri, shards, seed
+        self._encode = _Encode(kinds, splits, window)
+        self._write = WriteChunks(splits.names, uri, shards, seed)
 
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        pieces = batches | 'Spool' >> beam.ParDo(_Spool(self._kinds, self._splits, self._uri, self._seed))
+    def expand(self, batches: beam.PCollection) -> Written:
+        return batches | 'Encode' >> beam.ParDo(self._encode) | 'Write' >> self._write
+
+
+class WriteChunks(beam.PTransform):
+    """Writes Chunks as TFRecords, one folder a split; gives what it has Written. The arguments: see WriteExamples."""
+
+    def __init__(self, names: Sequence[str], uri: str, shards: int | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self._names, self._uri, self._shards, self._seed = list(names), uri, shards, seed
+
+    def expand(self, chunks: beam.PCollection) -> Written:
+        pieces = chunks | 'Spool' >> beam.ParDo(_Spool(self._uri, self._seed))
         counts = pieces | 'Examples' >> beam.Map(lambda piece: (piece.split, piece.examples)) | 'Count' >> _sum()
         sizes = pieces | 'Bytes' >> beam.Map(lambda piece: (piece.split, piece.size)) | 'Size' >> _sum()
+        checksums = pieces | 'Checksums' >> beam.Map(lambda piece: piece.checksum)
+        checksum = checksums | 'Checksum' >> beam.CombineGlobally(_summed)
         every = beam.pvalue.AsDict(sizes)
-        names = batches.pipeline | 'Names' >> beam.Create(self._splits.names)
+        names = chunks.pipeline | 'Names' >> beam.Create(self._names)
         # A file without pieces is written too, so that each split has its files.
         empty = names | 'Files' >> beam.FlatMap(_files, shards=self._shards, sizes=every)
         sharded = pieces | 'Shard' >> beam.Map(_sharded, shards=self._shards, sizes=every)
@@ -81,30 +124,54 @@ class WriteExamples(beam.PTransform):
             (sharded, empty) | beam.Flatten() | 'Gather' >> beam.GroupByKey() | 'Write' >> beam.Map(_write, self._uri)
         )
         _ = written | 'Written' >> beam.combiners.ToList() | 'Clean' >> beam.Map(_clean, self._uri)
-        return counts
+        return Written(counts, checksum)
+
+
+def _summed(checksums: Iterable[str]) -> str:
+    return f'{sum(int(checksum, 16) for checksum in checksums) % 2**64:016x}'
 
 
 def _sum() -> beam.CombinePerKey:
     return beam.CombinePerKey(sum)  # type: ignore[arg-type]
 
 
-class _Spool(beam.DoFn):
-    """Encodes, splits and compresses batches into a spool file of the bundle; gives the Pieces."""
+class _Encode(beam.DoFn):
+    """Encodes batches and splits them; gives Chunks."""
 
-    def __init__(self, kinds: Mapping[str, Kind], splits: HashSplits, uri: str, seed: int) -> None:
-        self._kinds, self._splits, self._uri, self._seed = kinds, splits, uri, seed
+    def __init__(self, kinds: Mapping[str, Kind], splits: Splits, window: TimeWindow | None) -> None:
+        self._kinds, self._splits, self._window = kinds, splits, window
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
+        framed = encode(batch, self._kinds, key_of(self._splits))
+        assigned = assign(self._splits, batch, framed, self._kinds, self._window)
+        names = self._splits.names
+        count = len(names)
+        parts = zip(
+            names,
+            framed.parts_by(assigned, count),
+            framed.counts_by(assigned, count),
+            framed.checksums_by(assigned, count),
+            strict=True,
+        )
+        for part in parts:
+            yield Chunk(*part)
+
+
+class _Spool(beam.DoFn):
+    """Compresses chunks into a spool file of the bundle; gives the Pieces."""
+
+    def __init__(self, uri: str, seed: int) -> None:
+        self._uri, self._seed = uri, seed
 
     def start_bundle(self) -> None:
         self._file: Any = None
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[Piece]:
-        framed = encode(batch, self._kinds, self._splits.feature)
-        ends = self._splits.ends
-        for name, count, chunk in zip(self._splits.names, framed.counts(ends), framed.parts(ends), strict=True):
-            if count:
-                gzipped = compressed(chunk)
-                offset = self._append(gzipped)
-                yield Piece(name, order(self._seed, chunk, gzipped), self._path, offset, len(gzipped), count)
+    def process(self, chunk: Chunk) -> Iterator[Piece]:
+        if chunk.examples:
+            gzipped = compressed(chunk.frames)
+            offset = self._append(gzipped)
+            place = order(self._seed, chunk.frames, gzipped)
+            yield Piece(chunk.split, place, self._path, offset, len(gzipped), chunk.examples, f'{chunk.checksum:x}')
 
     def finish_bundle(self) -> None:
         # A bundle that is tried again spools into another file, and only the pieces of the one that counts arrive.

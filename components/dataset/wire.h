@@ -147,10 +147,28 @@ static inline uint8_t* put_feature(uint8_t* p, Column* c, int64_t row, Extent* k
   return put_head(p, 0x0A, end - p);
 }
 
-/* Writes all rows at the end of the room, and fills in where each frame starts and what its key is, for a column `keyed`
- * of them. Returns where the first frame starts; or, for an example of more than `largest` bytes, its row as -1 - row. */
-static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int count, int64_t rows, int64_t largest,
-                            int64_t* starts, int keyed, Extent* keys) {
+/* The feature list of a row, if there is one: each item of the list is a feature of its own, a step of the sequence. */
+static inline uint8_t* put_feature_list(uint8_t* p, Column* c, int64_t row) {
+  uint8_t* const end = p;
+  if (c->valid && !bit(c->valid, c->valid_at + row)) return p;
+  const int64_t stop = list_start(c, c->cursor), start = list_start(c, --c->cursor);
+  for (int64_t i = stop - 1; i >= start; i--) {
+    uint8_t* const item = p;
+    p = put_value(p, c, i);
+    p = put_head(p, 0x0A, item - p);
+    p = put_head(p, c->tag, item - p);
+    p = put_head(p, 0x0A, item - p);
+  }
+  p = put_head(p, 0x12, end - p) - c->name_size;
+  memcpy(p, c->head + 4, c->name_size);
+  p = put_head(p, 0x0A, c->name_size);
+  return put_head(p, 0x0A, end - p);
+}
+
+/* Writes all rows at the end of the room, the columns from `plain` on as sequences. Fills in where each frame starts and
+ * what its key is, for a column `keyed` of them. Returns where the first frame starts; or, for an example of more than `largest` bytes, its row as -1 - row. */
+static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int plain, int count, int64_t rows,
+                            int64_t largest, int64_t* starts, int keyed, Extent* keys) {
   uint8_t* p = base + room;
   starts[rows] = room;
   for (int64_t first, last = rows; last > 0; last = first) {
@@ -158,8 +176,11 @@ static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int co
     for (int64_t row = last - 1; row >= first; row--) {
       uint8_t* const end = p -= FRAME_FOOT;
       if (keys) keys[row].size = -1;
-      for (int i = count - 1; i >= 0; i--) p = put_feature(p, columns + i, row, i == keyed ? keys + row : NULL);
-      if (p < end) p = put_head(p, 0x0A, end - p);
+      for (int i = count - 1; i >= plain; i--) p = put_feature_list(p, columns + i, row);
+      if (p < end) p = put_head(p, 0x12, end - p);
+      uint8_t* const features = p;
+      for (int i = plain - 1; i >= 0; i--) p = put_feature(p, columns + i, row, i == keyed ? keys + row : NULL);
+      if (p < features) p = put_head(p, 0x0A, features - p);
       if (end - p > largest) return -1 - row;
       p -= FRAME_HEAD;
       starts[row] = p - base;
@@ -197,6 +218,18 @@ static int assign_splits(const uint8_t* base, const int64_t* starts, const Exten
     for (int i = 0; i < count; i++) splits[row] += bucket >= ends[i];
   }
   return 1;
+}
+
+/* Adds up for each split the first 64 bits of each record's SHA-256: the same in whatever order they come. */
+static void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
+                             uint64_t* sums) {
+  for (int64_t row = 0; row < rows; row++) {
+    if (splits[row] < 0 || splits[row] >= count) continue;
+    const uint8_t* record = base + starts[row] + FRAME_HEAD;
+    uint32_t digest[8];
+    sha256(record, base + starts[row + 1] - FRAME_FOOT - record, digest);
+    sums[splits[row]] += (uint64_t)digest[0] << 32 | digest[1];
+  }
 }
 
 #endif

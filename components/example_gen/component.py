@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from tfx import types
@@ -12,9 +13,14 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
+from tfx_cassandra.components.dataset.audit import AuditLimits
+from tfx_cassandra.components.dataset.label import LabelSource
+from tfx_cassandra.components.dataset.span import SpanRange
+from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.example_gen import executor
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.example_gen import driver, executor, resolve
 from tfx_cassandra.components.store.connection import CassandraConnection
 
 
@@ -49,12 +55,14 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
 
     SPEC_CLASS = CassandraExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+    DRIVER_CLASS = driver.Driver
 
     def __init__(
         self,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
-        window: TimeWindow | str,
+        labels: LabelSource | None = None,
+        window: TimeWindow | str | None = None,
         output_config: example_gen_pb2.Output | None = None,
         consistency: str = 'LOCAL_QUORUM',
         splits: int | None = None,
@@ -63,33 +71,59 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         shuffle_seed: int = 0,
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
+        availability_cut_off: bool = True,
+        join_plan: str = 'auto',
+        limits: AuditLimits | None = None,
+        span: SpanRange | int | str | None = None,
+        as_of: datetime.datetime | None = None,
+        split: EntitySplits | TimeSplits | None = None,
+        cache_by: str = 'configuration',
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
-          views: The view whose rows become examples. Wide layout: one example a row. Long layout: one example per
-            entity and timestamp.
-          window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
+          views: Without labels the view whose rows become examples. Wide layout: one example a row. Long layout: one
+            example per entity and timestamp. With labels the views that are joined to the events.
+          labels: The events that become examples, one each, with the views' features as they were known at the event's
+            time; None for the rows of the one view.
+          window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601. None where
+            span is given.
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for as many as the table's size asks for.
           page_rows: Rows of a page of a read at most.
           shards: Files per split; None for one per 32 MB.
           shuffle_seed: Decides the order of the chunks within and across the files.
-          rows_per_second, bytes_per_second: Limits of the whole read, whatever the number of workers; None for none.
+          rows_per_second, bytes_per_second: Limits of each table's scan, whatever the number of workers; None for none.
+          availability_cut_off: Whether a value that was written after an event's time counts as unknown to it. Turn it
+            off for data that was filled in later; the artifact says so.
+          join_plan: 'scan' reads whole views, 'lookup' each event's values by key, 'auto' what costs less.
+          limits: What the leakage audit must not exceed; the component fails if it does.
+          span: Instead of a window: a SpanRange, the number of a day since 1970, or 'latest' for the latest complete
+            day that has data. It becomes a window where the component runs.
+          as_of: A reference time: cells written later are left out, and rows without a cell left. See dataset/as_of.py.
+          split: Splits by entity or by time, instead of output_config.
+          cache_by: 'configuration': with caching on, an earlier run of the same configuration stands for this one;
+            'content': only if the rows have not changed since, for which local orchestrators read the window once more.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
         window = TimeWindow.parse(window) if isinstance(window, str) else window
+        chosen: dict = {}
+        if split is not None:
+            if output_config is not None:
+                raise invalid('split', split, 'not together with output_config')
+            output_config, chosen = resolve.split_options(split)
         output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
         settings = config.ExampleGenConfig(
             connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
-            bytes_per_second,
+            bytes_per_second, labels, availability_cut_off, join_plan, limits,
+            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, **chosen,
         )  # fmt: skip
-        executor.check(settings, output_config)
+        resolve.check(settings, output_config)
         examples = types.Channel(type=standard_artifacts.Examples)
         super().__init__(
             spec=CassandraExampleGenSpec(

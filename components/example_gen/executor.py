@@ -1,19 +1,20 @@
 """Adapts TFX's artifacts and properties to the scan and the dataset functions.
 
-scan -> (long layout: shard -> pivot) -> tfrecord.WriteExamples -> data_tfrecord-*.gz of each split
-     -> coverage, verified -> coverage.json
+tables -> rows, one an example (training_set.py) -> tfrecord.WriteExamples -> data_tfrecord-*.gz of each split
+       -> coverage of each scan, verified -> coverage.json
+       -> audit of what was joined -> audit.json, audit.md
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from tfx import types
+from tfx.components.example_gen import utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
@@ -23,17 +24,10 @@ from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
-from tfx_cassandra.components.dataset import examples, pivot
-from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.dataset.tfrecord import WriteExamples
-from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.scan import ledger, read
-from tfx_cassandra.components.scan.query import Table
+from tfx_cassandra.components.example_gen import choose, report, resolve, sources
+from tfx_cassandra.components.example_gen.training_set import ReadTrainingSet
 from tfx_cassandra.components.store import connection as connections
-
-COVERAGE_FILE = 'coverage.json'
-_PIVOT_SHARDS = 64  # an upper part of the table, 1/64, is what one worker holds while it pivots
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -52,117 +46,44 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           CoverageError, ReadError, DatasetError: The data could not be read or turned into examples (through Beam).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = config.from_json(ExampleGenConfig, exec_properties['config'])
         output_config = example_gen_pb2.Output()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
-        splits = hash_splits(output_config)
+        settings = resolve.windowed(config.from_json(ExampleGenConfig, exec_properties['config']))
+        splits = resolve.splits_of(settings, output_config)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
-        options, (view,) = read_options(settings), settings.views
+        reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
         with connections.session(settings.connection) as session:
-            scan = options.scan(session)
-        kinds = example_kinds(scan.table, view)
+            found = sources.describe(session, settings)
+            lookups = choose.lookups(session, settings, found)
         with self._make_beam_pipeline() as pipeline:
-            scanned = pipeline | 'Scan' >> read.ScanTable(options)
-            rows = scanned.batches | 'OneRowAnExample' >> OneRowAnExample(view)
-            counts = rows | 'Write' >> WriteExamples(
-                kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed
+            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference)
+            written = made.rows | 'Write' >> WriteExamples(
+                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window
             )
-            _ = scanned.coverage | 'WriteCoverage' >> beam.Map(
-                write_coverage,
-                counts=beam.pvalue.AsDict(counts),
+            _ = made.coverage | 'WriteCoverage' >> beam.Map(
+                report.write_coverage,
+                counts=beam.pvalue.AsDict(written.counts),
+                checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
-                cql=scan.cql(scan.times),
+                found=found,
                 uri=artifact.uri,
             )
+            if settings.labels is not None:
+                _ = made.audit | 'WriteAudit' >> beam.Map(report.write_audit, settings, reference, artifact.uri)
+        report.check_audit(artifact, settings)
         _describe(artifact, settings)
 
 
-def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> None:
-    """Raises ValueError for a configuration that no cluster could serve."""
-    hash_splits(output_config)
-    read_options(settings)
-    if settings.shards is not None and settings.shards < 1:
-        raise invalid('shards', settings.shards, 'an integer of at least 1')
-
-
-def hash_splits(output_config: example_gen_pb2.Output) -> HashSplits:
-    """Converts TFX's output configuration; raises ValueError where there are no usable splits."""
-    split_config = output_config.split_config
-    buckets = tuple((split.name, split.hash_buckets) for split in split_config.splits)
-    return HashSplits(buckets, split_config.partition_feature_name or None)
-
-
-def read_options(settings: ExampleGenConfig) -> read.ReadOptions:
-    """Returns the scan of the configured view: its columns, and of a long table only its features."""
-    if len(settings.views) != 1:
-        raise invalid('views', [view.name for view in settings.views], 'exactly one view')
-    (view,) = settings.views
-    filters = ((view.feature_name_column, view.features),) if view.feature_name_column else ()
-    return read.ReadOptions(
-        settings.connection, view.table, view.columns, settings.window, view.timestamp_column, filters,
-        settings.consistency, settings.splits, settings.page_rows, settings.rows_per_second, settings.bytes_per_second,
-    )  # fmt: skip
-
-
-def example_kinds(table: Table, view: FeatureView) -> Mapping[str, examples.Kind]:
-    """Returns the tf.Example kind of every feature name; raises SchemaError for a column that can have none."""
-    kinds = {}
-    for column in (*view.entity_columns, view.timestamp_column):
-        kinds[column] = examples.kind_of(f'view {view.name}', column, table.type_of(f'view {view.name}', column))
-    for feature in view.features:
-        column = view.value_column or feature
-        kind = examples.kind_of(f'view {view.name}', column, table.type_of(f'view {view.name}', column))
-        kinds[view.example_name(feature)] = kind
-    return kinds
-
-
-class OneRowAnExample(beam.PTransform):
-    """Record batches as read -> record batches with one row an example and the example's names as columns."""
-
-    def __init__(self, view: FeatureView) -> None:
-        super().__init__()
-        self._view = view
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        if self._view.layout == 'wide':
-            return batches | beam.Map(_renamed, self._view)
-        return (
-            batches
-            | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
-            | 'Gather' >> beam.GroupByKey()
-            | 'Pivot' >> beam.MapTuple(lambda _, shard, view=self._view: pivot.pivot(list(shard), view))
-        )
-
-
-def write_coverage(
-    coverage: ledger.Coverage, counts: Mapping[str, int], settings: ExampleGenConfig, cql: str, uri: str
-) -> None:
-    """Writes coverage.json: what was asked, what was read, and how many examples each split got."""
-    (view,) = settings.views
-    content = {
-        'table': f'{settings.connection.keyspace}.{view.table}',
-        'window': str(settings.window),
-        'cql': cql,
-        'fingerprint': coverage.fingerprint(cql, str(settings.window)),
-        'examples': dict(sorted(counts.items())),
-        **coverage.as_json(),
-    }
-    with fileio.open(os.path.join(uri, COVERAGE_FILE), 'w') as file:
-        file.write(json.dumps(content, indent=2) + '\n')
-
-
 def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
-    with fileio.open(os.path.join(artifact.uri, COVERAGE_FILE)) as file:
+    with fileio.open(os.path.join(artifact.uri, report.COVERAGE_FILE)) as file:
         coverage = json.load(file)
     examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-    for name in ('table', 'window', 'fingerprint'):
-        artifact.set_string_custom_property(name, coverage[name])
+    for name in ('table', 'window', 'fingerprint', 'as_of'):
+        if name in coverage:
+            artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])
     artifact.set_int_custom_property('examples', sum(coverage['examples'].values()))
-
-
-def _renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
-    plain = len(view.entity_columns) + 1  # entity columns and timestamp keep their names
-    names = [*batch.schema.names[:plain], *map(view.example_name, view.features)]
-    return pa.RecordBatch.from_arrays(batch.columns, names=names)
+    if settings.span is not None:
+        artifact.set_int_custom_property(utils.SPAN_PROPERTY_NAME, coverage['spans'][1])
+        artifact.set_int_custom_property(utils.VERSION_PROPERTY_NAME, report.version(coverage['fingerprint']))

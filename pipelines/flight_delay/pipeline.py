@@ -5,6 +5,7 @@ CassandraExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Transfo
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import pathlib
@@ -21,21 +22,36 @@ from tfx_cassandra.components import (
     CassandraExampleGen,
     CassandraPusher,
     FeatureView,
+    LabelSource,
     TimeWindow,
 )
 from tfx_cassandra.pipelines.flight_delay import preprocessing, trainer
-from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL
+from tfx_cassandra.pipelines.flight_delay.data import AIRPORTS, WEATHER, weather_group
+from tfx_cassandra.pipelines.flight_delay.preprocessing import FLIGHT_INPUTS, LABEL, PLANE_INPUTS, WEATHER_TTL
 
 MODEL_ID = 'flight-delay'
 MIN_AUC = 0.6  # guessing gives 0.5
 
-FLIGHTS = FeatureView(
-    name='flights',
-    table='flight_features',
-    entity_columns=('flight_id',),
+FLIGHTS = LabelSource(
+    table='flights',
+    entity_columns=('weather', 'tailnum'),
     timestamp_column='scheduled_departure',
-    features=('flight_day', *INPUTS, 'arr_delay', LABEL),
+    label_columns=('flight_id', 'flight_day', *FLIGHT_INPUTS, 'arr_delay', LABEL),
 )
+WEATHER_VIEW = FeatureView(
+    name='weather',
+    table='feature_store',
+    entity_columns=('model_id',),
+    timestamp_column='timestamp',
+    features=WEATHER,
+    ttl=WEATHER_TTL,
+    layout='long',
+    feature_name_column='feature_name',
+    value_column='value',
+    join_columns=('weather',),
+    where={'model_id': [weather_group(airport) for airport in AIRPORTS]},
+)
+PLANES = FeatureView('planes', 'planes', ('tailnum',), None, PLANE_INPUTS)
 
 
 def create_pipeline(
@@ -48,12 +64,13 @@ def create_pipeline(
     learning_rate: float = 1e-3,
     min_auc: float = MIN_AUC,
     enable_cache: bool = False,
+    leaky: bool = False,
     beam_pipeline_args: Sequence[str] = (),
 ) -> tfx.dsl.Pipeline:
     """Builds the flight-delay pipeline for one window of departures.
 
     Args:
-      connection: The cluster with `flight_features` and `model_versions`.
+      connection: The cluster with `flights`, `planes`, `feature_store` and `model_versions`.
       window: Scheduled departures that become examples.
       state: Folder for artifacts (`pipeline/`), metadata (`metadata.sqlite`) and pushed models (`serving/`).
       experiment_id: Key of the version's row in `model_versions`.
@@ -63,13 +80,23 @@ def create_pipeline(
       min_auc: The model is pushed only if its AUC on the eval split reaches this.
       enable_cache: Reuse what a component with the same configuration and inputs gave before. TFX cannot see whether
         the table has changed since: use it only where it has not.
+      leaky: Give each flight the weather of the hour it landed in, which nobody knows when it leaves: to see how much
+        better than the truth such a model looks.
       beam_pipeline_args: Options of every Beam pipeline; the DirectRunner by default.
 
     Returns:
       The pipeline, for LocalDagRunner or a compiler.
     """
     state = pathlib.Path(state)
-    example_gen = CassandraExampleGen(connection, FLIGHTS, window, output_config=_splits_by_day())
+    example_gen = CassandraExampleGen(
+        connection,
+        views=[WEATHER_VIEW, PLANES],
+        labels=dataclasses.replace(FLIGHTS, timestamp_column='landed') if leaky else FLIGHTS,
+        window=window,
+        output_config=_splits_by_day(),
+        # The weather of 2013 was written when the demo ran, long after the flights.
+        availability_cut_off=False,
+    )
     examples = example_gen.outputs['examples']
     statistics = tfx.components.StatisticsGen(examples=examples)
     # Shapes are not inferred: a column without nulls in this window may have some in the next.

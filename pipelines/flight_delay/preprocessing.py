@@ -1,9 +1,12 @@
 """What the model is given of a flight: the columns, and how Transform turns them into numbers.
 
-The outcome (`arr_delay`), the identity (`flight_id`, `flight_day`) and the exact time of departure are not inputs.
+The outcome (`arr_delay`), the identities (`flight_id`, `flight_day`, `tailnum`) and the exact time of departure are no
+inputs.
 """
 
 from __future__ import annotations
+
+import datetime
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -11,10 +14,13 @@ import tensorflow_transform as tft
 from tfx_cassandra.pipelines.flight_delay.data import WEATHER
 
 LABEL = 'late'
-TEXTS = ('carrier', 'origin', 'dest')
-NUMBERS = ('distance', *WEATHER)
+TEXTS = ('carrier', 'origin', 'dest', 'manufacturer')
+NUMBERS = ('distance', *WEATHER, 'built', 'engines', 'seats')
 CALENDAR = {'month': 13, 'weekday': 8, 'hour': 24}  # name -> one more than its greatest value
 INPUTS = (*TEXTS, *NUMBERS, *CALENDAR)
+WEATHER_TTL = datetime.timedelta(hours=3)  # after which an hour's observation is out of date
+PLANE_INPUTS = ('manufacturer', 'built', 'engines', 'seats')  # of the aircraft's table
+FLIGHT_INPUTS = tuple(name for name in INPUTS if name not in (*WEATHER, *PLANE_INPUTS))  # of the flight's own
 
 
 def preprocessing_fn(inputs: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:

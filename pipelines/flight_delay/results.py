@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from cassandra.cluster import Session
 from tfx.components.evaluator.constants import BLESSED_FILE_NAME
 
-from tfx_cassandra.components.example_gen.executor import COVERAGE_FILE
+from tfx_cassandra.components.example_gen.report import AUDIT_PAGE, COVERAGE_FILE
 from tfx_cassandra.components.pusher.metrics import overall_metrics
 from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.pipelines.flight_delay.pipeline import metadata_path, pipeline_root
@@ -29,6 +30,16 @@ class Run:
         """Returns the number of examples of each split."""
         coverage = self._folder('CassandraExampleGen', 'examples') / COVERAGE_FILE
         return json.loads(coverage.read_text())['examples']
+
+    def some_examples(self, split: str, count: int) -> list[tf.train.Example]:
+        """Returns the first examples of a split."""
+        files = sorted(map(str, self._folder('CassandraExampleGen', 'examples').glob(f'Split-{split}/*.gz')))
+        records = tf.data.TFRecordDataset(files, 'GZIP').take(count)
+        return [tf.train.Example.FromString(record.numpy()) for record in records]
+
+    def audit(self) -> str:
+        """Returns the leakage audit of the training set, as a page to read."""
+        return (self._folder('CassandraExampleGen', 'examples') / AUDIT_PAGE).read_text()
 
     def auc(self) -> float:
         """Returns the AUC on the eval split."""
@@ -61,30 +72,22 @@ class Run:
         return pathlib.Path(self._outputs[component, output].uri)
 
 
-def serving_check(session: Session, keyspace: str, model: pathlib.Path, day: datetime.date) -> list[str]:
-    """Loads a pushed model and asks it about a few flights out of JFK, given as raw tf.Examples.
+def serving_check(model: pathlib.Path, examples: Sequence[tf.train.Example]) -> list[str]:
+    """Loads a pushed model and asks it about flights, given as raw tf.Examples without what is known only afterwards.
 
     Returns:
       One line a flight, with the probability and what really happened.
     """
-    query = f'SELECT * FROM {quoted(keyspace)}.flight_features WHERE origin = ? AND flight_day = ? LIMIT 3'
-    rows = session.execute(session.prepare(query), ['JFK', day]).all()
     served = tf.saved_model.load(str(model)).signatures['serving_default']
-    chances = served(examples=tf.constant([_example(row) for row in rows]))['late'].numpy()[:, 0]
-    return [
-        f'{row.flight_id} to {row.dest}: {chance:.0%} likely to be late; arrived {row.arr_delay:+} minutes'
-        for row, chance in zip(rows, chances, strict=True)
-    ]
-
-
-def _example(row: Any) -> bytes:
-    example = tf.train.Example()
-    for name in INPUTS:
-        value, feature = getattr(row, name), example.features.feature
-        if isinstance(value, str):
-            feature[name].bytes_list.value.append(value.encode())
-        elif isinstance(value, int):
-            feature[name].int64_list.value.append(value)
-        elif value is not None:
-            feature[name].float_list.value.append(value)
-    return example.SerializeToString()
+    asked = [tf.train.Example.FromString(example.SerializeToString()) for example in examples]
+    for example in asked:
+        for name in set(example.features.feature) - set(INPUTS):
+            del example.features.feature[name]
+    chances = served(examples=tf.constant([example.SerializeToString() for example in asked]))['late'].numpy()[:, 0]
+    lines = []
+    for example, chance in zip(examples, chances, strict=True):
+        known = example.features.feature
+        flight, dest = (known[name].bytes_list.value[0].decode() for name in ('flight_id', 'dest'))
+        late = known['arr_delay'].int64_list.value[0]
+        lines.append(f'{flight} to {dest}: {chance:.0%} likely to be late; arrived {late:+} minutes')
+    return lines

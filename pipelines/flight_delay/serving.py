@@ -16,23 +16,32 @@ import polars as pl
 import tensorflow as tf
 
 from tfx_cassandra.components.ab_evaluator.design import Arm
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.errors import WriteError
 from tfx_cassandra.components.inference_logger import InferenceLogger, assign
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.pipelines.flight_delay import data
 from tfx_cassandra.pipelines.flight_delay.ab_demo import ASKED_BEFORE
-from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL
+from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL, WEATHER_TTL
 
 TABLE = 'inference_results_bucketed'
 _BATCH_ROWS = 1024
+_BEFORE_TTL = WEATHER_TTL - MILLISECOND  # polars includes the end of a tolerance, a ttl does not
 _LOGGED_FEATURES = ('distance', 'hour', 'visib', 'wind_speed')
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, 'https://github.com/tidyverse/nycflights13')
 
 
 def flights(days: TimeWindow) -> pl.DataFrame:
-    """Returns the flights of some days with the weather of their hour, by scheduled departure."""
-    return data.flight_rows(data.read_flights(), data.read_weather(), days).sort('scheduled_departure', 'flight_id')
+    """Returns the flights of some days with what a model is given of them, by scheduled departure.
+
+    The weather is the last one observed at most three hours before, as the pipeline's training set has it.
+    """
+    weather = data.read_weather().select('origin', 'time_hour', *data.WEATHER).sort('time_hour')
+    rows = data.flight_rows(data.read_flights(), days).sort('scheduled_departure', 'flight_id')
+    known = rows.join_asof(
+        weather, left_on='scheduled_departure', right_on='time_hour', by='origin', tolerance=_BEFORE_TTL
+    )
+    return known.join(data.plane_rows(data.read_planes()), on='tailnum', how='left', maintain_order='left')
 
 
 def serve(

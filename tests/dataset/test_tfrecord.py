@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import pathlib
 import statistics
@@ -36,10 +37,13 @@ def batches(chunks: int = CHUNKS) -> list[pa.RecordBatch]:
 def written(folder: pathlib.Path, given: Sequence[pa.RecordBatch], **options: int) -> dict[str, list[int]]:
     """Writes batches and returns the numbers in the order of the files, by split."""
     with TestPipeline() as pipeline:
-        counts = pipeline | beam.Create(given) | WriteExamples(KINDS, SPLITS, str(folder), **options)
+        counts, checksum = pipeline | beam.Create(given) | WriteExamples(KINDS, SPLITS, str(folder), **options)
         expected = [list(SPLITS.assign(examples.encode(batch, KINDS))) for batch in given]
         totals = [(name, sum(s.count(i) for s in expected)) for i, name in enumerate(SPLITS.names)]
         assert_that(counts, equal_to([total for total in totals if total[1]]))
+        hashes = [hashlib.sha256(one).digest()[:8] for batch in given for one in examples.encode(batch, KINDS)]
+        total = sum(int.from_bytes(one, 'big') for one in hashes) % 2**64
+        assert_that(checksum, equal_to([f'{total:016x}']), 'checksum')
     return {name: numbers(folder / f'Split-{name}') for name in SPLITS.names}
 
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from google.protobuf import json_format
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from tfx_cassandra.components.config import ExampleGenConfig, from_json
+from tfx_cassandra.components.dataset.span import DAY, SpanRange
+from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.example_gen import executor
+from tfx_cassandra.components.example_gen import resolve
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
 from tfx_cassandra.components.store.connection import CassandraConnection
 
+UTC = datetime.timezone.utc
 WINDOW = '2013-01-01T00:00Z/2013-02-01T00:00Z'
 VIEW = FeatureView('v', 't', ('e',), 'ts', ('a',))
+SHARES = (('train', 4), ('eval', 1))
 CONNECTION = CassandraConnection(username='ada', password_env='ADA_PASSWORD')
 
 
 def test_the_configuration_reaches_the_executor() -> None:
-    component = CassandraExampleGen(CONNECTION, [VIEW], WINDOW, consistency='ONE', splits=7, shards=3)
+    component = CassandraExampleGen(CONNECTION, [VIEW], window=WINDOW, consistency='ONE', splits=7, shards=3)
     settings = from_json(ExampleGenConfig, component.exec_properties['config'])
     assert settings == ExampleGenConfig(CONNECTION, (VIEW,), TimeWindow.parse(WINDOW), 'ONE', 7, 5000, 3)
     assert component.outputs['examples'].type is standard_artifacts.Examples
@@ -28,30 +34,53 @@ def test_the_configuration_reaches_the_executor() -> None:
 
 def test_splits_default_to_two_thirds_and_one() -> None:
     output = example_gen_pb2.Output()
-    json_format.Parse(CassandraExampleGen(CONNECTION, VIEW, WINDOW).exec_properties['output_config'], output)
-    assert executor.hash_splits(output).buckets == (('train', 2), ('eval', 1))
+    component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW)
+    json_format.Parse(component.exec_properties['output_config'], output)
+    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
+    assert resolve.splits_of(settings, output).buckets == (('train', 2), ('eval', 1))
 
 
 def test_a_split_without_buckets_is_refused() -> None:
     output = example_gen_pb2.Output()
     output.split_config.splits.add(name='train')
     with pytest.raises(ValueError, match='output_config'):
-        CassandraExampleGen(CONNECTION, VIEW, WINDOW, output_config=output)
+        CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, output_config=output)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'views': []}, 'views: got [], rule: exactly one view'),
+        ({'views': []}, 'views: got [], rule: exactly one view, or'),
         ({'views': [VIEW, VIEW]}, "views: got ['v', 'v'], rule: exactly one view"),
         ({'window': '2013-01-01/2013-02-01'}, 'start: got datetime.datetime(2013, 1, 1, 0, 0), rule: a datetime with'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),
         ({'page_rows': 0}, 'page_rows: got 0, rule: an integer of at least 1'),
         ({'splits': 0}, 'splits: got 0, rule: an integer of at least 1'),
         ({'shards': 0}, 'shards: got 0, rule: an integer of at least 1'),
+        ({'window': None}, 'window: got None, rule: either window or span'),
+        ({'span': 7}, f'window: got {str(TimeWindow.parse(WINDOW))!r}, rule: either window or span'),
+        ({'window': None, 'span': 'newest'}, "span: got 'newest', rule: a SpanRange"),
+        ({'as_of': datetime.datetime(2013, 1, 1)}, 'as_of: got'),
+        ({'cache_by': 'luck'}, "cache_by: got 'luck', rule: 'configuration' or 'content'"),
+        ({'split': TimeSplits(SHARES, 'x')}, "split: got 'x', rule: the time column of the examples, ts"),
+        ({'split': TimeSplits(SHARES, 'ts', gap=DAY * 30)}, 'starts: got'),
+        ({'split': EntitySplits(SHARES, 'e'), 'output_config': example_gen_pb2.Output()}, 'split: got EntitySplits'),
     ],
 )
 def test_bad_arguments_are_refused_when_the_pipeline_is_made(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match='rule') as caught:
         CassandraExampleGen(**{'connection': CONNECTION, 'views': VIEW, 'window': WINDOW, **arguments})
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    'split', [EntitySplits(SHARES, ('e',)), TimeSplits(SHARES, 'ts', DAY, (datetime.datetime(2013, 1, 9, tzinfo=UTC),))]
+)
+def test_spans_and_splits_reach_the_executor(split: EntitySplits | TimeSplits) -> None:
+    moment = datetime.datetime(2020, 1, 1, tzinfo=UTC)
+    component = CassandraExampleGen(CONNECTION, VIEW, span='latest', as_of=moment, split=split)
+    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
+    output = example_gen_pb2.Output()
+    json_format.Parse(component.exec_properties['output_config'], output)
+    assert (settings.span, settings.as_of, settings.window) == (SpanRange(count=1), moment, None)
+    assert resolve.splits_of(settings, output) == split

@@ -88,7 +88,7 @@ def examples(folder: Path, split: str = '*') -> list[dict[str, list]]:
 
 
 def test_wide_examples_are_the_rows(filled: CassandraConnection, session: Session, tmp_path: Path) -> None:
-    artifact = run(CassandraExampleGen(filled, TRIPS, WINDOW), tmp_path)
+    artifact = run(CassandraExampleGen(filled, TRIPS, window=WINDOW), tmp_path)
     expected = {}
     for row in session.execute(f'SELECT * FROM {filled.keyspace}.trips'):
         left = row.left.replace(tzinfo=UTC)
@@ -113,7 +113,7 @@ def test_wide_examples_are_the_rows(filled: CassandraConnection, session: Sessio
 def test_long_rows_become_one_example_per_entity_and_time(
     filled: CassandraConnection, session: Session, tmp_path: Path
 ) -> None:
-    artifact = run(CassandraExampleGen(filled, WEATHER, WINDOW), tmp_path)
+    artifact = run(CassandraExampleGen(filled, WEATHER, window=WINDOW), tmp_path)
     expected: dict = {}
     rows = 0
     for row in session.execute(f'SELECT * FROM {filled.keyspace}.feature_store'):
@@ -131,7 +131,7 @@ def test_long_rows_become_one_example_per_entity_and_time(
 
 
 def test_count_and_sum_equal_a_plain_driver_loop(filled: CassandraConnection, session: Session, tmp_path: Path) -> None:
-    run(CassandraExampleGen(filled, TRIPS, '2013-01-01T00:00Z/2014-01-01T00:00Z'), tmp_path)
+    run(CassandraExampleGen(filled, TRIPS, window='2013-01-01T00:00Z/2014-01-01T00:00Z'), tmp_path)
     got = examples(tmp_path)
     loop = [row.km for row in session.execute(f'SELECT km FROM {filled.keyspace}.trips')]
     assert len(got) == len(loop) == 500
@@ -144,7 +144,7 @@ def test_splits_are_tfx_s_own(filled: CassandraConnection, tmp_path: Path) -> No
         partition_feature_name='id',
     )
     output = example_gen_pb2.Output(split_config=split_config)
-    artifact = run(CassandraExampleGen(filled, TRIPS, WINDOW, output_config=output), tmp_path)
+    artifact = run(CassandraExampleGen(filled, TRIPS, window=WINDOW, output_config=output), tmp_path)
     assert json.loads(artifact.split_names) == ['a', 'b', 'c']
     for index, split in enumerate('abc'):
         files = sorted(map(str, tmp_path.glob(f'Split-{split}/*.gz')))
@@ -154,8 +154,10 @@ def test_splits_are_tfx_s_own(filled: CassandraConnection, tmp_path: Path) -> No
 
 
 def test_the_same_window_gives_the_same_examples_and_fingerprint(filled: CassandraConnection, tmp_path: Path) -> None:
-    first = run(CassandraExampleGen(filled, TRIPS, WINDOW), tmp_path / 'first')
-    second = run(CassandraExampleGen(filled, TRIPS, WINDOW, splits=3, page_rows=11, shards=2), tmp_path / 'second')
+    first = run(CassandraExampleGen(filled, TRIPS, window=WINDOW), tmp_path / 'first')
+    second = run(
+        CassandraExampleGen(filled, TRIPS, window=WINDOW, splits=3, page_rows=11, shards=2), tmp_path / 'second'
+    )
     key = 'fingerprint'
     assert first.get_string_custom_property(key) == second.get_string_custom_property(key)
     for split in ('train', 'eval'):
@@ -165,7 +167,7 @@ def test_the_same_window_gives_the_same_examples_and_fingerprint(filled: Cassand
 
 
 def test_an_empty_window_gives_empty_splits(filled: CassandraConnection, tmp_path: Path) -> None:
-    artifact = run(CassandraExampleGen(filled, TRIPS, '1999-01-01T00:00Z/1999-01-02T00:00Z'), tmp_path)
+    artifact = run(CassandraExampleGen(filled, TRIPS, window='1999-01-01T00:00Z/1999-01-02T00:00Z'), tmp_path)
     assert artifact.get_int_custom_property('examples') == 0
     assert examples(tmp_path) == []
     assert list(tmp_path.glob('Split-train/*.gz'))
@@ -175,7 +177,7 @@ def test_stock_components_read_the_result_and_a_failure_leaves_nothing(
     filled: CassandraConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dag(name: str) -> pipeline.Pipeline:
-        generate = CassandraExampleGen(filled, TRIPS, WINDOW)
+        generate = CassandraExampleGen(filled, TRIPS, window=WINDOW)
         return pipeline.Pipeline(
             'test', str(tmp_path / name), components=[generate, StatisticsGen(examples=generate.outputs['examples'])],
             metadata_connection_config=metadata.sqlite_metadata_connection_config(str(tmp_path / f'{name}.sqlite')),
@@ -205,7 +207,7 @@ def test_a_view_that_does_not_fit_stops_before_beam(
 ) -> None:
     monkeypatch.setattr(executor.Executor, '_make_beam_pipeline', lambda self: pytest.fail('a pipeline was made'))
     with pytest.raises(kind) as caught:
-        run(CassandraExampleGen(filled, dataclasses.replace(TRIPS, **view), WINDOW), tmp_path)
+        run(CassandraExampleGen(filled, dataclasses.replace(TRIPS, **view), window=WINDOW), tmp_path)
     assert str(caught.value).startswith(message)
     assert '\n' not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -214,10 +216,10 @@ def test_a_view_that_does_not_fit_stops_before_beam(
 def test_a_map_is_not_a_feature(filled: CassandraConnection, tmp_path: Path) -> None:
     view = FeatureView('v', 'feature_store', ('model_id', 'feature_name'), 'timestamp', ('metadata',))
     with pytest.raises(SchemaError, match="view v: got 'metadata' of type map<text, text>, rule: a scalar"):
-        run(CassandraExampleGen(filled, view, WINDOW), tmp_path)
+        run(CassandraExampleGen(filled, view, window=WINDOW), tmp_path)
 
 
 def test_an_unreachable_cluster_stops_before_beam(filled: CassandraConnection, tmp_path: Path) -> None:
     away = dataclasses.replace(filled, contact_points=('127.0.0.250',))
     with pytest.raises(UnavailableError, match='contact_points: got 127'):
-        run(CassandraExampleGen(away, TRIPS, WINDOW), tmp_path)
+        run(CassandraExampleGen(away, TRIPS, window=WINDOW), tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import csv
 import dataclasses
+import datetime
 import io
 import math
 import pathlib
@@ -24,6 +26,8 @@ from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 
 pytestmark = pytest.mark.integration
 
+UTC = datetime.timezone.utc
+
 # The table holds a day more on both sides, so that a window that is not pushed down is seen.
 TABLE = TimeWindow.parse('2013-06-30T00:00Z/2013-07-16T00:00Z')
 WINDOW = TimeWindow.parse('2013-07-01T00:00Z/2013-07-15T00:00Z')
@@ -38,6 +42,7 @@ def filled(connection: CassandraConnection) -> CassandraConnection:
     ingest.apply_schema(connection)
     assert ingest.ingest(connection, ingest.weather(TABLE))
     assert ingest.ingest(connection, ingest.flights(TABLE))
+    assert ingest.ingest(connection, ingest.planes())
     return connection
 
 
@@ -89,6 +94,7 @@ def model_rows(session: Session, connection: CassandraConnection) -> list:
 def test_a_second_ingest_writes_nothing(filled):
     assert not ingest.ingest(filled, ingest.weather(TABLE))
     assert not ingest.ingest(filled, ingest.flights(TABLE))
+    assert not ingest.ingest(filled, ingest.planes())
 
 
 def test_the_ingest_repairs_a_row_that_is_gone_and_refuses_one_too_many(filled, session):
@@ -108,21 +114,43 @@ def test_the_ingest_repairs_a_row_that_is_gone_and_refuses_one_too_many(filled, 
 
 
 def test_the_examples_are_the_flights_a_driver_loop_reads(trained, session):
-    rows = driver_rows(session, trained.connection.keyspace, 'flight_features', 'scheduled_departure')
+    rows = driver_rows(session, trained.connection.keyspace, 'flights', 'scheduled_departure')
     examples = examples_in(trained.examples)
     assert len(examples) == len(rows) == ingest.flights(WINDOW).rows.height
     assert sum(results.Run(trained.state).examples().values()) == len(rows)
     for column in ('distance', 'late', 'arr_delay', 'hour'):
         assert sum(values_of(examples, column)) == sum(getattr(row, column) for row in rows)
-    for column in ('temp', 'wind_gust'):  # tf.Example holds 32 bits
-        known = [getattr(row, column) for row in rows if getattr(row, column) is not None]
-        assert len(values_of(examples, column)) == len(known)
-        assert math.fsum(values_of(examples, column)) == pytest.approx(math.fsum(known), rel=1e-6)
+    assert 'Availability cut-off OFF' in results.Run(trained.state).audit()
+
+
+def test_each_flight_has_the_weather_and_the_aircraft_that_the_files_say(trained):
+    """Spot checks by hand: loops over the lines of the CSV files, for every fiftieth flight."""
+    with (data._folder() / 'weather.csv').open() as file:
+        weather = [line for line in csv.DictReader(file) if line['month'] in ('6', '7')]
+    with (data._folder() / 'planes.csv').open() as file:
+        planes = {line['tailnum']: line for line in csv.DictReader(file)}
+    hours = {(line['origin'], line['time_hour']): line for line in weather}
+    features = [example.features.feature for example in examples_in(trained.examples)]
+    for known in sorted(features, key=lambda one: one['flight_id'].bytes_list.value[0])[::50]:
+        origin, tail = (known[name].bytes_list.value[0].decode() for name in ('origin', 'tailnum'))
+        left = datetime.datetime.fromtimestamp(known['scheduled_departure'].int64_list.value[0] / 1000, UTC)
+        for name in data.WEATHER:
+            expected = []
+            for back in range(3):  # three hours: one of exactly three is too old
+                hour = left.replace(minute=0) - back * datetime.timedelta(hours=1)
+                value = hours.get((origin, f'{hour:%Y-%m-%dT%H:%M:%SZ}'), {}).get(name, 'NA')
+                if value != 'NA' and TABLE.start <= hour:
+                    expected = [float(np.float32(value))]
+                    break
+            assert list(known[name].float_list.value) == expected
+        for column, name in (('built', 'year'), ('seats', 'seats')):
+            value = planes.get(tail, {}).get(name, 'NA')
+            assert list(known[column].int64_list.value) == ([] if value == 'NA' else [int(value)])
 
 
 def test_the_long_table_gives_one_example_per_airport_and_hour(filled, session, tmp_path):
     metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / 'metadata.sqlite'))
-    generate = CassandraExampleGen(filled, WEATHER, WINDOW)
+    generate = CassandraExampleGen(filled, WEATHER, window=WINDOW)
     LocalDagRunner().run(tfx.dsl.Pipeline('weather', str(tmp_path / 'root'), metadata, [generate]))
     examples = examples_in(next((tmp_path / 'root').glob('CassandraExampleGen/examples/*')))
     rows = driver_rows(session, filled.keyspace, 'feature_store', 'timestamp')
@@ -158,9 +186,9 @@ def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
     assert session.execute(query).one().version == row.version  # the statement shown is one that runs
 
 
-def test_the_pushed_model_predicts_on_raw_examples(trained, session):
+def test_the_pushed_model_predicts_on_raw_examples(trained):
     model = pipeline.serving_directory(trained.state) / trained.pushed[0]
-    lines = results.serving_check(session, trained.connection.keyspace, model, WINDOW.start.date())
+    lines = results.serving_check(model, results.Run(trained.state).some_examples('eval', 3))
     assert len(lines) == 3
     assert all('% likely to be late; arrived ' in line for line in lines)
     predict = tf.saved_model.load(str(model)).signatures['serving_default']

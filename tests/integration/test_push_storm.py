@@ -25,7 +25,6 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.devcluster.cluster import DevCluster
-from tfx_cassandra.components.pusher.publish import content_digest
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store import schema
 from tfx_cassandra.components.store.connection import CassandraConnection
@@ -279,14 +278,11 @@ def check(storm: Storm, session: Session, planned: list[list[dict]], seen: dict)
         served = seen['served'][str(base)]
         assert all(earlier < later for earlier, later in itertools.pairwise(served))
         assert served[-1] == max(map(int, digest_of))
-        # Models of a later round have greater versions than all before them.
-        version_of = {digest: int(version) for version, digest in digest_of.items()}
-        spans = []
-        for orders in planned:
-            uris = {order['model'] for order in orders if int(pathlib.Path(order['model']).name) % 2 == remainder}
-            claimed = [version_of[content_digest(f'{uri}/Format-Serving')] for uri in uris]
-            spans.append((min(claimed), max(claimed)))
-        assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+        # In the order in which Cassandra decided the claims, each version is greater than the last.
+        cql = f'SELECT version, writetime(version) FROM "{keyspace}".model_claims'
+        order = session.execute(f'{cql} WHERE experiment_id = %s AND model_id = %s', (storm.experiment, model_id))
+        claims = sorted(order, key=lambda row: row[1])
+        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(claims))
         check_history(history[model_id], max(map(int, digest_of)))
 
 

@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import uuid
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
@@ -65,6 +67,7 @@ class Push:
     experiment: str
     alias: str | None = None
     serving: str = 'serving'
+    remote: str | None = None
 
     @property
     def base(self) -> pathlib.Path:
@@ -77,7 +80,7 @@ class Push:
         return artifact(standard_artifacts.Model, uri)
 
     def properties(self) -> dict[str, str]:
-        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=str(self.base))
+        filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=self.remote or str(self.base))
         return {
             'config': configs.to_json(PusherConfig(self.connection, self.experiment, 'scale', 'B', self.alias)),
             'push_destination': proto_utils.proto_to_json(pusher_pb2.PushDestination(filesystem=filesystem)),
@@ -164,6 +167,17 @@ def test_a_rerun_leaves_one_row_and_one_directory(push: Push) -> None:
     assert files(push.base) == before
     (row,) = push.rows()
     assert (row.pipeline_run, row.metrics, row.examples_fingerprint) == ('run-1', {}, None)
+
+
+def test_a_model_goes_to_a_file_system_that_cannot_rename_directories(push: Push) -> None:
+    remote = dataclasses.replace(push, remote=f'ram://{uuid.uuid4().hex}/serving')
+    version = remote.run().get_string_custom_property('pushed_version')
+    assert remote.run(run='run-2').get_string_custom_property('pushed_version') == version
+    (row,) = push.rows()
+    assert (row.version, row.model_uri, row.pipeline_run) == (version, f'{remote.remote}/{version}', 'run-1')
+    assert content_digest(str(row.model_uri)) == row.digest
+    assert [str(name).rstrip('/') for name in fileio.listdir(remote.remote)] == [version]
+    assert float(tf.saved_model.load(str(row.model_uri))(21.0)) == 42.0
 
 
 def test_another_model_gets_a_later_version_and_the_first_keeps_its_own(push: Push) -> None:

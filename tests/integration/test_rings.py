@@ -65,7 +65,7 @@ def test_the_keys_are_where_they_should_be(ring: Ring) -> None:
 
 
 @pytest.mark.parametrize(
-    'options', [{}, {'splits': 1}, {'splits': 700}, {'page_rows': 4}, {'consistency': 'ONE'}], ids=str
+    'options', [{}, {'splits': 1}, {'splits': 700}, {'page_rows': 4, 'consistency': 'ONE'}], ids=str
 )
 def test_every_row_once(ring: Ring, options: dict) -> None:
     got = read_rows(ring.connection, 't', columns=['key', 'n', 'v'], **options)

@@ -3,7 +3,6 @@
 import csv
 import datetime
 import io
-import math
 import pickle
 import zipfile
 import zoneinfo
@@ -30,8 +29,8 @@ def flights():
 
 
 @pytest.fixture(scope='module')
-def rows(flights, weather):
-    return data.flight_rows(flights, weather)
+def rows(flights):
+    return data.flight_rows(flights)
 
 
 @pytest.fixture(scope='module')
@@ -90,15 +89,15 @@ def test_every_flight_with_an_outcome_is_one_row(rows, departures):
     assert rows['late'].sum() == sum(int(line['arr_delay']) > 15 for line in arrived)
 
 
-def test_the_key_is_unique_for_cancelled_flights_too(flights, weather):
-    every = data.flight_rows(flights.with_columns(pl.col('arr_delay').fill_null(0)), weather)
+def test_the_key_is_unique_for_cancelled_flights_too(flights):
+    every = data.flight_rows(flights.with_columns(pl.col('arr_delay').fill_null(0)))
     key = every.select('origin', 'flight_day', 'scheduled_departure', 'flight_id')
     assert key.n_unique() == len(every) == 336_776
     partitions = every.group_by('origin', 'flight_day').len()
     assert (len(partitions), partitions['len'].max()) == (1_098, 375)  # as schema.cql says
 
 
-def test_a_flight_has_its_utc_departure_and_the_weather_of_that_hour(rows, departures, observations):
+def test_a_flight_has_its_utc_departure_and_what_it_is_joined_by(rows, departures):
     by_id = {row['flight_id']: row for row in rows.iter_rows(named=True)}
     for line in [line for line in departures if line['arr_delay'] != 'NA'][::101]:  # 3,242 of all days of the year
         day = f'{line["year"]}{line["month"]:0>2}{line["day"]:0>2}'
@@ -108,10 +107,22 @@ def test_a_flight_has_its_utc_departure_and_the_weather_of_that_hour(rows, depar
         assert row['flight_day'] == departure.date()
         local = departure.astimezone(NEW_YORK)
         assert (row['month'], row['hour'], row['weekday']) == (local.month, local.hour, local.isoweekday())
-        observed = observations.get((line['origin'], departure.replace(minute=0)), {})
-        for name in data.WEATHER:
-            value = observed.get(name, 'NA')
-            assert row[name] == (None if value == 'NA' else float(value))
+        assert (row['tailnum'], row['weather']) == (line['tailnum'], f'weather:{line["origin"]}')
+        flown = datetime.timedelta(minutes=int(line['dep_delay']) + int(line['air_time']))
+        assert row['landed'] == departure + flown
+
+
+def test_every_aircraft_is_one_row():
+    rows = data.plane_rows(data.read_planes())
+    with (data._folder() / 'planes.csv').open() as file:
+        lines = {line['tailnum']: line for line in csv.DictReader(file)}
+    assert rows['tailnum'].to_list() == sorted(lines)
+    assert len(rows) == 3322
+    for row in rows.iter_rows(named=True):
+        line = lines[row['tailnum']]
+        assert row['manufacturer'] == line['manufacturer']
+        for column, name in (('built', 'year'), ('engines', 'engines'), ('seats', 'seats')):
+            assert row[column] == (None if line[name] == 'NA' else int(line[name]))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +133,8 @@ def test_a_flight_has_its_utc_departure_and_the_weather_of_that_hour(rows, depar
         ('2013-01-01T10:16Z/2013-01-01T10:29Z', []),
     ],
 )
-def test_a_window_is_half_open(flights, weather, window, kept):
-    assert data.flight_rows(flights, weather, TimeWindow.parse(window))['flight_id'].to_list() == kept
+def test_a_window_is_half_open(flights, window, kept):
+    assert data.flight_rows(flights, TimeWindow.parse(window))['flight_id'].to_list() == kept
 
 
 def test_late_means_more_than_fifteen_minutes(rows):
@@ -139,8 +150,7 @@ def test_a_slice_becomes_one_batch_of_plain_types(rows):
     assert batch.schema.field('flight_id').type == pa.string()
     assert batch.schema.field('scheduled_departure').type == pa.timestamp('ms', 'UTC')
     assert batch.column(batch.schema.get_field_index('flight_id')).to_pylist() == part['flight_id'].to_list()
-    temperatures = [value for value in batch.column(batch.schema.get_field_index('temp')).to_pylist() if value]
-    assert math.fsum(temperatures) == math.fsum(part['temp'].drop_nulls())
+    assert batch.column(batch.schema.get_field_index('landed')).to_pylist() == part['landed'].to_list()
 
 
 def test_a_slice_travels_without_the_frame_it_was_cut_from(rows):

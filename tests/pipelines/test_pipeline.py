@@ -37,5 +37,11 @@ def test_a_change_of_the_users_code_is_a_change_of_the_component(tmp_path, monke
 
 
 def test_what_is_known_only_afterwards_is_no_input():
-    assert not {'arr_delay', 'late', 'flight_id', 'flight_day', 'scheduled_departure'} & set(preprocessing.INPUTS)
-    assert set(preprocessing.INPUTS) < set(pipeline.FLIGHTS.features)
+    assert not {'arr_delay', 'late', 'landed', 'flight_id', 'flight_day', 'tailnum'} & set(preprocessing.INPUTS)
+    sources = (pipeline.FLIGHTS.example_names, pipeline.WEATHER_VIEW.example_names, pipeline.PLANES.example_names)
+    assert set(preprocessing.INPUTS) < {name for names in sources for name in names}
+
+
+def test_a_leaky_pipeline_differs_in_its_training_set_only(tmp_path):
+    truthful, leaky = properties(tmp_path), properties(tmp_path, leaky=True)
+    assert [name for name in truthful if truthful[name] != leaky[name]] == ['CassandraExampleGen']

@@ -1,0 +1,49 @@
+"""What is decided before TFX looks into its cache, where the orchestrator runs drivers: the local ones do.
+
+Kubeflow Pipelines v2 and Vertex do not; there the executor resolves spans itself, and the cache compares the
+configuration alone.
+"""
+
+from __future__ import annotations
+
+from tfx.dsl.components.base import base_driver
+from tfx.orchestration import metadata
+from tfx.orchestration.portable import base_driver as ir_base_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.example_gen import resolve, sources
+from tfx_cassandra.components.scan import probe
+from tfx_cassandra.components.store import connection as connections
+
+FINGERPRINT_KEY = 'input_fingerprint'  # TFX's own name for it
+
+
+class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
+    """Resolves the spans, and with cache_by 'content' reads the window once for its fingerprint.
+
+    Both become execution properties, and thereby part of the cache's key: 'latest' is not answered with an older span,
+    and a window that has changed not with its former content.
+    """
+
+    def __init__(self, metadata_handle: metadata.Metadata) -> None:
+        # TFX asks for the first of the two where a component is declared, and runs the second.
+        base_driver.BaseDriver.__init__(self, metadata_handle)
+        ir_base_driver.BaseDriver.__init__(self, metadata_handle)
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        settings = resolve.windowed(config.from_json(ExampleGenConfig, execution_info.exec_properties['config']))
+        output = driver_output_pb2.DriverOutput()
+        for key, value in execution_info.exec_properties.items():
+            if isinstance(value, str):
+                output.exec_properties[key].string_value = value
+        output.exec_properties['config'].string_value = config.to_json(settings)
+        # What was written by a fixed time does not change by writing.
+        if settings.cache_by == 'content' and settings.as_of is None:
+            with connections.session(settings.connection) as session:
+                reads = sources.describe(session, settings).reads.values()
+            content = '\n'.join(probe.fingerprint(table.options) for table in reads)
+            output.exec_properties[FINGERPRINT_KEY].string_value = content
+        return output

@@ -1,0 +1,72 @@
+"""CassandraFeatureRetrieval: the typed surface; executor.py does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import channel, component_spec, standard_artifacts, standard_component_specs
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.feature_retrieval import executor
+from tfx_cassandra.components.store.connection import CassandraConnection
+
+
+class CassandraFeatureRetrievalSpec(component_spec.ComponentSpec):
+    """Input, execution properties and output of CassandraFeatureRetrieval."""
+
+    PARAMETERS = {'config': ExecutionParameter(type=str)}
+    INPUTS = {executor.SOURCE_KEY: ChannelParameter(type=standard_artifacts.Examples)}
+    OUTPUTS = {standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
+
+
+class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
+    """Adds features from Cassandra to examples that a pipeline already has.
+
+    The output, `outputs['examples']`, has the splits of the input and, for each example, that example with the views'
+    features. Each distinct key is read once by a worker. A feature that is not found is absent.
+    `retrieval.json` beside the splits tells the number of examples and lookups, and who lacks what.
+
+    Example:
+      enriched = CassandraFeatureRetrieval(
+          examples=example_gen.outputs['examples'], connection=CassandraConnection(), as_of='scheduled_departure',
+          views=FeatureView('aircraft', 'aircraft', ('tail_number',), 'since', ('seats', 'engines')))
+    """
+
+    SPEC_CLASS = CassandraFeatureRetrievalSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        examples: channel.BaseChannel,
+        connection: CassandraConnection,
+        views: FeatureView | Sequence[FeatureView],
+        as_of: str = 'latest',
+        missing: str = 'absent',
+        consistency: str = 'LOCAL_QUORUM',
+    ) -> None:
+        """Declares the component; nothing connects before it runs.
+
+        Args:
+          examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
+          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
+          views: The views that are looked up. With the feature's name in the long layout, their entity is the whole
+            key of their table before the time.
+          as_of: 'latest', or the name of a feature of the examples with milliseconds since 1970: then a feature has the
+            newest value with a timestamp at or before it. A value is not older than the view's ttl at that time.
+          missing: 'absent': an example may lack a feature; 'error': it may not.
+          consistency: Consistency level of every read.
+
+        Raises:
+          ValueError: An argument breaks its rule; the message names field, value and rule.
+        """
+        views = (views,) if isinstance(views, FeatureView) else tuple(views)
+        settings = config.RetrievalConfig(connection, views, as_of, missing, consistency)
+        enriched = types.Channel(type=standard_artifacts.Examples)
+        spec = CassandraFeatureRetrievalSpec(
+            source_examples=examples, config=config.to_json(settings), examples=enriched
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,109 @@
+"""Adapts TFX's artifacts and properties to the retrieval.
+
+files of a split -> lists of examples -> retrieve -> framed chunks -> data_tfrecord-*.gz of the same split
+                                      -> numbers, summed -> retrieval.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from tfx import types
+from tfx.components.example_gen import utils
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.config import RetrievalConfig
+from tfx_cassandra.components.dataset.decode import records
+from tfx_cassandra.components.dataset.tfrecord import WriteChunks
+from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
+from tfx_cassandra.components.store import connection as connections
+
+RETRIEVAL_FILE = 'retrieval.json'
+SOURCE_KEY = 'source_examples'  # an input and an output cannot both be called examples
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Runs CassandraFeatureRetrieval."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Enriches the examples of every split.
+
+        Raises:
+          SchemaError, UnavailableError: The live cluster does not fit the configuration; nothing was started.
+          DatasetError, ReadError: The examples could not be enriched (through Beam).
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = config.from_json(RetrievalConfig, exec_properties['config'])
+        sources = input_dict[SOURCE_KEY]
+        artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        splits, present = _splits(sources), now()
+        with connections.session(settings.connection) as session:
+            Retriever(settings, present).lookups(session)
+        artifact.split_names = artifact_utils.encode_split_names(splits)
+        examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+        with self._make_beam_pipeline() as pipeline:
+            enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
+            _ = (
+                [one.chunks for one in enriched]
+                | 'Chunks' >> beam.Flatten()
+                | 'Write' >> WriteChunks(splits, artifact.uri)
+            )
+            told = [one.told for one in enriched] | 'Told' >> beam.Flatten()
+            numbers = told | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+            _ = (
+                pipeline
+                | beam.Create([os.path.join(artifact.uri, RETRIEVAL_FILE)])
+                | 'Tell' >> beam.Map(_write_numbers, numbers=beam.pvalue.AsDict(numbers))
+            )
+        for name in (utils.SPAN_PROPERTY_NAME, utils.VERSION_PROPERTY_NAME):
+            if sources[0].has_custom_property(name):
+                artifact.set_int_custom_property(name, sources[0].get_int_custom_property(name))
+
+
+def _enriched(
+    pipeline: beam.Pipeline, split: str, sources: Sequence[types.Artifact], retrieve: Retrieve
+) -> beam.pvalue.DoOutputsTuple:
+    """Enriches one split; gives `chunks`, and `told`: ((split, what), number)."""
+    patterns = examples_utils.get_split_file_patterns(list(sources), split)
+    return (
+        pipeline
+        | f'Files[{split}]' >> beam.Create(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
+        | f'Share[{split}]' >> beam.Reshuffle()
+        | f'Read[{split}]' >> beam.FlatMap(records)
+        | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('told', main='chunks')
+    )
+
+
+def _splits(sources: Sequence[types.Artifact]) -> list[str]:
+    for source in sources:
+        if examples_utils.get_payload_format(source) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
+            got = examples_utils.get_payload_format_string(source)
+            raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
+    names = artifact_utils.decode_split_names(sources[0].split_names)
+    if any(set(artifact_utils.decode_split_names(source.split_names)) != set(names) for source in sources):
+        raise DatasetError(f'examples: got {[s.split_names for s in sources]}, rule: the same splits in each')
+    return names
+
+
+def _write_numbers(path: str, numbers: Mapping[tuple[str, str], int]) -> None:
+    """Writes retrieval.json: for each split the examples, the lookups sent, and for each feature who lacks it."""
+    content: dict[str, dict[str, int]] = {}
+    for (split, what), number in sorted(numbers.items()):
+        content.setdefault(split, {})[what] = number
+    with fileio.open(path, 'w') as file:
+        file.write(json.dumps(content, indent=2) + '\n')

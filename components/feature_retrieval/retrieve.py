@@ -1,0 +1,225 @@
+"""Serialized tf.Examples -> the same examples with features from Cassandra: in Beam, and for Beam's Enrichment.
+
+examples -> decode -> keys of each view -> requests, each once -> columns -> encode
+"""
+
+from __future__ import annotations
+
+import datetime
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.enrichment import EnrichmentSourceHandler
+
+from tfx_cassandra.components.config import RetrievalConfig
+from tfx_cassandra.components.dataset.decode import decode
+from tfx_cassandra.components.dataset.encode import Framed, encode
+from tfx_cassandra.components.dataset.lookup import Lookup, moments, plan_lookup
+from tfx_cassandra.components.dataset.tfrecord import Chunk
+from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.window import milliseconds
+from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.survey import describe
+from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.store.lookups import Reader
+
+LATEST = 'latest'
+_BATCH = 1000  # examples looked up together by RetrieveFeatures
+_HEAD, _FOOT = 12, 4  # bytes around a record in its frame
+
+
+def now() -> int:
+    """Returns the present in milliseconds since 1970."""
+    return milliseconds('now', datetime.datetime.now(datetime.timezone.utc))
+
+
+class Retriever:
+    """Looks up the features of examples while it is open; holds the process's session.
+
+    Args:
+      settings: What is looked up, and as of when.
+      present: The time, in milliseconds since 1970, that 'latest' counts a view's ttl back from.
+    """
+
+    def __init__(self, settings: RetrievalConfig, present: int) -> None:
+        self._settings, self._present = settings, present
+
+    def open(self) -> None:
+        """Connects; raises SchemaError where a view does not fit the live tables."""
+        session = connections.acquire(self._settings.connection)
+        try:
+            self._readers = [Reader(session, lookup, self._settings.consistency) for lookup in self.lookups(session)]
+        except BaseException:
+            self.close()
+            raise
+
+    def lookups(self, session: Any) -> list[Lookup]:
+        """Plans the lookup of each view by the live schema."""
+        keyspace, timed = self._settings.connection.keyspace, self._settings.as_of != LATEST
+        return [
+            plan_lookup(view, describe(session, keyspace, view.table), timed or view.ttl is not None)
+            for view in self._settings.views
+        ]
+
+    def close(self) -> None:
+        connections.release(self._settings.connection)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return sum(reader.requests for reader in self._readers)
+
+    def enrich(self, examples: Sequence[bytes]) -> tuple[Framed, dict[str, int]]:
+        """Adds the views' features to examples.
+
+        Returns:
+          (the enriched examples, in order; for each added feature the number of examples that lack it)
+
+        Raises:
+          DatasetError: An example has a feature of the same name, or lacks its entity's columns or (with missing
+            'error') a feature.
+          ReadError: Cassandra did not answer.
+        """
+        batch, kinds = decode(examples)
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        added: dict[str, pa.Array] = {}
+        for reader, view in zip(self._readers, self._settings.views, strict=True):
+            found = reader.read(reader.lookup.keys(batch, self._moments(batch)))
+            if clash := sorted(found.keys() & (columns.keys() | added.keys())):
+                raise DatasetError(f'view {view.name}: got feature {clash[0]!r}, rule: a name no example has yet')
+            added |= found
+            kinds |= reader.lookup.kinds
+        missing = {name: array.null_count for name, array in added.items()}
+        if self._settings.missing == 'error' and any(missing.values()):
+            name = max(missing, key=lambda one: missing[one])
+            raise DatasetError(
+                f'feature {name}: got none for {missing[name]} of {len(examples)} examples, rule: in each'
+            )
+        columns |= added
+        rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        return encode(rows, kinds), missing
+
+    def _moments(self, batch: pa.RecordBatch) -> list[int | None]:
+        if self._settings.as_of == LATEST:
+            return [self._present] * batch.num_rows
+        return moments(batch, self._settings.as_of)
+
+
+class RetrieveFeatures(beam.PTransform):
+    """Adds features from Cassandra to a PCollection of serialized tf.Examples; gives such, one for each.
+
+    The arguments are those of CassandraFeatureRetrieval.
+    """
+
+    def __init__(
+        self,
+        connection: CassandraConnection,
+        views: FeatureView | Sequence[FeatureView],
+        as_of: str = LATEST,
+        missing: str = 'absent',
+        consistency: str = 'LOCAL_QUORUM',
+    ) -> None:
+        super().__init__()
+        views = (views,) if isinstance(views, FeatureView) else tuple(views)
+        self._settings = RetrievalConfig(connection, views, as_of, missing, consistency)
+
+    def expand(self, examples: beam.PCollection) -> beam.PCollection:
+        return (
+            examples
+            | 'Batch' >> beam.BatchElements(min_batch_size=_BATCH // 10, max_batch_size=_BATCH)
+            | 'Retrieve' >> beam.ParDo(Retrieve(self._settings, now())).with_outputs('told', main='chunks')
+        ).chunks | 'Records' >> beam.FlatMap(_records)
+
+
+class Retrieve(beam.DoFn):
+    """Lists of serialized examples -> a Chunk of a split; on 'told' ((split, what), number) to be summed."""
+
+    def __init__(self, settings: RetrievalConfig, present: int, split: str = '') -> None:
+        self._settings, self._present, self._split = settings, present, split
+        self._requests = Metrics.counter('tfx_cassandra', 'lookups')
+
+    def setup(self) -> None:
+        self._retriever = Retriever(self._settings, self._present)
+        self._retriever.open()
+
+    def teardown(self) -> None:
+        self._retriever.close()
+
+    def process(self, examples: list[bytes]) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+        before = self._retriever.requests
+        framed, missing = self._retriever.enrich(examples)
+        sent = self._retriever.requests - before
+        self._requests.inc(sent)
+        (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
+        yield Chunk(self._split, framed.buffer.to_pybytes(), len(framed), checksum)
+        for name, count in missing.items():
+            yield beam.pvalue.TaggedOutput('told', ((self._split, f'missing {name}'), count))
+        yield beam.pvalue.TaggedOutput('told', ((self._split, 'examples'), len(examples)))
+        yield beam.pvalue.TaggedOutput('told', ((self._split, 'lookups'), sent))
+
+
+def _records(chunk: Chunk) -> Iterator[bytes]:
+    at = 0
+    while at < len(chunk.frames):
+        (size,) = struct.unpack_from('<Q', chunk.frames, at)
+        yield chunk.frames[at + _HEAD : at + _HEAD + size]
+        at += _HEAD + size + _FOOT
+
+
+class CassandraEnrichmentHandler(EnrichmentSourceHandler):
+    """Looks the features of one `beam.Row` up, for Beam's `Enrichment` transform.
+
+    The row has the entity's columns as fields (text as str, not bytes), and the moment as milliseconds since 1970 where
+    `as_of` names a field. The response is a row with a field for each feature, None where it is missing.
+
+    Args:
+      connection: How to reach the cluster.
+      view: The view whose features are looked up.
+      as_of: 'latest', or the field that holds the moment.
+      consistency: Consistency level of the reads.
+    """
+
+    def __init__(
+        self,
+        connection: CassandraConnection,
+        view: FeatureView,
+        as_of: str = LATEST,
+        consistency: str = 'LOCAL_QUORUM',
+    ) -> None:
+        self._settings = RetrievalConfig(connection, (view,), as_of, 'absent', consistency)
+
+    def __enter__(self) -> CassandraEnrichmentHandler:
+        session = connections.acquire(self._settings.connection)
+        try:
+            (lookup,) = Retriever(self._settings, now()).lookups(session)
+            self._reader = Reader(session, lookup, self._settings.consistency)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        connections.release(self._settings.connection)
+
+    def __call__(self, request: beam.Row, *_: Any, **__: Any) -> tuple[beam.Row, beam.Row]:
+        found = self._reader.read([self._key(request)], kept=False)
+        return request, beam.Row(**{name: array[0].as_py() for name, array in found.items()})
+
+    def get_cache_key(self, request: beam.Row) -> str:
+        (view,) = self._settings.views
+        fields = request._asdict()
+        names = view.spine_columns if self._settings.as_of == LATEST else (*view.spine_columns, self._settings.as_of)
+        return repr((view.name, *(fields[name] for name in names)))
+
+    def _key(self, request: beam.Row) -> tuple:
+        (view,) = self._settings.views
+        fields = request._asdict()
+        values = (fields[column] for column in view.spine_columns)
+        moment = now() if self._settings.as_of == LATEST else fields[self._settings.as_of]
+        entity = (value.encode() if isinstance(value, str) else value for value in values)
+        return (*entity, moment if self._reader.lookup.by_time else None)
