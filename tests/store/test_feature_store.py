@@ -139,7 +139,7 @@ class _Session:
     def __init__(self) -> None:
         self.waiting = self.most = 0
 
-    def execute_async(self, answer: list | Exception) -> _Future:
+    def execute_async(self, answer: list | Exception, **_: object) -> _Future:
         self.waiting += 1
         self.most = max(self.most, self.waiting)
         return _Future(self, answer)
