@@ -28,7 +28,7 @@ demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DE
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)
 
 test: lint cluster  ## runs the whole test suite against the development cluster (TESTS="-k scan" to choose)
-	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest $(TESTS)
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)

@@ -73,6 +73,7 @@ setup(
             'hypothesis',
             'mypy',
             'pytest',
+            'pytest-xdist>=3.6,<4',
             'ruff',
             'statsmodels>=0.14,<1',
             'types-protobuf',

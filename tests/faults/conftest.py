@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store import schema
 from tfx_cassandra.components.store.connection import CassandraConnection
 
+_WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))  # each has a node of its own
+_SUBNET = f'127.0.{22 + _WORKER}'
 TOMBSTONES_FAIL = 10_000  # a read that meets more of them is refused; a node's default is 100,000
 
 
@@ -22,7 +25,7 @@ TOMBSTONES_FAIL = 10_000  # a read that meets more of them is refused; a node's 
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraConnection]:
     """A connection to a node that refuses reads of too many tombstones; its keyspace holds the schema."""
     cluster = DevCluster(
-        tmp_path_factory.mktemp('node'), subnet='127.0.22', storage_port=7022, jmx_port=7561, heap='1G'
+        tmp_path_factory.mktemp('node'), subnet=_SUBNET, storage_port=7022, jmx_port=7561 + _WORKER, heap='1G'
     )
     with running(cluster, {'tombstone_failure_threshold': TOMBSTONES_FAIL}, '-XX:TieredStopAtLevel=1'):
         connection = CassandraConnection(cluster.contact_points, cluster.port, keyspace='faults')
@@ -39,7 +42,7 @@ def session(node: CassandraConnection) -> Iterator[Session]:
 
 @pytest.fixture(scope='session')
 def running_proxy(node: CassandraConnection) -> Iterator[CqlProxy]:
-    with CqlProxy('127.0.22.101', node.port, (node.contact_points[0], node.port)) as proxy:
+    with CqlProxy(f'{_SUBNET}.101', node.port, (node.contact_points[0], node.port)) as proxy:
         yield proxy
 
 
@@ -53,4 +56,4 @@ def proxy(running_proxy: CqlProxy) -> CqlProxy:
 @pytest.fixture
 def proxied(node: CassandraConnection, proxy: CqlProxy) -> CassandraConnection:
     """A connection to the node that leads through the proxy."""
-    return dataclasses.replace(node, contact_points=('127.0.22.101',))
+    return dataclasses.replace(node, contact_points=(f'{_SUBNET}.101',))
