@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: how they are registered, and how they reach a cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ import argparse
 import dataclasses
 
 from tfx_cassandra.components.store.connection import CassandraConnection
+
+
+def add_command(
+    subparsers: argparse._SubParsersAction, name: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """Registers a command, or a group of them.
+
+    Args:
+      subparsers: Where it belongs.
+      name: Its name.
+      description: What it does; the first sentence stands in the list of commands.
+      example: A command line without the program's name, and perhaps more lines.
+    """
+    return subparsers.add_parser(
+        name,
+        help=description.partition('.')[0],
+        description=description,
+        epilog=f'example:\n  tfx-cassandra {example}\n',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from tfx_cassandra.components import config
 from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.results import Verdict, deciding
-from tfx_cassandra.components.cli_options import add_connection_arguments, connection_from
+from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
@@ -33,7 +33,7 @@ _EXAMPLE = """design.json:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `ab` and its commands; each sets `run` to a function from namespace to exit code."""
     about = 'Evaluates an A/B test out of what was logged, or shows what an evaluation found.'
-    commands = _parser(subparsers, 'ab', about, 'ab run --design design.json --output verdict').add_subparsers(
+    commands = add_command(subparsers, 'ab', about, 'ab run --design design.json --output verdict').add_subparsers(
         required=True, metavar='command'
     )
     about = (
@@ -60,22 +60,10 @@ def _add_command(
     example: str,
     more: str = '',
 ) -> argparse.ArgumentParser:
-    parser = _parser(commands, name, description, example, more)
+    parser = add_command(commands, name, description, f'{example}\n\n{more}' if more else example)
     parser.add_argument('--format', choices=('table', 'json'), default='table', help='form of the output')
     parser.set_defaults(run=run)
     return parser
-
-
-def _parser(
-    subparsers: argparse._SubParsersAction, name: str, description: str, example: str, more: str = ''
-) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
-        name,
-        help=description.partition('.')[0],
-        description=description,
-        epilog=f'example:\n  tfx-cassandra {example}\n\n{more}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from tfx_cassandra.components.cli_options import add_connection_arguments, connection_from
+from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
@@ -31,21 +31,13 @@ _ABOUT = (
     'Reads a whole table, or a window of it, to files, or counts it. It fails unless every token range was read '
     'exactly once; the folder appears only when it is complete, with coverage.json beside the data.'
 )
-_EPILOG = """example:
-  tfx-cassandra scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --out january
-  tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify
-"""
+_EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --out january
+  tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `scan`; it sets `run` to a function from namespace to exit code."""
-    parser = subparsers.add_parser(
-        'scan',
-        help='Reads a table to files, or counts it',
-        description=_ABOUT,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, 'scan', _ABOUT, _EXAMPLE)
     parser.add_argument('table', help='table or materialized view')
     parser.add_argument(
         '--to', choices=export.FORMATS, help='format (default: parquet with --out, count without)', metavar='FORMAT'

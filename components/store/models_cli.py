@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tfx_cassandra.components.cli_options import add_connection_arguments, connection_from
+from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.model_registry import ANY, AliasMove, ModelRegistry, ModelVersion
@@ -23,7 +23,7 @@ _NOTHING = 'nothing'
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `models` and its commands; each sets `run` to a function from namespace to exit code."""
     about = 'Shows the versions of models, moves aliases, and mends what dead pushes left.'
-    commands = _parser(subparsers, 'models', about, 'models list flight-delay').add_subparsers(
+    commands = add_command(subparsers, 'models', about, 'models list flight-delay').add_subparsers(
         required=True, metavar='command'
     )
 
@@ -84,23 +84,11 @@ def _add_command(
     example: str,
 ) -> Callable[..., argparse.Action]:
     """Registers one command and returns the function that adds its arguments."""
-    parser = _parser(commands, name, description, example)
+    parser = add_command(commands, name, description, example)
     parser.add_argument('--format', choices=('table', 'json'), default='table', help='form of the output')
     add_connection_arguments(parser)
     parser.set_defaults(run=run)
     return parser.add_argument
-
-
-def _parser(
-    subparsers: argparse._SubParsersAction, name: str, description: str, example: str
-) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
-        name,
-        help=description.partition('.')[0],
-        description=description,
-        epilog=f'example:\n  tfx-cassandra {example}\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _list(options: argparse.Namespace) -> int:

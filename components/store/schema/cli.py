@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tfx_cassandra.components.cli_options import add_connection_arguments, connection_from
+from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store import schema
@@ -18,7 +18,7 @@ _COPIES = 3
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `schema` and its commands; each sets `run` to a function from namespace to exit code."""
     about = 'Creates the keyspace and its tables, compares a live keyspace with them, or prints their CQL.'
-    commands = _parser(subparsers, 'schema', about, 'schema apply --replication dc1:3').add_subparsers(
+    commands = add_command(subparsers, 'schema', about, 'schema apply --replication dc1:3').add_subparsers(
         required=True, metavar='command'
     )
     about = (
@@ -42,7 +42,7 @@ def _add_command(
     description: str,
     example: str,
 ) -> None:
-    parser = _parser(commands, name, description, example)
+    parser = add_command(commands, name, description, example)
     default = 'any' if run is _check else f'{_COPIES} in the local data center, fewer if it has fewer nodes'
     parser.add_argument(
         '--replication', metavar='COPIES', help=f'as dc1:3,dc2:2 by data center, or simple:1 (default: {default})'
@@ -51,18 +51,6 @@ def _add_command(
     parser.add_argument('--sai', action='store_true', help='include the storage-attached indexes of Cassandra 5')
     add_connection_arguments(parser)
     parser.set_defaults(run=run)
-
-
-def _parser(
-    subparsers: argparse._SubParsersAction, name: str, description: str, example: str
-) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
-        name,
-        help=description.partition('.')[0],
-        description=description,
-        epilog=f'example:\n  tfx-cassandra {example}\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _apply(options: argparse.Namespace) -> int:
