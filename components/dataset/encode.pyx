@@ -19,6 +19,8 @@ The messages are those of tensorflow/core/example/example.proto and feature.prot
 tensorflow/core/lib/io/record_writer.cc.
 """
 
+from array import array
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -123,7 +125,8 @@ cdef class Framed:
             return self.splits
         if not ends or any(a >= b for a, b in zip([0, *ends], [*ends, 1 << 32])):
             raise invalid('ends', ends, 'ascending, at least 1 and below 2^32')
-        ends_buffer, splits_buffer = pa.array(ends, pa.uint32()).buffers()[1], pa.allocate_buffer(4 * self.rows)
+        # From an array.array: a list given to pyarrow makes it import pandas, which takes most of a second.
+        ends_buffer, splits_buffer = pa.py_buffer(array('I', ends)), pa.allocate_buffer(4 * self.rows)
         cdef const uint32_t* end = <const uint32_t*>_address(ends_buffer)
         cdef int32_t* split = <int32_t*>_address(splits_buffer)
         cdef int count = len(ends), done
