@@ -55,6 +55,13 @@ class ExampleGenConfig:
     gap: datetime.timedelta | None = None
     starts: tuple[str, ...] = ()
     cache_by: str = 'configuration'
+    history: int | None = None
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The features whose history the examples hold: those of views with a time. Empty without a history."""
+        timed = [view for view in self.views if self.history is not None and view.timestamp_column is not None]
+        return tuple(name for view in timed for name in view.example_names)
 
     @property
     def event_times(self) -> TimeWindow:

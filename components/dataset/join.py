@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from tfx_cassandra.components.dataset import facts as facts_
 from tfx_cassandra.components.dataset.facts import ALWAYS, created_name, value_name
+from tfx_cassandra.components.dataset.sequence import last_values
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
 
@@ -47,8 +48,9 @@ class Looked(NamedTuple):
 
 
 def join(
-    spine: pa.Table, timestamp_column: str, facts: pa.Table, view: FeatureView, cut_off: bool = True
-) -> tuple[pa.Table, list[Looked]]:
+    spine: pa.Table, timestamp_column: str, facts: pa.Table, view: FeatureView, cut_off: bool = True,
+    history: int | None = None,
+) -> tuple[pa.Table, list[Looked]]:  # fmt: skip
     """Adds a view's features to the rows of a spine.
 
     Args:
@@ -57,9 +59,12 @@ def join(
       facts: The view's facts, as facts.py makes them; those of other entities may be among them.
       view: The view.
       cut_off: Whether a value written after a row's time is unknown to the row.
+      history: Instead of the newest value, the list of the last so many, oldest first, each of another event time: the
+        one that counted if it were the newest. Not of a view without time, which has no other values.
 
     Returns:
-      (the spine's rows, as they came, with a column for each feature behind their own; what became of each feature)
+      (the spine's rows, as they came, with a column for each feature behind their own; what became of each feature's
+      newest value)
 
     Raises:
       DatasetError: Entity columns of spine and view have different types.
@@ -71,7 +76,14 @@ def join(
         values = _combined(facts.column(value_name(view, feature)))
         candidates = _candidates(held, facts, view, feature, cut_off)
         index, age, status = _looked_up(rows, candidates, values, view, cut_off)
-        spine = spine.append_column(name, with_default(values, index, feature.default, name))
+        if history is None or view.timestamp_column is None:
+            column = with_default(values, index, feature.default, name)
+        else:
+            numbered = candidates.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias('row'))
+            events = _as_of(rows, numbered, 'known').sort('place').rename({'row': 'at'})
+            ttl = None if view.ttl is None else _microseconds(view)
+            column = last_values(events.drop('event'), candidates, values, history, ttl)
+        spine = spine.append_column(name, column)
         looked.append(Looked(name, status, age if view.timestamp_column is not None else age[:0]))
     return spine, looked
 

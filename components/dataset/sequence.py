@@ -1,102 +1,67 @@
-"""The last values of each feature before an event: what a tf.SequenceExample holds of a sequence model's past."""
+"""The last values of a feature known at each event: what a tf.SequenceExample holds of a sequence model's past.
+
+Of the facts of an entity, in the order in which they become known, the newest is a running maximum. What it displaces is
+in turn what the second newest is the running maximum of, and so on: so the last n values after every fact take n passes.
+"""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tfx_cassandra.components.errors import DatasetError, invalid
 
-
-def last_n(
-    events: pa.RecordBatch,
-    rows: pa.RecordBatch,
-    entity_columns: Sequence[str],
-    event_time: str,
-    row_time: str,
-    features: Sequence[str],
-    n: int,
-    ttl: datetime.timedelta | None = None,
-) -> pa.RecordBatch:
-    """Gathers for each event the last `n` values of each feature known by then, oldest first.
-
-    A value counts if it is not null and `row_time <= event_time`, and with a ttl if also
-    `row_time > event_time - ttl`. Rows of one entity and time keep their order.
+def last_values(
+    events: pl.DataFrame, candidates: pl.DataFrame, values: pa.Array, n: int, ttl: int | None = None
+) -> pa.ListArray:
+    """Gathers for each event the last `n` values known by then, oldest first, one for each event time.
 
     Args:
-      events: The events, of shape (events, columns), with the entity's columns and `event_time`, of a timestamp type.
-      rows: Wide feature rows of the same entities, in any order; with the entity's columns, of the same types, and
-        `row_time`, of the same type as the events' time.
-      entity_columns: Names of the columns that tell the entity, in both.
-      event_time: Name of the event's time.
-      row_time: Name of the time from which a row's values hold.
-      features: Names of the rows' columns to gather.
-      n: Most values of a feature.
-      ttl: How long a value counts, or None for ever.
+      events: `time`, and `at`: the place among the candidates of the last one known to the event, or null.
+      candidates: Facts with a value, as entity, event, created, row; those of an entity stand together, in the order in
+        which they become known, and of facts of one event time the one created last counts, then the one that stands
+        last.
+      values: The facts' values, which `row` counts in.
+      n: Most values, at least 1.
+      ttl: How old a value must not be, in the unit of the times; None for any age.
 
     Returns:
-      A batch of shape (events, features) of lists of 0 to n values, in the order of the events.
-
-    Raises:
-      ValueError: n is below 1.
-      DatasetError: An event lacks its entity or its time.
+      Lists of shape (events) with 0 to n values.
     """
-    if n < 1:
-        raise invalid('n', n, 'at least 1')
-    left: pl.DataFrame = pl.from_arrow(events)  # type: ignore[assignment]
-    left = left.select(*entity_columns, event_time)
-    if sum(left.null_count().row(0)):
-        raise DatasetError(f'events: got a null, rule: {", ".join([*entity_columns, event_time])} in each')
-    left = left.select(*entity_columns, pl.col(event_time).alias('time')).with_row_index('event')
-    known: pl.DataFrame = pl.from_arrow(rows)  # type: ignore[assignment]
-    gathered = [
-        _gather(left, known.select(*entity_columns, row_time, feature), entity_columns, row_time, feature, n, ttl)
-        for feature in features
-    ]
-    return pa.RecordBatch.from_arrays(gathered, names=list(features))
-
-
-def _gather(
-    events: pl.DataFrame, rows: pl.DataFrame, entity: Sequence[str], time: str, feature: str, n: int,
-    ttl: datetime.timedelta | None,
-) -> pa.ListArray:  # fmt: skip
-    known = rows.drop_nulls().sort(*entity, time, maintain_order=True).with_row_index('at')
-    # By event: `last` is the place of the newest value known, `first` that of the entity's (or the ttl's) oldest.
-    places = events.sort('time').join_asof(
-        known.select(*entity, pl.col(time).alias('time'), pl.col('at').cast(pl.Int64).alias('last')).sort('time'),
-        on='time', by=list(entity), strategy='backward', check_sortedness=False,
-    )  # fmt: skip
-    oldest = known.group_by(entity).agg(pl.col('at').min().cast(pl.Int64).alias('first'))
-    places = places.join(oldest, on=list(entity), how='left').sort('event')
-    last = places['last'].fill_null(-1).to_numpy()
-    stop = last + 1
-    first = np.where(last >= 0, places['first'].fill_null(0).to_numpy(), stop)
-    start = np.maximum(first, stop - n)
-    counts = np.where(last >= 0, stop - start, 0)
-    index = _ranges(start, counts)
+    at, time = events['at'].cast(pl.Int64).fill_null(-1).to_numpy(), events['time'].to_numpy()
+    event = np.append(candidates['event'].to_numpy(), 0)
+    # A place of -1, none, finds the -1 that is put behind the facts.
+    newest = [np.append(facts, -1)[at] for facts in _newest(candidates, n)]
+    chosen = np.stack(newest[::-1], axis=1)  # (events, up to n)
     if ttl is not None:
-        times = known[time].to_physical().to_numpy()
-        moments = np.repeat(places['time'].to_physical().to_numpy(), counts)
-        alive = times[index] > moments - _units(known.schema[time], ttl)
-        counts = np.bincount(np.repeat(np.arange(len(counts)), counts)[alive], minlength=len(counts))
-        index = index[alive]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    values = known[feature].gather(index).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+        chosen[event[chosen] <= time[:, None] - ttl] = -1
+    kept = chosen >= 0
+    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
+    rows = candidates['row'].to_numpy().astype(np.int64)[chosen[kept]]
+    return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(rows)))
 
 
-def _ranges(start: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns start[i], start[i] + 1, ... of counts[i] numbers each, one after the other."""
-    before = np.cumsum(counts) - counts
-    return np.repeat(start - before, counts) + np.arange(counts.sum())
-
-
-def _units(kind: pl.DataType, ttl: datetime.timedelta) -> int:
-    """Returns a span of time in the unit a timestamp type counts."""
-    unit = {'ms': 1_000, 'us': 1, 'ns': 0}[kind.time_unit]  # type: ignore[attr-defined]
-    microseconds = ttl // datetime.timedelta(microseconds=1)
-    return microseconds // unit if unit else microseconds * 1000
+def _newest(candidates: pl.DataFrame, n: int) -> Iterator[np.ndarray]:
+    """Yields for the newest, the second newest, ... event time: which fact counts once each fact is known, or -1."""
+    entity, event, created = (candidates[name].to_numpy() for name in ('entity', 'event', 'created'))
+    fact = np.lexsort((created, event, entity))
+    rank = np.empty(len(fact), np.int64)
+    rank[fact] = np.arange(len(fact))
+    # An entity's ranks are the places of its facts, so what is below the first of these is of another entity.
+    starts = np.diff(entity, prepend=entity[:1] - 1) != 0
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(fact)), 0))
+    fact, event = np.append(fact, -1), np.append(event[fact], 0)  # by rank; the rank -1 is none
+    arriving = rank
+    for _ in range(n):
+        best = np.maximum.accumulate(arriving)
+        best[best < first] = -1
+        yield fact[best]
+        before = np.concatenate([[-1], best])[:-1]
+        before[starts] = -1
+        # Of one event time only one fact counts, so what arrives beside an equal one displaces nothing.
+        none = (arriving < 0) | (before < 0) | (event[arriving] == event[before])
+        arriving = np.where(none, -1, np.minimum(arriving, before))
+        if (arriving < 0).all():
+            return

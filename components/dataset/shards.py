@@ -5,9 +5,9 @@
             a bucket with more than that, such as that of a hot entity, alone, in several ranges of time
     route   every batch again -> its rows for each shard
 
-A range of time needs, besides its own facts, of each feature and entity the one that counted when it began. Every batch
-sends along the last one it has: facts that turn out to be older than another batch's do no harm, for the join takes the
-newest.
+A range of time needs, besides its own facts, of each feature and entity the ones that counted when it began: the newest,
+or as many as an example's history holds. Every batch sends along the last ones it has: facts that turn out to be older
+than another batch's do no harm, for the join takes the newest.
 """
 
 from __future__ import annotations
@@ -105,51 +105,57 @@ def route_spine(
 
 
 def route_facts(
-    batch: pa.RecordBatch, view: FeatureView, shards: Shards, cut_off: bool
+    batch: pa.RecordBatch, view: FeatureView, shards: Shards, cut_off: bool, history: int | None = None
 ) -> Iterator[tuple[Shard, pa.RecordBatch]]:
-    """Yields each shard's facts of a batch: a fact goes to every shard whose result it may decide."""
+    """Yields each shard's facts of a batch: a fact goes to every shard whose result, or history, it may decide."""
     for alike, mask in _alike(_buckets(_entity(batch, view)), shards):
         part = batch.take(pa.array(np.flatnonzero(mask)))
         if len(alike) == 1:
             yield alike[0], part
             continue
-        for shard, wanted in zip(alike, _deciding(part, view, alike, cut_off).T, strict=True):
+        for shard, wanted in zip(alike, _deciding(part, view, alike, cut_off, history or 1).T, strict=True):
             if wanted.any():
                 yield shard, part.take(pa.array(np.flatnonzero(wanted)))
 
 
 def _deciding(
-    batch: pa.RecordBatch, view: FeatureView, alike: tuple[Shard, ...], cut_off: bool
+    batch: pa.RecordBatch, view: FeatureView, alike: tuple[Shard, ...], cut_off: bool, history: int
 ) -> np.ndarray:  # (rows, shards)
     """Tells for each shard of a bucket which rows become known or happen in its time, or counted when it began."""
     starts = np.array([shard.start for shard in alike])
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
-    owner = _numbered(owners)
+    owner, event = _numbered(owners), _array(batch, 'event').to_numpy()
     wanted = np.zeros((batch.num_rows, len(alike)), bool)
     # All features of a long view stand in one column, which `name` parts.
     for feature in view.full_features[: 1 if view.feature_name_column else None]:
         rows = np.flatnonzero(_array(batch, value_name(view, feature)).is_valid().to_numpy(zero_copy_only=False))
-        event = _array(batch, 'event').to_numpy()[rows]
-        created = _array(batch, created_name(view, feature)).fill_null(_BEGINNING).to_numpy()[rows]
-        age = _ranks(event, created)
-        for from_ in (np.maximum(event, created), event) if cut_off else (event,):
-            shard = np.searchsorted(starts, from_, side='right') - 1
-            newest = np.full((owner.max(initial=-1) + 1, len(alike)), -1)  # (owners, shards)
-            np.maximum.at(newest, (owner[rows], shard), age)
-            before = np.maximum.accumulate(newest, axis=1)[owner[rows]]  # (rows, shards)
-            wanted[rows, shard] = True
-            # Of equally new ones all go along: the join tells them apart by what is not looked at here.
-            wanted[rows, 1:] |= before[:, :-1] == age[:, None]
+        created = _array(batch, created_name(view, feature)).fill_null(_BEGINNING).to_numpy()
+        # By event the newest is enough: it only tells why there is no value.
+        for from_, count in [(np.maximum(event, created), history), (event, 1)] if cut_off else [(event, history)]:
+            shard = np.searchsorted(starts, from_[rows], side='right') - 1
+            carried = rows[:0]
+            for number in range(len(alike)):
+                own = rows[shard == number]
+                wanted[own, number] = wanted[carried, number] = True
+                if len(own):
+                    known = np.concatenate([carried, own])
+                    carried = known[_newest(owner[known], event[known], created[known], count)]
     return wanted
 
 
-def _ranks(event: np.ndarray, created: np.ndarray) -> np.ndarray:
-    """Returns for each fact a number that grows with event and creation, the same for equal ones."""
-    order = np.lexsort((created, event))
-    steps = (np.diff(event[order]) != 0) | (np.diff(created[order]) != 0)
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.concatenate([np.zeros(min(1, len(order)), np.int64), np.cumsum(steps)])
-    return ranks
+def _newest(owner: np.ndarray, event: np.ndarray, created: np.ndarray, count: int) -> np.ndarray:
+    """Returns which facts are of their owner's last `count` event times, and of each time those created last.
+
+    Of equally new ones all go along: the join tells them apart by what is not looked at here.
+    """
+    order = np.lexsort((created, event, owner))[::-1]
+    owner, event, created = owner[order], event[order], created[order]
+    first_of_owner = np.diff(owner, prepend=-1) != 0
+    first_of_event = first_of_owner | (np.diff(event, prepend=event[:1]) != 0)
+    at, number = np.arange(len(order)), np.cumsum(first_of_event)
+    place = number - number[np.maximum.accumulate(np.where(first_of_owner, at, 0))]
+    last_created = created[np.maximum.accumulate(np.where(first_of_event, at, 0))]
+    return order[(place < count) & (created == last_created)]
 
 
 def _numbered(columns: list[pa.Array]) -> np.ndarray:

@@ -83,6 +83,7 @@ class WriteExamples(beam.PTransform):
       shards: Files of a split; None for one per 32 MB.
       seed: Of the shuffle.
       window: The window of all examples, for splits by time.
+      sequences: Names of columns of lists; with any, the records are tf.SequenceExamples: see encode.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class WriteExamples(beam.PTransform):
         shards: int | None = None,
         seed: int = 0,
         window: TimeWindow | None = None,
+        sequences: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self._encode = _Encode(kinds, splits, window)
+        self._encode = _Encode(kinds, splits, window, sequences)
         self._write = WriteChunks(splits.names, uri, shards, seed)
 
     def expand(self, batches: beam.PCollection) -> Written:
@@ -138,11 +140,13 @@ def _sum() -> beam.CombinePerKey:
 class _Encode(beam.DoFn):
     """Encodes batches and splits them; gives Chunks."""
 
-    def __init__(self, kinds: Mapping[str, Kind], splits: Splits, window: TimeWindow | None) -> None:
-        self._kinds, self._splits, self._window = kinds, splits, window
+    def __init__(
+        self, kinds: Mapping[str, Kind], splits: Splits, window: TimeWindow | None, sequences: Sequence[str]
+    ) -> None:
+        self._kinds, self._splits, self._window, self._sequences = kinds, splits, window, tuple(sequences)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
-        framed = encode(batch, self._kinds, key_of(self._splits))
+        framed = encode(batch, self._kinds, key_of(self._splits), self._sequences)
         assigned = assign(self._splits, batch, framed, self._kinds, self._window)
         names = self._splits.names
         count = len(names)

@@ -32,8 +32,9 @@ def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> t
     Raises:
       SchemaError: The configuration asks for lookups, and a view cannot be read by key; the message says why.
     """
-    # A read by key gives what is there now.
-    if settings.labels is None or settings.join_plan == 'scan' or settings.as_of is not None:
+    # A read by key gives what is there now, and ends at the newest value.
+    plain = settings.as_of is None and settings.history is None
+    if settings.labels is None or settings.join_plan == 'scan' or not plain:
         return ()
     reasons = unavailable((view, sources.reads[view.name].table) for view in settings.views)
     if settings.join_plan == 'lookup':

@@ -25,7 +25,7 @@ from tfx_cassandra.components.store.connection import CassandraConnection
 
 
 class CassandraExampleGenSpec(component_spec.ComponentSpec):
-    """Execution properties and output of CassandraExampleGen."""
+    """Execution properties and outputs of CassandraExampleGen."""
 
     PARAMETERS = {
         'config': ExecutionParameter(type=str),
@@ -34,6 +34,7 @@ class CassandraExampleGenSpec(component_spec.ComponentSpec):
     INPUTS: dict = {}
     OUTPUTS = {
         standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        standard_component_specs.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema, optional=True),
     }
 
 
@@ -78,6 +79,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         as_of: datetime.datetime | None = None,
         split: EntitySplits | TimeSplits | None = None,
         cache_by: str = 'configuration',
+        history: int | None = None,
+        emit_schema: bool = False,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
@@ -106,6 +109,11 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           split: Splits by entity or by time, instead of output_config.
           cache_by: 'configuration': with caching on, an earlier run of the same configuration stands for this one;
             'content': only if the rows have not changed since, for which local orchestrators read the window once more.
+          history: With labels: instead of each feature's newest value its last so many, oldest first, each as it was
+            known at the event's time. The examples are tf.SequenceExamples then: features of views with a time are
+            feature lists, everything else is the context. Views are scanned.
+          emit_schema: Whether there is a second output, `outputs['schema']`: the examples' TensorFlow Metadata schema,
+            made from the columns' CQL types, for ExampleValidator, Transform and Trainer in place of SchemaGen's.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -121,12 +129,12 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         settings = config.ExampleGenConfig(
             connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
             bytes_per_second, labels, availability_cut_off, join_plan, limits,
-            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, **chosen,
+            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, history=history, **chosen,
         )  # fmt: skip
         resolve.check(settings, output_config)
-        examples = types.Channel(type=standard_artifacts.Examples)
+        outputs = {standard_component_specs.EXAMPLES_KEY: types.Channel(type=standard_artifacts.Examples)}
+        if emit_schema:
+            outputs[standard_component_specs.SCHEMA_KEY] = types.Channel(type=standard_artifacts.Schema)
         super().__init__(
-            spec=CassandraExampleGenSpec(
-                config=config.to_json(settings), output_config=output_config, examples=examples
-            )
+            spec=CassandraExampleGenSpec(config=config.to_json(settings), output_config=output_config, **outputs)
         )

@@ -59,8 +59,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference)
             written = made.rows | 'Write' >> WriteExamples(
-                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window
-            )
+                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window,
+                settings.sequences,
+            )  # fmt: skip
             _ = made.coverage | 'WriteCoverage' >> beam.Map(
                 report.write_coverage,
                 counts=beam.pvalue.AsDict(written.counts),
@@ -71,6 +72,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             if settings.labels is not None:
                 _ = made.audit | 'WriteAudit' >> beam.Map(report.write_audit, settings, reference, artifact.uri)
+        for schema in output_dict.get(standard_component_specs.SCHEMA_KEY, ()):
+            report.write_schema(settings, found, schema.uri)
         report.check_audit(artifact, settings)
         _describe(artifact, settings)
 
@@ -78,7 +81,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
     with fileio.open(os.path.join(artifact.uri, report.COVERAGE_FILE)) as file:
         coverage = json.load(file)
-    examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    formats = example_gen_pb2.PayloadFormat
+    payload = formats.FORMAT_TF_SEQUENCE_EXAMPLE if settings.sequences else formats.FORMAT_TF_EXAMPLE
+    examples_utils.set_payload_format(artifact, payload)
     for name in ('table', 'window', 'fingerprint', 'as_of'):
         if name in coverage:
             artifact.set_string_custom_property(name, coverage[name])

@@ -1,4 +1,4 @@
-"""What stands beside the examples: coverage.json, which proves what was read, and the leakage audit."""
+"""What stands beside the examples: coverage.json, which proves what was read, the leakage audit, and the schema."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf import text_format
 from tfx import types
 from tfx.dsl.io import fileio
 
 from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset import tfmd
 from tfx_cassandra.components.dataset.audit import Audit, readable
 from tfx_cassandra.components.example_gen.sources import LABELS, Sources
 from tfx_cassandra.components.scan import ledger
 
 COVERAGE_FILE = 'coverage.json'
+SCHEMA_FILE = 'schema.pbtxt'  # as TFX's SchemaGen names it
 AUDIT_FILE, AUDIT_PAGE = 'audit.json', 'audit.md'
 
 
@@ -63,6 +66,14 @@ def write_audit(audit: Audit, settings: ExampleGenConfig, reference: datetime.da
     report = {'labels_known_at': reference.isoformat(), **audit.report(settings.availability_cut_off)}
     _write(os.path.join(uri, AUDIT_FILE), json.dumps(report, indent=2))
     _write(os.path.join(uri, AUDIT_PAGE), readable(report))
+
+
+def write_schema(settings: ExampleGenConfig, found: Sources, uri: str) -> None:
+    """Writes the schema of the examples, made from the columns' CQL types."""
+    cql = {name: column.cql for name, column in found.columns.items()}
+    always = [name for name, column in found.columns.items() if column.always]
+    schema = tfmd.schema_of(found.kinds, cql, always, settings.sequences)
+    _write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema))
 
 
 def check_audit(artifact: types.Artifact, settings: ExampleGenConfig) -> None:

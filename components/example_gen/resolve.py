@@ -95,6 +95,8 @@ def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> 
         raise invalid(
             'join_plan', settings.join_plan, "'scan' or 'auto' with as_of: a read by key gives what is there now"
         )
+    if settings.history is not None:
+        _check_history(settings, splits)
     _main(settings)
     if settings.shards is not None and settings.shards < 1:
         raise invalid('shards', settings.shards, 'an integer of at least 1')
@@ -108,3 +110,18 @@ def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> 
             raise invalid('split', splits.column, f'the time column of the examples, {time}')
         if settings.window is not None:
             splits.windows(settings.window)
+
+
+def _check_history(settings: ExampleGenConfig, splits: Splits) -> None:
+    if settings.history < 1:  # type: ignore[operator]
+        raise invalid('history', settings.history, 'an integer of at least 1')
+    if settings.labels is None or not settings.sequences:
+        raise invalid('history', settings.history, 'given with labels and a view that has a timestamp_column')
+    if settings.join_plan == 'lookup':
+        raise invalid('join_plan', settings.join_plan, "'scan' or 'auto' with history: a lookup ends at the newest value")
+    timed = [view for view in settings.views if view.timestamp_column is not None]
+    if filled := [f.name for view in timed for f in view.full_features if f.default is not None]:
+        raise invalid('default', filled, 'none with history: a list holds known values only')
+    keys = splits.columns if isinstance(splits, EntitySplits) else [getattr(splits, 'feature', None)]
+    if listed := [name for name in keys if name in settings.sequences]:
+        raise invalid('split', listed, 'by features that are not sequences')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 from cassandra.cluster import Session
@@ -48,17 +49,30 @@ class TableRead:
         return self.scan.table
 
 
+class Column(NamedTuple):
+    """A column of the training set: its tf.Example kind, its CQL type, and whether every example has a value."""
+
+    kind: Kind
+    cql: str
+    always: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Sources:
     """All tables of a training set.
 
     Attributes:
       reads: Each table, by the name of its view, or LABELS.
-      kinds: The tf.Example kind of every column of the training set.
+      columns: Every column of the training set, by its name.
     """
 
     reads: Mapping[str, TableRead]
-    kinds: Mapping[str, Kind]
+    columns: Mapping[str, Column]
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The tf.Example kind of every column."""
+        return {name: column.kind for name, column in self.columns.items()}
 
 
 def check(settings: ExampleGenConfig) -> None:
@@ -95,24 +109,29 @@ def describe(session: Session, settings: ExampleGenConfig) -> Sources:
         (view,) = settings.views
         window, time = settings.window, view.timestamp_column
         found = _read(session, settings, view.table, view.columns, window, time, view.filters)
-        kinds = {} if time is None else {time: _kind(found.table, f'view {view.name}', Source(time))}
+        columns = {} if time is None else {time: _column(found.table, f'view {view.name}', Source(time), True)}
         for name, source in zip(view.entity_names, view.entity, strict=True):
-            kinds[name] = _kind(found.table, f'view {view.name}', source)
-        return Sources({view.name: found}, kinds | _feature_kinds(found, view))
+            columns[name] = _column(found.table, f'view {view.name}', source, _is_key(found.table, source))
+        return Sources({view.name: found}, columns | _feature_columns(found, view))
     labels = settings.labels
     spine = _read(
         session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
     )
-    names = (*labels.entity_columns, labels.timestamp_column, *(label.name for label in labels.labels))
-    kinds = {
-        name: _kind(spine.table, 'labels', Source(column))
-        for name, column in zip(labels.example_names, names, strict=True)
+    columns = {
+        name: _column(spine.table, 'labels', Source(name), True)
+        for name in (*labels.entity_columns, labels.timestamp_column)
     }
+    for label in labels.labels:
+        source = Source(label.name)
+        always = label.delay is None and _is_key(spine.table, source)
+        columns[label.rename or label.name] = _column(spine.table, 'labels', source, always)
     reads = {LABELS: spine}
     for view in settings.views:
         reads[view.name] = _view_read(session, settings, view, spine.table)
-        kinds |= _feature_kinds(reads[view.name], view)
-    return Sources(reads, kinds)
+        columns |= _feature_columns(reads[view.name], view)
+        if settings.history is not None and view.timestamp_column is not None:
+            _check_steps(reads[view.name].table, view)
+    return Sources(reads, columns)
 
 
 def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
@@ -167,22 +186,35 @@ def _read(
     return TableRead(options, scan, pa.schema(list(schema)[: len(scan.names)]))
 
 
-def _feature_kinds(found: TableRead, view: FeatureView) -> dict[str, Kind]:
-    kinds = {}
+def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
+    columns = {}
     for feature in view.full_features:
         name, source = view.example_name(feature), view.source(feature)
-        kinds[name] = _kind(found.table, f'view {view.name}', source)
+        columns[name] = _column(found.table, f'view {view.name}', source, feature.default is not None)
         value_type = found.schema.field(source.column).type
         value_type = value_type.item_type if source.key is not None else value_type
         try:
             with_default(pa.array([None], value_type), None, feature.default, name)
         except DatasetError as error:
             raise SchemaError(f'view {view.name}: {error}') from error
-    return kinds
+    return columns
 
 
-def _kind(table: Table, field: str, source: Source) -> Kind:
-    return examples.kind_of(field, source.column, _type(field, table, source))
+def _check_steps(table: Table, view: FeatureView) -> None:
+    """Raises SchemaError for a feature of several values, which is no step of a sequence."""
+    for feature in view.full_features:
+        cql = _type(f'view {view.name}', table, view.source(feature))
+        if '<' in cql:
+            raise SchemaError(f'view {view.name}: got {feature.name!r} of type {cql}, rule: a scalar with history')
+
+
+def _column(table: Table, field: str, source: Source, always: bool) -> Column:
+    cql = _type(field, table, source)
+    return Column(examples.kind_of(field, source.column, cql), cql, always)
+
+
+def _is_key(table: Table, source: Source) -> bool:
+    return source.key is None and source.column in (*table.partition_key, *table.clustering)
 
 
 def _entity(field: str, table: Table, source: Source) -> str:

@@ -33,6 +33,7 @@ from tfx_cassandra.components.example_gen.sources import LABELS, Sources
 from tfx_cassandra.components.scan import read
 
 _PIVOT_SHARDS = 64  # an upper part of the table, 1/64, is what one worker holds while it pivots
+_LEAST_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
 
 
 class TrainingSet(NamedTuple):
@@ -111,7 +112,7 @@ class ReadTrainingSet(beam.PTransform):
             view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
-        joining = JoinViews(group, empty, time, settings.event_times, cut_off)
+        joining = JoinViews(group, empty, time, settings.event_times, cut_off, history=settings.history)
         done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
         return done.rows, done.audit
 
@@ -149,7 +150,7 @@ class JoinViews(beam.PTransform):
 
     def __init__(
         self, views: list[FeatureView], schemas: Mapping[str, pa.Schema], timestamp_column: str, window: TimeWindow,
-        cut_off: bool, shard_rows: int | None = None,
+        cut_off: bool, shard_rows: int | None = None, history: int | None = None,
     ) -> None:  # fmt: skip
         """Declares the join.
 
@@ -159,11 +160,14 @@ class JoinViews(beam.PTransform):
           timestamp_column: The spine's event time.
           window: Of the spine's event times.
           cut_off: Whether a value written after a row's time is unknown to the row.
-          shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS.
+          shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS, and for
+            fewer where each holds a history.
+          history: How many values of each feature a row gets, in a list; None for the newest one alone.
         """
         super().__init__()
         self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
-        self._cut_off, self._shard_rows = cut_off, shard_rows or shards.SHARD_ROWS
+        self._cut_off, self._history = cut_off, history
+        self._shard_rows = shard_rows or max(_LEAST_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
         spine, first = tables[LABELS], self._views[0]
@@ -180,9 +184,9 @@ class JoinViews(beam.PTransform):
         routed = {LABELS: spine | 'RouteSpine' >> beam.FlatMap(shards.route_spine, first, self._time, plan)}
         for view in self._views:
             routed[view.name] = tables[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
-                shards.route_facts, view, plan, self._cut_off
+                shards.route_facts, view, plan, self._cut_off, self._history
             )
-        joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off)
+        joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off, self._history)
         return (
             routed | 'Gather' >> beam.CoGroupByKey() | 'Join' >> beam.ParDo(joining).with_outputs('audit', main='rows')
         )
@@ -191,8 +195,11 @@ class JoinViews(beam.PTransform):
 class _JoinShard(beam.DoFn):
     """(shard, its batches by table) -> its rows with the views' features; what became of these on 'audit'."""
 
-    def __init__(self, views: list[FeatureView], schemas: dict[str, pa.Schema], time: str, cut_off: bool) -> None:
-        self._views, self._schemas, self._time, self._cut_off = views, schemas, time, cut_off
+    def __init__(
+        self, views: list[FeatureView], schemas: dict[str, pa.Schema], time: str, cut_off: bool, history: int | None
+    ) -> None:
+        self._views, self._schemas, self._time = views, schemas, time
+        self._cut_off, self._history = cut_off, history
 
     def process(self, element: tuple[Any, Mapping[str, Iterable[pa.RecordBatch]]]) -> Iterator[Any]:
         _, parts = element
@@ -202,7 +209,7 @@ class _JoinShard(beam.DoFn):
         spine, audit = pa.Table.from_batches(batches), Audit()
         for view in self._views:
             held = pa.Table.from_batches(list(parts[view.name]), self._schemas[view.name])
-            spine, looked = join(spine, self._time, held, view, self._cut_off)
+            spine, looked = join(spine, self._time, held, view, self._cut_off, self._history)
             audit.add(looked)
         yield from _mixed(spine)
         yield beam.pvalue.TaggedOutput('audit', audit)

@@ -1,5 +1,7 @@
 """The point-in-time join against two oracles written otherwise: loops over plain tuples, and pandas.merge_asof.
 
+Histories, the last n values instead of the newest, are held against loops alone.
+
 Each generated case is a spine and the facts of a view, of wide or long layout, in times so few that ties, expiry, late
 writes and doubled rows come up all the time. CI runs a few hundred cases, `make test-slow` thousands.
 """
@@ -27,7 +29,7 @@ STAMP = pa.timestamp('ms', 'UTC')
 FEATURES = (Feature('a'), Feature('b', rename='bee', default=-1.0), Feature('l'))
 TYPES = {'a': pa.int32(), 'b': pa.float64(), 'l': pa.list_(pa.int32())}
 MS = 1000  # microseconds
-CHECKED = {'cases': 0, 'cells': 0, 'pandas cells': 0, 'shards': 0}
+CHECKED = {'cases': 0, 'cells': 0, 'pandas cells': 0, 'shards': 0, 'histories': 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Case:
     spine: list[tuple]
     rows: list[tuple]
     pieces: int
+    history: int
 
 
 @st.composite
@@ -85,7 +88,7 @@ def cases(draw: st.DrawFn) -> Case:
             (e, t, n, {c: (v, next(iter(cells.values()))[1]) for c, (v, _) in cells.items()}) for e, t, n, cells in rows
         ]
     spine = draw(st.lists(st.tuples(entity, st.integers(0, 9)), min_size=1, max_size=12))
-    return Case(view, draw(st.booleans()), spine, rows, draw(st.integers(1, 3)))
+    return Case(view, draw(st.booleans()), spine, rows, draw(st.integers(1, 3)), draw(st.integers(1, 5)))
 
 
 MILLISECOND = datetime.timedelta(milliseconds=1)
@@ -145,6 +148,20 @@ def brute(case: Case, feature: Feature, entity: tuple, time: int) -> tuple[objec
     return feature.default, 'cut_off' if alive else 'expired' if happened else 'missing', None
 
 
+def brute_history(case: Case, feature: Feature, entity: tuple, time: int) -> list:
+    """Returns the last values known at a time, oldest first, by looking at every row, one at a time."""
+    at_event: dict[int, tuple] = {}
+    for other, event, name, cells in case.rows:
+        value, created = cells['value' if case.view.layout == 'long' else feature.name]
+        wanted = other == entity and value is not None and name in (None, feature.name)
+        too_old = case.view.ttl is not None and event <= time - case.view.ttl / MILLISECOND
+        unknown = case.cut_off and created is not None and created > time * MS
+        if wanted and event <= time and not too_old and not unknown:
+            one = (-1 if created is None else created, str(value), value)
+            at_event[event] = max(at_event.get(event, one), one, key=lambda each: each[:2])
+    return [at_event[event][2] for event in sorted(at_event)][-case.history :]
+
+
 def by_pandas(case: Case, feature: Feature) -> list:
     """Returns the values by pandas.merge_asof, for cases without cut-off and with times."""
     column = 'value' if case.view.layout == 'long' else feature.name
@@ -191,6 +208,19 @@ def check(case: Case) -> None:
             CHECKED['pandas cells'] += len(got)
     for shard_rows in (2, 7):
         assert sharded(case, spine, held, shard_rows) == sorted(zip(*by_row(joined, looked), strict=True))
+    if case.view.timestamp_column is not None:
+        check_history(case, spine, held)
+
+
+def check_history(case: Case, spine: pa.Table, held: pa.Table) -> None:
+    joined, looked = join.join(spine, 'at', held, case.view, case.cut_off, case.history)
+    for feature in case.view.full_features:
+        got = joined.column(case.view.example_name(feature)).to_pylist()
+        assert got == [brute_history(case, feature, entity, time) for entity, time in case.spine]
+        CHECKED['histories'] += len(got)
+    for shard_rows in (2, 7):
+        pieces = sharded(case, spine, held, shard_rows, case.history)
+        assert pieces == sorted(zip(*by_row(joined, looked), strict=True))
 
 
 WINDOW = TimeWindow.parse('1970-01-01T00:00Z/1970-01-01T00:00:00.010Z')
@@ -201,7 +231,9 @@ def by_row(joined: pa.Table, looked: list[join.Looked]) -> list:
     return [joined.column('row').to_pylist(), *columns, *(one.status.tolist() for one in looked)]
 
 
-def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int) -> list[tuple]:
+def sharded(
+    case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, history: int | None = None
+) -> list[tuple]:
     """Joins shard by shard, as Beam does; returns the rows as `by_row` has them, sorted by their number."""
     spines, facts_ = spine.to_batches(max_chunksize=3), [b for b in held.to_batches(max_chunksize=5) if b.num_rows]
     counts = sum(shards.count_spine(batch, case.view, 'at', WINDOW) for batch in spines)
@@ -213,14 +245,14 @@ def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int) -> lis
         for shard, part in shards.route_spine(batch, case.view, 'at', plan):
             rows.setdefault(shard, ([], []))[0].append(part)
     for batch in facts_:
-        for shard, part in shards.route_facts(batch, case.view, plan, case.cut_off):
+        for shard, part in shards.route_facts(batch, case.view, plan, case.cut_off, history):
             rows.setdefault(shard, ([], []))[1].append(part)
     CHECKED['shards'] += len(rows)
     got = []
     for parts, known in rows.values():
         if parts:
             table = pa.Table.from_batches(known, held.schema)
-            joined, looked = join.join(pa.Table.from_batches(parts), 'at', table, case.view, case.cut_off)
+            joined, looked = join.join(pa.Table.from_batches(parts), 'at', table, case.view, case.cut_off, history)
             got += zip(*by_row(joined, looked), strict=True)
     return sorted(got)
 
