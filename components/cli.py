@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tfx_cassandra.components.ab_evaluator import cli as ab_cli
 from tfx_cassandra.components.devcluster import cli as cluster_cli
 from tfx_cassandra.components.errors import TfxCassandraError
+from tfx_cassandra.components.example_gen import cli as leaks_cli
 from tfx_cassandra.components.scan import cli as scan_cli
 from tfx_cassandra.components.store import models_cli
 from tfx_cassandra.components.store.schema import cli as schema_cli
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     ab_cli.add_parser(commands)
     scan_cli.add_parser(commands)
     models_cli.add_parser(commands)
+    leaks_cli.add_parser(commands)
     return top
 
 

@@ -103,6 +103,7 @@ example_gens = st.builds(
     gap=st.one_of(st.none(), spans),
     starts=st.lists(moments.map(datetime.datetime.isoformat), max_size=2).map(tuple),
     cache_by=st.sampled_from(['configuration', 'content']),
+    history=st.one_of(st.none(), st.integers(1, 99)),
 )
 retrievals = st.builds(
     RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,

@@ -1,7 +1,7 @@
 """The last values of a feature known at each event: what a tf.SequenceExample holds of a sequence model's past.
 
-Of the facts of an entity, in the order in which they become known, the newest is a running maximum. What it displaces is
-in turn what the second newest is the running maximum of, and so on: so the last n values after every fact take n passes.
+Of an entity's facts, in the order in which they become known, the newest is a running maximum. Of what it displaces the
+running maximum is the second newest, and so on: so the last n values after every fact take n passes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
             a bucket with more than that, such as that of a hot entity, alone, in several ranges of time
     route   every batch again -> its rows for each shard
 
-A range of time needs, besides its own facts, of each feature and entity the ones that counted when it began: the newest,
+A range of time needs, besides its own facts, of each feature and entity those that counted when it began: the newest,
 or as many as an example's history holds. Every batch sends along the last ones it has: facts that turn out to be older
 than another batch's do no harm, for the join takes the newest.
 """

@@ -10,7 +10,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfx_cassandra.components.dataset.examples import Kind
 
-SEQUENCES = '##SEQUENCE##'  # what tfx_bsl calls the feature lists of a tf.SequenceExample: one feature, a struct of them
+SEQUENCES = (
+    '##SEQUENCE##'  # what tfx_bsl calls the feature lists of a tf.SequenceExample: one feature, a struct of them
+)
 _TYPES = {'int64_list': schema_pb2.INT, 'float_list': schema_pb2.FLOAT, 'bytes_list': schema_pb2.BYTES}
 _SEVERAL = re.compile(r'(?:frozen<)?(?:list|set)<')
 _VECTOR = re.compile(r'(?:frozen<)?vector<.+, *(\d+)>')

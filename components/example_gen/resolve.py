@@ -118,7 +118,9 @@ def _check_history(settings: ExampleGenConfig, splits: Splits) -> None:
     if settings.labels is None or not settings.sequences:
         raise invalid('history', settings.history, 'given with labels and a view that has a timestamp_column')
     if settings.join_plan == 'lookup':
-        raise invalid('join_plan', settings.join_plan, "'scan' or 'auto' with history: a lookup ends at the newest value")
+        raise invalid(
+            'join_plan', settings.join_plan, "'scan' or 'auto' with history: a lookup ends at the newest value"
+        )
     timed = [view for view in settings.views if view.timestamp_column is not None]
     if filled := [f.name for view in timed for f in view.full_features if f.default is not None]:
         raise invalid('default', filled, 'none with history: a list holds known values only')

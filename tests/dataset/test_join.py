@@ -231,9 +231,7 @@ def by_row(joined: pa.Table, looked: list[join.Looked]) -> list:
     return [joined.column('row').to_pylist(), *columns, *(one.status.tolist() for one in looked)]
 
 
-def sharded(
-    case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, history: int | None = None
-) -> list[tuple]:
+def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, history: int | None = None) -> list[tuple]:
     """Joins shard by shard, as Beam does; returns the rows as `by_row` has them, sorted by their number."""
     spines, facts_ = spine.to_batches(max_chunksize=3), [b for b in held.to_batches(max_chunksize=5) if b.num_rows]
     counts = sum(shards.count_spine(batch, case.view, 'at', WINDOW) for batch in spines)

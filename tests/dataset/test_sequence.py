@@ -1,8 +1,6 @@
-"""The last n values before an event equal those a plain loop finds, and become tf.SequenceExamples TensorFlow reads."""
+"""Columns of lists become tf.SequenceExamples that TensorFlow and tfx_bsl read; test_join.py holds what is in them."""
 
 from __future__ import annotations
-
-import datetime
 
 import pyarrow as pa
 import pytest
@@ -13,46 +11,6 @@ from tfx_bsl.coders import sequence_example_coder
 
 from tfx_cassandra.components.dataset import examples as slow
 from tfx_cassandra.components.dataset.encode import encode
-from tfx_cassandra.components.dataset.sequence import last_n
-from tfx_cassandra.components.errors import DatasetError
-
-MS = pa.timestamp('ms', 'UTC')
-entities = st.tuples(st.sampled_from(['a', 'b', 'c']), st.integers(0, 1))
-events_made = st.lists(st.tuples(entities, st.integers(0, 12)), max_size=12)
-values = st.one_of(st.none(), st.floats(width=32, allow_nan=False))
-rows_made = st.lists(st.tuples(entities, st.integers(0, 12), values, st.one_of(st.none(), st.text(max_size=3))))
-
-
-def table(entity: list, times: list[int], **columns: pa.Array) -> pa.RecordBatch:
-    arrays = [
-        pa.array([e[0] for e in entity], pa.string()),
-        pa.array([e[1] for e in entity], pa.int32()),
-        pa.array(times, pa.int64()).cast(MS),
-        *columns.values(),
-    ]
-    return pa.RecordBatch.from_arrays(arrays, names=['name', 'part', 'ts', *columns])
-
-
-@settings(max_examples=150, deadline=None)
-@given(events_made, rows_made, st.integers(1, 4), st.one_of(st.none(), st.integers(1, 8)))
-def test_equals_a_plain_loop(events: list, rows: list, n: int, ttl: int | None) -> None:
-    spine = table([e for e, _ in events], [t for _, t in events])
-    x, y = pa.array([r[2] for r in rows], pa.float32()), pa.array([r[3] for r in rows], pa.string())
-    feature_rows = table([r[0] for r in rows], [r[1] for r in rows], x=x, y=y)
-    span = None if ttl is None else datetime.timedelta(milliseconds=ttl)
-    got = last_n(spine, feature_rows, ['name', 'part'], 'ts', 'ts', ['x', 'y'], n, span)
-    assert got.num_rows == len(events)
-    for column, at in (('x', 2), ('y', 3)):
-        expected = []
-        for entity, time in events:
-            known = [
-                (row[1], row[at])
-                for row in rows
-                if row[0] == entity and row[at] is not None and row[1] <= time and (ttl is None or row[1] > time - ttl)
-            ]
-            expected.append([value for _, value in sorted(known, key=lambda pair: pair[0])][-n:])
-        assert got.column(got.schema.get_field_index(column)).to_pylist() == expected
-
 
 KINDS = {'id': 'int64_list', 'x': 'float_list', 'i': 'int64_list', 't': 'bytes_list'}
 
@@ -97,12 +55,6 @@ def test_tensorflow_and_tfx_bsl_read_them() -> None:
 
 
 def test_bad_input() -> None:
-    spine = table([('a', 0)], [1])
-    with pytest.raises(ValueError, match='n: got 0, rule: at least 1'):
-        last_n(spine, spine, ['name', 'part'], 'ts', 'ts', [], 0)
-    empty = pa.RecordBatch.from_arrays([pa.array([None], pa.string()), pa.array([1]).cast(MS)], names=['name', 'ts'])
-    with pytest.raises(DatasetError, match='events: got a null'):
-        last_n(empty, empty, ['name'], 'ts', 'ts', [], 1)
     batch = pa.RecordBatch.from_arrays([pa.array([1])], names=['id'])
     with pytest.raises(ValueError, match="sequences: got 'id', rule: a column of lists"):
         encode(batch, KINDS, sequences=['id'])

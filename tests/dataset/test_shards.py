@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from tfx_cassandra.components.dataset import shards
 from tfx_cassandra.components.dataset.facts import facts
@@ -26,7 +27,8 @@ def hot(times: range) -> pa.RecordBatch:
     return facts(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), VIEW)
 
 
-def test_a_hot_entity_is_cut_by_time_and_each_piece_gets_what_counted_when_it_began() -> None:
+@pytest.mark.parametrize('history', [1, 3])
+def test_a_hot_entity_is_cut_by_time_and_each_piece_gets_what_counted_when_it_began(history: int) -> None:
     batches = [hot(range(start, start + 16)) for start in range(0, 64, 16)]
     counts = sum(shards.count_facts(batch, VIEW, WINDOW) for batch in batches)
     plan = shards.plan(counts, WINDOW, shard_rows=16)
@@ -38,12 +40,12 @@ def test_a_hot_entity_is_cut_by_time_and_each_piece_gets_what_counted_when_it_be
     ]
     held: dict = {piece: set() for piece in pieces}
     for batch in batches:
-        for shard, part in shards.route_facts(batch, VIEW, plan, cut_off=True):
+        for shard, part in shards.route_facts(batch, VIEW, plan, cut_off=True, history=history):
             held[shard] |= set(part.column(part.schema.get_field_index('event')).to_pylist())
     for number, piece in enumerate(pieces):
         own = {1000 * t for t in range(16 * number, 16 * number + 16)}
-        # of each earlier batch its newest `a`, and its `b`: not its other rows
-        carried = {1000 * (16 * n + last) for n in range(number) for last in (0, 15)}
+        # of each earlier batch its newest `a`s, and its `b`: not its other rows
+        carried = {1000 * (16 * n + last) for n in range(number) for last in (0, *range(16 - history, 16))}
         assert held[piece] == own | carried
 
 

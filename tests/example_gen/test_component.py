@@ -10,9 +10,10 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from tfx_cassandra.components.config import ExampleGenConfig, from_json
+from tfx_cassandra.components.dataset.label import LabelSource
 from tfx_cassandra.components.dataset.span import DAY, SpanRange
 from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.example_gen import resolve
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
@@ -22,6 +23,7 @@ UTC = datetime.timezone.utc
 WINDOW = '2013-01-01T00:00Z/2013-02-01T00:00Z'
 VIEW = FeatureView('v', 't', ('e',), 'ts', ('a',))
 SHARES = (('train', 4), ('eval', 1))
+LABELS = LabelSource('labels', ('e',), 'at', ('y',))
 CONNECTION = CassandraConnection(username='ada', password_env='ADA_PASSWORD')
 
 
@@ -30,6 +32,48 @@ def test_the_configuration_reaches_the_executor() -> None:
     settings = from_json(ExampleGenConfig, component.exec_properties['config'])
     assert settings == ExampleGenConfig(CONNECTION, (VIEW,), TimeWindow.parse(WINDOW), 'ONE', 7, 5000, 3)
     assert component.outputs['examples'].type is standard_artifacts.Examples
+
+
+def test_a_schema_is_a_second_output_where_it_is_asked_for() -> None:
+    assert sorted(CassandraExampleGen(CONNECTION, VIEW, window=WINDOW).outputs) == ['examples']
+    outputs = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, emit_schema=True).outputs
+    assert outputs['schema'].type is standard_artifacts.Schema
+
+
+def test_a_history_reaches_the_executor_and_is_of_views_with_a_time() -> None:
+    untimed = FeatureView('u', 't', ('e',), None, ('b',))
+    component = CassandraExampleGen(CONNECTION, [VIEW, untimed], LABELS, WINDOW, history=5)
+    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
+    assert (settings.history, settings.sequences) == (5, ('a',))
+    plain = CassandraExampleGen(CONNECTION, [VIEW, untimed], LABELS, WINDOW)
+    assert from_json(ExampleGenConfig, plain.exec_properties['config']).sequences == ()
+
+
+def by_feature(name: str) -> example_gen_pb2.Output:
+    output = example_gen_pb2.Output()
+    output.split_config.partition_feature_name = name
+    output.split_config.splits.add(name='train', hash_buckets=1)
+    return output
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'history': 0}, 'history: got 0, rule: an integer of at least 1'),
+        ({'labels': None}, 'history: got 2, rule: given with labels and a view that has a timestamp_column'),
+        ({'views': FeatureView('u', 't', ('e',), None, ('b',))}, 'history: got 2, rule: given with labels and a view'),
+        ({'join_plan': 'lookup'}, "join_plan: got 'lookup', rule: 'scan' or 'auto' with history"),
+        ({'views': FeatureView('v', 't', ('e',), 'ts', (Feature('a', default=0),))},
+         "default: got ['a'], rule: none with history"),
+        ({'split': EntitySplits(SHARES, ('e', 'a'))}, "split: got ['a'], rule: by features that are not sequences"),
+        ({'output_config': by_feature('a')}, "split: got ['a'], rule: by features that are not sequences"),
+    ],
+)  # fmt: skip
+def test_a_history_that_cannot_be_given_is_refused(arguments: dict, message: str) -> None:
+    given = {'connection': CONNECTION, 'views': VIEW, 'labels': LABELS, 'window': WINDOW, 'history': 2, **arguments}
+    with pytest.raises(ValueError, match='rule') as caught:
+        CassandraExampleGen(**given)
+    assert str(caught.value).startswith(message)
 
 
 def test_splits_default_to_two_thirds_and_one() -> None:
