@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.tfxio import tensor_representation_util
 
 from tfx_cassandra.components.dataset.examples import Kind
 
@@ -34,7 +35,8 @@ def schema_of(
 
     Returns:
       A schema with a feature for each, by name: its type; its presence; a fixed shape for a vector that is always
-      there; several values for a list or set, one for all else; 0 and 1 for booleans. Feature lists are in one struct.
+      there; several values for a list or set, one for all else; 0 and 1 for booleans. Feature lists are in one struct,
+      and become ragged tensors of shape (examples, steps, 1) of their own names.
     """
     schema = schema_pb2.Schema()
     for name in sorted(set(kinds) - set(sequences)):
@@ -58,6 +60,10 @@ def schema_of(
             feature = _add(lists.struct_domain.feature, name, kinds, cql)
             feature.value_counts.value_count.add(min=0)
             feature.value_counts.value_count.add(min=1, max=1)
+        # tfx_bsl makes tensors of feature lists only of what a schema says outright; it names them after the struct.
+        tensors = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(schema)
+        tensors = {name.removeprefix(f'{SEQUENCES}.'): tensor for name, tensor in tensors.items()}
+        tensor_representation_util.SetTensorRepresentationsInSchema(schema, tensors)
     return schema
 
 

@@ -23,6 +23,7 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
+from tfx_bsl.tfxio import dataset_options
 
 from tfx_cassandra.components.dataset import shards
 from tfx_cassandra.components.dataset.label import Label, LabelSource
@@ -107,7 +108,13 @@ def run(generate: CassandraExampleGen, folder: Path) -> types.Artifact:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     properties = {key: generate.exec_properties[key] for key in ('config', 'output_config')}
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
+    outputs = {'examples': [artifact]}
+    if 'schema' in generate.outputs:
+        schema = standard_artifacts.Schema()
+        schema.uri = str(folder / 'schema')
+        (folder / 'schema').mkdir()
+        outputs['schema'] = [schema]
+    executor.Executor().Do({}, outputs, properties)
     return artifact
 
 
@@ -206,7 +213,7 @@ def test_splits_are_those_of_tfx(filled: CassandraConnection, tmp_path: Path) ->
 
 
 def test_tfx_reads_them_as_sequences(filled: CassandraConnection, tmp_path: Path) -> None:
-    artifact = run(component(filled), tmp_path)
+    artifact = run(component(filled, emit_schema=True), tmp_path)
     steps = sum(len(plain(record)['c_page']) for record in records(tmp_path, 'train'))
     reader = tfxio_utils.get_split_tfxio([artifact], 'train', ['test'])
 
@@ -217,6 +224,14 @@ def test_tfx_reads_them_as_sequences(filled: CassandraConnection, tmp_path: Path
         names = {name for batch in batches for name in batch.schema.names}
         assert {'user', 'city', 'tags', 'bought'} <= names
 
+    schema = io_utils.SchemaReader().read(str(tmp_path / 'schema' / 'schema.pbtxt'))
+    as_tensors = tfxio_utils.get_tf_dataset_factory_from_artifact([artifact], ['test'])  # what a Trainer's accessor is
+    options = dataset_options.TensorFlowDatasetOptions(batch_size=16, num_epochs=1)
+    got = []
+    for batch in as_tensors([str(tmp_path / 'Split-train' / '*')], options, schema):
+        assert {*SEQUENCES, 'user', 'at', 'city', 'price'} <= set(batch)
+        got += [[step[0] for step in steps] for steps in batch['c_stay'].to_list()]
+    assert sorted(got) == sorted(plain(record)['c_stay'] for record in records(tmp_path, 'train'))
     with beam.Pipeline() as reading:
         assert_that(reading | reader.BeamSource() | beam.combiners.ToList() | beam.Map(check), lambda done: None)
 
