@@ -1,7 +1,11 @@
-"""Columns of lists become tf.SequenceExamples that TensorFlow and tfx_bsl read; test_join.py holds what is in them."""
+"""Last values by literal tables; tests/dataset/test_join.py holds them against loops.
+
+Columns of lists become tf.SequenceExamples that TensorFlow and tfx_bsl read.
+"""
 
 from __future__ import annotations
 
+import polars as pl
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -11,6 +15,35 @@ from tfx_bsl.coders import sequence_example_coder
 
 from tfx_cassandra.components.dataset import examples as slow
 from tfx_cassandra.components.dataset.encode import encode
+from tfx_cassandra.components.dataset.sequence import last_values
+
+# Entity, event, created; entity 1 first learns of event 7, then of 5, then of a correction of 5, then of 8.
+KNOWN = [(0, 4, 4), (0, 5, 5), (1, 7, 7), (1, 5, 8), (1, 5, 9), (1, 8, 9)]
+
+
+@pytest.mark.parametrize(
+    ('at', 'time', 'n', 'ttl', 'expected'),
+    [
+        (None, 9, 3, None, []),  # nothing is known
+        (1, 9, 3, None, ['z', 'a']),
+        (2, 9, 3, None, ['b']),  # of the entity before it nothing
+        (3, 9, 3, None, ['c', 'b']),  # oldest first, by event and not by when it was known
+        (4, 9, 3, None, ['d', 'b']),  # of one event time the one created last
+        (5, 9, 3, None, ['d', 'b', 'e']),
+        (5, 9, 2, None, ['b', 'e']),
+        (5, 9, 1, None, ['e']),
+        (5, 9, 3, 4, ['b', 'e']),  # exactly as old as the ttl
+        (5, 9, 3, 5, ['d', 'b', 'e']),
+    ],
+)
+def test_last_values(at: int | None, time: int, n: int, ttl: int | None, expected: list[str]) -> None:
+    rows = [(*known, row) for row, known in enumerate(KNOWN)]
+    candidates = pl.DataFrame(rows, ['entity', 'event', 'created', 'row'], orient='row').cast({'entity': pl.UInt32})
+    # An event that knows nothing beside it, so that lists start where they should.
+    events = pl.DataFrame({'at': [None, at, None], 'time': [time] * 3}, {'at': pl.UInt32, 'time': pl.Int64})
+    got = last_values(events, candidates, pa.array(list('zabcde')), n, ttl)
+    assert got.to_pylist() == [[], expected, []]
+
 
 KINDS = {'id': 'int64_list', 'x': 'float_list', 'i': 'int64_list', 't': 'bytes_list'}
 
