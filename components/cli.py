@@ -21,6 +21,7 @@ _EPILOG = """example:
   tfx-cassandra schema apply --replication simple:1
   tfx-cassandra schema check
   tfx-cassandra scan feature_store --out features
+  tfx-cassandra models list flight-delay
 
 exit codes: 0 done, 1 done and something is amiss, 2 not done, 130 interrupted
 """
