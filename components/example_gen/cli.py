@@ -7,10 +7,7 @@ import datetime
 import os
 import sys
 
-<<<<<<< HEAD
-=======
 from tfx_cassandra.components.cli_options import add_command
->>>>>>> formats
 from tfx_cassandra.components.errors import invalid
 
 
@@ -20,17 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         'Compares the splits of examples and lists what they share. Exit code 1 if they share anything, otherwise 0.'
     )
     example = 'leaks /pipeline/CassandraExampleGen/examples/1 --entity user,shop --time at --gap-hours 168'
-<<<<<<< HEAD
-    parser = subparsers.add_parser(
-        'leaks',
-        help=about.partition('.')[0],
-        description=about,
-        epilog=f'example:\n  tfx-cassandra {example}\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-=======
     parser = add_command(subparsers, 'leaks', about, example)
->>>>>>> formats
     parser.add_argument('uri', help='folder of an Examples artifact: the one with Split-train in it')
     parser.add_argument(
         'splits', nargs='*', default=['train', 'eval'], help='in the order of time (default train eval)'
