@@ -73,9 +73,11 @@ class Reading:
         schema = self._session.cluster.metadata.keyspaces[self.connection.keyspace].tables[self.table]
         names = load.layout_of(self.table).example_columns
         kinds = {name: examples.kind_of('bench', name, schema.columns[name].cql_type) for name in names}
-        spool = tfrecord._Spool(kinds, split.HashSplits(SPLITS), folder, seed=0)
+        encoder = tfrecord._Encode(kinds, split.HashSplits(SPLITS), window=None, sequences=())
+        spool = tfrecord._Spool(folder, seed=0)
         spool.start_bundle()
-        pieces = [piece for page in self.pages() for piece in spool.process(_only(page, names))]
+        chunks = (chunk for page in self.pages() for chunk in encoder.process(_only(page, names)))
+        pieces = [piece for chunk in chunks for piece in spool.process(chunk)]
         spool.finish_bundle()
         # (split, shard, shards) -> pieces; with several processes, each writes shards of its own.
         for name, _ in SPLITS:
@@ -112,7 +114,7 @@ def example_gen(connection: CassandraConnection, table: str) -> CassandraExample
 
     layout = load.layout_of(table)
     view = FeatureView('bench', table, layout.entity, layout.timestamp, layout.features)
-    return CassandraExampleGen(connection, view, TimeWindow.parse(WINDOW))
+    return CassandraExampleGen(connection, view, window=TimeWindow.parse(WINDOW))
 
 
 @dataclasses.dataclass

@@ -98,7 +98,7 @@ def test_heap_bytes(heap, expected):
     assert heap_bytes(heap) == expected
 
 
-@pytest.mark.parametrize('content', ['', 'x', '999999999', str(os.getpid())])
+@pytest.mark.parametrize('content', ['', 'x', '999999999', pytest.param(str(os.getpid()), id='own')])
 def test_a_pid_file_that_names_no_node_counts_for_nothing(node, content):
     node.folder.mkdir(parents=True)
     (node.folder / 'pid').write_text(content)
