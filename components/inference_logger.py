@@ -43,7 +43,7 @@ _KEYS = {
     'inference_results_bucketed': ('model_id', 'bucket', 'timestamp', 'request_id'),
     'inference_outcomes': ('model_id', 'bucket', 'timestamp', 'request_id', 'outcome'),
 }
-_ANSWER = ('input_hash', 'prediction', 'confidence', 'features', 'version', 'experiment_id')
+_ANSWER = ('input_hash', 'prediction', 'confidence', 'features', 'version', 'experiment_id', 'unit')
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class InferenceLogger:
     Example:
       with InferenceLogger(connection, experiment_id='e') as log:
           arm = assign('e', user, {'control': 0.5, 'treatment': 0.5})
-          request_id = log.log('m', version=VERSIONS[arm], prediction=0.7)
+          request_id = log.log('m', 0.7, version=VERSIONS[arm], unit=user)
           log.log_outcome('m', request_id, 'click', 1.0)
     """
 
@@ -152,6 +152,7 @@ class InferenceLogger:
         prediction: float,
         *,
         version: str | None = None,
+        unit: str | None = None,
         request_id: uuid.UUID | None = None,
         timestamp: datetime.datetime | None = None,
         confidence: float | None = None,
@@ -164,6 +165,7 @@ class InferenceLogger:
           model_id: The model.
           prediction: Its answer.
           version: Its version.
+          unit: What was assigned to the arm, as given to `assign`; the request itself by default.
           request_id: Identifies the request; a new random one by default.
           timestamp: Aware moment of the request, cut to whole milliseconds; now by default.
           confidence: Of the answer.
@@ -175,7 +177,7 @@ class InferenceLogger:
         """
         request_id = request_id or uuid.uuid4()
         moment = _milliseconds(timestamp)
-        answer = (input_hash, prediction, confidence, features, version, self._experiment_id)
+        answer = (input_hash, prediction, confidence, features, version, self._experiment_id, unit)
         bucket = (bucket_of(moment, request_id, self._salts),) if self._table.endswith('bucketed') else ()
         self._put(_Row(self._table, (model_id, *bucket), (model_id, *bucket, moment, request_id, *answer)))
         return request_id

@@ -240,7 +240,7 @@ class Arm(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Metric(_message.Message):
-    __slots__ = ("name", "value", "kind", "denominator", "covariate", "missing", "better", "margin")
+    __slots__ = ("name", "value", "kind", "denominator", "covariate", "missing", "better", "margin", "per")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -249,6 +249,7 @@ class Metric(_message.Message):
     MISSING_FIELD_NUMBER: _ClassVar[int]
     BETTER_FIELD_NUMBER: _ClassVar[int]
     MARGIN_FIELD_NUMBER: _ClassVar[int]
+    PER_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: str
     kind: str
@@ -257,10 +258,11 @@ class Metric(_message.Message):
     missing: float
     better: str
     margin: float
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., denominator: _Optional[str] = ..., covariate: _Optional[str] = ..., missing: _Optional[float] = ..., better: _Optional[str] = ..., margin: _Optional[float] = ...) -> None: ...
+    per: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., denominator: _Optional[str] = ..., covariate: _Optional[str] = ..., missing: _Optional[float] = ..., better: _Optional[str] = ..., margin: _Optional[float] = ..., per: _Optional[str] = ...) -> None: ...
 
 class Design(_message.Message):
-    __slots__ = ("experiment_id", "control", "treatments", "window", "metrics", "outcome_delay_seconds", "alpha", "power", "decide_by", "planned_units", "least_units", "srm_alpha", "aa_alpha", "series_step_seconds")
+    __slots__ = ("experiment_id", "control", "treatments", "window", "metrics", "outcome_delay_seconds", "alpha", "power", "decide_by", "planned_units", "least_units", "srm_alpha", "aa_alpha", "series_step_seconds", "before_seconds")
     EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROL_FIELD_NUMBER: _ClassVar[int]
     TREATMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +277,7 @@ class Design(_message.Message):
     SRM_ALPHA_FIELD_NUMBER: _ClassVar[int]
     AA_ALPHA_FIELD_NUMBER: _ClassVar[int]
     SERIES_STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     experiment_id: str
     control: Arm
     treatments: _containers.RepeatedCompositeFieldContainer[Arm]
@@ -289,7 +292,8 @@ class Design(_message.Message):
     srm_alpha: float
     aa_alpha: float
     series_step_seconds: float
-    def __init__(self, experiment_id: _Optional[str] = ..., control: _Optional[_Union[Arm, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., outcome_delay_seconds: _Optional[float] = ..., alpha: _Optional[float] = ..., power: _Optional[float] = ..., decide_by: _Optional[str] = ..., planned_units: _Optional[int] = ..., least_units: _Optional[int] = ..., srm_alpha: _Optional[float] = ..., aa_alpha: _Optional[float] = ..., series_step_seconds: _Optional[float] = ...) -> None: ...
+    before_seconds: float
+    def __init__(self, experiment_id: _Optional[str] = ..., control: _Optional[_Union[Arm, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., outcome_delay_seconds: _Optional[float] = ..., alpha: _Optional[float] = ..., power: _Optional[float] = ..., decide_by: _Optional[str] = ..., planned_units: _Optional[int] = ..., least_units: _Optional[int] = ..., srm_alpha: _Optional[float] = ..., aa_alpha: _Optional[float] = ..., series_step_seconds: _Optional[float] = ..., before_seconds: _Optional[float] = ...) -> None: ...
 
 class ArmEstimate(_message.Message):
     __slots__ = ("metric", "n", "left_out", "value", "stderr")
@@ -344,7 +348,7 @@ class MetricResult(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., test: _Optional[str] = ..., difference: _Optional[float] = ..., stderr: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., p_value: _Optional[float] = ..., p_adjusted: _Optional[float] = ..., relative: _Optional[float] = ..., relative_low: _Optional[float] = ..., relative_high: _Optional[float] = ..., sequential_low: _Optional[float] = ..., sequential_high: _Optional[float] = ..., sequential_p: _Optional[float] = ..., sequential_p_adjusted: _Optional[float] = ..., minimum_detectable_effect: _Optional[float] = ..., conclusion: _Optional[str] = ...) -> None: ...
 
 class ArmResult(_message.Message):
-    __slots__ = ("arm", "model_id", "version", "weight", "requests", "estimates", "verdict", "reasons", "metrics")
+    __slots__ = ("arm", "model_id", "version", "weight", "requests", "estimates", "verdict", "reasons", "metrics", "units")
     ARM_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +358,7 @@ class ArmResult(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
     arm: str
     model_id: str
     version: str
@@ -363,7 +368,8 @@ class ArmResult(_message.Message):
     verdict: str
     reasons: _containers.RepeatedScalarFieldContainer[str]
     metrics: _containers.RepeatedCompositeFieldContainer[MetricResult]
-    def __init__(self, arm: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ..., requests: _Optional[int] = ..., estimates: _Optional[_Iterable[_Union[ArmEstimate, _Mapping]]] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[MetricResult, _Mapping]]] = ...) -> None: ...
+    units: int
+    def __init__(self, arm: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ..., requests: _Optional[int] = ..., estimates: _Optional[_Iterable[_Union[ArmEstimate, _Mapping]]] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[MetricResult, _Mapping]]] = ..., units: _Optional[int] = ...) -> None: ...
 
 class AaCheck(_message.Message):
     __slots__ = ("metric", "p_value")

@@ -23,8 +23,8 @@ def by_arm(moments: Moments) -> list[Moments]:
 def estimates_of(metric: Metric, arms: Sequence[Moments]) -> Sequence[Estimate]:
     """Returns each arm's estimate; raises ValueError where there are too few values or not such values."""
     if metric.covariate is not None:
-        return statistics.adjusted(arms, of_ratio=metric.kind == 'ratio')
-    return [getattr(statistics, metric.kind)(arm) for arm in arms]
+        return statistics.adjusted(arms)
+    return [(statistics.proportion if metric.kind == 'proportion' else statistics.ratio)(arm) for arm in arms]
 
 
 def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float) -> tuple[str, Comparison]:
@@ -33,9 +33,9 @@ def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float
     Returns:
       (name of the test, the comparison)
     """
-    if metric.kind == 'proportion':
+    if control.binomial and treatment.binomial:
         return 'two-proportion z', statistics.two_proportions(control, treatment, alpha)
-    if metric.kind == 'ratio':
+    if metric.kind != 'mean':
         name, found = 'z by the delta method', statistics.z_test(control, treatment, alpha)
     else:
         name, found = "Welch's t", statistics.welch(control, treatment, alpha)

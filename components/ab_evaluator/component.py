@@ -63,6 +63,7 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         srm_alpha: float = 0.001,
         aa_alpha: float = 0.001,
         series_step: datetime.timedelta | None = None,
+        before: datetime.timedelta | None = None,
         requests_table: str = 'inference_results',
         consistency: str = 'LOCAL_QUORUM',
         splits: int | None = None,
@@ -83,11 +84,12 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
           alpha: Chance of a false discovery among all goals of all treatments.
           power: Chance of finding the minimum detectable effect.
           decide_by: 'sequential' (valid however often it is evaluated) or 'fixed' (valid once).
-          planned_units: Requests of a treatment and the control for which the sequential interval is narrowest.
-          least_units: Below so many requests with a value in either arm, nothing sequential is said.
+          planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
+          least_units: Below so many units with a value in either arm, nothing sequential is said.
           srm_alpha: The test is invalid if the p-value of the planned shares is below this.
           aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
           series_step: Step of the time series; None for a twenty-fourth of the window.
+          before: How long before the window the covariate 'before' looks back; for such a covariate only.
           requests_table: 'inference_results', 'inference_results_bucketed', or one with the same columns.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for 64.
@@ -112,6 +114,7 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
             srm_alpha=srm_alpha,
             aa_alpha=aa_alpha,
             series_step=series_step,
+            before=before,
         )
         settings = config.ABEvaluatorConfig(connection, design, requests_table, consistency, splits, page_rows, shards)
         executor.check(settings)

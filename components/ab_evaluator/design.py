@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.errors import invalid
 
-# What a metric can be made of, per request. The first two are logged with the answer; `feature:NAME` is one of its
-# logged inputs; `outcome:NAME` is what became known later, and the rest compare the prediction with it.
-PLAIN_VALUES = ('prediction', 'confidence')
+# What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1; `feature:NAME`
+# is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the prediction with it.
+PLAIN_VALUES = ('prediction', 'confidence', 'requests')
 NAMED_VALUES = ('feature', 'outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 KINDS = ('mean', 'proportion', 'ratio')
+PER = ('request', 'unit')
+BEFORE = 'before'
 DECISIONS = ('sequential', 'fixed')
 _MOST_STEPS = 400
 _NAME = r'[A-Za-z0-9_.-]+'
@@ -53,18 +55,22 @@ class Metric:
 
     Attributes:
       name: Name of the metric, and the beginning of its keys in `model_versions.metrics`.
-      value: What is taken of each request: 'prediction', 'confidence', 'feature:NAME', 'outcome:NAME', or how the
-        prediction fares against an outcome: 'squared_error:NAME', 'absolute_error:NAME', 'log_loss:NAME' (of a
-        probability), 'correct:NAME' (1 if both are, or both are not, at least one half).
+      value: What is taken of each request: 'prediction', 'confidence', 'requests' (1), 'feature:NAME', 'outcome:NAME',
+        or how the prediction fares against an outcome: 'squared_error:NAME', 'absolute_error:NAME', 'log_loss:NAME' (of
+        a probability), 'correct:NAME' (1 if both are, or both are not, at least one half).
       kind: 'mean' (Welch's t), 'proportion' of ones among zeros and ones (z), or 'ratio' of the sums of `value` and
         `denominator` (delta method).
       denominator: As `value`; for a ratio only.
-      covariate: 'feature:NAME', known before the arm could influence it; what it explains is taken out (CUPED).
+      covariate: What was known before the arm could influence it, and what it explains is taken out (CUPED):
+        'feature:NAME', of the unit's first request, or 'before', the metric itself in the time before the window.
       missing: What counts where an outcome is not known within the delay, such as 0 for a click that did not come;
         None leaves such requests out.
       better: 'higher' or 'lower'.
       margin: Makes the metric a guardrail: how much worse the treatment may be, in the metric's unit. Without one, the
         metric is a goal.
+      per: What counts alike. 'request': the mean is that of all requests, and its error is still that of the units,
+        whose requests are alike. 'unit': the mean is that of the units' sums, such as what a user spent, and the
+        proportion that of the units with a one, such as users who ever clicked.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Metric:
     missing: float | None = None
     better: str = 'higher'
     margin: float | None = None
+    per: str = 'request'
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(_NAME, self.name):
@@ -86,10 +93,14 @@ class Metric:
             raise invalid(f'{self.name}.denominator', self.denominator, 'given for a ratio, and for nothing else')
         if self.denominator is not None:
             _check_value(f'{self.name}.denominator', self.denominator)
-        if self.covariate is not None and not str(self.covariate).startswith('feature:'):
-            raise invalid(f'{self.name}.covariate', self.covariate, "'feature:NAME', for an outcome is no cause")
+        if self.covariate not in (None, BEFORE) and not str(self.covariate).startswith('feature:'):
+            rule = "'feature:NAME' or 'before', for an outcome is no cause"
+            raise invalid(f'{self.name}.covariate', self.covariate, rule)
         if self.covariate is not None and self.kind == 'proportion':
             raise invalid(f'{self.name}.covariate', self.covariate, "of a mean or a ratio; give kind='mean'")
+        _one_of(f'{self.name}.per', self.per, PER)
+        if self.per == 'unit' and self.kind == 'ratio':
+            raise invalid(f'{self.name}.per', self.per, "'request' of a ratio, which is one of sums")
         if self.missing is not None and not _number(self.missing):
             raise invalid(f'{self.name}.missing', self.missing, 'a finite number, or None')
         if self.margin is not None and not (_number(self.margin) and self.margin >= 0):
@@ -102,8 +113,9 @@ class Metric:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The expressions of value, denominator and covariate, those that are given."""
-        return tuple(filter(None, (self.value, self.denominator, self.covariate)))
+        """The expressions of value, denominator and covariate, those that are taken of a request."""
+        covariate = None if self.covariate == BEFORE else self.covariate
+        return tuple(filter(None, (self.value, self.denominator, covariate)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +134,12 @@ class Design:
       power: Chance of finding the minimum detectable effect.
       decide_by: 'sequential' is valid however often the experiment is evaluated; 'fixed' needs fewer requests, and is
         valid if it is evaluated once, at an end that was fixed beforehand.
-      planned_units: Requests of a treatment and the control for which the sequential interval is narrowest.
-      least_units: Below so many requests with a value in either arm, nothing sequential is said.
+      planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
+      least_units: Below so many units with a value in either arm, nothing sequential is said.
       srm_alpha: The test is invalid if the p-value of the planned shares is below this.
       aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
       series_step: Step of the time series; None for a twenty-fourth of the window.
+      before: How long before the window the covariate 'before' looks back; for such a covariate only.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -146,6 +159,7 @@ class Design:
     srm_alpha: float = 0.001
     aa_alpha: float = 0.001
     series_step: datetime.timedelta | None = None
+    before: datetime.timedelta | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.experiment_id, str) or not self.experiment_id:
@@ -164,8 +178,15 @@ class Design:
                 raise invalid(field, getattr(self, field), 'an integer of at least 2')
         if self.outcome_delay <= datetime.timedelta(0):
             raise invalid('outcome_delay', self.outcome_delay, 'above zero')
+        self._check_before()
         if self.step <= datetime.timedelta(0) or self.steps > _MOST_STEPS:
             raise invalid('series_step', self.series_step, f'at most {_MOST_STEPS} steps in the window')
+
+    def _check_before(self) -> None:
+        if (self.before is not None) != any(metric.covariate == BEFORE for metric in self.metrics):
+            raise invalid('before', self.before, "given for a covariate 'before', and for nothing else")
+        if self.before is not None and self.before < MILLISECOND:
+            raise invalid('before', self.before, 'at least a millisecond')
 
     def _check_arms(self) -> None:
         _each_once('arms', [arm.name for arm in self.arms])
@@ -178,6 +199,11 @@ class Design:
     def arms(self) -> tuple[Arm, ...]:
         """Every arm, the control first."""
         return (self.control, *self.treatments)
+
+    @property
+    def read_window(self) -> TimeWindow:
+        """Times of all requests that are looked at, `[start, end)`: the window, and what covariates look back at."""
+        return TimeWindow(self.window.start - (self.before or datetime.timedelta(0)), self.window.end)
 
     @property
     def step(self) -> datetime.timedelta:

@@ -1,9 +1,10 @@
 """EvaluateAb: the logged requests and outcomes of an experiment -> its verdict, as a Beam transform.
 
     requests: scan of the window           -> shards by request id --+
-    outcomes: scan of the window and delay -> shards by request id --+-> tally of each shard -> one tally -> verdict
+    outcomes: scan of the window and delay -> shards by request id --+-> rows -> shards by unit -> tallies -> verdict
 
-The tallies are merged in the order of the shards, and a shard sorts its rows, so that a rerun gives the same bits.
+A request without a unit is its own, so that its row needs no second shuffle. The tallies are merged in the order of the
+shards, and a shard sorts its rows, so that a rerun gives the same bits.
 """
 
 from __future__ import annotations
@@ -17,20 +18,25 @@ import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
 from tfx_cassandra.components.ab_evaluator.design import Design
-from tfx_cassandra.components.ab_evaluator.tally import (
+from tfx_cassandra.components.ab_evaluator.observations import (
     OUTCOME_COLUMNS,
-    REQUEST_COLUMNS,
-    Tally,
-    tally,
-    with_features,
+    OUTCOME_KINDS,
+    Counts,
+    arrow_of,
+    asked,
+    known,
+    observed,
+    request_columns,
 )
+from tfx_cassandra.components.ab_evaluator.tally import Tally, tally
 from tfx_cassandra.components.ab_evaluator.verdict import decide
 from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.scan.read import ReadFromCassandra
 
+_Place = tuple[str, int]  # what a shard is of, and its number
+
 _GATHER_ROWS = 100_000  # rows that are sharded together, so that the parts of a shard are not tiny
-_OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 
 
 class EvaluateAb(beam.PTransform):
@@ -42,26 +48,27 @@ class EvaluateAb(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
-        features, outcomes = design.names_of('feature'), design.names_of(*_OUTCOME_KINDS)
-        columns = (*REQUEST_COLUMNS, *(['features'] if features else []))
+        outcomes = design.names_of(*OUTCOME_KINDS)
         requests = (
             pbegin
-            | 'Requests' >> self._read(self._settings.requests_table, columns, design.window)
-            | 'Features' >> beam.Map(with_features, features)
+            | 'Requests' >> self._read(self._settings.requests_table, request_columns(design), design.read_window)
+            | 'Asked' >> beam.Map(asked, design)
             | 'ShardRequests' >> beam.ParDo(_Shard(shards))
         )
         sides = {'requests': requests}
         if outcomes:
-            until = TimeWindow(design.window.start, design.window.end + design.outcome_delay)
+            until = TimeWindow(design.read_window.start, design.window.end + design.outcome_delay)
             sides['outcomes'] = (
                 pbegin
                 | 'Outcomes' >> self._read('inference_outcomes', OUTCOME_COLUMNS, until, outcome=outcomes)
+                | 'Known' >> beam.Map(known, design)
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
+        rows = sides | 'Join' >> beam.CoGroupByKey() | 'Observe' >> beam.ParDo(_Observe(design, shards)).with_outputs()
+        of_units = rows.of_units | 'ByUnit' >> beam.GroupByKey() | 'TallyUnits' >> beam.Map(_tally_units, design)
         return (
-            sides
-            | 'Join' >> beam.CoGroupByKey()
-            | 'Tally' >> beam.Map(_tally, design)
+            (rows.tallied, of_units)
+            | 'Tallies' >> beam.Flatten()
             | 'Merge' >> beam.CombineGlobally(_Merge(design))
             | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged))
         )
@@ -104,43 +111,62 @@ class _Shard(beam.DoFn):
             return
         rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(self._waiting))  # type: ignore[assignment]
         self._waiting = []
-        # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
-        shard = (pl.col('request_id').hash(seed=0) % self._shards).cast(pl.Int64).alias('_shard')
-        parts = rows.with_columns(shard).partition_by('_shard', as_dict=True, include_key=False)
-        for (number,), part in parts.items():
-            arrow = part.to_arrow(compat_level=pl.CompatLevel.oldest())
-            yield number, arrow.combine_chunks().to_batches()[0]
+        yield from _sharded(rows, 'request_id', self._shards)
 
 
-def _tally(joined: tuple[int, dict[str, Iterable[pa.RecordBatch]]], design: Design) -> tuple[int, Tally]:
-    shard, sides = joined
-    return shard, tally(list(sides['requests']), list(sides.get('outcomes', ())), design)
+def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
+    shard = (pl.col(column).hash(seed=0) % shards).cast(pl.Int64).alias('_shard')
+    parts = rows.with_columns(shard).partition_by('_shard', as_dict=True, include_key=False)
+    for (number,), part in parts.items():
+        yield number, arrow_of(part)
+
+
+class _Observe(beam.DoFn):
+    """A shard of requests and outcomes -> the tally of those without a unit, and the rows of the others by unit."""
+
+    def __init__(self, design: Design, shards: int) -> None:
+        self._design, self._shards = design, shards
+
+    def process(self, joined: tuple[int, dict[str, Iterable[pa.RecordBatch]]]) -> Iterator[beam.pvalue.TaggedOutput]:
+        shard, sides = joined
+        rows, counts = observed(list(sides['requests']), list(sides.get('outcomes', ())), self._design)
+        own = tally(rows.filter(pl.col('unit').is_null()), counts, self._design)
+        yield beam.pvalue.TaggedOutput('tallied', (('request', shard), own))
+        for part in _sharded(rows.filter(pl.col('unit').is_not_null()), 'unit', self._shards):
+            yield beam.pvalue.TaggedOutput('of_units', part)
+
+
+def _tally_units(grouped: tuple[int, Iterable[pa.RecordBatch]], design: Design) -> tuple[_Place, Tally]:
+    shard, parts = grouped
+    rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(parts))  # type: ignore[assignment]
+    return ('unit', shard), tally(rows, Counts(), design)
 
 
 class _Merge(beam.CombineFn):
-    """(shard, tally) -> the tally of all shards."""
+    """(place, tally) -> the tally of all shards."""
 
     def __init__(self, design: Design) -> None:
         self._design = design
 
-    def create_accumulator(self, *args: Any, **kwargs: Any) -> dict[int, Tally]:
+    def create_accumulator(self, *args: Any, **kwargs: Any) -> dict[_Place, Tally]:
         return {}
 
     def add_input(
-        self, mutable_accumulator: dict[int, Tally], element: tuple[int, Tally], *args: Any, **kwargs: Any
-    ) -> dict[int, Tally]:
+        self, mutable_accumulator: dict[_Place, Tally], element: tuple[_Place, Tally], *args: Any, **kwargs: Any
+    ) -> dict[_Place, Tally]:
         return mutable_accumulator | dict([element])
 
     def merge_accumulators(
-        self, accumulators: Iterable[dict[int, Tally]], *args: Any, **kwargs: Any
-    ) -> dict[int, Tally]:
-        merged: dict[int, Tally] = {}
+        self, accumulators: Iterable[dict[_Place, Tally]], *args: Any, **kwargs: Any
+    ) -> dict[_Place, Tally]:
+        merged: dict[_Place, Tally] = {}
         for part in accumulators:
             merged |= part
         return merged
 
-    def extract_output(self, accumulator: dict[int, Tally], *args: Any, **kwargs: Any) -> Tally:
-        merged = tally([], [], self._design)
+    def extract_output(self, accumulator: dict[_Place, Tally], *args: Any, **kwargs: Any) -> Tally:
+        merged = tally(*observed([], [], self._design), self._design)
         # Floating-point sums depend on their order; this one is the same in every run.
         for shard in sorted(accumulator):
             merged = merged + accumulator[shard]

@@ -69,10 +69,11 @@ def _winner(verdict: Verdict) -> str:
 def _arms(verdict: Verdict) -> str:
     rows = [
         [_text(arm.arm), _text(arm.model_id), _text(arm.version), f'{arm.weight:.2%}',
-         _value(verdict, arm, 'requests{ab=n}', f'{arm.requests:,}'), _badge(arm)]
+         _value(verdict, arm, 'requests{ab=n}', f'{arm.requests:,}'), _value(verdict, arm, 'units{ab=n}', f'{arm.units:,}'),
+         _badge(arm)]
         for arm in verdict.arms
     ]  # fmt: skip
-    return _table(('arm', 'model', 'version', 'planned', 'requests', 'verdict'), rows)
+    return _table(('arm', 'model', 'version', 'planned', 'requests', 'units', 'verdict'), rows)
 
 
 def _badge(arm: ArmResult) -> str:
@@ -103,7 +104,8 @@ def _estimates(verdict: Verdict, metric: Metric) -> str:
         shown = ((field, getattr(estimate, field)) for field in ('n', 'value', 'stderr'))
         cells = [_value(verdict, arm, f'{metric.name}{{ab={field}}}', _short(number)) for field, number in shown]
         rows.append([_text(arm.arm), *cells, f'<td class="n">{estimate.left_out:,}</td>'])
-    return _table(('arm', 'values', metric.kind, 'standard error', 'left out'), rows)
+    kind = metric.kind if metric.per == 'request' else f'{metric.kind} per unit'
+    return _table(('arm', 'units', kind, 'standard error', 'requests left out'), rows)
 
 
 def _comparisons(verdict: Verdict, results: Sequence[tuple[ArmResult, MetricResult]]) -> str:
@@ -141,7 +143,7 @@ def _rules(verdict: Verdict) -> str:
     design = verdict.design
     how = 'at any time, by confidence sequences' if design.decide_by == 'sequential' else 'at a fixed end'
     return (
-        f'Decided {how}; alpha {design.alpha:g}, power {design.power:g}, planned for {design.planned_units:,} requests'
+        f'Decided {how}; alpha {design.alpha:g}, power {design.power:g}, planned for {design.planned_units:,} units'
         f'; invalid below p = {design.srm_alpha:g} of the planned shares and {design.aa_alpha:g} of the A/A check.'
     )
 

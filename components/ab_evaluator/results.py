@@ -15,7 +15,7 @@ class ArmEstimate:
 
     Attributes:
       metric: Its name.
-      n: Requests with a value.
+      n: Units with a value.
       left_out: Requests without one.
       value: Mean, proportion or ratio; adjusted, where the metric has a covariate. None where it cannot be had.
       stderr: Its standard error.
@@ -81,6 +81,7 @@ class ArmResult:
       version: Its version.
       weight: Its planned share.
       requests: Its requests in the window.
+      units: The units they are of; as many, where none was logged.
       estimates: Its metrics.
       verdict: 'ship', 'hold', 'harm' or 'invalid' of a treatment; None of the control.
       reasons: Why, in words.
@@ -92,6 +93,7 @@ class ArmResult:
     version: str
     weight: float
     requests: int
+    units: int
     estimates: tuple[ArmEstimate, ...]
     verdict: str | None = None
     reasons: tuple[str, ...] = ()
@@ -114,7 +116,7 @@ class Point:
       time: Start of the step.
       arm: Name of the arm.
       metric: Name of the metric.
-      n: Requests of the step with a value.
+      n: Units with a value whose first request was in the step.
       value: Their mean, proportion or ratio.
       difference: Of a treatment: its difference from the control from the window's start to this step's end.
       low: Lower end of the confidence sequence then.
@@ -183,10 +185,14 @@ def metric_values(verdict: Verdict, arm: ArmResult) -> dict[str, float]:
     """Returns what goes into `model_versions.metrics` of an arm's version, by key.
 
     A key is a metric's name and what is said of it, as `brier{ab=value}`: of every arm `n`, `value` and `stderr`; of a
-    treatment also `difference`, `low`, `high`, `p_value` and the other numbers of its MetricResult. `requests{ab=n}`
-    and `srm{ab=p_value}` are about the arm and the whole test. What is None has no key.
+    treatment also `difference`, `low`, `high`, `p_value` and the other numbers of its MetricResult. `requests{ab=n}`,
+    `units{ab=n}` and `srm{ab=p_value}` are about the arm and the whole test. What is None has no key.
     """
-    values: dict[str, float | None] = {'requests{ab=n}': arm.requests, 'srm{ab=p_value}': verdict.srm_p_value}
+    values: dict[str, float | None] = {
+        'requests{ab=n}': arm.requests,
+        'units{ab=n}': arm.units,
+        'srm{ab=p_value}': verdict.srm_p_value,
+    }
     for estimate in arm.estimates:
         values |= dict(_keyed(estimate, 'n', 'value', 'stderr'))
     numbers = [field.name for field in dataclasses.fields(MetricResult) if field.type != 'str']

@@ -1,8 +1,9 @@
 """Estimates of arms and tests between them, from moments alone.
 
-An arm's moments have three variables: the value y, the denominator d and the covariate x (d and x are zero where a
-metric has none). Every estimate here is smooth in their means, so that its variance is that of a linear form: with
-weights w (the gradient) and the covariance matrix S of (y, d, x), it is w'Sw / n.
+An arm's moments are of its units, and have four variables: the sum y of a unit's values, the sum d of its denominators
+(of a mean, how many values there are), the covariate x, and whether x is known, 1 or 0. Every estimate here is smooth
+in their means, so that its variance is that of a linear form: with weights w (the gradient) and the covariance matrix S
+of the variables, it is w'Sw / n. Where each unit has one value, d is 1, and all this is what it is in textbooks.
 
 docs/ab-testing.md gives the formulas and their sources.
 """
@@ -19,7 +20,8 @@ from scipy import stats
 from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.errors import invalid
 
-Y, D, X = 0, 1, 2  # places of value, denominator and covariate
+Y, D = 0, 1  # places of value and denominator
+COVARIATES = slice(2, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +29,16 @@ class Estimate:
     """What one arm says of a metric.
 
     Attributes:
-      n: Observations.
+      n: Units.
       value: Mean, proportion or ratio; adjusted, where there is a covariate.
       variance: Of `value`: the square of its standard error.
+      binomial: Whether the value is a share of n independent trials.
     """
 
     n: int
     value: float
     variance: float
+    binomial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,60 +62,56 @@ class Comparison:
     relative: tuple[float, float, float] | None
 
 
-def mean(arm: Moments) -> Estimate:
-    """Returns the mean of y with variance s^2 / n; raises ValueError for fewer than two observations."""
+def ratio(arm: Moments) -> Estimate:
+    """Returns mean(y) / mean(d), with its variance by the delta method; the mean of all values, where d counts them.
+
+    Raises:
+      ValueError: There are fewer than two units, or the denominators' mean is not positive.
+    """
     _enough(arm)
-    return _linear(arm, arm.mean[Y], (1, 0, 0))
+    return _linear(arm, _ratio(arm), _gradient(arm))
 
 
 def proportion(arm: Moments) -> Estimate:
-    """Returns the share p of ones among y, each 0 or 1, with variance p (1 - p) / n.
+    """Returns the share p of ones among zeros and ones; of one value a unit, with variance p (1 - p) / n.
 
     Raises:
-      ValueError: There are fewer than two observations, or a y is neither 0 nor 1.
+      ValueError: There are fewer than two units.
     """
     _enough(arm)
-    n, p = int(arm.n), float(arm.mean[Y])
-    # Of zeros and ones the sum of squares is the sum, and of nothing else in [0, 1]; products[Y, Y] = sum(y^2) - n p^2.
-    if not 0 <= p <= 1 or not math.isclose(arm.products[Y, Y], n * p * (1 - p), rel_tol=1e-9, abs_tol=1e-6):
-        raise invalid('proportion', p, 'a mean of zeros and ones')
-    return Estimate(n, p, p * (1 - p) / n)
+    n, p = int(arm.n), _ratio(arm)
+    if arm.mean[D] != 1 or arm.products[D, D] != 0:
+        return ratio(arm)
+    return Estimate(n, p, max(p * (1 - p), 0.0) / n, binomial=True)
 
 
-def ratio(arm: Moments) -> Estimate:
-    """Returns mean(y) / mean(d), with its variance by the delta method.
+def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
+    """Returns each arm's ratio with what the covariate explains taken out (CUPED).
 
-    Raises:
-      ValueError: There are fewer than two observations, or the denominators' mean is not positive.
-    """
-    _enough(arm)
-    return _linear(arm, _ratio(arm), _ratio_weights(arm))
-
-
-def adjusted(arms: Sequence[Moments], of_ratio: bool = False) -> list[Estimate]:
-    """Returns each arm's mean or ratio with what the covariate explains taken out (CUPED).
-
-    y - theta (x - mean of x over all arms), with one theta = cov(y, x) / var(x) pooled within arms; for a ratio,
-    y is replaced by its linear form (y - R d) / mean(d).
+    With z = (y - R d) / mean(d), the ratio's linear form, and the covariates x = (covariate, whether it is known):
+    R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms. That
+    a covariate is not known is so taken for a fact about the unit, and not for a zero.
 
     Args:
       arms: Every arm of the experiment; x must be known before the arm could influence it.
-      of_ratio: Whether the metric is y / d.
 
     Raises:
-      ValueError: An arm has fewer than two observations, or a ratio's denominators are not positive.
+      ValueError: An arm has fewer than two units, or the denominators' mean is not positive.
     """
     for arm in arms:
         _enough(arm)
-    weights = [np.array(_ratio_weights(arm) if of_ratio else (1.0, 0.0, 0.0)) for arm in arms]
-    spread = sum(arm.products[X, X] for arm in arms)
-    shared = sum(w @ arm.products[:, X] for w, arm in zip(weights, arms, strict=True))
-    theta = shared / spread if spread > 0 else 0.0
-    center = sum(arm.n * arm.mean[X] for arm in arms) / sum(arm.n for arm in arms)
+    gradients = [_gradient(arm) for arm in arms]
+    spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
+    shared = sum(arm.products[COVARIATES] @ w for w, arm in zip(gradients, arms, strict=True))  # (2,)
+    # In units of their own spread, or a covariate of small numbers would be taken for one that does not vary.
+    scale = np.sqrt(np.diag(spread))
+    scale[scale == 0] = 1.0
+    theta = np.linalg.pinv(spread / np.outer(scale, scale), rcond=1e-9) @ (shared / scale) / scale
+    center = sum(arm.n * arm.mean[COVARIATES] for arm in arms) / sum(arm.n for arm in arms)
     estimates = []
-    for w, arm in zip(weights, arms, strict=True):
-        plain = _ratio(arm) if of_ratio else arm.mean[Y]
-        estimates.append(_linear(arm, plain - theta * (arm.mean[X] - center), w - (0, 0, theta)))
+    for w, arm in zip(gradients, arms, strict=True):
+        value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
+        estimates.append(_linear(arm, value, w - (0, 0, *theta)))
     return estimates
 
 
@@ -176,11 +176,10 @@ def check_weights(weights: Sequence[float]) -> None:
 
 def _enough(arm: Moments) -> None:
     if arm.n < 2:
-        raise invalid('observations', int(arm.n), 'at least two in each arm')
+        raise invalid('units with a value', int(arm.n), 'at least two in each arm')
 
 
-def _linear(arm: Moments, value: float, weights: Sequence[float] | np.ndarray) -> Estimate:
-    w = np.asarray(weights, dtype=float)
+def _linear(arm: Moments, value: float, w: np.ndarray) -> Estimate:
     # Rounding may leave a variance of zero a hair below it.
     return Estimate(int(arm.n), float(value), max(float(w @ arm.covariance @ w) / int(arm.n), 0.0))
 
@@ -191,9 +190,8 @@ def _ratio(arm: Moments) -> float:
     return float(arm.mean[Y] / arm.mean[D])
 
 
-def _ratio_weights(arm: Moments) -> tuple[float, float, float]:
-    r = _ratio(arm)
-    return 1 / float(arm.mean[D]), -r / float(arm.mean[D]), 0.0
+def _gradient(arm: Moments) -> np.ndarray:
+    return np.array([1.0, -_ratio(arm), 0.0, 0.0]) / arm.mean[D]
 
 
 def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, test_stderr: float) -> Comparison:

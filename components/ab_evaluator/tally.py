@@ -1,222 +1,136 @@
-"""Requests and outcomes of one shard -> the sufficient statistics of each metric, arm, half and step of time."""
+"""Rows of requests -> their units -> the sufficient statistics of each metric, arm, half and step of time."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric, parse_value
+from tfx_cassandra.components.ab_evaluator.design import BEFORE, Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments
+from tfx_cassandra.components.ab_evaluator.observations import Counts
 
-REQUEST_COLUMNS = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'prediction', 'confidence')
-OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
 HALVES = 2
 _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
-_LEAST_PROBABILITY = 1e-15  # as scikit-learn and Keras clip, so that one sure mistake is not infinitely wrong
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tally:
-    """What the verdict is made of, mergeable; all that is counted is counted of some requests.
+    """What the verdict is made of, mergeable.
 
     Attributes:
-      requests: Shape (arms, halves, steps).
-      moments: By metric, of (value, denominator, covariate); groups of shape (arms, halves, steps).
+      requests: Shape (arms,).
+      units: Shape (arms,).
+      moments: By metric, of each unit's (value, denominator, covariate, whether the covariate is known); groups of
+        shape (arms, halves, steps). A unit is in the step of its first request.
       left_out: By metric, requests without a value, shape (arms,).
-      not_numbers: By metric, requests whose value is NaN or infinite, shape (arms,).
-      crossed: Requests that were answered by two arms; they count for neither.
-      unattributed: Requests without a version, of a model that several arms are versions of.
-      outcomes: Outcomes read.
-      orphans: Outcomes without a request.
+      unusable: By metric, requests whose value is NaN, infinite, or of a proportion neither 0 nor 1, shape (arms,).
+      crossed: Units that were answered by two arms; they count for neither.
+      counts: What was found when outcomes were joined to requests.
     """
 
     requests: np.ndarray
+    units: np.ndarray
     moments: dict[str, Moments]
     left_out: dict[str, np.ndarray]
-    not_numbers: dict[str, np.ndarray]
+    unusable: dict[str, np.ndarray]
     crossed: int = 0
-    unattributed: int = 0
-    outcomes: int = 0
-    orphans: int = 0
+    counts: Counts = Counts()
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.requests + other.requests,
+            self.units + other.units,
             {name: moments + other.moments[name] for name, moments in self.moments.items()},
             {name: counts + other.left_out[name] for name, counts in self.left_out.items()},
-            {name: counts + other.not_numbers[name] for name, counts in self.not_numbers.items()},
+            {name: counts + other.unusable[name] for name, counts in self.unusable.items()},
             self.crossed + other.crossed,
-            self.unattributed + other.unattributed,
-            self.outcomes + other.outcomes,
-            self.orphans + other.orphans,
+            self.counts + other.counts,
         )
 
 
-def tally(requests: Sequence[pa.RecordBatch], outcomes: Sequence[pa.RecordBatch], design: Design) -> Tally:
-    """Joins outcomes to requests and takes the moments of every metric.
+def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
+    """Takes the moments of every metric over units; a request without a unit is its own.
 
     Args:
-      requests: Rows of `inference_results`: REQUEST_COLUMNS and what `with_features` makes of `features`. Of several
-        rows of one request in one arm the earliest counts.
-      outcomes: Rows of `inference_outcomes`, with OUTCOME_COLUMNS. Of several rows of one outcome of one request the
-        latest within the delay counts.
+      rows: As `observations.observed` returns them, with every request of each unit.
+      counts: What goes into the tally as it is.
       design: The experiment.
 
     Returns:
-      The tally, whatever the order of batches and rows.
+      The tally, the same bits whatever the order of rows.
     """
-    features = {f'feature:{name}': pl.Float64 for name in design.names_of('feature')}
-    asked, unattributed = _attributed(_frame(requests, _REQUEST_SCHEMA | features), design)
-    once = asked.sort('request_id', 'timestamp').unique(['request_id', 'arm'], keep='first', maintain_order=True)
-    crossed = once.filter(pl.col('request_id').is_duplicated())['request_id'].n_unique()
-    single = once.filter(~pl.col('request_id').is_duplicated())
-    known = _frame(outcomes, _OUTCOME_SCHEMA)
-    orphans = known.join(once, on='request_id', how='anti').height
-    rows = _with_outcomes(single, known, design)
-    groups, shape = _groups(rows, design)
-    cells = int(np.prod(shape))
-    moments, left_out, not_numbers = {}, {}, {}
+    unit = pl.col('unit').cast(pl.Binary).fill_null(pl.col('request_id'))
+    rows = rows.with_columns(unit).sort('unit', 'timestamp', 'request_id')
+    inside = rows.filter(pl.col('arm').is_not_null())
+    crossing = pl.col('arm').min().over('unit') != pl.col('arm').max().over('unit')
+    crossed = inside.filter(crossing)['unit'].n_unique()
+    placed = _with_cells(inside.filter(~crossing), design)
+    cells = len(design.arms) * HALVES * design.steps
+    moments, left_out, unusable = {}, {}, {}
     for metric in design.metrics:
-        values = rows.select(*_columns(metric)).to_numpy()  # (rows, 3): value, denominator, covariate; null is NaN
-        absent = rows.select(pl.any_horizontal(*(column.is_null() for column in _columns(metric)))).to_series()
-        finite, present = np.isfinite(values).all(axis=1), ~absent.to_numpy()
-        left_out[metric.name] = _by_arm(rows, ~present, shape[0])
-        not_numbers[metric.name] = _by_arm(rows, present & ~finite, shape[0])
-        moments[metric.name] = Moments.of(values[finite], groups[finite], cells).reshape(*shape)
-    counts = np.bincount(groups, minlength=cells).reshape(shape)
-    return Tally(counts, moments, left_out, not_numbers, crossed, unattributed, known.height, orphans)
+        absent, usable = _absent(metric), _usable(metric)
+        left_out[metric.name] = _by_arm(placed.filter(absent), design)
+        unusable[metric.name] = _by_arm(placed.filter(~absent & ~usable), design)
+        units = _units(metric, placed.filter(usable), rows.filter(pl.col('arm').is_null() & usable))
+        values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
+        taken = Moments.of(values, units['cell'].to_numpy(), cells)
+        moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
+    firsts = placed.unique('unit', keep='first', maintain_order=True)
+    requests, units_of_arms = _by_arm(placed, design), _by_arm(firsts, design)
+    return Tally(requests, units_of_arms, moments, left_out, unusable, crossed, counts)
 
 
-_REQUEST_SCHEMA = {
-    'model_id': pl.String,
-    'version': pl.String,
-    'experiment_id': pl.String,
-    'request_id': pl.String,
-    'timestamp': pl.Datetime('ms', 'UTC'),
-    'prediction': pl.Float64,
-    'confidence': pl.Float64,
-}
-_OUTCOME_SCHEMA = {
-    'request_id': pl.String,
-    'outcome': pl.String,
-    'timestamp': pl.Datetime('ms', 'UTC'),
-    'value': pl.Float64,
-}
-
-
-def _frame(batches: Sequence[pa.RecordBatch], schema: dict) -> pl.DataFrame:
-    if not batches:
-        return pl.DataFrame(schema=schema)
-    return pl.from_arrow(pa.Table.from_batches(batches))  # type: ignore[return-value]
-
-
-def _attributed(requests: pl.DataFrame, design: Design) -> tuple[pl.DataFrame, int]:
-    """Adds each request's arm, and drops those of no arm; returns also how many could be of several."""
-    ours = requests.filter(pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id))
-    number = pl.lit(None, pl.Int64)
-    for i, arm in enumerate(design.arms):
-        number = pl.when(_is_of(arm, design)).then(i).otherwise(number)
-    placed = ours.with_columns(number.alias('arm'))
-    unclear = pl.col('arm').is_null() & pl.col('version').is_null()
-    return placed.filter(pl.col('arm').is_not_null()), placed.filter(unclear).height
-
-
-def _is_of(arm: Arm, design: Design) -> pl.Expr:
-    of_version = pl.col('version') == arm.version
-    if sum(other.model_id == arm.model_id for other in design.arms) == 1:
-        of_version = of_version | pl.col('version').is_null()
-    return (pl.col('model_id') == arm.model_id) & of_version
-
-
-def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Design) -> pl.DataFrame:
-    """Adds a column `outcome:NAME` for each outcome that a metric takes, null where it was not known in time."""
-    asked = requests.select('request_id', pl.col('timestamp').alias('asked'))
-    in_time = outcomes.join(asked, on='request_id').filter(pl.col('timestamp') < pl.col('asked') + design.outcome_delay)
-    rows = requests
-    for name in design.names_of('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct'):
-        last = in_time.filter(pl.col('outcome') == name).sort('timestamp').unique('request_id', keep='last')
-        rows = rows.join(
-            last.select('request_id', pl.col('value').alias(f'outcome:{name}')), on='request_id', how='left'
-        )
-    # In one order, whatever the joins and the runner did, so that a rerun gives the same bits.
-    return rows.sort('request_id')
-
-
-def _groups(rows: pl.DataFrame, design: Design) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Returns the cell of each row, and the shape of the cells: (arms, halves, steps)."""
-    shape = (len(design.arms), HALVES, design.steps)
-    half = rows.select(pl.col('request_id').hash(seed=_HALF_SEED) % HALVES).to_series().to_numpy().astype(np.int64)
+def _with_cells(rows: pl.DataFrame, design: Design) -> pl.DataFrame:
+    """Adds to each row the cell of its unit: its place in (arms, halves, steps)."""
+    half = (pl.col('unit').hash(seed=_HALF_SEED) % HALVES).cast(pl.Int64)
     # In integers, or a request of the last millisecond might fall behind the last step.
-    since = (rows['timestamp'].dt.epoch('ms').to_numpy() - design.window.bounds[0]) * 1000
+    since = (pl.col('timestamp').first().over('unit').dt.epoch('ms') - design.window.bounds[0]) * 1000
     step = since // (design.step // datetime.timedelta(microseconds=1))
-    return np.ravel_multi_index((rows['arm'].to_numpy(), half, step), shape), shape
+    return rows.with_columns(((pl.col('arm') * HALVES + half) * design.steps + step).alias('cell'))
 
 
-def _by_arm(rows: pl.DataFrame, which: np.ndarray, arms: int) -> np.ndarray:
-    return np.bincount(rows['arm'].to_numpy()[which], minlength=arms)
+def _columns_of(metric: Metric) -> list[pl.Expr]:
+    names = ['y', *(['d'] if metric.denominator else []), *(['x'] if metric.covariate not in (None, BEFORE) else [])]
+    return [pl.col(f'{metric.name}.{name}') for name in names]
 
 
-def _columns(metric: Metric) -> list[pl.Expr]:
-    """Returns value, denominator and covariate of each row as numbers, zero for what the metric does not have."""
-    expressions = (metric.value, metric.denominator, metric.covariate)
-    return [
-        (pl.lit(0.0) if value is None else _value(value, metric.missing)).cast(pl.Float64).alias(name)
-        for name, value in zip('ydx', expressions, strict=True)
-    ]
+def _absent(metric: Metric) -> pl.Expr:
+    return pl.any_horizontal(column.is_null() for column in _columns_of(metric))
 
 
-def _value(value: str, missing: float | None) -> pl.Expr:
-    kind, name = parse_value(value)
-    if name is None:
-        return pl.col(kind)
-    if kind == 'feature':
-        return pl.col(value)
-    outcome, prediction = pl.col(f'outcome:{name}'), pl.col('prediction')
-    if kind != 'outcome':
-        # Comparing and clipping would make numbers of NaN and infinities; a difference from itself leaves them NaN.
-        prediction = prediction + (prediction - prediction) + (outcome - outcome)
-    if kind == 'outcome':
-        computed = outcome
-    elif kind == 'squared_error':
-        computed = (prediction - outcome) ** 2
-    elif kind == 'absolute_error':
-        computed = (prediction - outcome).abs()
-    elif kind == 'correct':
-        computed = ((prediction >= 0.5) == (outcome >= 0.5)).cast(pl.Float64) + (prediction - prediction)
-    else:
-        chance = prediction.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-        computed = -(outcome * chance.log() + (1 - outcome) * (1 - chance).log())
-    return computed if missing is None else computed.fill_null(missing)
+def _usable(metric: Metric) -> pl.Expr:
+    usable = pl.all_horizontal(column.is_finite().fill_null(False) for column in _columns_of(metric))
+    return usable & pl.col(f'{metric.name}.y').is_in([0.0, 1.0]) if metric.kind == 'proportion' else usable
 
 
-def with_features(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    """Puts a column `feature:NAME` of each name in the place of `features`, a list of maps a row.
+def _units(metric: Metric, placed: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """Returns unit, cell, y, d, x and known of each unit that has a value."""
+    covariate = pl.col(f'{metric.name}.x').first() if metric.covariate not in (None, BEFORE) else pl.lit(0.0)
+    known = pl.lit(1.0 if metric.covariate else 0.0)
+    each = placed.group_by('unit', maintain_order=True).agg(
+        pl.col('cell').first(), *_sums(metric), covariate.alias('x'), known.alias('known')
+    )
+    if metric.covariate != BEFORE:
+        return each
+    # Per unit, one that was not there before did nothing before; per request, nothing is known of it.
+    past = earlier.group_by('unit', maintain_order=True).agg(*_sums(metric)).filter(pl.col('d') != 0)
+    found = each.drop('x', 'known').join(
+        past.select('unit', (pl.col('y') / pl.col('d')).alias('x'), pl.lit(1.0).alias('known')), on='unit', how='left'
+    )
+    return found.with_columns(pl.col('x', 'known').fill_null(0.0))
 
-    A name that stands in several maps of a row has its first value there; one that stands in none is null.
-    """
-    if 'features' not in batch.schema.names:
-        return batch
-    place = batch.schema.get_field_index('features')
-    maps = batch.column(place)
-    rows = pc.list_parent_indices(maps).to_numpy()
-    entries = pc.list_flatten(maps)
-    ends = entries.offsets.to_numpy()
-    # The children are those of the unsliced array, which the offsets are about.
-    keys, values = (child.slice(ends[0], ends[-1] - ends[0]) for child in (entries.keys, entries.items))
-    rows = np.repeat(rows, np.diff(ends))
-    plain = [i for i in range(batch.num_columns) if i != place]
-    columns, fields = [batch.column(i) for i in plain], [batch.schema.field(i) for i in plain]
-    for name in names:
-        named = pc.equal(keys, name).to_numpy(zero_copy_only=False)
-        found, first = np.unique(rows[named], return_index=True)
-        chosen = np.full(batch.num_rows, -1)
-        chosen[found] = np.flatnonzero(named)[first]
-        columns.append(values.take(pa.array(chosen, mask=chosen < 0)))
-        fields.append(pa.field(f'feature:{name}', pa.float64()))
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
+    """Returns a unit's y and d, over its requests with a value."""
+    y = pl.col(f'{metric.name}.y')
+    if metric.per == 'unit':
+        return (y.max() if metric.kind == 'proportion' else y.sum()).alias('y'), pl.lit(1.0).alias('d')
+    d = pl.col(f'{metric.name}.d').sum() if metric.denominator else y.len().cast(pl.Float64)
+    return y.sum().alias('y'), d.alias('d')
+
+
+def _by_arm(rows: pl.DataFrame, design: Design) -> np.ndarray:
+    return np.bincount(rows['arm'].to_numpy(), minlength=len(design.arms))

@@ -56,15 +56,15 @@ def decide(design: Design, tally: Tally) -> Verdict:
         treatments=treatments,
         srm_p_value=_srm(design, tally),
         aa_checks=checks,
-        outcomes=tally.outcomes,
-        outcomes_without_request=tally.orphans,
+        outcomes=tally.counts.outcomes,
+        outcomes_without_request=tally.counts.orphans,
         series=tuple(series_of(design, tally)),
         design=design,
     )
 
 
 def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
-    counts = _requests(tally)
+    counts = tally.units.tolist()
     for arm, count in zip(design.arms, counts, strict=True):
         if not count:
             yield f'arm {arm.name}: no request of model {arm.model_id} version {arm.version} in {design.window}'
@@ -74,29 +74,26 @@ def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
             f'{arm.name} {count:,} ({count / sum(counts):.2%} where {arm.weight:.2%} were planned)'
             for arm, count in zip(design.arms, counts, strict=True)
         )
-        yield f'sample-ratio mismatch: requests went to {got}; chance does so with p = {p_value:.2g}'
+        yield f'sample-ratio mismatch: units went to {got}; chance does so with p = {p_value:.2g}'
     if tally.crossed:
-        yield f'{tally.crossed:,} requests were answered by more than one arm'
-    if tally.unattributed:
-        yield f'{tally.unattributed:,} requests have no version, of a model that several arms are versions of'
-    if tally.outcomes and tally.orphans == tally.outcomes and sum(counts):
-        yield f'outcomes: none of {tally.outcomes:,} belongs to a request of an arm in {design.window}'
+        yield f'{tally.crossed:,} units were answered by more than one arm'
+    if tally.counts.unattributed:
+        yield f'{tally.counts.unattributed:,} requests have no version, of a model that several arms are versions of'
+    if tally.counts.outcomes and tally.counts.orphans == tally.counts.outcomes and sum(counts):
+        yield f'outcomes: none of {tally.counts.outcomes:,} belongs to a request of an arm in {design.window}'
 
 
 def _number_problems(design: Design, tally: Tally) -> Iterator[str]:
     for metric in design.metrics:
-        for arm, count in zip(design.arms, tally.not_numbers[metric.name], strict=True):
+        rule = 'NaN, infinite, or neither 0 nor 1' if metric.kind == 'proportion' else 'NaN or infinite'
+        for arm, count in zip(design.arms, tally.unusable[metric.name], strict=True):
             if count:
-                yield f'metric {metric.name}: {count:,} values of arm {arm.name} are NaN or infinite'
-
-
-def _requests(tally: Tally) -> list[int]:
-    return [int(count) for count in tally.requests.sum(axis=(1, 2))]
+                yield f'metric {metric.name}: {count:,} values of arm {arm.name} are {rule}'
 
 
 def _srm(design: Design, tally: Tally) -> float | None:
-    counts = _requests(tally)
-    return statistics.sample_ratio_mismatch(counts, [arm.weight for arm in design.arms]) if sum(counts) else None
+    counts, weights = tally.units.tolist(), [arm.weight for arm in design.arms]
+    return statistics.sample_ratio_mismatch(counts, weights) if sum(counts) else None
 
 
 def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[AaCheck]:
@@ -177,7 +174,8 @@ def _arm(design: Design, tally: Tally, estimates: Estimates, place: int) -> ArmR
         model_id=arm.model_id,
         version=arm.version,
         weight=arm.weight,
-        requests=_requests(tally)[place],
+        requests=int(tally.requests[place]),
+        units=int(tally.units[place]),
         estimates=tuple(_arm_estimate(metric, tally, estimates, place) for metric in design.metrics),
     )
 

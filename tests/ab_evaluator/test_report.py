@@ -39,11 +39,11 @@ def found(rows: int = 4000, lift: float = 0.1) -> Verdict:
     moments = {}
     for metric in DESIGN.metrics:
         y = draw.normal(0.5 + lift * (arm > 0), 0.3)
-        values = np.column_stack([y, np.zeros(rows), np.zeros(rows)])
+        values = np.column_stack([y, np.ones(rows), np.zeros(rows), np.zeros(rows)])
         moments[metric.name] = Moments.of(values, groups, 3 * cells).reshape(*shape)
     nothing = {metric.name: np.zeros(3, int) for metric in DESIGN.metrics}
-    requests = np.bincount(groups, minlength=3 * cells).reshape(shape)
-    return decide(DESIGN, Tally(requests, moments, nothing, nothing))
+    requests = np.bincount(arm, minlength=3)
+    return decide(DESIGN, Tally(requests, requests, moments, nothing, nothing))
 
 
 def test_the_page_is_well_formed_and_loads_nothing() -> None:

@@ -24,8 +24,10 @@ def false_positives_allowed() -> tuple[int, int]:
 
 
 def arm(*columns: np.ndarray) -> Moments:
-    filled = [*columns, *[np.zeros(len(columns[0]))] * (3 - len(columns))]
-    return Moments.of(np.column_stack(filled))
+    """Units with (value, denominator 1, covariate 0) unless given; the covariate is known of each."""
+    n = len(columns[0])
+    defaults = [np.zeros(n), np.ones(n), np.zeros(n), np.ones(n)]
+    return Moments.of(np.column_stack([*columns, *defaults[len(columns) :]]))
 
 
 def proportions(rng: np.random.Generator, effect: float) -> Comparison:
@@ -35,7 +37,7 @@ def proportions(rng: np.random.Generator, effect: float) -> Comparison:
 
 def means(rng: np.random.Generator, effect: float) -> Comparison:
     arms = [
-        statistics.mean(arm(rng.gamma(2, scale, n) + shift)) for scale, n, shift in ((1, 800, 0), (1, 1600, effect))
+        statistics.ratio(arm(rng.gamma(2, scale, n) + shift)) for scale, n, shift in ((1, 800, 0), (1, 1600, effect))
     ]
     return statistics.welch(*arms, ALPHA)
 
@@ -51,7 +53,7 @@ def ratios(rng: np.random.Generator, effect: float) -> Comparison:
 def cuped(rng: np.random.Generator, effect: float) -> Comparison:
     x = rng.normal(0, 2, (2, 1000))
     y = x + rng.normal(0, 1, (2, 1000)) + np.array([[0.0], [effect]])
-    arms = [arm(ys, np.zeros(1000), xs) for ys, xs in zip(y, x, strict=True)]
+    arms = [arm(ys, np.ones(1000), xs) for ys, xs in zip(y, x, strict=True)]
     return statistics.welch(*statistics.adjusted(arms), ALPHA)
 
 

@@ -19,8 +19,9 @@ ALPHA = 0.05
 
 
 def arm(y: np.ndarray, d: np.ndarray | None = None, x: np.ndarray | None = None) -> Moments:
-    zero = np.zeros(len(y))
-    return Moments.of(np.column_stack([y, zero if d is None else d, zero if x is None else x]))
+    """Units with one value each, unless d says otherwise; the covariate, where there is one, is known of each."""
+    zero, one = np.zeros(len(y)), np.ones(len(y))
+    return Moments.of(np.column_stack([y, one if d is None else d, zero if x is None else x, one]))
 
 
 def rng(seed: int = 3) -> np.random.Generator:
@@ -42,7 +43,7 @@ def test_two_proportions_is_statsmodels(ones: tuple[int, int], sizes: tuple[int,
 @pytest.mark.parametrize('sizes', [(2, 3), (50, 500), (4000, 4000)])
 def test_welch_is_statsmodels_and_scipy(sizes: tuple[int, int]) -> None:
     a, b = rng().normal(5, 1, sizes[0]), rng(4).normal(5.1, 3, sizes[1])
-    compared = statistics.welch(statistics.mean(arm(a)), statistics.mean(arm(b)), ALPHA)
+    compared = statistics.welch(statistics.ratio(arm(a)), statistics.ratio(arm(b)), ALPHA)
     assert compared.p_value == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
     oracle = CompareMeans(DescrStatsW(b), DescrStatsW(a)).tconfint_diff(ALPHA, usevar='unequal')
     assert (compared.low, compared.high) == pytest.approx(oracle, rel=1e-9)
@@ -86,7 +87,7 @@ def test_cuped_is_a_test_of_adjusted_rows() -> None:
     compared = statistics.welch(*estimates, ALPHA)
     assert [estimate.value for estimate in estimates] == pytest.approx([row.mean() for row in rows], rel=1e-12)
     assert compared.p_value == pytest.approx(stats.ttest_ind(*rows, equal_var=False).pvalue, rel=1e-6)
-    plain = statistics.welch(*(statistics.mean(arm(ys)) for ys in y), ALPHA)
+    plain = statistics.welch(*(statistics.ratio(arm(ys)) for ys in y), ALPHA)
     assert compared.stderr < 0.2 * plain.stderr
 
 
@@ -104,19 +105,19 @@ def test_cuped_of_a_ratio_is_a_test_of_adjusted_linearized_rows() -> None:
     theta = sum(slope[0, 1] for slope in slopes) / sum(slope[1, 1] for slope in slopes)
     center = np.concatenate(covariates).mean()
     rows = [row - theta * (x - center) for row, x in zip(linear, covariates, strict=True)]
-    for estimate, row in zip(statistics.adjusted(arms, of_ratio=True), rows, strict=True):
+    for estimate, row in zip(statistics.adjusted(arms), rows, strict=True):
         assert estimate.value == pytest.approx(row.mean(), rel=1e-9)
         assert estimate.variance == pytest.approx(row.var(ddof=1) / len(row), rel=1e-9)
 
 
 def test_a_covariate_that_does_not_vary_changes_nothing() -> None:
     y = rng().normal(size=50)
-    assert statistics.adjusted([arm(y), arm(y + 1)])[1] == statistics.mean(arm(y + 1))
+    assert statistics.adjusted([arm(y), arm(y + 1)])[1] == statistics.ratio(arm(y + 1))
 
 
 def test_the_relative_lift_is_a_ratio_of_means() -> None:
     a, b = rng(1).normal(4, 1, 800), rng(2).normal(5, 2, 900)
-    lift, low, high = statistics.welch(statistics.mean(arm(a)), statistics.mean(arm(b)), ALPHA).relative or (0, 0, 0)
+    lift, low, high = statistics.welch(statistics.ratio(arm(a)), statistics.ratio(arm(b)), ALPHA).relative or (0, 0, 0)
     drawn = stats.bootstrap((a, b), lambda a, b, axis: b.mean(axis) / a.mean(axis) - 1, vectorized=True,
                             n_resamples=3000, random_state=rng(5), method='percentile', batch=200)  # fmt: skip
     assert lift == pytest.approx(b.mean() / a.mean() - 1)
@@ -155,20 +156,18 @@ def test_weights_are_shares(weights: list[float]) -> None:
 def test_no_traffic_is_refused() -> None:
     with pytest.raises(ValueError, match=r'counts: got \[0, 0\], rule: at least one unit'):
         statistics.sample_ratio_mismatch([0, 0], [0.5, 0.5])
-    for estimate in (statistics.mean, statistics.proportion, statistics.ratio):
-        with pytest.raises(ValueError, match='observations: got 1, rule: at least two in each arm'):
+    for estimate in (statistics.proportion, statistics.ratio):
+        with pytest.raises(ValueError, match='units with a value: got 1, rule: at least two in each arm'):
             estimate(arm(np.ones(1)))
 
 
-def test_a_proportion_is_of_zeros_and_ones() -> None:
-    with pytest.raises(ValueError, match=r'proportion: got 0.5, rule: a mean of zeros and ones'):
-        statistics.proportion(arm(np.array([0.25, 0.75])))
+def test_a_ratio_has_a_denominator() -> None:
     with pytest.raises(ValueError, match=r'denominator: got 0.0, rule: a mean above zero'):
-        statistics.ratio(arm(np.ones(3)))
+        statistics.ratio(arm(np.ones(3), np.zeros(3)))
 
 
 def test_values_that_never_vary_are_certain() -> None:
-    same, other = statistics.mean(arm(np.ones(5))), statistics.mean(arm(np.full(5, 2.0)))
+    same, other = statistics.ratio(arm(np.ones(5))), statistics.ratio(arm(np.full(5, 2.0)))
     assert statistics.welch(same, same, ALPHA).p_value == 1.0
     assert statistics.welch(same, other, ALPHA).p_value == 0.0
 
@@ -180,14 +179,14 @@ def test_tea_tasting_gives_the_same_figures() -> None:
     d, x = draw.poisson(4, n) + 1.0, draw.normal(10, 2, n)
     y = d * draw.gamma(2, 1, n) + 0.3 * x + 0.2 * treated
     arms = [arm(y[of], d[of], x[of]) for of in (~treated, treated)]
-    plain = statistics.welch(*map(statistics.mean, arms), ALPHA)
+    plain = statistics.welch(*map(statistics.ratio, [arm(y[of]) for of in (~treated, treated)]), ALPHA)
     assert plain.difference == pytest.approx(0.06817327306663579, rel=1e-9)
     assert plain.p_value == pytest.approx(0.8579112726028909, rel=1e-9)
     assert (plain.low, plain.high) == pytest.approx((-0.6785071361317504, 0.814853682265022), rel=1e-9)
     delta = statistics.z_test(*map(statistics.ratio, arms), ALPHA)
     assert delta.difference == pytest.approx(-0.019430105864221225, rel=1e-9)
     assert delta.difference / delta.stderr == pytest.approx(-0.2807948250346117, rel=1e-9)
-    cuped = statistics.welch(*statistics.adjusted(arms), ALPHA)
+    cuped = statistics.welch(*statistics.adjusted([arm(y[of], x=x[of]) for of in (~treated, treated)]), ALPHA)
     # Its theta is that of all rows, ours that of the rows within arms.
     assert cuped.difference == pytest.approx(0.09301322534754242, rel=1e-2)
     assert cuped.difference / cuped.stderr == pytest.approx(0.24455068759598392, rel=1e-2)

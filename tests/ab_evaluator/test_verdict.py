@@ -16,8 +16,15 @@ import pytest
 from scipy import stats
 
 from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
+from tfx_cassandra.components.ab_evaluator.observations import (
+    OUTCOME_KINDS,
+    asked,
+    known,
+    observed,
+    request_columns,
+)
 from tfx_cassandra.components.ab_evaluator.results import Verdict, metric_values
-from tfx_cassandra.components.ab_evaluator.tally import Tally, tally, with_features
+from tfx_cassandra.components.ab_evaluator.tally import Tally, tally
 from tfx_cassandra.components.ab_evaluator.verdict import decide
 from tfx_cassandra.components.dataset.window import TimeWindow
 
@@ -31,7 +38,7 @@ _FEATURES = pa.list_(pa.map_(pa.string(), pa.float64()))
 REQUESTS = pa.schema(
     [('model_id', pa.string()), ('version', pa.string()), ('experiment_id', pa.string()), ('request_id', pa.string()),
      ('timestamp', pa.timestamp('ms', 'UTC')), ('prediction', pa.float64()), ('confidence', pa.float64()),
-     ('features', _FEATURES)]
+     ('unit', pa.string()), ('features', _FEATURES)]
 )  # fmt: skip
 OUTCOMES = pa.schema(
     [('request_id', pa.string()), ('outcome', pa.string()), ('timestamp', pa.timestamp('ms', 'UTC')),
@@ -42,7 +49,7 @@ OUTCOMES = pa.schema(
 def request(i: int, arm: Arm = A, **columns: Any) -> dict[str, Any]:
     when = WINDOW.start + datetime.timedelta(seconds=i % 86_400)
     row = {'model_id': arm.model_id, 'version': arm.version, 'experiment_id': 'e', 'request_id': identity(i)}
-    return row | {'timestamp': when, 'prediction': 0.3, 'confidence': 0.9, 'features': None} | columns
+    return row | {'timestamp': when, 'prediction': 0.3, 'confidence': 0.9, 'unit': None, 'features': None} | columns
 
 
 def outcome(i: int, value: float | None, name: str = 'click', after: float = 60, **columns: Any) -> dict[str, Any]:
@@ -60,8 +67,10 @@ def batches(rows: list[dict], schema: pa.Schema, size: int = 700) -> list[pa.Rec
 
 
 def tallied(requests: list[dict], outcomes: list[dict], design: Design = DESIGN) -> Tally:
-    read = [with_features(batch, design.names_of('feature')) for batch in batches(requests, REQUESTS)]
-    return tally(read, batches(outcomes, OUTCOMES), design)
+    wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
+    read = [asked(batch, design) for batch in batches(requests, wanted)]
+    taken = [row for row in outcomes if row['outcome'] in design.names_of(*OUTCOME_KINDS)]
+    return tally(*observed(read, [known(batch, design) for batch in batches(taken, OUTCOMES)], design), design)
 
 
 def verdict(requests: list[dict], outcomes: list[dict], design: Design = DESIGN) -> Verdict:
@@ -150,17 +159,17 @@ def broken() -> Iterator[tuple[list[dict], list[dict], Design, str]]:
     requests, outcomes = traffic(500, (0.2, 0.3))
     yield requests[::2], outcomes, DESIGN, 'arm treatment: no request of model m version 2 in 2013-06-01'
     yield [], [], DESIGN, 'arm control: no request of model m version 1'
-    yield requests + [request(5000 + i, B) for i in range(150)], outcomes, DESIGN, 'sample-ratio mismatch: requests'
+    yield requests + [request(5000 + i, B) for i in range(150)], outcomes, DESIGN, 'sample-ratio mismatch: units'
     unequal = dataclasses.replace(DESIGN, control=dataclasses.replace(A, weight=0.9),
                                   treatments=(dataclasses.replace(B, weight=0.1),))  # fmt: skip
-    yield requests, outcomes, unequal, 'sample-ratio mismatch: requests went to control 500 (50.00% where 90.00%'
-    yield requests, [], DESIGN, 'metric click: observations: got 0, rule: at least two in each arm'
+    yield requests, outcomes, unequal, 'sample-ratio mismatch: units went to control 500 (50.00% where 90.00%'
+    yield requests, [], DESIGN, 'metric click: units with a value: got 0, rule: at least two in'
     strangers = [outcome(90_000 + i, 1.0) for i in range(30)]
     yield requests, strangers, DESIGN, 'outcomes: none of 30 belongs to a request of an arm in 2013-06-01'
     for bad in (math.nan, math.inf, -math.inf):
-        yield requests, [*outcomes[1:], outcome(0, bad)], DESIGN, 'metric click: 1 values of arm control are NaN or'
-    yield requests, [*outcomes[1:], outcome(0, 0.5)], DESIGN, 'metric click: proportion: got '
-    yield [*requests, request(0, B)], outcomes, DESIGN, '1 requests were answered by more than one arm'
+        yield requests, [*outcomes[1:], outcome(0, bad)], DESIGN, 'metric click: 1 values of arm control are NaN, inf'
+    yield requests, [*outcomes[1:], outcome(0, 0.5)], DESIGN, 'metric click: 1 values of arm control are NaN, inf'
+    yield [*requests, request(0, B)], outcomes, DESIGN, '1 units were answered by more than one arm'
     yield [*requests, request(9, A, version=None, request_id=identity(7777))], outcomes, DESIGN, '1 requests have no'
     ratio = Metric('r', 'outcome:click', 'ratio', denominator='outcome:nothing', missing=0.0)
     yield requests, outcomes, dataclasses.replace(DESIGN, metrics=(ratio,)), 'metric r: denominator: got 0.0, rule'
@@ -184,7 +193,7 @@ def test_a_prediction_that_is_no_number_spoils_every_score(score: str, bad: floa
     requests, outcomes = traffic(50, (0.2, 0.3))
     requests[4] = requests[4] | {'prediction': bad}
     design = dataclasses.replace(DESIGN, metrics=(Metric('m', f'{score}:click'),))
-    assert tallied(requests, outcomes, design).not_numbers['m'].tolist() == [1, 0]
+    assert tallied(requests, outcomes, design).unusable['m'].tolist() == [1, 0]
 
 
 def test_scores_are_what_their_names_say() -> None:
@@ -231,13 +240,13 @@ def test_only_the_experiments_own_requests_count() -> None:
         request(6, version='3'),
         request(8, model_id='n'),
     ]
-    assert tallied(rows, []).requests.sum(axis=(1, 2)).tolist() == [2, 0]
+    assert tallied(rows, []).requests.tolist() == [2, 0]
 
 
 def test_a_model_that_is_one_arm_needs_no_version() -> None:
     design = dataclasses.replace(DESIGN, treatments=(Arm('treatment', 'n', '2', 0.5),))
     rows = [request(0, version=None), request(2, model_id='n', version=None)]
-    assert tallied(rows, [], design).requests.sum(axis=(1, 2)).tolist() == [1, 1]
+    assert tallied(rows, [], design).requests.tolist() == [1, 1]
 
 
 def test_cuped_takes_the_covariate_from_the_logged_features() -> None:
@@ -305,8 +314,9 @@ def test_each_request_is_in_the_step_of_its_time(hours: int) -> None:
     window = TimeWindow(WINDOW.start.astimezone(zone), WINDOW.end.astimezone(zone))
     seconds = [0, 0.999, 1, 4999.999, 5000, 86_399.999]
     rows = [request(i, timestamp=WINDOW.start + datetime.timedelta(seconds=s)) for i, s in enumerate(seconds)]
-    design = dataclasses.replace(DESIGN, window=window, series_step=datetime.timedelta(seconds=1000))
-    steps = tallied(rows, [], design).requests.sum(axis=(0, 1))
+    step = datetime.timedelta(seconds=1000)
+    design = dataclasses.replace(DESIGN, window=window, series_step=step, metrics=(Metric('p', 'prediction'),))
+    steps = tallied(rows, [], design).moments['p'].n.sum(axis=(0, 1))
     assert {int(i): int(steps[i]) for i in np.flatnonzero(steps)} == {0: 3, 4: 1, 5: 1, 86: 1}
     assert len(steps) == 87
 
@@ -314,7 +324,8 @@ def test_each_request_is_in_the_step_of_its_time(hours: int) -> None:
 def test_metric_keys() -> None:
     found = verdict(*traffic(1000, (0.2, 0.3)))
     control, treatment = (metric_values(found, arm) for arm in found.arms)
-    assert set(control) == {'requests{ab=n}', 'srm{ab=p_value}', 'click{ab=n}', 'click{ab=value}', 'click{ab=stderr}'}
+    of_test = {'requests{ab=n}', 'units{ab=n}', 'srm{ab=p_value}'}
+    assert set(control) == of_test | {'click{ab=n}', 'click{ab=value}', 'click{ab=stderr}'}
     assert {'click{ab=difference}', 'click{ab=p_adjusted}', 'click{ab=sequential_low}'} < set(treatment)
     assert treatment['click{ab=difference}'] == found.treatments[0].metrics[0].difference
     assert treatment['click{ab=stderr}'] == found.treatments[0].estimates[0].stderr
@@ -350,7 +361,7 @@ def test_a_design_that_cannot_be_is_refused(changes: dict, message: str) -> None
     [
         (
             ('m', 'input_hash'),
-            "m.value: got 'input_hash', rule: a number: one of prediction, confidence, or NAME",
+            "m.value: got 'input_hash', rule: a number: one of prediction, confidence, requests, or NAME",
         ),
         (('m', 'outcome:'), "m.value: got 'outcome:'"),
         (('m', 3), 'm.value: got 3'),
@@ -380,8 +391,46 @@ def test_a_weight_is_a_share(weight: Any) -> None:
 def test_features_are_columns_of_their_rows() -> None:
     rows = [None, [], [None, [('x', 1.0)]], [[('y', 2.0), ('x', 3.0)], [('x', 4.0)]], [[('y', None)]], [[]]]
     batch = pa.RecordBatch.from_pylist([request(i, features=features) for i, features in enumerate(rows)], REQUESTS)
+    design = dataclasses.replace(DESIGN, metrics=(Metric('x', 'feature:x'), Metric('y', 'feature:y')))
     for part in (batch, batch.slice(1), batch.slice(3, 2)):
-        read = with_features(part, ['x', 'y'])
+        read = asked(part, design).to_pydict()
         start = int(part.column(3)[0].as_py()[-2:], 16)
-        assert read.column(7).to_pylist() == [None, None, 1.0, 3.0, None, None][start : start + part.num_rows]
-        assert read.column(8).to_pylist() == [None, None, None, 2.0, None, None][start : start + part.num_rows]
+        assert read['feature:x'] == [None, None, 1.0, 3.0, None, None][start : start + part.num_rows]
+        assert read['feature:y'] == [None, None, None, 2.0, None, None][start : start + part.num_rows]
+
+
+def test_only_what_counts_is_shuffled() -> None:
+    rows = [request(0), request(2, B), request(4, version='3'), request(6, experiment_id='x'), request(8, version=None)]
+    for design, columns in ((DESIGN, set()), (dataclasses.replace(DESIGN, metrics=(BRIER,)), {'prediction'})):
+        wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
+        read = asked(batches(rows, wanted)[0], design)
+        assert set(read.schema.names) == {'request_id', 'timestamp', 'unit', 'arm'} | columns
+        assert read['arm'].to_pylist() == [0, 1, -1]
+        assert read['request_id'].to_pylist() == [uuid.UUID(int=i).bytes for i in (0, 2, 8)]
+    read = known(batches([outcome(0, 1.0)], OUTCOMES)[0], DESIGN)
+    assert read.to_pylist()[0]['outcome'] == 0
+
+
+def test_of_the_time_before_only_what_was_known_before_counts() -> None:
+    hour = datetime.timedelta(hours=1)
+    early, last = ({'timestamp': WINDOW.start - wait} for wait in (5 * hour, hour))
+    requests = [
+        request(0, unit='u'),
+        request(2, unit='u', experiment_id='another', version='7', **early),
+        request(4, unit='u', **last),
+        request(6, **early),  # of no unit that could be found again
+    ]
+    outcomes = [
+        outcome(0, 1.0),
+        outcome(2, 5.0, timestamp=early['timestamp'] + hour),
+        outcome(4, 7.0, timestamp=WINDOW.start),  # within the delay, but the arm may have mattered
+        outcome(6, 9.0, timestamp=early['timestamp'] + hour),
+    ]
+    metric = Metric('spend', 'outcome:click', covariate='before')
+    design = dataclasses.replace(DESIGN, metrics=(metric,), before=6 * hour)
+    found = tallied(requests, outcomes, design)
+    cells = found.moments['spend']
+    assert found.requests.tolist() == [1, 0]
+    assert cells.n.sum() == 1
+    assert cells.mean[0].sum(axis=(0, 1)).tolist() == [1.0, 1.0, 5.0, 1.0]
+    assert (found.counts.orphans, found.left_out['spend'].tolist()) == (1, [0, 0])

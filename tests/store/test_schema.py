@@ -41,14 +41,14 @@ CONTRACT = {
     ),
     'inference_results': (
         'model_id text, request_id uuid, timestamp timestamp, input_hash text, prediction double, confidence double, '
-        'features list<frozen<map<text, double>>>, version text, experiment_id text',
+        'features list<frozen<map<text, double>>>, version text, experiment_id text, unit text',
         ['model_id'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
         {'compaction': ('1', 'MINUTES'), 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
     'inference_results_bucketed': (
         'model_id text, bucket text, request_id uuid, timestamp timestamp, input_hash text, prediction double, '
-        'confidence double, features list<frozen<map<text, double>>>, version text, experiment_id text',
+        'confidence double, features list<frozen<map<text, double>>>, version text, experiment_id text, unit text',
         ['model_id', 'bucket'],
         [('timestamp', 'desc'), ('request_id', 'asc')],
         {'compaction': ('1', 'DAYS'), 'gc_grace_seconds': 864000, 'default_time_to_live': 2592000},
@@ -287,3 +287,8 @@ def test_schema_statements_go_to_the_same_node_whatever_a_session_has_connected_
         get_pool_state=lambda: next(connected),
     )
     assert tables.coordinator(session) == first
+
+
+def test_a_semicolon_in_a_comment_ends_no_statement() -> None:
+    text = '-- one; and more;\nCREATE a;\n\n-- two\n-- three; four\nCREATE b\n  -- five;\n;\n'
+    assert tables.split(text) == ['-- one; and more;\nCREATE a', '-- two\n-- three; four\nCREATE b\n  -- five;']

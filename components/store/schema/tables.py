@@ -81,8 +81,14 @@ def declared(*, views: bool = True, sai: bool = False) -> list[Relation]:
     relations: list[Relation] = []
     for file in files:
         text = (folder / file).read_text(encoding='utf-8')
-        relations += [parse(cql.strip(), relations) for cql in text.split(';') if cql.strip()]
+        relations += [parse(cql, relations) for cql in split(text)]
     return relations
+
+
+def split(text: str) -> list[str]:
+    """Parts a file into its statements, without their semicolons; a comment stays with the statement after it."""
+    # A comment line is taken whole, for there may be a semicolon in it.
+    return [cql.strip() for cql in re.findall(r'(?:--[^\n]*\n|[^;])+', text) if cql.strip()]
 
 
 _TABLE = re.compile(
