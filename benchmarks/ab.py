@@ -27,9 +27,9 @@ import pyarrow as pa
 from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
 from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
 from tfx_cassandra.components.ab_evaluator.results import Verdict
+from tfx_cassandra.components.assignment import assign, bucket_of
 from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.inference_logger import bucket_of
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store import schema
 from tfx_cassandra.components.store.connection import CassandraConnection
@@ -50,6 +50,9 @@ def main() -> None:
     """Runs what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rows', type=int, default=5_000_000, help='inferences (default: %(default)s)')
+    parser.add_argument(
+        '--visits', type=int, default=1, help='requests of a unit; of one, no unit is logged (default: %(default)s)'
+    )
     parser.add_argument('--rounds', type=int, default=3, help='evaluations (default: %(default)s)')
     parser.add_argument('--keyspace', default='bench_ab', help='keyspace to fill (default: %(default)s)')
     parser.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
@@ -58,7 +61,7 @@ def main() -> None:
     if options.one:
         sys.stdout.write(json.dumps(measured(connection)) + '\n')
         return
-    fill(connection, options.rows)
+    fill(connection, options.rows, options.visits)
     command = [sys.executable, __file__, '--one', '--keyspace', options.keyspace]
     rounds = []
     for number in range(options.rounds):
@@ -68,7 +71,8 @@ def main() -> None:
     speed = statistics.median(each['rows_per_second'] for each in rounds)
     memory = max(each['peak_mb'] for each in rounds)
     sys.stdout.write(
-        f'{options.rows:,} inferences and as many outcomes: median {speed:,.0f} rows/s, peak {memory:,.0f} MB' + '\n'
+        f'{options.rows:,} inferences, {options.visits} a unit, and as many outcomes: median {speed:,.0f} rows/s, peak {memory:,.0f} MB'
+        + '\n'
     )
 
 
@@ -98,15 +102,18 @@ def _save(verdict: Verdict, file: str) -> None:
     pathlib.Path(file).write_text(str(requests + verdict.outcomes))
 
 
-def fill(connection: CassandraConnection, rows: int) -> None:
+def fill(connection: CassandraConnection, rows: int, visits: int) -> None:
     """Writes the inferences and their outcomes, unless the keyspace was filled with as many before."""
     schema.apply(connection, schema.SimpleReplication(1), views=False)
     name = f'"{connection.keyspace}".model_metrics'
     with connections.session(connection) as session:
-        mark = session.execute(f'SELECT value FROM {name} WHERE model_id = %s AND metric_name = %s', ('bench', 'rows'))
+        mark = session.execute(
+            f'SELECT value FROM {name} WHERE model_id = %s AND metric_name = %s', ('bench', f'rows of {visits}')
+        )
         row = mark.one()
         if row is not None and row.value == rows:
             return
+        session.execute(f'TRUNCATE {name}', timeout=300)
         for table in ('inference_results_bucketed', 'inference_outcomes'):
             session.execute(f'TRUNCATE "{connection.keyspace}".{table}', timeout=300)
         for part, table in enumerate(('inference_results_bucketed', 'inference_outcomes')):
@@ -114,16 +121,16 @@ def fill(connection: CassandraConnection, rows: int) -> None:
                 starts = pipeline | beam.Create(range(0, rows, _CHUNK)) | beam.Reshuffle()
                 _ = (
                     starts
-                    | beam.Map(lambda start, part=part: chunk(start, rows)[part])
+                    | beam.Map(lambda start, part=part: chunk(start, rows, visits)[part])
                     | WriteToCassandra(connection, table)
                 )
         session.execute(
             f'INSERT INTO {name} (model_id, metric_name, timestamp, value) VALUES (%s, %s, %s, %s)',
-            ('bench', 'rows', WINDOW.start, float(rows)),
+            ('bench', f'rows of {visits}', WINDOW.start, float(rows)),
         )
 
 
-def chunk(start: int, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def chunk(start: int, rows: int, visits: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Makes inferences and outcomes from row `start` on, by time: rows of one bucket are written together."""
     count = min(_CHUNK, rows - start)
     draw = np.random.default_rng(start)
@@ -132,6 +139,8 @@ def chunk(start: int, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     times = [moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in times]
     identities = [uuid.UUID(bytes=draw.bytes(16)) for _ in range(count)]
     late = draw.binomial(1, 0.3, count).astype(float)
+    units = (start + np.arange(count)) // visits
+    arms = {unit: assign('bench', str(unit), {'1': 0.5, '2': 0.5}) for unit in dict.fromkeys(units.tolist())}
     answers = {
         'model_id': ['m'] * count,
         'bucket': list(map(bucket_of, times, identities)),
@@ -139,7 +148,8 @@ def chunk(start: int, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         'timestamp': pa.array(times, pa.timestamp('ms', 'UTC')),
         'prediction': np.clip(0.3 + 0.2 * (late - 0.3) + draw.normal(0, 0.1, count), 0, 1),
         'confidence': draw.uniform(0.5, 1, count),
-        'version': draw.choice(['1', '2'], count).tolist(),
+        'version': [arms[unit] for unit in units.tolist()],
+        'unit': [None if visits == 1 else str(unit) for unit in units.tolist()],
         'experiment_id': ['bench'] * count,
     }
     known = [moment + datetime.timedelta(hours=2) for moment in times]

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
 from tfx_cassandra.components.errors import invalid
 
-# What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1; `feature:NAME`
-# is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the prediction with it.
+# What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1;
+# `feature:NAME` is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the
+# prediction with it.
 PLAIN_VALUES = ('prediction', 'confidence', 'requests')
 NAMED_VALUES = ('feature', 'outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 KINDS = ('mean', 'proportion', 'ratio')

@@ -157,8 +157,9 @@ def _is_of(arm: Arm, design: Design) -> pl.Expr:
 
 def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Design) -> pl.DataFrame:
     """Adds a column `outcome:NAME` for each outcome that a metric takes, null where it was not known in time."""
-    start, until = pl.lit(design.window.start), pl.col('timestamp') + design.outcome_delay
-    until = pl.when(pl.col('arm') == _EARLIER).then(pl.min_horizontal(until, start)).otherwise(until)
+    delayed = pl.col('timestamp') + design.outcome_delay
+    before = pl.min_horizontal(delayed, pl.lit(design.window.start))
+    until = pl.when(pl.col('arm') == _EARLIER).then(before).otherwise(delayed)
     in_time = outcomes.join(requests.select('request_id', until.alias('until')), on='request_id').filter(
         pl.col('timestamp') < pl.col('until')
     )

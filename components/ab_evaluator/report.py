@@ -69,8 +69,8 @@ def _winner(verdict: Verdict) -> str:
 def _arms(verdict: Verdict) -> str:
     rows = [
         [_text(arm.arm), _text(arm.model_id), _text(arm.version), f'{arm.weight:.2%}',
-         _value(verdict, arm, 'requests{ab=n}', f'{arm.requests:,}'), _value(verdict, arm, 'units{ab=n}', f'{arm.units:,}'),
-         _badge(arm)]
+         _value(verdict, arm, 'requests{ab=n}', f'{arm.requests:,}'),
+         _value(verdict, arm, 'units{ab=n}', f'{arm.units:,}'), _badge(arm)]
         for arm in verdict.arms
     ]  # fmt: skip
     return _table(('arm', 'model', 'version', 'planned', 'requests', 'units', 'verdict'), rows)

@@ -37,7 +37,7 @@ class Tally:
     left_out: dict[str, np.ndarray]
     unusable: dict[str, np.ndarray]
     crossed: int = 0
-    counts: Counts = Counts()
+    counts: Counts = dataclasses.field(default_factory=Counts)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(

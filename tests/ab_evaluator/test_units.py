@@ -30,8 +30,8 @@ DESIGN = Design(
     'e', Arm('control', 'm', '1', 0.5), (Arm('treatment', 'm', '2', 0.5),), WINDOW, (MEAN,), decide_by='fixed'
 )
 SCHEMA = {
-    'unit': pl.String, 'request_id': pl.Binary, 'timestamp': pl.Datetime('ms', 'UTC'), 'arm': pl.Int64, 'm.y': pl.Float64,
-    'm.d': pl.Float64, 'm.x': pl.Float64,
+    'unit': pl.String, 'request_id': pl.Binary, 'timestamp': pl.Datetime('ms', 'UTC'), 'arm': pl.Int64,
+    'm.y': pl.Float64, 'm.d': pl.Float64, 'm.x': pl.Float64,
 }  # fmt: skip
 
 

@@ -201,6 +201,70 @@ def test_a_version_of_no_one_is_an_error_after_the_artifact(
     assert record.read_verdict(str(tmp_path)).experiment_id == 'unregistered'
 
 
+def log_visits(connection: CassandraConnection, experiment: str) -> list[dict]:
+    """Logs users who come several times, some of them the day before, too; returns them as plain rows."""
+    draw, rows = np.random.default_rng(8), []
+    with InferenceLogger(connection, experiment, 'inference_results_bucketed') as log:
+        for user in range(300):
+            arm, level = assign(experiment, f'user {user}', WEIGHTS), float(draw.gamma(2, 5))
+            for _ in range(draw.integers(1, 6)):
+                hours = float(draw.uniform(-24, 24))
+                when = WINDOW.start + datetime.timedelta(hours=hours)
+                identity = uuid.UUID(int=draw.bit_generator.random_raw())
+                unit = f'user {user}'
+                log.log('v', 0.5, version=VERSIONS[arm], unit=unit, request_id=identity, timestamp=when)
+                spend = level + float(draw.normal()) + 2 * (arm == 'treatment')
+                log.log_outcome('v', identity, 'spend', spend, when + datetime.timedelta(minutes=1))
+                # What was known before the window alone tells of the time before.
+                rows.append({'arm': arm, 'user': user, 'spend': spend, 'before': hours < 0})
+        assert log.flush(60)
+    return rows
+
+
+def test_users_are_the_units_and_their_past_is_read(
+    connection: CassandraConnection, session: Session, tmp_path: pathlib.Path
+) -> None:
+    rows = log_visits(connection, 'units')
+    arms = {name: Arm(name, 'v', VERSIONS[name], weight) for name, weight in WEIGHTS.items()}
+    with ModelRegistry(connection) as registry:
+        for version in VERSIONS.values():
+            registry.record(ModelVersion('units', 'v', version, moment(int(version)), {}))
+    spend = Metric('spend', 'outcome:spend')
+    changes = {
+        'control': arms['control'],
+        'treatments': arms['treatment'],
+        'metrics': (
+            spend,
+            dataclasses.replace(spend, name='spend_of_users', per='unit'),
+            dataclasses.replace(spend, name='adjusted', covariate='before'),
+        ),
+        'before': datetime.timedelta(days=1),
+        'requests_table': 'inference_results_bucketed',
+    }
+    verdict, artifact = run(component(connection, 'units', **changes), tmp_path / 'first')
+    for arm in verdict.arms:
+        mine = [row for row in rows if row['arm'] == arm.arm and not row['before']]
+        users: dict[int, list[float]] = {}
+        for row in mine:
+            users.setdefault(row['user'], []).append(row['spend'])
+        assert (arm.requests, arm.units) == (len(mine), len(users))
+        plain, of_users, _ = arm.estimates
+        assert plain.value == pytest.approx(np.mean([row['spend'] for row in mine]))
+        assert of_users.value == pytest.approx(np.mean([sum(each) for each in users.values()]))
+        assert plain.n == of_users.n == len(users)
+        record_of = session.execute(
+            f"SELECT metrics FROM {connection.keyspace}.model_versions WHERE experiment_id = 'units'"
+            f' AND created_at = {int(arm.version) * 1000} AND model_id = %s',
+            ('v',),
+        ).one()
+        assert record_of.metrics['units{ab=n}'] == len(users)
+    plain, _, adjusted = verdict.treatments[0].metrics
+    assert adjusted.stderr < 0.8 * plain.stderr
+    _, again = run(component(connection, 'units', splits=3, page_rows=100, **changes), tmp_path / 'again')
+    for name in ('verdict.json', 'report.html'):
+        assert (pathlib.Path(again.uri) / name).read_text() == (pathlib.Path(artifact.uri) / name).read_text()
+
+
 def test_bad_arguments_are_refused_when_the_pipeline_is_made(connection: CassandraConnection) -> None:
     for changes, message in (
         ({'window': '2026-01-01/2026-01-02'}, 'start: got'),
