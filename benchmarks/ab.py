@@ -70,10 +70,8 @@ def main() -> None:
         sys.stdout.write(f'round {number + 1}: {rounds[-1]}' + '\n')
     speed = statistics.median(each['rows_per_second'] for each in rounds)
     memory = max(each['peak_mb'] for each in rounds)
-    sys.stdout.write(
-        f'{options.rows:,} inferences, {options.visits} a unit, and as many outcomes: median {speed:,.0f} rows/s, peak {memory:,.0f} MB'
-        + '\n'
-    )
+    what = f'{options.rows:,} inferences, {options.visits} a unit, and as many outcomes'
+    sys.stdout.write(f'{what}: median {speed:,.0f} rows/s, peak {memory:,.0f} MB' + '\n')
 
 
 def measured(connection: CassandraConnection) -> dict[str, float]:
@@ -107,9 +105,8 @@ def fill(connection: CassandraConnection, rows: int, visits: int) -> None:
     schema.apply(connection, schema.SimpleReplication(1), views=False)
     name = f'"{connection.keyspace}".model_metrics'
     with connections.session(connection) as session:
-        mark = session.execute(
-            f'SELECT value FROM {name} WHERE model_id = %s AND metric_name = %s', ('bench', f'rows of {visits}')
-        )
+        filled = ('bench', f'rows of {visits} visits')
+        mark = session.execute(f'SELECT value FROM {name} WHERE model_id = %s AND metric_name = %s', filled)
         row = mark.one()
         if row is not None and row.value == rows:
             return
@@ -126,7 +123,7 @@ def fill(connection: CassandraConnection, rows: int, visits: int) -> None:
                 )
         session.execute(
             f'INSERT INTO {name} (model_id, metric_name, timestamp, value) VALUES (%s, %s, %s, %s)',
-            ('bench', f'rows of {visits}', WINDOW.start, float(rows)),
+            (*filled, WINDOW.start, float(rows)),
         )
 
 
