@@ -139,7 +139,7 @@ def _bytes_of_identity() -> pl.Expr:
 
 def _placed(design: Design) -> pl.Expr:
     """The place of a request's arm; _UNATTRIBUTED where it could be of several, and null where it is of none."""
-    place = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int8))
+    place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int8))
     for i, arm in enumerate(design.arms):
         place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int8)).otherwise(place)
     ours = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)

@@ -53,9 +53,8 @@ cdef extern from 'wire.h':
     int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int plain, int count, int64_t rows,
                          int64_t largest, int64_t* starts, int keyed, Extent* keys) noexcept nogil
     int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
-                      const uint32_t* ends, int count, int32_t* splits) noexcept nogil
-    void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
-                          uint64_t* sums) noexcept nogil
+                      const uint32_t* ends, int count, int32_t* splits, uint64_t* hashes) noexcept nogil
+    void hash_records(const uint8_t* base, const int64_t* starts, int64_t rows, uint64_t* hashes) noexcept nogil
 
 LARGEST = 2**31 - 1  # bytes of a protocol buffer message
 _TAGS = {'bytes_list': BYTES_TAG, 'float_list': FLOAT_TAG, 'int64_list': INTEGER_TAG}
@@ -99,7 +98,8 @@ cdef class Framed:
     cdef uint8_t* base
     cdef int64_t* starts
     cdef Extent* keys
-    cdef object key, keys_buffer, ends, splits
+    cdef uint64_t* hashes
+    cdef object key, keys_buffer, ends, splits, hashes_buffer
 
     def __init__(self):
         raise TypeError('Framed: got a call, rule: made by encode')
@@ -130,17 +130,16 @@ cdef class Framed:
         cdef const uint32_t* end = <const uint32_t*>_address(ends_buffer)
         cdef int32_t* split = <int32_t*>_address(splits_buffer)
         cdef int count = len(ends), done
+        cdef uint64_t* hashes = NULL
+        if self.keys == NULL and count > 1:
+            hashes = _allocate_hashes(self)
         with nogil:
-            done = assign_splits(self.base, self.starts, self.keys, self.rows, end, count, split)
+            done = assign_splits(self.base, self.starts, self.keys, self.rows, end, count, split, hashes)
         if not done:
             rule = 'in every example, with text or integers'
             raise DatasetError(f'output_config.partition_feature_name: got {self.key!r}, rule: {rule}')
         self.ends, self.splits = ends, pa.Array.from_buffers(pa.int32(), self.rows, [None, splits_buffer])
         return self.splits
-
-    def counts(self, ends):
-        """Returns the number of rows of each split; see `assign`."""
-        return self.counts_by(self.assign(ends), len(ends))
 
     def counts_by(self, splits, int count):
         """Returns the number of rows of each split; see `parts_by`."""
@@ -153,10 +152,6 @@ cdef class Framed:
                 if 0 <= split[row] < count:
                     counted[split[row]] += 1
         return [counted[i] for i in range(count)]
-
-    def parts(self, ends):
-        """Returns the frames of each split, in the order of the rows, as one bytes object; see `assign`."""
-        return self.parts_by(self.assign(ends), len(ends))
 
     def parts_by(self, splits, int count):
         """Returns the frames of each split, in the order of the rows, as one bytes object.
@@ -197,8 +192,16 @@ cdef class Framed:
         cdef const int32_t* split = _splits(splits, self.rows)
         cdef bytearray sums = bytearray(8 * count)
         cdef uint64_t* sum_ = <uint64_t*><char*>sums
+        cdef uint64_t* hashes = self.hashes  # there already, if the examples were split by them
+        cdef int64_t row
+        if hashes == NULL:
+            hashes = _allocate_hashes(self)
+            with nogil:
+                hash_records(self.base, self.starts, self.rows, hashes)
         with nogil:
-            checksum_records(self.base, self.starts, self.rows, split, count, sum_)
+            for row in range(self.rows):
+                if 0 <= split[row] < count:
+                    sum_[split[row]] += hashes[row]
         return [sum_[i] for i in range(count)]
 
 
@@ -269,6 +272,12 @@ cdef int _allocate(Framed framed, int64_t room, int64_t rows, key) except -1:
         framed.keys_buffer = pa.allocate_buffer(rows * sizeof(Extent))
         framed.keys = <Extent*>_address(framed.keys_buffer)
     return 0
+
+
+cdef uint64_t* _allocate_hashes(Framed framed) except NULL:
+    framed.hashes_buffer = pa.allocate_buffer(max(8 * framed.rows, 1))
+    framed.hashes = <uint64_t*>_address(framed.hashes_buffer)
+    return framed.hashes
 
 
 cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* room):

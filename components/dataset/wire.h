@@ -194,9 +194,10 @@ static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int pl
 /* ---- Splits ---- */
 
 /* Fills in the split of each row: SHA-256 of its key, or of the record where there are no keys, as one integer modulo
- * the last end, then the number of ends that are not above it. Returns 0 if a row has no key, else 1. */
+ * the last end, then the number of ends that are not above it. Where records are hashed, `hashes` gets the first 64
+ * bits of each one's. Returns 0 if a row has no key, else 1. */
 static int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
-                         const uint32_t* ends, int count, int32_t* splits) {
+                         const uint32_t* ends, int count, int32_t* splits, uint64_t* hashes) {
   const uint64_t n = ends[count - 1];
   uint64_t weights[8] = {[7] = 1 % n}; /* of the words of a digest, modulo n */
   for (int i = 6; i >= 0; i--) weights[i] = (weights[i + 1] << 32) % n;
@@ -208,6 +209,7 @@ static int assign_splits(const uint8_t* base, const int64_t* starts, const Exten
     if (count == 1) continue; /* whatever its bucket is */
     uint32_t digest[8];
     sha256(hashed.data, hashed.size, digest);
+    if (hashes) hashes[row] = (uint64_t)digest[0] << 32 | digest[1];
     uint64_t low = 0, high = 0;
     for (int i = 0; i < 8; i++) {
       uint64_t product = digest[i] * weights[i];
@@ -220,15 +222,13 @@ static int assign_splits(const uint8_t* base, const int64_t* starts, const Exten
   return 1;
 }
 
-/* Adds up for each split the first 64 bits of each record's SHA-256: the same in whatever order they come. */
-static void checksum_records(const uint8_t* base, const int64_t* starts, int64_t rows, const int32_t* splits, int count,
-                             uint64_t* sums) {
+/* The first 64 bits of each record's SHA-256. */
+static void hash_records(const uint8_t* base, const int64_t* starts, int64_t rows, uint64_t* hashes) {
   for (int64_t row = 0; row < rows; row++) {
-    if (splits[row] < 0 || splits[row] >= count) continue;
     const uint8_t* record = base + starts[row] + FRAME_HEAD;
     uint32_t digest[8];
     sha256(record, base + starts[row + 1] - FRAME_FOOT - record, digest);
-    sums[splits[row]] += (uint64_t)digest[0] << 32 | digest[1];
+    hashes[row] = (uint64_t)digest[0] << 32 | digest[1];
   }
 }
 

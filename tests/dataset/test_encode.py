@@ -153,9 +153,10 @@ def test_splits_are_those_of_tfx(table: tuple[pa.RecordBatch, dict], counts: lis
     examples = [tf.train.Example.FromString(record) for record in records(framed)]
     expected = [partition(example, ends, None) for example in examples]
     assert framed.assign(ends).to_pylist() == expected
-    assert framed.counts(ends) == [expected.count(i) for i in range(len(ends))]
+    assert framed.counts_by(framed.assign(ends), len(ends)) == [expected.count(i) for i in range(len(ends))]
     rows = list(zip(expected, records(framed), strict=True))
-    assert framed.parts(ends) == [slow.framed(r for split, r in rows if split == i) for i in range(len(ends))]
+    parts = framed.parts_by(framed.assign(ends), len(ends))
+    assert parts == [slow.framed(r for split, r in rows if split == i) for i in range(len(ends))]
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -218,7 +219,7 @@ def test_tensorflow_reads_the_frames(tmp_path: Path, rows: int, columns: int) ->
     path = tmp_path / 'data'
     path.write_bytes(framed.buffer)
     assert list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) == records(framed)
-    parts = framed.parts([2, 3])
+    parts = framed.parts_by(framed.assign([2, 3]), 2)
     path.write_bytes(b''.join(parts))
     assert sorted(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) == sorted(records(framed))
 

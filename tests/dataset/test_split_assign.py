@@ -117,8 +117,13 @@ def test_the_checksum_is_that_of_a_split_s_records_in_any_order(rows: list, rand
     for record, split in zip(records, splits, strict=True):
         if split >= 0:
             expected[split] += int.from_bytes(hashlib.sha256(record).digest()[:8], 'big')
-    got = encode(batch, KINDS).checksums_by(pa.array(splits, pa.int32()), 3)
-    assert got == [one % 2**64 for one in expected]
+    framed = encode(batch, KINDS)
+    assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [one % 2**64 for one in expected]
+    # What was hashed for the splits is not hashed again; of a key, that is another hash.
+    for key in (None, batch.schema.names[0]):
+        framed = encode(batch, KINDS, key)
+        framed.assign([2, 3])
+        assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [one % 2**64 for one in expected]
 
 
 @pytest.mark.parametrize('wrong', [pa.array([0], pa.int64()), pa.array([], pa.int32()), pa.array([None], pa.int32())])
