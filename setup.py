@@ -53,7 +53,6 @@ setup(
     install_requires=[
         'apache-beam>=2.62,<2.78',
         'cassandra-driver>=3.29,<4',
-        'google-crc32c>=1,<2',
         'isal>=1.7,<2',
         'lz4>=4,<5',
         'numpy',
@@ -70,6 +69,7 @@ setup(
         'dev': [
             'build',
             'cython>=3.1,<4',
+            'google-crc32c>=1,<2',
             'hypothesis',
             'mypy',
             'pytest',

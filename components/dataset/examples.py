@@ -1,4 +1,4 @@
-"""Record batches -> serialized tf.Examples -> framed TFRecords.
+"""What of a tf.Example holds a column, and how a chunk of framed examples is compressed; encode.pyx makes them.
 
 | CQL | tf.Example |
 |---|---|
@@ -8,21 +8,14 @@
 | ascii, text, blob, uuid, timeuuid, inet | bytes (uuid and inet: the canonical text) |
 | list, set, vector | several values |
 | null | the feature is absent |
-
-`encode`, `encode_sequences` and `framed` are the plain form, in Python, of what encode.pyx does: its tests hold it to
-their bytes.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
-import google_crc32c
 import pyarrow as pa
-import pyarrow.compute as pc
 from isal import isal_zlib
 
 from tfx_cassandra.components.errors import SchemaError
@@ -56,86 +49,6 @@ def kind_of(field: str, column: str, cql_type: str) -> Kind:
     return _KINDS[inner]
 
 
-def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:
-    """Serializes each row as a tf.Example, deterministically: features in the order of their names.
-
-    Args:
-      batch: Rows, of shape (rows, columns); a column becomes the feature of its name.
-      kinds: Kind of each column, by name.
-
-    Returns:
-      Serialized examples, one a row.
-    """
-    from tensorflow.core.example import example_pb2  # only here: TensorFlow takes seconds to import
-
-    columns = [(name, kinds[name], _values(batch.column(i), kinds[name])) for i, name in enumerate(batch.schema.names)]
-    examples = []
-    for row in range(batch.num_rows):
-        example = example_pb2.Example()
-        feature = example.features.feature
-        for name, kind, values in columns:
-            if (value := values[row]) is not None:
-                getattr(feature[name], kind).value.extend(value if isinstance(value, list) else (value,))
-        examples.append(example.SerializeToString(deterministic=True))
-    return examples
-
-
-def encode_sequences(batch: pa.RecordBatch, kinds: Mapping[str, Kind], sequences: Collection[str]) -> list[bytes]:
-    """Serializes each row as a tf.SequenceExample: a step for each item of `sequences`, other columns as context."""
-    from tensorflow.core.example import example_pb2
-
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    context = {name: column for name, column in columns.items() if name not in sequences}
-    contexts = encode(pa.RecordBatch.from_pydict(context), kinds) if context else [b''] * batch.num_rows
-    lists = [(name, kinds[name], _values(columns[name], kinds[name])) for name in sequences]
-    made = []
-    for row in range(batch.num_rows):
-        example = example_pb2.SequenceExample(context=example_pb2.Example.FromString(contexts[row]).features)
-        if not example.context.feature:
-            example.ClearField('context')
-        for name, kind, values in lists:
-            if (steps := values[row]) is not None:
-                feature_list = example.feature_lists.feature_list[name]
-                for step in steps:
-                    getattr(feature_list.feature.add(), kind).value.append(step)
-        made.append(example.SerializeToString(deterministic=True))
-    return made
-
-
-def _values(array: pa.Array, kind: Kind) -> list:
-    """Returns a column as Python values a feature takes: one, several in a list, or None, for each row."""
-    if isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
-        # A null row of a fixed-size list still has its values in the child array: go by scalars.
-        rows = array.to_pylist()
-        flat = _values(pa.array([item for row in rows for item in row or ()], array.type.value_type), kind)
-        items = iter(flat)
-        return [None if row is None else [next(items) for _ in row] for row in rows]
-    if kind == 'float_list':
-        return array.cast(pa.float64()).cast(pa.float32()).to_pylist()
-    if kind == 'bytes_list':
-        return array.cast(pa.binary()).to_pylist()
-    if pa.types.is_date32(array.type):
-        array = array.cast(pa.int32())
-    return pc.cast(array, pa.int64()).to_pylist()
-
-
-def framed(records: Iterable[bytes]) -> bytes:
-    """Frames records as a TFRecord file holds them: length, masked CRC32C of it, record, masked CRC32C of that.
-
-    The format is that of tensorflow/core/lib/io/record_writer.cc.
-    """
-    parts = []
-    for record in records:
-        length = struct.pack('<Q', len(record))
-        parts += [length, _masked_crc(length), record, _masked_crc(record)]
-    return b''.join(parts)
-
-
 def compressed(chunk: bytes | pa.Buffer) -> bytes:
     """Returns a chunk as one gzip member; without a time in it, so that equal chunks are equal members."""
     return isal_zlib.compress(chunk, _LEVEL, _GZIP)
-
-
-def _masked_crc(content: bytes) -> bytes:
-    crc = google_crc32c.value(content)
-    return struct.pack('<I', (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

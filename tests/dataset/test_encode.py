@@ -16,6 +16,7 @@ from pathlib import Path
 import google_crc32c
 import pyarrow as pa
 import pytest
+import slow_examples as slow
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,6 @@ from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 
 from tfx_cassandra.components.dataset import encode as fast
-from tfx_cassandra.components.dataset import examples as slow
 from tfx_cassandra.components.dataset.split import HashSplits
 from tfx_cassandra.components.errors import DatasetError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import slow_examples
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def plain(name: str, kind: str, values: list | None) -> bytes:
 def test_each_type(cql: str, arrow: pa.DataType, values: list, kind: str, expected: list) -> None:
     assert examples.kind_of('features', 'c', cql) == kind
     batch = pa.RecordBatch.from_arrays([pa.array(values, arrow)], ['c'])
-    assert examples.encode(batch, {'c': kind}) == [plain('c', kind, row) for row in expected]
+    assert slow_examples.encode(batch, {'c': kind}) == [plain('c', kind, row) for row in expected]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_types_without_an_example_form(cql: str) -> None:
 def test_decimals_are_rounded_once() -> None:
     # 32 bit is what tf.Example holds; the nearest such number to the decimal is what must come out.
     text = '0.1000000014901161193847656250001'
-    (got,) = examples.encode(pa.RecordBatch.from_arrays([pa.array([text])], ['c']), {'c': 'float_list'})
+    (got,) = slow_examples.encode(pa.RecordBatch.from_arrays([pa.array([text])], ['c']), {'c': 'float_list'})
     value = tf.train.Example.FromString(got).features.feature['c'].float_list.value[0]
     assert abs(Decimal(value) - Decimal(text)) < Decimal('1e-8')
 
@@ -77,6 +78,6 @@ def test_tensorflow_reads_the_frames(tmp_path_factory: pytest.TempPathFactory, r
     path: Path = tmp_path_factory.mktemp('records') / 'data.gz'
     half = len(records) // 2
     # Chunks are appended to a file, so two chunks are as good as one.
-    path.write_bytes(gzip.compress(examples.framed(records[:half]) + examples.framed(records[half:])))
+    path.write_bytes(gzip.compress(slow_examples.framed(records[:half]) + slow_examples.framed(records[half:])))
     read = tf.data.TFRecordDataset(str(path), compression_type='GZIP')
     assert list(read.as_numpy_iterator()) == records

@@ -8,12 +8,12 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 import pytest
+import slow_examples as slow
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfx_bsl.coders import sequence_example_coder
 
-from tfx_cassandra.components.dataset import examples as slow
 from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.sequence import last_values
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_examples import encode as slow_encode
 
 from tfx_cassandra.components.dataset import leaks
 from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.examples import Kind
-from tfx_cassandra.components.dataset.examples import encode as slow_encode
 from tfx_cassandra.components.dataset.split import NOWHERE, EntitySplits, HashSplits, TimeSplits, assign
 from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow
 from tfx_cassandra.components.errors import DatasetError

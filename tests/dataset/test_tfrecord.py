@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+import slow_examples
 import tensorflow as tf
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
@@ -38,10 +39,10 @@ def written(folder: pathlib.Path, given: Sequence[pa.RecordBatch], **options: in
     """Writes batches and returns the numbers in the order of the files, by split."""
     with TestPipeline() as pipeline:
         counts, checksum = pipeline | beam.Create(given) | WriteExamples(KINDS, SPLITS, str(folder), **options)
-        expected = [list(SPLITS.assign(examples.encode(batch, KINDS))) for batch in given]
+        expected = [list(SPLITS.assign(slow_examples.encode(batch, KINDS))) for batch in given]
         totals = [(name, sum(s.count(i) for s in expected)) for i, name in enumerate(SPLITS.names)]
         assert_that(counts, equal_to([total for total in totals if total[1]]))
-        hashes = [hashlib.sha256(one).digest()[:8] for batch in given for one in examples.encode(batch, KINDS)]
+        hashes = [hashlib.sha256(one).digest()[:8] for batch in given for one in slow_examples.encode(batch, KINDS)]
         total = sum(int.from_bytes(one, 'big') for one in hashes) % 2**64
         assert_that(checksum, equal_to([f'{total:016x}']), 'checksum')
     return {name: numbers(folder / f'Split-{name}') for name in SPLITS.names}
@@ -61,7 +62,7 @@ def test_every_example_once_in_the_split_of_tfx(tmp_path: pathlib.Path) -> None:
     got = written(tmp_path, batches())
     expected: dict[str, list[int]] = {'train': [], 'eval': []}
     for batch in batches():
-        assigned = SPLITS.assign(examples.encode(batch, KINDS))
+        assigned = SPLITS.assign(slow_examples.encode(batch, KINDS))
         for n, split in zip(batch.column(0).to_pylist(), assigned, strict=True):
             expected[SPLITS.names[split]].append(n)
     assert {name: sorted(values) for name, values in got.items()} == expected
