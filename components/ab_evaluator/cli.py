@@ -77,9 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = ABEvaluatorConfig(connection, design, options.requests_table)
     executor.check(settings)
     with step(f'evaluate {design.experiment_id}') as progress:
-        with beam.Pipeline() as pipeline:
-            executor.evaluate(pipeline, settings, options.output)
-        verdict = executor.conclude(settings, options.output)
+        verdict = executor.evaluate(beam.Pipeline, settings, options.output)
         progress.update(f'{sum(arm.requests for arm in verdict.arms):,} requests, {verdict.outcomes:,} outcomes')
     return _show(verdict, options.format)
 

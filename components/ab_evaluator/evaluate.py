@@ -4,7 +4,8 @@
     outcomes: scan of the window and delay -> shards by request id --+-> rows -> shards by unit -> tallies -> verdict
 
 A request without a unit is its own, so that its row needs no second shuffle. The tallies are merged in the order of the
-shards, and a shard sorts its rows, so that a rerun gives the same bits.
+shards, and a shard sorts its rows, so that a rerun gives the same bits. Rows are spooled between the steps, so that
+memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tfx_cassandra.components.ab_evaluator.observations import (
 from tfx_cassandra.components.ab_evaluator.tally import Tally, tally
 from tfx_cassandra.components.ab_evaluator.verdict import decide
 from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.dataset.spool import CoGroupBatches
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.scan.read import ReadFromCassandra
 
@@ -42,9 +44,10 @@ _GATHER_ROWS = 100_000  # rows that are sharded together, so that the parts of a
 class EvaluateAb(beam.PTransform):
     """Reads, joins and reduces what `settings` name; gives a PCollection of one Verdict."""
 
-    def __init__(self, settings: ABEvaluatorConfig) -> None:
+    def __init__(self, settings: ABEvaluatorConfig, uri: str) -> None:
+        """Declares the evaluation; `uri` is the folder of its output, where rows are spooled until `spool.clean`."""
         super().__init__()
-        self._settings = settings
+        self._settings, self._uri = settings, uri
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
@@ -64,8 +67,10 @@ class EvaluateAb(beam.PTransform):
                 | 'Known' >> beam.Map(known, design)
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
-        rows = sides | 'Join' >> beam.CoGroupByKey() | 'Observe' >> beam.ParDo(_Observe(design, shards)).with_outputs()
-        of_units = rows.of_units | 'ByUnit' >> beam.GroupByKey() | 'TallyUnits' >> beam.Map(_tally_units, design)
+        joined = sides | 'Join' >> CoGroupBatches(self._uri)
+        rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards)).with_outputs()
+        units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._uri)
+        of_units = units | 'TallyUnits' >> beam.Map(_tally_units, design)
         return (
             (rows.tallied, of_units)
             | 'Tallies' >> beam.Flatten()
@@ -137,9 +142,9 @@ class _Observe(beam.DoFn):
             yield beam.pvalue.TaggedOutput('of_units', part)
 
 
-def _tally_units(grouped: tuple[int, Iterable[pa.RecordBatch]], design: Design) -> tuple[_Place, Tally]:
+def _tally_units(grouped: tuple[int, dict[str, Iterable[pa.RecordBatch]]], design: Design) -> tuple[_Place, Tally]:
     shard, parts = grouped
-    rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(parts))  # type: ignore[assignment]
+    rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(parts['rows']))  # type: ignore[assignment]
     return ('unit', shard), tally(rows, Counts(), design)
 
 

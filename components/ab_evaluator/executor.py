@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ from tfx_cassandra.components.ab_evaluator import record
 from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
 from tfx_cassandra.components.ab_evaluator.results import Verdict
 from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.dataset import spool
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.read import ReadOptions
 
@@ -40,22 +42,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = config.from_json(ABEvaluatorConfig, exec_properties[CONFIG_KEY])
         artifact = artifact_utils.get_single_instance(output_dict[VERDICT_KEY])
-        with self._make_beam_pipeline() as pipeline:
-            evaluate(pipeline, settings, artifact.uri)
-        verdict = conclude(settings, artifact.uri)
+        verdict = evaluate(self._make_beam_pipeline, settings, artifact.uri)
         for name in ('experiment_id', 'verdict'):
             artifact.set_string_custom_property(name, getattr(verdict, name))
         artifact.set_string_custom_property('winner', verdict.winner or '')
         artifact.set_string_custom_property('window', str(settings.design.window))
 
 
-def evaluate(pipeline: beam.Pipeline, settings: ABEvaluatorConfig, uri: str) -> None:
-    """Adds the steps that write verdict.json and report.html into a directory."""
-    _ = pipeline | 'Evaluate' >> EvaluateAb(settings) | 'WriteFiles' >> beam.Map(record.write_files, uri)
-
-
-def conclude(settings: ABEvaluatorConfig, uri: str) -> Verdict:
-    """Records the verdict that the pipeline wrote; from its file, so that both hold the same numbers."""
+def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorConfig, uri: str) -> Verdict:
+    """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
+    try:
+        with make_pipeline() as pipeline:
+            _ = pipeline | 'Evaluate' >> EvaluateAb(settings, uri) | 'WriteFiles' >> beam.Map(record.write_files, uri)
+    finally:
+        spool.clean(uri)
+    # From its file, so that both hold the same numbers.
     verdict = record.read_verdict(uri, settings.design.experiment_id)
     record.record(settings.connection, verdict)
     return verdict

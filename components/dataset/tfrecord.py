@@ -17,7 +17,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -27,9 +27,9 @@ from apache_beam.io.filesystems import FileSystems
 from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.examples import Kind, compressed
 from tfx_cassandra.components.dataset.split import Splits, assign, key_of
+from tfx_cassandra.components.dataset.spool import SPOOL, Place, SpoolFile, clean, make_folder, read
 from tfx_cassandra.components.dataset.window import TimeWindow
 
-SPOOL = 'spool'  # folder beside the splits, gone when the files are complete
 SHARD_BYTES = 32 << 20  # of a gzipped file, where the number of files is not given
 
 
@@ -39,17 +39,14 @@ class Piece(NamedTuple):
     Attributes:
       split: Name of the split.
       order: 64-bit hash of seed and content: the place among the split's chunks.
-      path: The spool file.
-      offset, size: Where the chunk stands in it, in bytes.
+      place: Where the chunk stands.
       examples: Number of examples in it.
       checksum: Of the examples, as `Framed.checksum` gives it, in hexadecimal: more than Beam's integers hold.
     """
 
     split: str
     order: int
-    path: str
-    offset: int
-    size: int
+    place: Place
     examples: int
     checksum: str = '0'
 
@@ -114,7 +111,7 @@ class WriteChunks(beam.PTransform):
     def expand(self, chunks: beam.PCollection) -> Written:
         pieces = chunks | 'Spool' >> beam.ParDo(_Spool(self._uri, self._seed))
         counts = pieces | 'Examples' >> beam.Map(lambda piece: (piece.split, piece.examples)) | 'Count' >> _sum()
-        sizes = pieces | 'Bytes' >> beam.Map(lambda piece: (piece.split, piece.size)) | 'Size' >> _sum()
+        sizes = pieces | 'Bytes' >> beam.Map(lambda piece: (piece.split, piece.place.size)) | 'Size' >> _sum()
         checksums = pieces | 'Checksums' >> beam.Map(lambda piece: piece.checksum)
         checksum = checksums | 'Checksum' >> beam.CombineGlobally(_summed)
         every = beam.pvalue.AsDict(sizes)
@@ -168,30 +165,17 @@ class _Spool(beam.DoFn):
         self._uri, self._seed = uri, seed
 
     def start_bundle(self) -> None:
-        self._file: Any = None
+        self._file = SpoolFile(self._uri)
 
     def process(self, chunk: Chunk) -> Iterator[Piece]:
         if chunk.examples:
             gzipped = compressed(chunk.frames)
-            offset = self._append(gzipped)
-            place = order(self._seed, chunk.frames, gzipped)
-            yield Piece(chunk.split, place, self._path, offset, len(gzipped), chunk.examples, f'{chunk.checksum:x}')
+            place = self._file.append(gzipped)
+            shuffled = order(self._seed, chunk.frames, gzipped)
+            yield Piece(chunk.split, shuffled, place, chunk.examples, f'{chunk.checksum:x}')
 
     def finish_bundle(self) -> None:
-        # A bundle that is tried again spools into another file, and only the pieces of the one that counts arrive.
-        if self._file is not None:
-            self._file.close()
-
-    def _append(self, gzipped: bytes) -> int:
-        if self._file is None:
-            folder = os.path.join(self._uri, SPOOL)
-            if not FileSystems.exists(folder):
-                _make_folder(folder)
-            self._path, self._end = os.path.join(folder, uuid.uuid4().hex), 0
-            self._file = FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED)
-        self._file.write(gzipped)
-        self._end += len(gzipped)
-        return self._end - len(gzipped)
+        self._file.close()
 
 
 def order(seed: int, chunk: bytes, gzipped: bytes) -> int:
@@ -223,31 +207,17 @@ def _write(gathered: tuple[tuple[str, int, int], Iterable[Piece | None]], uri: s
     path = os.path.join(uri, f'Split-{split}', f'data_tfrecord-{shard:05d}-of-{count:05d}.gz')
     spooled = os.path.join(uri, SPOOL, f'{split}-{shard}-{uuid.uuid4().hex}')
     for folder in (os.path.dirname(path), os.path.dirname(spooled)):
-        if not FileSystems.exists(folder):
-            _make_folder(folder)
-    ordered = sorted((piece for piece in pieces if piece is not None), key=lambda piece: (piece.order, piece.size))
-    sources: dict[str, Any] = {}
+        make_folder(folder)
+    ordered = [piece for piece in pieces if piece is not None]
+    ordered.sort(key=lambda piece: (piece.order, piece.place.size))
     with FileSystems.create(spooled, compression_type=CompressionTypes.UNCOMPRESSED) as target:
-        for piece in ordered:
-            if piece.path not in sources:
-                sources[piece.path] = FileSystems.open(piece.path, compression_type=CompressionTypes.UNCOMPRESSED)
-            sources[piece.path].seek(piece.offset)
-            target.write(sources[piece.path].read(piece.size))
+        for gzipped in read(piece.place for piece in ordered):
+            target.write(gzipped)
         if not ordered:
             target.write(compressed(b''))
-    for source in sources.values():
-        source.close()
     FileSystems.rename([spooled], [path])
     return path
 
 
-def _make_folder(folder: str) -> None:
-    try:
-        FileSystems.mkdirs(folder)
-    except OSError:  # another worker was first
-        if not FileSystems.exists(folder):
-            raise
-
-
 def _clean(written: list[str], uri: str) -> None:
-    FileSystems.delete([os.path.join(uri, SPOOL)])
+    clean(uri)

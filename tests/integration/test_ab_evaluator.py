@@ -21,6 +21,7 @@ from tfx_cassandra.components.ab_evaluator import record
 from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.ab_evaluator.executor import Executor
 from tfx_cassandra.components.ab_evaluator.results import Verdict, metric_values
+from tfx_cassandra.components.dataset import spool
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.inference_logger import assign
@@ -263,6 +264,22 @@ def test_users_are_the_units_and_their_past_is_read(
     _, again = run(component(connection, 'units', splits=3, page_rows=100, **changes), tmp_path / 'again')
     for name in ('verdict.json', 'report.html'):
         assert (pathlib.Path(again.uri) / name).read_text() == (pathlib.Path(artifact.uri) / name).read_text()
+
+
+def test_nothing_is_left_of_the_spool(
+    evaluated: tuple, connection: CassandraConnection, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, artifact = evaluated
+    assert sorted(path.name for path in pathlib.Path(artifact.uri).iterdir()) == ['report.html', 'verdict.json']
+
+    def fail(*_: object) -> None:
+        assert (tmp_path / spool.SPOOL).is_dir()
+        raise RuntimeError('disk full')
+
+    monkeypatch.setattr(record, 'write_files', fail)
+    with pytest.raises(RuntimeError, match='disk full'):
+        run(component(connection, 'e'), tmp_path)
+    assert not (tmp_path / spool.SPOOL).exists()
 
 
 def test_bad_arguments_are_refused_when_the_pipeline_is_made(connection: CassandraConnection) -> None:

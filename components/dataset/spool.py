@@ -1,0 +1,146 @@
+"""Record batches by way of files: what a runner holds between two stages is where they stand.
+
+    (key, batch) -> appended to the bundle's spool file; (key, Place)  -> grouped by the runner -> read when iterated
+
+Beam's local runner shuffles in memory and copies what it shuffles several times over; of a Place that is nothing. Other
+runners write to disk what they shuffle, and so do we, into the output's folder, which every worker can reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+SPOOL = 'spool'  # folder in the output's, gone when the output is complete
+
+
+class Place(NamedTuple):
+    """Where something stands in a spool file, in bytes."""
+
+    path: str
+    offset: int
+    size: int
+
+
+class SpoolFile:
+    """A file of its own for a bundle, made when something is appended.
+
+    A bundle that is tried again spools into another file, and only the places of the one that counts arrive.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._folder, self._end = os.path.join(uri, SPOOL), 0
+        self._file: Any = None
+
+    def append(self, content: bytes) -> Place:
+        """Writes bytes behind those before, and returns where."""
+        if self._file is None:
+            make_folder(self._folder)
+            self._path = os.path.join(self._folder, uuid.uuid4().hex)
+            self._file = FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._file.write(content)
+        self._end += len(content)
+        return Place(self._path, self._end - len(content), len(content))
+
+    def close(self) -> None:
+        """Ends the file; before that nobody may read it."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read(places: Iterable[Place]) -> Iterator[bytes]:
+    """Gives what stands at each place, in the order given."""
+    with contextlib.ExitStack() as stack:
+        files: dict[str, Any] = {}
+        for place in places:
+            if place.path not in files:
+                file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
+                files[place.path] = stack.enter_context(file)
+            files[place.path].seek(place.offset)
+            yield files[place.path].read(place.size)
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder, unless there is one."""
+    try:
+        if not FileSystems.exists(folder):
+            FileSystems.mkdirs(folder)
+    except OSError:  # another worker was first
+        if not FileSystems.exists(folder):
+            raise
+
+
+def clean(uri: str) -> None:
+    """Removes all spool files of an output."""
+    folder = os.path.join(uri, SPOOL)
+    if FileSystems.exists(folder):
+        FileSystems.delete([folder])
+
+
+@dataclasses.dataclass(frozen=True)
+class Spooled:
+    """Record batches in spool files, read as they are iterated over."""
+
+    places: tuple[Place, ...]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for _, of_file in itertools.groupby(sorted(self.places), lambda place: place.path):
+            for content in read(of_file):
+                yield from pa.ipc.open_stream(content)
+
+
+class SpoolBatches(beam.PTransform):
+    """(key, record batch) -> (key, Spooled)."""
+
+    def __init__(self, uri: str) -> None:
+        """Spools into the folder of an output, from where `clean` removes the files when it is complete."""
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, keyed: beam.PCollection) -> beam.PCollection:
+        return keyed | beam.ParDo(_Spool(self._uri))
+
+
+class CoGroupBatches(beam.PTransform):
+    """{name: (key, record batch)} -> (key, {name: record batches}): CoGroupByKey, of what is spooled."""
+
+    def __init__(self, uri: str) -> None:
+        """See SpoolBatches."""
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, tables: Mapping[str, beam.PCollection]) -> beam.PCollection:
+        spooled = {name: table | f'Spool[{name}]' >> SpoolBatches(self._uri) for name, table in tables.items()}
+        return spooled | 'Group' >> beam.CoGroupByKey() | 'Open' >> beam.MapTuple(_opened)
+
+
+class _Spool(beam.DoFn):
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def start_bundle(self) -> None:
+        self._file = SpoolFile(self._uri)
+
+    def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
+        key, batch = keyed
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        yield key, Spooled((self._file.append(sink.getvalue().to_pybytes()),))
+
+    def finish_bundle(self) -> None:
+        self._file.close()
+
+
+def _opened(key: Any, parts: Mapping[str, Iterable[Spooled]]) -> tuple[Any, dict[str, Spooled]]:
+    return key, {name: Spooled(tuple(place for one in some for place in one.places)) for name, some in parts.items()}
