@@ -100,15 +100,15 @@ class Spooled:
 
 
 class SpoolBatches(beam.PTransform):
-    """(key, record batch) -> (key, Spooled)."""
+    """Record batches -> Spooled, one each."""
 
     def __init__(self, uri: str) -> None:
         """Spools into the folder of an output, from where `clean` removes the files when it is complete."""
         super().__init__()
         self._uri = uri
 
-    def expand(self, keyed: beam.PCollection) -> beam.PCollection:
-        return keyed | beam.ParDo(_Spool(self._uri))
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        return batches | beam.WithKeys(None) | beam.ParDo(_Spool(self._uri)) | beam.Values()
 
 
 class CoGroupBatches(beam.PTransform):
@@ -120,11 +120,13 @@ class CoGroupBatches(beam.PTransform):
         self._uri = uri
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> beam.PCollection:
-        spooled = {name: table | f'Spool[{name}]' >> SpoolBatches(self._uri) for name, table in tables.items()}
+        spooled = {name: table | f'Spool[{name}]' >> beam.ParDo(_Spool(self._uri)) for name, table in tables.items()}
         return spooled | 'Group' >> beam.CoGroupByKey() | 'Open' >> beam.MapTuple(_opened)
 
 
 class _Spool(beam.DoFn):
+    """(key, record batch) -> (key, Spooled)."""
+
     def __init__(self, uri: str) -> None:
         self._uri = uri
 

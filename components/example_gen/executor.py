@@ -57,7 +57,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             found = sources.describe(session, settings)
             lookups = choose.lookups(session, settings, found)
         with self._make_beam_pipeline() as pipeline:
-            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference)
+            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, artifact.uri)
             written = made.rows | 'Write' >> WriteExamples(
                 found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window,
                 settings.sequences,

@@ -6,13 +6,15 @@
         lookup plan        each batch of the spine -> reads of its entities -> join
 
 The spine carries all its columns from join to join, so that nothing has to find its rows again: each row enters one
-shard of each join, and leaves it once.
+shard of each join, and leaves it once. What waits for a plan or is shuffled is spooled, so that memory does not grow
+with the tables on any runner.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from tfx_cassandra.components.dataset import label, pivot, shards
 from tfx_cassandra.components.dataset.audit import Audit
 from tfx_cassandra.components.dataset.facts import facts
 from tfx_cassandra.components.dataset.join import join
+from tfx_cassandra.components.dataset.spool import CoGroupBatches, SpoolBatches
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.example_gen.lookup import LookUp
@@ -54,7 +57,12 @@ class ReadTrainingSet(beam.PTransform):
     """Reads the configured tables and makes the rows of the training set of them."""
 
     def __init__(
-        self, settings: ExampleGenConfig, sources: Sources, lookups: Iterable[str], reference: datetime.datetime
+        self,
+        settings: ExampleGenConfig,
+        sources: Sources,
+        lookups: Iterable[str],
+        reference: datetime.datetime,
+        uri: str,
     ) -> None:
         """Declares the reads.
 
@@ -63,10 +71,11 @@ class ReadTrainingSet(beam.PTransform):
           sources: Its tables.
           lookups: Names of the views whose values are looked up by key; the others are scanned.
           reference: Labels not known before this time are missing.
+          uri: Folder of the examples, where rows are spooled until `spool.clean`.
         """
         super().__init__()
         self._settings, self._sources, self._lookups = settings, sources, frozenset(lookups)
-        self._reference = reference
+        self._reference, self._uri = reference, uri
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> TrainingSet:
         labels, views = self._settings.labels, self._settings.views
@@ -82,7 +91,7 @@ class ReadTrainingSet(beam.PTransform):
         coverage = coverages | 'AllCoverage' >> beam.Flatten() | 'Coverage' >> beam.combiners.ToDict()
         audits: list[beam.PCollection] = []
         if labels is None:
-            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0])
+            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0], self._uri)
         else:
             rows = scanned[LABELS].batches | 'Spine' >> beam.Map(label.spine, labels, self._reference)
             for number, group in enumerate(self._groups()):
@@ -112,7 +121,7 @@ class ReadTrainingSet(beam.PTransform):
             view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
-        joining = JoinViews(group, empty, time, settings.event_times, cut_off, history=settings.history)
+        joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._uri, history=settings.history)
         done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
         return done.rows, done.audit
 
@@ -127,18 +136,18 @@ class ReadTrainingSet(beam.PTransform):
 class OneRowAnExample(beam.PTransform):
     """Record batches of a view as read -> record batches with one row an example and the example's names as columns."""
 
-    def __init__(self, view: FeatureView) -> None:
+    def __init__(self, view: FeatureView, uri: str) -> None:
         super().__init__()
-        self._view = view
+        self._view, self._uri = view, uri
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         if self._view.layout == 'wide':
             return batches | beam.Map(pivot.renamed, self._view)
+        sharded = batches | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
         return (
-            batches
-            | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
-            | 'Gather' >> beam.GroupByKey()
-            | 'Pivot' >> beam.MapTuple(lambda _, shard, view=self._view: pivot.pivot(list(shard), view))
+            {LABELS: sharded}
+            | 'Gather' >> CoGroupBatches(self._uri)
+            | 'Pivot' >> beam.MapTuple(lambda _, parts, view=self._view: pivot.pivot(list(parts[LABELS]), view))
         )
 
 
@@ -150,7 +159,7 @@ class JoinViews(beam.PTransform):
 
     def __init__(
         self, views: list[FeatureView], schemas: Mapping[str, pa.Schema], timestamp_column: str, window: TimeWindow,
-        cut_off: bool, shard_rows: int | None = None, history: int | None = None,
+        cut_off: bool, uri: str, shard_rows: int | None = None, history: int | None = None,
     ) -> None:  # fmt: skip
         """Declares the join.
 
@@ -160,13 +169,14 @@ class JoinViews(beam.PTransform):
           timestamp_column: The spine's event time.
           window: Of the spine's event times.
           cut_off: Whether a value written after a row's time is unknown to the row.
+          uri: Where rows are spooled.
           shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS, and for
             fewer where each holds a history.
           history: How many values of each feature a row gets, in a list; None for the newest one alone.
         """
         super().__init__()
         self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
-        self._cut_off, self._history = cut_off, history
+        self._cut_off, self._uri, self._history = cut_off, uri, history
         self._shard_rows = shard_rows or max(_LEAST_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
@@ -181,15 +191,28 @@ class JoinViews(beam.PTransform):
             | 'Plan' >> beam.Map(shards.plan, self._window, self._shard_rows)
         )
         plan = beam.pvalue.AsSingleton(planned)
-        routed = {LABELS: spine | 'RouteSpine' >> beam.FlatMap(shards.route_spine, first, self._time, plan)}
+        waiting = {name: table | f'Wait[{name}]' >> SpoolBatches(self._uri) for name, table in tables.items()}
+        routed = {LABELS: waiting[LABELS] | 'RouteSpine' >> beam.FlatMap(_route_spine, first, self._time, plan)}
         for view in self._views:
-            routed[view.name] = tables[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
-                shards.route_facts, view, plan, self._cut_off, self._history
+            routed[view.name] = waiting[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
+                _route_facts, view, plan, self._cut_off, self._history
             )
         joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off, self._history)
         return (
-            routed | 'Gather' >> beam.CoGroupByKey() | 'Join' >> beam.ParDo(joining).with_outputs('audit', main='rows')
+            routed
+            | 'Gather' >> CoGroupBatches(self._uri)
+            | 'Join' >> beam.ParDo(joining).with_outputs('audit', main='rows')
         )
+
+
+# The rows that waited for the plan are read again where they are routed, and not before: what lies between two steps
+# is held by the runner.
+def _route_spine(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_spine(batch, *rest) for batch in waited)
+
+
+def _route_facts(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_facts(batch, *rest) for batch in waited)
 
 
 class _JoinShard(beam.DoFn):
