@@ -81,7 +81,7 @@ def measured(connection: CassandraConnection) -> dict[str, float]:
         file = pathlib.Path(folder) / 'rows'
         began = time.monotonic()
         with beam.Pipeline() as pipeline:
-            _ = pipeline | EvaluateAb(settings, folder) | beam.Map(_save, str(file))
+            _ = pipeline | EvaluateAb(settings, str(pathlib.Path(folder) / 'spool')) | beam.Map(_save, str(file))
         seconds = time.monotonic() - began
         rows = int(file.read_text())
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

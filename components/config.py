@@ -120,6 +120,8 @@ class RetrievalConfig:
             raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
 
 
+_QUOTED = 80  # characters of a text that cannot be read
+
 _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
@@ -145,7 +147,8 @@ def from_json(kind: type[T], text: str) -> T:
     try:
         json_format.Parse(text, message)
     except json_format.ParseError as error:
-        raise invalid('config', text, f'JSON of {kind.__name__} ({str(error).splitlines()[0]})') from error
+        reason = str(error).splitlines()[0]
+        raise invalid('config', text[:_QUOTED], f'JSON of {kind.__name__} ({reason})') from error
     return _from_proto(kind, message)
 
 
@@ -190,9 +193,15 @@ def _field(message: Message, name: str, hint: str) -> Any:
     if descriptor.name == f'{name}_json':
         return json.loads(content)
     if descriptor.name == f'{name}_seconds':
-        return datetime.timedelta(seconds=content)
+        try:
+            return datetime.timedelta(seconds=content)
+        except (OverflowError, ValueError) as error:
+            raise invalid(descriptor.name, content, 'as many seconds as a time span can have') from error
     if 'datetime' in hint:
-        return datetime.datetime.fromisoformat(content)
+        try:
+            return datetime.datetime.fromisoformat(content)
+        except ValueError as error:
+            raise invalid(name, content, 'a moment in ISO 8601') from error
     repeated = hint.startswith('tuple')
     if descriptor.message_type is None:
         return tuple(content) if repeated else content

@@ -94,7 +94,13 @@ example_gens = st.builds(
     limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
     span=st.one_of(
         st.none(),
-        st.builds(SpanRange, first=st.integers(-(2**40), 2**40), length=spans, origin=moments, lateness=spans),
+        st.builds(
+            SpanRange,
+            first=st.integers(-(2**40), 2**40),
+            length=spans.map(lambda span: span + MILLISECOND),
+            origin=moments,
+            lateness=spans,
+        ),
         st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
     ),
     as_of=st.one_of(st.none(), moments),
@@ -112,7 +118,14 @@ retrievals = st.builds(
 days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
 metrics = st.one_of(
     st.just(Metric('clicks', 'outcome:click', 'proportion')),
-    st.builds(Metric, st.just('m'), st.just('prediction'), better=st.just('lower'), margin=st.floats(0, 9)),
+    st.builds(
+        Metric,
+        st.just('m'),
+        st.just('prediction'),
+        better=st.just('lower'),
+        margin=st.floats(0, 9),
+        per=st.sampled_from(['request', 'unit']),
+    ),
     st.just(Metric('r', 'outcome:a', 'ratio', 'feature:b', covariate='feature:c', missing=0.5)),
 )
 arms = st.floats(0.1, 0.9).map(lambda share: (Arm('a', 'm', '1', share), Arm('b', 'm', '2', 1 - share)))
@@ -129,7 +142,7 @@ estimates = st.builds(results.ArmEstimate, names, st.integers(0, 9), st.just(0),
 compared = st.builds(results.MetricResult, names, names, *[numbers] * 5, *[maybe_number] * 8, numbers, names)
 arm_results = st.builds(
     results.ArmResult,
-    names, names, names, numbers, st.integers(0, 2**60),
+    names, names, names, numbers, st.integers(0, 2**60), st.integers(0, 2**60),
     st.lists(estimates, max_size=2).map(tuple),
     maybe, st.lists(names, max_size=2).map(tuple),
     st.lists(compared, max_size=1).map(tuple),

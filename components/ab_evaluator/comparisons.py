@@ -49,9 +49,10 @@ def compared(design: Design, metric: Metric, control: Estimate, treatment: Estim
     low = high = p_value = None
     if min(control.n, treatment.n) >= design.least_units:
         rho2, units = sequential.tuned(design.planned_units, design.alpha), control.n + treatment.n
-        reach = sequential.radius(found.stderr, units, rho2, design.alpha)
+        # By the cautious error: the first look may find no event at all in a small arm, and so no spread.
+        reach = sequential.radius(found.cautious, units, rho2, design.alpha)
         low, high = found.difference - reach, found.difference + reach
-        p_value = sequential.p_value(found.difference, found.stderr, units, rho2)
+        p_value = sequential.p_value(found.difference, found.cautious, units, rho2)
     return MetricResult(
         metric=metric.name,
         test=test,
@@ -113,6 +114,8 @@ def _conclusion(design: Design, metric: Metric, result: MetricResult) -> str:
         if p_adjusted is None or p_adjusted >= design.alpha:
             return 'undecided'
         return 'better' if result.difference * metric.sign > 0 else 'worse'
+    if low == high:  # nothing varies yet, which is not the same as that nothing will
+        return 'undecided'
     worst, best = (low, high) if metric.sign > 0 else (-high, -low)
     if worst > -metric.margin:
         return 'not worse'

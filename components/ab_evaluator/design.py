@@ -15,7 +15,8 @@ from tfx_cassandra.components.errors import invalid
 # `feature:NAME` is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the
 # prediction with it.
 PLAIN_VALUES = ('prediction', 'confidence', 'requests')
-NAMED_VALUES = ('feature', 'outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
+OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
+NAMED_VALUES = ('feature', *OUTCOME_KINDS)
 KINDS = ('mean', 'proportion', 'ratio')
 PER = ('request', 'unit')
 BEFORE = 'before'
@@ -63,9 +64,9 @@ class Metric:
         `denominator` (delta method).
       denominator: As `value`; for a ratio only.
       covariate: What was known before the arm could influence it, and what it explains is taken out (CUPED):
-        'feature:NAME', of the unit's first request, or 'before', the metric itself in the time before the window.
+        'feature:NAME', of the unit's first request in the window, or 'before', the metric itself in the time before it.
       missing: What counts where an outcome is not known within the delay, such as 0 for a click that did not come;
-        None leaves such requests out.
+        None leaves such requests out. For metrics of outcomes only.
       better: 'higher' or 'lower'.
       margin: Makes the metric a guardrail: how much worse the treatment may be, in the metric's unit. Without one, the
         metric is a goal.
@@ -94,7 +95,7 @@ class Metric:
             raise invalid(f'{self.name}.denominator', self.denominator, 'given for a ratio, and for nothing else')
         if self.denominator is not None:
             _check_value(f'{self.name}.denominator', self.denominator)
-        if self.covariate not in (None, BEFORE) and not str(self.covariate).startswith('feature:'):
+        if self.covariate not in (None, BEFORE) and not re.fullmatch('feature:.+', str(self.covariate)):
             rule = "'feature:NAME' or 'before', for an outcome is no cause"
             raise invalid(f'{self.name}.covariate', self.covariate, rule)
         if self.covariate is not None and self.kind == 'proportion':
@@ -104,6 +105,8 @@ class Metric:
             raise invalid(f'{self.name}.per', self.per, "'request' of a ratio, which is one of sums")
         if self.missing is not None and not _number(self.missing):
             raise invalid(f'{self.name}.missing', self.missing, 'a finite number, or None')
+        if self.missing is not None and not any(parse_value(value)[0] in OUTCOME_KINDS for value in self.values):
+            raise invalid(f'{self.name}.missing', self.missing, 'None where no outcome is taken')
         if self.margin is not None and not (_number(self.margin) and self.margin >= 0):
             raise invalid(f'{self.name}.margin', self.margin, 'a number of at least zero, or None for a goal')
 
@@ -115,8 +118,12 @@ class Metric:
     @property
     def values(self) -> tuple[str, ...]:
         """The expressions of value, denominator and covariate, those that are taken of a request."""
-        covariate = None if self.covariate == BEFORE else self.covariate
-        return tuple(filter(None, (self.value, self.denominator, covariate)))
+        return tuple(filter(None, (self.value, self.denominator, self.feature)))
+
+    @property
+    def feature(self) -> str | None:
+        """The covariate, where it is a feature."""
+        return None if self.covariate == BEFORE else self.covariate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +172,7 @@ class Design:
     def __post_init__(self) -> None:
         if not isinstance(self.experiment_id, str) or not self.experiment_id:
             raise invalid('experiment_id', self.experiment_id, 'a non-empty text')
+        self._check_types()
         if not self.treatments or not self.metrics:
             field = 'metrics' if self.treatments else 'treatments'
             raise invalid(field, getattr(self, field), 'at least one')
@@ -188,6 +196,19 @@ class Design:
             raise invalid('before', self.before, "given for a covariate 'before', and for nothing else")
         if self.before is not None and self.before < MILLISECOND:
             raise invalid('before', self.before, 'at least a millisecond')
+        for field, moment in (('before', lambda: self.read_window), ('outcome_delay', lambda: self.outcome_window)):
+            try:
+                moment()
+            except OverflowError as error:
+                raise invalid(field, getattr(self, field), 'so long that the years have four digits') from error
+
+    def _check_types(self) -> None:
+        kinds = {'control': Arm, 'window': TimeWindow, 'treatments': Arm, 'metrics': Metric}
+        for field, kind in kinds.items():
+            value = getattr(self, field)
+            wrong = [one for one in (value if isinstance(value, tuple) else (value,)) if not isinstance(one, kind)]
+            if wrong:
+                raise invalid(field, wrong[0], f'of type {kind.__name__}')
 
     def _check_arms(self) -> None:
         _each_once('arms', [arm.name for arm in self.arms])
@@ -205,6 +226,11 @@ class Design:
     def read_window(self) -> TimeWindow:
         """Times of all requests that are looked at, `[start, end)`: the window, and what covariates look back at."""
         return TimeWindow(self.window.start - (self.before or datetime.timedelta(0)), self.window.end)
+
+    @property
+    def outcome_window(self) -> TimeWindow:
+        """Times of all outcomes that can count."""
+        return TimeWindow(self.read_window.start, self.window.end + self.outcome_delay)
 
     @property
     def step(self) -> datetime.timedelta:

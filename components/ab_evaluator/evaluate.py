@@ -18,10 +18,9 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
-from tfx_cassandra.components.ab_evaluator.design import Design
+from tfx_cassandra.components.ab_evaluator.design import OUTCOME_KINDS, Design
 from tfx_cassandra.components.ab_evaluator.observations import (
     OUTCOME_COLUMNS,
-    OUTCOME_KINDS,
     Counts,
     arrow_of,
     asked,
@@ -44,10 +43,10 @@ _GATHER_ROWS = 100_000  # rows that are sharded together, so that the parts of a
 class EvaluateAb(beam.PTransform):
     """Reads, joins and reduces what `settings` name; gives a PCollection of one Verdict."""
 
-    def __init__(self, settings: ABEvaluatorConfig, uri: str) -> None:
-        """Declares the evaluation; `uri` is the folder of its output, where rows are spooled until `spool.clean`."""
+    def __init__(self, settings: ABEvaluatorConfig, folder: str) -> None:
+        """Declares the evaluation; rows are spooled into `folder`, to be removed when the pipeline has ended."""
         super().__init__()
-        self._settings, self._uri = settings, uri
+        self._settings, self._folder = settings, folder
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
@@ -60,16 +59,16 @@ class EvaluateAb(beam.PTransform):
         )
         sides = {'requests': requests}
         if outcomes:
-            until = TimeWindow(design.read_window.start, design.window.end + design.outcome_delay)
             sides['outcomes'] = (
                 pbegin
-                | 'Outcomes' >> self._read('inference_outcomes', OUTCOME_COLUMNS, until, outcome=outcomes)
+                | 'Outcomes'
+                >> self._read('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
                 | 'Known' >> beam.Map(known, design)
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
-        joined = sides | 'Join' >> CoGroupBatches(self._uri)
+        joined = sides | 'Join' >> CoGroupBatches(self._folder)
         rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards)).with_outputs()
-        units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._uri)
+        units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._folder)
         of_units = units | 'TallyUnits' >> beam.Map(_tally_units, design)
         return (
             (rows.tallied, of_units)

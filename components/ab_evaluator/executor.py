@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -51,11 +53,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorConfig, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
+    # A name of its own: the directory may be the user's, with more in it than what is made here.
+    folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
     try:
         with make_pipeline() as pipeline:
-            _ = pipeline | 'Evaluate' >> EvaluateAb(settings, uri) | 'WriteFiles' >> beam.Map(record.write_files, uri)
+            found = pipeline | 'Evaluate' >> EvaluateAb(settings, folder)
+            _ = found | 'WriteFiles' >> beam.Map(record.write_files, uri)
     finally:
-        spool.clean(uri)
+        spool.clean(folder)
     # From its file, so that both hold the same numbers.
     verdict = record.read_verdict(uri, settings.design.experiment_id)
     record.record(settings.connection, verdict)

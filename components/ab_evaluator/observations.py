@@ -11,6 +11,7 @@ each metric `NAME.y` (value), `NAME.d` (denominator, where it is a ratio) and `N
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,12 +19,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfx_cassandra.components.ab_evaluator.design import BEFORE, Arm, Design, Metric, parse_value
+from tfx_cassandra.components.ab_evaluator.design import OUTCOME_KINDS, Arm, Design, Metric, parse_value
 
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
-OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 _IDENTITY = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'unit')
-_UNATTRIBUTED, _EARLIER = -1, -2  # in the place of an arm
+_UNATTRIBUTED, _EARLIER, _EXPOSED = -1, -2, -3  # in the place of an arm
 _LEAST_PROBABILITY = 1e-15  # as scikit-learn and Keras clip, so that one sure mistake is not infinitely wrong
 
 
@@ -33,18 +33,19 @@ class Counts:
 
     Attributes:
       unattributed: Requests without a version, of a model that several arms are versions of.
-      outcomes: Outcomes read.
+      exposed: Requests of the experiment before its window, where the time before is looked at.
+      outcomes: Outcomes read, without those of requests before the window.
       orphans: Outcomes without a request.
     """
 
     unattributed: int = 0
+    exposed: int = 0
     outcomes: int = 0
     orphans: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.unattributed + other.unattributed, self.outcomes + other.outcomes, self.orphans + other.orphans
-        )
+        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Counts(*(a + b for a, b in zip(mine, others, strict=True)))
 
 
 def request_columns(design: Design) -> tuple[str, ...]:
@@ -67,6 +68,8 @@ def asked(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
       metrics take.
     """
     rows: pl.DataFrame = pl.from_arrow(_with_features(batch, design.names_of('feature')))  # type: ignore[assignment]
+    unit = pl.col('unit').replace('', None)  # of nobody; taken for a unit, it would be one of all arms
+    rows = rows.with_columns(unit)
     ours = rows.with_columns(_placed(design).alias('arm'), _bytes_of_identity()).filter(pl.col('arm').is_not_null())
     return arrow_of(ours.drop('model_id', 'version', 'experiment_id'))
 
@@ -100,21 +103,27 @@ def observed(
       (one row a request and arm, in the order of request ids, whatever the order of batches and rows; counts)
     """
     rows = _frame(requests, _ASKED | {f'feature:{name}': pl.Float64 for name in design.names_of('feature')})
-    placed = rows.filter(pl.col('arm') != _UNATTRIBUTED).sort('request_id', 'timestamp')
-    once = placed.unique(['request_id', 'arm'], keep='first', maintain_order=True)
+    unattributed, exposed = (rows.filter(pl.col('arm') == code).height for code in (_UNATTRIBUTED, _EXPOSED))
+    # By all columns, so that rows of one moment are in one order, too.
+    first = ('request_id', 'arm', 'timestamp')
+    placed = rows.sort(*first, *(name for name in rows.columns if name not in first))
+    once = placed.filter(pl.col('arm').is_in([_UNATTRIBUTED, _EXPOSED]).not_()).unique(
+        ['request_id', 'arm'], keep='first', maintain_order=True
+    )
     later = _frame(outcomes, _KNOWN)
     orphans = later.join(once, on='request_id', how='anti').height
+    ours = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
     arm = pl.when(pl.col('arm') != _EARLIER).then(pl.col('arm').cast(pl.Int64)).alias('arm')
     values = [column for metric in design.metrics for column in _columns(metric)]
     joined = _with_outcomes(once, later, design).select('unit', 'request_id', 'timestamp', arm, *values)
-    return joined, Counts(rows.height - placed.height, later.height, orphans)
+    return joined, Counts(unattributed, exposed, ours + orphans, orphans)
 
 
 _ASKED = {
     'request_id': pl.Binary,
     'timestamp': pl.Datetime('ms', 'UTC'),
     'unit': pl.String,
-    'arm': pl.Int8,
+    'arm': pl.Int16,
     'prediction': pl.Float64,
     'confidence': pl.Float64,
 }
@@ -139,13 +148,20 @@ def _bytes_of_identity() -> pl.Expr:
 
 def _placed(design: Design) -> pl.Expr:
     """The place of a request's arm; _UNATTRIBUTED where it could be of several, and null where it is of none."""
-    place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int8))
+    place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int16))
     for i, arm in enumerate(design.arms):
-        place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int8)).otherwise(place)
+        place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int16)).otherwise(place)
     ours = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)
     # Before the window there are no arms, and what was asked without a unit cannot be found again.
-    earlier = pl.when(pl.col('unit').is_not_null()).then(pl.lit(_EARLIER, pl.Int8))
-    return pl.when(pl.col('timestamp') < design.window.start).then(earlier).when(ours).then(place)
+    earlier: pl.Expr = pl.when(pl.col('unit').is_not_null()).then(pl.lit(_EARLIER, pl.Int16))
+    earlier = (
+        pl.when(pl.col('experiment_id') == design.experiment_id).then(pl.lit(_EXPOSED, pl.Int16)).otherwise(earlier)
+    )
+    return pl.when(pl.col('timestamp') < _start(design)).then(earlier).when(ours).then(place)
+
+
+def _start(design: Design) -> pl.Expr:
+    return pl.lit(design.window.start.astimezone(datetime.timezone.utc)).cast(pl.Datetime('ms', 'UTC'))
 
 
 def _is_of(arm: Arm, design: Design) -> pl.Expr:
@@ -158,25 +174,23 @@ def _is_of(arm: Arm, design: Design) -> pl.Expr:
 def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Design) -> pl.DataFrame:
     """Adds a column `outcome:NAME` for each outcome that a metric takes, null where it was not known in time."""
     delayed = pl.col('timestamp') + design.outcome_delay
-    before = pl.min_horizontal(delayed, pl.lit(design.window.start))
+    before = pl.min_horizontal(delayed, _start(design))
     until = pl.when(pl.col('arm') == _EARLIER).then(before).otherwise(delayed)
-    in_time = outcomes.join(requests.select('request_id', until.alias('until')), on='request_id').filter(
+    in_time = outcomes.join(requests.select('request_id', 'arm', until.alias('until')), on='request_id').filter(
         pl.col('timestamp') < pl.col('until')
     )
+    key = ['request_id', 'arm']  # a request before the window and one in it may have one id
     rows = requests
     for place, name in enumerate(design.names_of(*OUTCOME_KINDS)):
-        last = in_time.filter(pl.col('outcome') == place).sort('timestamp').unique('request_id', keep='last')
-        rows = rows.join(
-            last.select('request_id', pl.col('value').alias(f'outcome:{name}')), on='request_id', how='left'
-        )
+        last = in_time.filter(pl.col('outcome') == place).sort('timestamp', 'value').unique(key, keep='last')
+        rows = rows.join(last.select(*key, pl.col('value').alias(f'outcome:{name}')), on=key, how='left')
     # In one order, whatever the joins and the runner did, so that a rerun gives the same bits.
-    return rows.sort('request_id', 'arm')
+    return rows.sort(key)
 
 
 def _columns(metric: Metric) -> list[pl.Expr]:
     """Returns the values, denominators and covariates that a metric takes of requests."""
-    covariate = None if metric.covariate == BEFORE else metric.covariate
-    taken = {'y': metric.value, 'd': metric.denominator, 'x': covariate}
+    taken = {'y': metric.value, 'd': metric.denominator, 'x': metric.feature}
     return [
         _value(value, metric.missing).cast(pl.Float64).alias(f'{metric.name}.{name}')
         for name, value in taken.items()
@@ -207,7 +221,7 @@ def _value(value: str, missing: float | None) -> pl.Expr:
     else:
         chance = prediction.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
         computed = -(outcome * chance.log() + (1 - outcome) * (1 - chance).log())
-    return computed if missing is None else computed.fill_null(missing)
+    return computed if missing is None else pl.when(outcome.is_null()).then(missing).otherwise(computed)
 
 
 def _with_features(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:

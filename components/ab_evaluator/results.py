@@ -147,8 +147,8 @@ class Verdict:
       treatments: The other arms.
       srm_p_value: Of the planned shares; None without traffic.
       aa_checks: The control against itself.
-      outcomes: Outcomes read.
-      outcomes_without_request: Of these, those that no request in the window was found for.
+      outcomes: Outcomes read, without those of requests before the window.
+      outcomes_without_request: Of these, those that no request was found for.
       series: Metrics over time.
       design: What was asked.
     """

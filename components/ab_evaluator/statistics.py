@@ -22,6 +22,8 @@ from tfx_cassandra.components.errors import invalid
 
 Y, D = 0, 1  # places of value and denominator
 COVARIATES = slice(2, 4)
+LEAST_ADJUSTED = 20
+_ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +33,15 @@ class Estimate:
     Attributes:
       n: Units.
       value: Mean, proportion or ratio; adjusted, where there is a covariate.
-      variance: Of `value`: the square of its standard error.
+      variance: What the value adds to the variance of a difference between arms.
+      alone: Variance of the value itself: the same, unless the value is adjusted, which is done by what all arms share.
       binomial: Whether the value is a share of n independent trials.
     """
 
     n: int
     value: float
     variance: float
+    alone: float
     binomial: bool = False
 
 
@@ -51,6 +55,8 @@ class Comparison:
       low: Lower end of its confidence interval.
       high: Upper end.
       p_value: Two-sided, of the hypothesis that there is no difference.
+      cautious: A standard error that is none too small either where one arm is, or its values are, few: the greatest of
+        `stderr`, the pooled one, and that of the interval.
       relative: The difference over the control's value, with its interval; None where that value is zero.
     """
 
@@ -59,6 +65,7 @@ class Comparison:
     low: float
     high: float
     p_value: float
+    cautious: float
     relative: tuple[float, float, float] | None
 
 
@@ -82,7 +89,8 @@ def proportion(arm: Moments) -> Estimate:
     n, p = int(arm.n), _ratio(arm)
     if arm.mean[D] != 1 or arm.products[D, D] != 0:
         return ratio(arm)
-    return Estimate(n, p, max(p * (1 - p), 0.0) / n, binomial=True)
+    variance = max(p * (1 - p), 0.0) / n
+    return Estimate(n, p, variance, variance, binomial=True)
 
 
 def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
@@ -90,7 +98,8 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
 
     With z = (y - R d) / mean(d), the ratio's linear form, and the covariates x = (covariate, whether it is known):
     R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms. That
-    a covariate is not known is so taken for a fact about the unit, and not for a zero.
+    a covariate is not known is so taken for a fact about the unit, and not for a zero. With fewer than LEAST_ADJUSTED
+    units in an arm theta would be a guess, and nothing is taken out.
 
     Args:
       arms: Every arm of the experiment; x must be known before the arm could influence it.
@@ -100,19 +109,34 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
     """
     for arm in arms:
         _enough(arm)
-    gradients = [_gradient(arm) for arm in arms]
+    if min(arm.n for arm in arms) < LEAST_ADJUSTED:
+        return [ratio(arm) for arm in arms]
+    gradients, theta = [_gradient(arm) for arm in arms], _theta(arms)
+    shares = [arm.n / sum(other.n for other in arms) for arm in arms]
+    center = sum(share * arm.mean[COVARIATES] for share, arm in zip(shares, arms, strict=True))
+    of_center = [(share * theta) @ arm.covariance[COVARIATES, COVARIATES] @ (share * theta) / arm.n
+                 for share, arm in zip(shares, arms, strict=True)]  # fmt: skip
+    estimates = []
+    for i, (w, arm) in enumerate(zip(gradients, arms, strict=True)):
+        value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
+        # The center is of all arms: it leaves a difference as it is, and of the value by itself it is a part.
+        alone = _variance(arm, value, w - (0, 0, *((1 - shares[i]) * theta))) + sum(of_center) - of_center[i]
+        estimates.append(Estimate(int(arm.n), float(value), _variance(arm, value, w - (0, 0, *theta)), float(alone)))
+    return estimates
+
+
+def _theta(arms: Sequence[Moments]) -> np.ndarray:
     spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
-    shared = sum(arm.products[COVARIATES] @ w for w, arm in zip(gradients, arms, strict=True))  # (2,)
-    # In units of their own spread, or a covariate of small numbers would be taken for one that does not vary.
-    scale = np.sqrt(np.diag(spread))
+    shared = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # (2,)
+    # About its mean where it is known: else a covariate far from zero is nearly the same as that it is known.
+    x, known = sum(arm.n * arm.mean[COVARIATES] for arm in arms)
+    centered = np.array([[1.0, -x / known if known else 0.0], [0.0, 1.0]])
+    spread, shared = centered @ spread @ centered.T, centered @ shared
+    # In units of their own spread: else a covariate of small numbers is nearly one that does not vary.
+    scale = np.sqrt(np.maximum(np.diag(spread), 0))
     scale[scale == 0] = 1.0
     theta = np.linalg.pinv(spread / np.outer(scale, scale), rcond=1e-9) @ (shared / scale) / scale
-    center = sum(arm.n * arm.mean[COVARIATES] for arm in arms) / sum(arm.n for arm in arms)
-    estimates = []
-    for w, arm in zip(gradients, arms, strict=True):
-        value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
-        estimates.append(_linear(arm, value, w - (0, 0, *theta)))
-    return estimates
+    return centered.T @ theta
 
 
 def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
@@ -120,15 +144,23 @@ def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
     variance = control.variance + treatment.variance
     if variance == 0:
         return _compared(control, treatment, alpha, math.inf, 0.0)
-    parts = sum(arm.variance**2 / (arm.n - 1) for arm in (control, treatment))
-    return _compared(control, treatment, alpha, variance**2 / parts, math.sqrt(variance))
+    parts = sum((arm.variance / variance) ** 2 / (arm.n - 1) for arm in (control, treatment))
+    return _compared(control, treatment, alpha, 1 / parts, math.sqrt(variance))
 
 
 def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
-    """Compares two proportions by the z-test, with the pooled variance; the interval is Wald's, not pooled."""
+    """Compares two proportions by the z-test, with the pooled variance; the interval is that of Agresti and Caffo.
+
+    It is Wald's with one success and one failure more in each arm, so that no success is not taken for certainty.
+    """
     pooled = (control.n * control.value + treatment.n * treatment.value) / (control.n + treatment.n)
     stderr = math.sqrt(max(pooled * (1 - pooled), 0.0) * (1 / control.n + 1 / treatment.n))
-    return _compared(control, treatment, alpha, math.inf, stderr)
+    found = _compared(control, treatment, alpha, math.inf, stderr)
+    few = [((arm.n * arm.value + 1) / (arm.n + 2), arm.n + 2) for arm in (control, treatment)]
+    middle, spread = few[1][0] - few[0][0], math.sqrt(sum(p * (1 - p) / n for p, n in few))
+    reach = float(stats.norm.isf(alpha / 2)) * spread
+    cautious = max(found.cautious, stderr, spread)
+    return dataclasses.replace(found, low=middle - reach, high=middle + reach, cautious=cautious)
 
 
 def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
@@ -180,8 +212,16 @@ def _enough(arm: Moments) -> None:
 
 
 def _linear(arm: Moments, value: float, w: np.ndarray) -> Estimate:
-    # Rounding may leave a variance of zero a hair below it.
-    return Estimate(int(arm.n), float(value), max(float(w @ arm.covariance @ w) / int(arm.n), 0.0))
+    variance = _variance(arm, value, w)
+    return Estimate(int(arm.n), float(value), variance, variance)
+
+
+def _variance(arm: Moments, value: float, w: np.ndarray) -> float:
+    parts = np.outer(w, w) * arm.covariance
+    variance = float(parts.sum()) / int(arm.n)
+    # What rounding leaves of values that do not vary, or of parts that cancel out.
+    noise = max((_ROUNDING * value) ** 2, _ROUNDING * float(np.abs(parts).sum()) / int(arm.n))
+    return variance if variance > noise else 0.0
 
 
 def _ratio(arm: Moments) -> float:
@@ -198,21 +238,29 @@ def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, t
     """Tests by `test_stderr` and Student's t with `df` degrees of freedom (infinite: the normal)."""
     difference = treatment.value - control.value
     stderr = math.sqrt(control.variance + treatment.variance)
+    if stderr == 0 and abs(difference) <= _ROUNDING * max(abs(control.value), abs(treatment.value)):
+        difference = 0.0
     if test_stderr > 0:
         p_value = float(2 * stats.t.sf(abs(difference) / test_stderr, df))
     else:
         p_value = 1.0 if difference == 0 else 0.0
     reach = float(stats.t.isf(alpha / 2, df)) * stderr
-    return Comparison(
-        difference, stderr, difference - reach, difference + reach, p_value, _relative(control, treatment, alpha)
-    )
+    # One arm's spread may stand in for the other's, where that has had too few units to show it.
+    spread = control.n * (control.n * control.variance) + treatment.n * (treatment.n * treatment.variance)
+    pooled = math.sqrt(spread / (control.n + treatment.n) * (1 / control.n + 1 / treatment.n))
+    relative = _relative(control, treatment, alpha)
+    cautious = max(stderr, pooled)
+    return Comparison(difference, stderr, difference - reach, difference + reach, p_value, cautious, relative)
 
 
 def _relative(control: Estimate, treatment: Estimate, alpha: float) -> tuple[float, float, float] | None:
     """Returns (treatment - control) / control with its interval by the delta method."""
     if control.value == 0:
         return None
-    lift = treatment.value / control.value - 1
-    variance = (treatment.variance + (treatment.value / control.value) ** 2 * control.variance) / control.value**2
-    reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(variance)
+    rate = treatment.value / control.value
+    lift = rate - 1
+    # What the values share, where they are adjusted, is what their difference does not vary by.
+    shared = (control.alone + treatment.alone - control.variance - treatment.variance) / 2
+    variance = (treatment.alone + rate**2 * control.alone - 2 * rate * shared) / control.value**2
+    reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(max(variance, 0.0))
     return lift, lift - reach, lift + reach

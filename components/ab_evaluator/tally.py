@@ -8,11 +8,12 @@ import datetime
 import numpy as np
 import polars as pl
 
-from tfx_cassandra.components.ab_evaluator.design import BEFORE, Design, Metric
+from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.ab_evaluator.observations import Counts
 
 HALVES = 2
+_GREATEST = 1e100  # sums of squares of more are infinite
 _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
 
 
@@ -26,7 +27,8 @@ class Tally:
       moments: By metric, of each unit's (value, denominator, covariate, whether the covariate is known); groups of
         shape (arms, halves, steps). A unit is in the step of its first request.
       left_out: By metric, requests without a value, shape (arms,).
-      unusable: By metric, requests whose value is NaN, infinite, or of a proportion neither 0 nor 1, shape (arms,).
+      unusable: By metric, requests whose value is NaN, infinite or beyond 1e100, or of a proportion neither 0 nor 1,
+        shape (arms,).
       crossed: Units that were answered by two arms; they count for neither.
       counts: What was found when outcomes were joined to requests.
     """
@@ -74,7 +76,8 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         absent, usable = _absent(metric), _usable(metric)
         left_out[metric.name] = _by_arm(placed.filter(absent), design)
         unusable[metric.name] = _by_arm(placed.filter(~absent & ~usable), design)
-        units = _units(metric, placed.filter(usable), rows.filter(pl.col('arm').is_null() & usable))
+        earlier = rows.filter(pl.col('arm').is_null() & usable)
+        units = _units(metric, placed.filter(usable), _covariates(metric, placed, earlier))
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
         taken = Moments.of(values, units['cell'].to_numpy(), cells)
         moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
@@ -93,8 +96,7 @@ def _with_cells(rows: pl.DataFrame, design: Design) -> pl.DataFrame:
 
 
 def _columns_of(metric: Metric) -> list[pl.Expr]:
-    names = ['y', *(['d'] if metric.denominator else []), *(['x'] if metric.covariate not in (None, BEFORE) else [])]
-    return [pl.col(f'{metric.name}.{name}') for name in names]
+    return [pl.col(f'{metric.name}.{name}') for name in ('y', *(['d'] if metric.denominator else []))]
 
 
 def _absent(metric: Metric) -> pl.Expr:
@@ -102,25 +104,31 @@ def _absent(metric: Metric) -> pl.Expr:
 
 
 def _usable(metric: Metric) -> pl.Expr:
-    usable = pl.all_horizontal(column.is_finite().fill_null(False) for column in _columns_of(metric))
+    usable = pl.all_horizontal((column.abs() <= _GREATEST).fill_null(False) for column in _columns_of(metric))
     return usable & pl.col(f'{metric.name}.y').is_in([0.0, 1.0]) if metric.kind == 'proportion' else usable
 
 
-def _units(metric: Metric, placed: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+def _units(metric: Metric, placed: pl.DataFrame, covariates: pl.DataFrame) -> pl.DataFrame:
     """Returns unit, cell, y, d, x and known of each unit that has a value."""
-    covariate = pl.col(f'{metric.name}.x').first() if metric.covariate not in (None, BEFORE) else pl.lit(0.0)
-    known = pl.lit(1.0 if metric.covariate else 0.0)
-    each = placed.group_by('unit', maintain_order=True).agg(
-        pl.col('cell').first(), *_sums(metric), covariate.alias('x'), known.alias('known')
+    each = placed.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
+    joined = each.join(covariates, on='unit', how='left', maintain_order='left')
+    known = pl.col('x').abs() <= _GREATEST
+    return joined.with_columns(
+        pl.when(known).then('x').otherwise(0.0).alias('x'), known.cast(pl.Float64).fill_null(0.0).alias('known')
     )
-    if metric.covariate != BEFORE:
-        return each
-    # Per unit, one that was not there before did nothing before; per request, nothing is known of it.
+
+
+def _covariates(metric: Metric, placed: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """Returns unit and x: what was known before the arm could influence it, of those units of which something was."""
+    if metric.covariate is None:
+        return pl.DataFrame(schema={'unit': pl.Binary, 'x': pl.Float64})
+    if metric.feature is not None:
+        # Of the first request whether or not it has a value, for the arm has a part in which of them have.
+        return placed.unique('unit', keep='first', maintain_order=True).select(
+            'unit', pl.col(f'{metric.name}.x').alias('x')
+        )
     past = earlier.group_by('unit', maintain_order=True).agg(*_sums(metric)).filter(pl.col('d') != 0)
-    found = each.drop('x', 'known').join(
-        past.select('unit', (pl.col('y') / pl.col('d')).alias('x'), pl.lit(1.0).alias('known')), on='unit', how='left'
-    )
-    return found.with_columns(pl.col('x', 'known').fill_null(0.0))
+    return past.select('unit', (pl.col('y') / pl.col('d')).alias('x'))
 
 
 def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:

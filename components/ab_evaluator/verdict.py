@@ -79,13 +79,16 @@ def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
         yield f'{tally.crossed:,} units were answered by more than one arm'
     if tally.counts.unattributed:
         yield f'{tally.counts.unattributed:,} requests have no version, of a model that several arms are versions of'
+    if tally.counts.exposed:
+        count = tally.counts.exposed
+        yield f"{count:,} requests of the experiment are before its window, so the covariate 'before' has seen the arms"
     if tally.counts.outcomes and tally.counts.orphans == tally.counts.outcomes and sum(counts):
         yield f'outcomes: none of {tally.counts.outcomes:,} belongs to a request of an arm in {design.window}'
 
 
 def _number_problems(design: Design, tally: Tally) -> Iterator[str]:
     for metric in design.metrics:
-        rule = 'NaN, infinite, or neither 0 nor 1' if metric.kind == 'proportion' else 'NaN or infinite'
+        rule = 'neither 0 nor 1' if metric.kind == 'proportion' else 'NaN, infinite or beyond 1e100'
         for arm, count in zip(design.arms, tally.unusable[metric.name], strict=True):
             if count:
                 yield f'metric {metric.name}: {count:,} values of arm {arm.name} are {rule}'
@@ -153,11 +156,11 @@ def _words(design: Design, metric: Metric, result: MetricResult) -> str:
     """Says one result in words."""
     decided = deciding(design, result)
     if decided is None:
-        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} values in an arm'
+        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} units with a value in an arm'
     low, high, p_adjusted = decided
     guardrail = '' if metric.margin is None else f' (guardrail, margin {metric.margin:.4g})'
     lift = '' if result.relative is None else f' ({result.relative:+.1%})'
-    interval = f'{1 - design.alpha:.0%} interval {low:+.4g} to {high:+.4g}'
+    interval = f'{100 * (1 - design.alpha):g}% interval {low:+.4g} to {high:+.4g}'
     p_value = '' if p_adjusted is None else f', corrected p = {p_adjusted:.2g}'
     return f'{metric.name}{guardrail}: {result.conclusion}, {result.difference:+.4g}{lift}, {interval}{p_value}'
 
@@ -186,4 +189,4 @@ def _arm_estimate(metric: Metric, tally: Tally, estimates: Estimates, place: int
     if metric.name not in estimates:
         return ArmEstimate(metric.name, n, left_out, None, None)
     estimate = estimates[metric.name][place]
-    return ArmEstimate(metric.name, n, left_out, estimate.value, math.sqrt(estimate.variance))
+    return ArmEstimate(metric.name, n, left_out, estimate.value, math.sqrt(estimate.alone))

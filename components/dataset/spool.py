@@ -3,7 +3,7 @@
     (key, batch) -> appended to the bundle's spool file; (key, Place)  -> grouped by the runner -> read when iterated
 
 Beam's local runner shuffles in memory and copies what it shuffles several times over; of a Place that is nothing. Other
-runners write to disk what they shuffle, and so do we, into the output's folder, which every worker can reach.
+runners write to disk what they shuffle, and so do we, into a folder beside the output, which every worker can reach.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-SPOOL = 'spool'  # folder in the output's, gone when the output is complete
-
 
 class Place(NamedTuple):
     """Where something stands in a spool file, in bytes."""
@@ -38,8 +36,8 @@ class SpoolFile:
     A bundle that is tried again spools into another file, and only the places of the one that counts arrive.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._folder, self._end = os.path.join(uri, SPOOL), 0
+    def __init__(self, folder: str) -> None:
+        self._folder, self._end = folder, 0
         self._file: Any = None
 
     def append(self, content: bytes) -> Place:
@@ -80,9 +78,8 @@ def make_folder(folder: str) -> None:
             raise
 
 
-def clean(uri: str) -> None:
-    """Removes all spool files of an output."""
-    folder = os.path.join(uri, SPOOL)
+def clean(folder: str) -> None:
+    """Removes a folder and what is in it, if it is there."""
     if FileSystems.exists(folder):
         FileSystems.delete([folder])
 
@@ -102,36 +99,36 @@ class Spooled:
 class SpoolBatches(beam.PTransform):
     """Record batches -> Spooled, one each."""
 
-    def __init__(self, uri: str) -> None:
-        """Spools into the folder of an output, from where `clean` removes the files when it is complete."""
+    def __init__(self, folder: str) -> None:
+        """Spools into a folder that all workers reach, for the caller to `clean` when all is read."""
         super().__init__()
-        self._uri = uri
+        self._folder = folder
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        return batches | beam.WithKeys(None) | beam.ParDo(_Spool(self._uri)) | beam.Values()
+        return batches | beam.WithKeys(None) | beam.ParDo(_Spool(self._folder)) | beam.Values()
 
 
 class CoGroupBatches(beam.PTransform):
     """{name: (key, record batch)} -> (key, {name: record batches}): CoGroupByKey, of what is spooled."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, folder: str) -> None:
         """See SpoolBatches."""
         super().__init__()
-        self._uri = uri
+        self._folder = folder
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> beam.PCollection:
-        spooled = {name: table | f'Spool[{name}]' >> beam.ParDo(_Spool(self._uri)) for name, table in tables.items()}
+        spooled = {name: table | f'Spool[{name}]' >> beam.ParDo(_Spool(self._folder)) for name, table in tables.items()}
         return spooled | 'Group' >> beam.CoGroupByKey() | 'Open' >> beam.MapTuple(_opened)
 
 
 class _Spool(beam.DoFn):
     """(key, record batch) -> (key, Spooled)."""
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
 
     def start_bundle(self) -> None:
-        self._file = SpoolFile(self._uri)
+        self._file = SpoolFile(self._folder)
 
     def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
         key, batch = keyed

@@ -27,9 +27,10 @@ from apache_beam.io.filesystems import FileSystems
 from tfx_cassandra.components.dataset.encode import encode
 from tfx_cassandra.components.dataset.examples import Kind, compressed
 from tfx_cassandra.components.dataset.split import Splits, assign, key_of
-from tfx_cassandra.components.dataset.spool import SPOOL, Place, SpoolFile, clean, make_folder, read
+from tfx_cassandra.components.dataset.spool import Place, SpoolFile, clean, make_folder, read
 from tfx_cassandra.components.dataset.window import TimeWindow
 
+SPOOL = 'spool'  # folder beside the splits, gone when the files are complete
 SHARD_BYTES = 32 << 20  # of a gzipped file, where the number of files is not given
 
 
@@ -165,7 +166,7 @@ class _Spool(beam.DoFn):
         self._uri, self._seed = uri, seed
 
     def start_bundle(self) -> None:
-        self._file = SpoolFile(self._uri)
+        self._file = SpoolFile(os.path.join(self._uri, SPOOL))
 
     def process(self, chunk: Chunk) -> Iterator[Piece]:
         if chunk.examples:
@@ -220,4 +221,4 @@ def _write(gathered: tuple[tuple[str, int, int], Iterable[Piece | None]], uri: s
 
 
 def _clean(written: list[str], uri: str) -> None:
-    clean(uri)
+    clean(os.path.join(uri, SPOOL))

@@ -62,7 +62,7 @@ class ReadTrainingSet(beam.PTransform):
         sources: Sources,
         lookups: Iterable[str],
         reference: datetime.datetime,
-        uri: str,
+        folder: str,
     ) -> None:
         """Declares the reads.
 
@@ -71,11 +71,11 @@ class ReadTrainingSet(beam.PTransform):
           sources: Its tables.
           lookups: Names of the views whose values are looked up by key; the others are scanned.
           reference: Labels not known before this time are missing.
-          uri: Folder of the examples, where rows are spooled until `spool.clean`.
+          folder: Where rows are spooled; for the caller to remove when all is written.
         """
         super().__init__()
         self._settings, self._sources, self._lookups = settings, sources, frozenset(lookups)
-        self._reference, self._uri = reference, uri
+        self._reference, self._folder = reference, folder
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> TrainingSet:
         labels, views = self._settings.labels, self._settings.views
@@ -91,7 +91,7 @@ class ReadTrainingSet(beam.PTransform):
         coverage = coverages | 'AllCoverage' >> beam.Flatten() | 'Coverage' >> beam.combiners.ToDict()
         audits: list[beam.PCollection] = []
         if labels is None:
-            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0], self._uri)
+            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0], self._folder)
         else:
             rows = scanned[LABELS].batches | 'Spine' >> beam.Map(label.spine, labels, self._reference)
             for number, group in enumerate(self._groups()):
@@ -121,7 +121,7 @@ class ReadTrainingSet(beam.PTransform):
             view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
-        joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._uri, history=settings.history)
+        joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._folder, history=settings.history)
         done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
         return done.rows, done.audit
 
@@ -136,9 +136,9 @@ class ReadTrainingSet(beam.PTransform):
 class OneRowAnExample(beam.PTransform):
     """Record batches of a view as read -> record batches with one row an example and the example's names as columns."""
 
-    def __init__(self, view: FeatureView, uri: str) -> None:
+    def __init__(self, view: FeatureView, folder: str) -> None:
         super().__init__()
-        self._view, self._uri = view, uri
+        self._view, self._folder = view, folder
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         if self._view.layout == 'wide':
@@ -146,7 +146,7 @@ class OneRowAnExample(beam.PTransform):
         sharded = batches | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
         return (
             {LABELS: sharded}
-            | 'Gather' >> CoGroupBatches(self._uri)
+            | 'Gather' >> CoGroupBatches(self._folder)
             | 'Pivot' >> beam.MapTuple(lambda _, parts, view=self._view: pivot.pivot(list(parts[LABELS]), view))
         )
 
@@ -159,7 +159,7 @@ class JoinViews(beam.PTransform):
 
     def __init__(
         self, views: list[FeatureView], schemas: Mapping[str, pa.Schema], timestamp_column: str, window: TimeWindow,
-        cut_off: bool, uri: str, shard_rows: int | None = None, history: int | None = None,
+        cut_off: bool, folder: str, shard_rows: int | None = None, history: int | None = None,
     ) -> None:  # fmt: skip
         """Declares the join.
 
@@ -169,14 +169,14 @@ class JoinViews(beam.PTransform):
           timestamp_column: The spine's event time.
           window: Of the spine's event times.
           cut_off: Whether a value written after a row's time is unknown to the row.
-          uri: Where rows are spooled.
+          folder: Where rows are spooled.
           shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS, and for
             fewer where each holds a history.
           history: How many values of each feature a row gets, in a list; None for the newest one alone.
         """
         super().__init__()
         self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
-        self._cut_off, self._uri, self._history = cut_off, uri, history
+        self._cut_off, self._folder, self._history = cut_off, folder, history
         self._shard_rows = shard_rows or max(_LEAST_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
@@ -191,7 +191,7 @@ class JoinViews(beam.PTransform):
             | 'Plan' >> beam.Map(shards.plan, self._window, self._shard_rows)
         )
         plan = beam.pvalue.AsSingleton(planned)
-        waiting = {name: table | f'Wait[{name}]' >> SpoolBatches(self._uri) for name, table in tables.items()}
+        waiting = {name: table | f'Wait[{name}]' >> SpoolBatches(self._folder) for name, table in tables.items()}
         routed = {LABELS: waiting[LABELS] | 'RouteSpine' >> beam.FlatMap(_route_spine, first, self._time, plan)}
         for view in self._views:
             routed[view.name] = waiting[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
@@ -200,7 +200,7 @@ class JoinViews(beam.PTransform):
         joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off, self._history)
         return (
             routed
-            | 'Gather' >> CoGroupBatches(self._uri)
+            | 'Gather' >> CoGroupBatches(self._folder)
             | 'Join' >> beam.ParDo(joining).with_outputs('audit', main='rows')
         )
 

@@ -10,8 +10,11 @@ import pytest
 from scipy import optimize, stats
 
 from tfx_cassandra.components.ab_evaluator import sequential, statistics
+from tfx_cassandra.components.ab_evaluator.comparisons import compared, estimates_of
+from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.ab_evaluator.statistics import Comparison
+from tfx_cassandra.components.dataset.window import TimeWindow
 
 SEEDS, ALPHA = 2000, 0.05
 Kind = Callable[[np.random.Generator, float], Comparison]
@@ -116,6 +119,39 @@ def test_peeking_at_every_unit_errs_at_most_once_in_twenty(draw) -> None:
         fixed += bool((2 * stats.norm.sf(np.abs(difference / stderr)) < ALPHA).any())
     assert peeking / SEEDS <= ALPHA
     assert fixed / SEEDS > 4 * ALPHA  # what looking at the fixed test so often would do
+
+
+@pytest.mark.parametrize(('share', 'rate'), [(0.01, 0.01), (0.01, 0.02), (0.05, 0.02), (0.1, 0.02), (0.5, 0.01)])
+@pytest.mark.parametrize('kind', ['proportion', 'mean'])
+def test_peeking_at_a_small_arm_and_rare_events_errs_at_most_once_in_twenty(
+    share: float, rate: float, kind: str
+) -> None:
+    """The first looks of a canary find no event at all; that is no sign that it has none."""
+    arms = (Arm('a', 'm', '1', 1 - share), Arm('b', 'm', '2', share))
+    window = TimeWindow.parse('2026-01-01T00:00Z/2026-01-02T00:00Z')
+    metric = Metric('rare', 'outcome:rare', kind)
+    design = Design('e', arms[0], arms[1:], window, (metric,))
+    seeds, looks = 300, np.unique(np.geomspace(100, 5000, 20).astype(int))
+    wrong = 0
+    for seed in range(seeds):
+        draw = np.random.default_rng(seed)
+        events = np.zeros(2)
+        units = np.zeros(2)
+        for step in np.diff(looks, prepend=0):
+            more = np.array([round(step * (1 - share) / share), step])
+            events, units = events + draw.binomial(more, rate), units + more
+            estimates = estimates_of(metric, [of_events(n, k) for n, k in zip(units, events, strict=True)])
+            if compared(design, metric, *estimates).sequential_p < ALPHA:
+                wrong += 1
+                break
+    assert wrong / seeds <= ALPHA
+
+
+def of_events(n: float, ones: float) -> Moments:
+    """n units of which `ones` have a 1 and the others a 0."""
+    products = np.zeros((4, 4))
+    products[0, 0] = ones - ones**2 / n
+    return Moments(np.array(int(n)), np.array([ones / n, 1.0, 0.0, 1.0]), products)
 
 
 def test_the_sequential_test_finds_an_effect_in_the_end() -> None:

@@ -36,7 +36,7 @@ def test_two_proportions_is_statsmodels(ones: tuple[int, int], sizes: tuple[int,
     control, treatment = (statistics.proportion(arm(sample)) for sample in samples)
     compared = statistics.two_proportions(control, treatment, ALPHA)
     assert compared.p_value == pytest.approx(proportions_ztest(ones, sizes)[1], rel=1e-9)
-    low, high = confint_proportions_2indep(ones[1], sizes[1], ones[0], sizes[0], method='wald', alpha=ALPHA)
+    low, high = confint_proportions_2indep(ones[1], sizes[1], ones[0], sizes[0], method='agresti-caffo', alpha=ALPHA)
     assert (compared.low, compared.high) == pytest.approx((low, high), rel=1e-9)
 
 
@@ -122,7 +122,7 @@ def test_the_relative_lift_is_a_ratio_of_means() -> None:
                             n_resamples=3000, random_state=rng(5), method='percentile', batch=200)  # fmt: skip
     assert lift == pytest.approx(b.mean() / a.mean() - 1)
     assert (low, high) == pytest.approx(tuple(drawn.confidence_interval), abs=0.005)
-    zero = statistics.Estimate(10, 0.0, 1.0)
+    zero = statistics.Estimate(10, 0.0, 1.0, 1.0)
     assert statistics.welch(zero, zero, ALPHA).relative is None
 
 

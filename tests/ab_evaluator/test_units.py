@@ -254,6 +254,38 @@ def test_the_past_does_not_bias() -> None:
     assert low <= sum(not r.low <= 0.5 <= r.high for r in results) <= high
 
 
+def test_a_past_far_from_zero_is_taken_out_all_the_same() -> None:
+    metric, before = dataclasses.replace(MEAN, covariate='before'), datetime.timedelta(days=1)
+    rows = past(5)
+    near = found(rows, metric, before=before).treatments[0].metrics[0]
+    for far in (1e5, -1e6):
+        moved = [each | {'m.y': each['m.y'] + far} for each in rows]
+        result = found(moved, metric, before=before).treatments[0].metrics[0]
+        assert (result.difference, result.stderr) == pytest.approx((near.difference, near.stderr), rel=1e-3)
+
+
+@pytest.mark.parametrize(('units', 'used'), [(38, False), (42, True)])
+def test_of_few_units_no_past_is_taken_out(units: int, used: bool) -> None:
+    rows = past(3, units=units)
+    adjusted = found(rows, dataclasses.replace(MEAN, covariate='before'), before=datetime.timedelta(days=1))
+    assert (adjusted.treatments[0].metrics[0].stderr < found(rows).treatments[0].metrics[0].stderr) == used
+
+
+def test_an_arms_own_error_is_that_of_its_value() -> None:
+    seeds, metric = 400, dataclasses.replace(MEAN, covariate='before')
+    arms = []
+    lifts = []
+    for seed in range(seeds):
+        verdict = found(past(seed, units=100, effect=3.0), metric, before=datetime.timedelta(days=1))
+        arms.append(verdict.treatments[0].estimates[0])
+        lifts.append(verdict.treatments[0].metrics[0])
+    said = np.mean([arm.stderr for arm in arms])
+    assert np.std([arm.value for arm in arms]) == pytest.approx(said, rel=0.12)
+    # Control and treatment are 3 and 6 on average.
+    low, high = stats.binom.interval(0.999, seeds, ALPHA)
+    assert low <= sum(not lift.relative_low <= 1.0 <= lift.relative_high for lift in lifts) <= high
+
+
 def test_a_past_of_nobody_changes_nothing() -> None:
     rows = [each for each in past(5) if each['arm'] is not None]
     metric = dataclasses.replace(MEAN, covariate='before')
@@ -268,7 +300,16 @@ def test_a_feature_is_that_of_the_first_request() -> None:
     design = dataclasses.replace(DESIGN, metrics=(dataclasses.replace(MEAN, covariate='feature:f'),))
     cells = tally(frame(rows), Counts(), design).moments['m']
     assert (cells.n * cells.mean[..., 2]).sum() == 4.0
-    assert cells.n.sum() == 1  # the other has no feature
+    assert (cells.n * cells.mean[..., 3]).sum() == 1.0  # the other has no feature
+    assert cells.n.sum() == 2
+
+
+def test_the_feature_is_that_of_the_first_request_even_where_that_has_no_value() -> None:
+    later = {'timestamp': WINDOW.start + datetime.timedelta(hours=5)}
+    rows = [row('u0', 0, None, **{'m.x': 4.0}), row('u0', 0, 2.0, **{'m.x': 9.0}, **later), row('u0', 0, 3.0, **later)]
+    design = dataclasses.replace(DESIGN, metrics=(dataclasses.replace(MEAN, covariate='feature:f'),))
+    cells = tally(frame(rows), Counts(), design).moments['m']
+    assert cells.mean[0].sum(axis=(0, 1)).tolist() == [5.0, 2.0, 4.0, 1.0]
 
 
 @pytest.mark.parametrize(

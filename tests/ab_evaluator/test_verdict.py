@@ -7,6 +7,7 @@ import datetime
 import math
 import random
 import uuid
+import zoneinfo
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ A, B = Arm('control', 'm', '1', 0.5), Arm('treatment', 'm', '2', 0.5)
 CLICK = Metric('click', 'outcome:click', 'proportion')
 BRIER = Metric('brier', 'squared_error:click', better='lower')
 DESIGN = Design('e', A, (B,), WINDOW, (CLICK,), decide_by='fixed')
+BRIERS = dataclasses.replace(DESIGN, metrics=(BRIER,))
 
 _FEATURES = pa.list_(pa.map_(pa.string(), pa.float64()))
 REQUESTS = pa.schema(
@@ -141,7 +143,7 @@ def test_less_is_better_where_the_metric_says_so() -> None:
 def test_too_few_values_say_nothing_at_any_time() -> None:
     found = verdict(*traffic(60, (0.0, 1.0)), dataclasses.replace(DESIGN, decide_by='sequential'))
     assert found.verdict == 'hold'
-    assert found.treatments[0].reasons == ('click: too early to tell, fewer than 100 values in an arm',)
+    assert found.treatments[0].reasons == ('click: too early to tell, fewer than 100 units with a value in an arm',)
     assert found.treatments[0].metrics[0].sequential_p is None
 
 
@@ -167,8 +169,13 @@ def broken() -> Iterator[tuple[list[dict], list[dict], Design, str]]:
     strangers = [outcome(90_000 + i, 1.0) for i in range(30)]
     yield requests, strangers, DESIGN, 'outcomes: none of 30 belongs to a request of an arm in 2013-06-01'
     for bad in (math.nan, math.inf, -math.inf):
-        yield requests, [*outcomes[1:], outcome(0, bad)], DESIGN, 'metric click: 1 values of arm control are NaN, inf'
-    yield requests, [*outcomes[1:], outcome(0, 0.5)], DESIGN, 'metric click: 1 values of arm control are NaN, inf'
+        yield requests, [*outcomes[1:], outcome(0, bad)], BRIERS, 'metric brier: 1 values of arm control are NaN, inf'
+    yield (
+        requests,
+        [*outcomes[1:], outcome(0, 0.5)],
+        DESIGN,
+        'metric click: 1 values of arm control are neither 0 nor 1',
+    )
     yield [*requests, request(0, B)], outcomes, DESIGN, '1 units were answered by more than one arm'
     yield [*requests, request(9, A, version=None, request_id=identity(7777))], outcomes, DESIGN, '1 requests have no'
     ratio = Metric('r', 'outcome:click', 'ratio', denominator='outcome:nothing', missing=0.0)
@@ -348,6 +355,14 @@ def test_metric_keys() -> None:
         ({'outcome_delay': datetime.timedelta(0)}, 'outcome_delay: got'),
         ({'series_step': datetime.timedelta(seconds=1)}, 'series_step: got'),
         ({'least_units': 1}, 'least_units: got 1'),
+        ({'control': None}, 'control: got None, rule: of type Arm'),
+        ({'window': 'today'}, "window: got 'today', rule: of type TimeWindow"),
+        ({'treatments': (A, 'b')}, "treatments: got 'b', rule: of type Arm"),
+        ({'metrics': ('click',)}, "metrics: got 'click', rule: of type Metric"),
+        (
+            {'outcome_delay': datetime.timedelta(days=10**7)},
+            'outcome_delay: got datetime.timedelta(days=',
+        ),
     ],
 )
 def test_a_design_that_cannot_be_is_refused(changes: dict, message: str) -> None:
@@ -371,7 +386,9 @@ def test_a_design_that_cannot_be_is_refused(changes: dict, message: str) -> None
         (('m', 'prediction', 'mean', 'confidence'), "m.denominator: got 'confidence'"),
         (('m', 'prediction', 'mean', None, 'outcome:x'), "m.covariate: got 'outcome:x'"),
         (('m', 'prediction', 'proportion', None, 'feature:x'), "m.covariate: got 'feature:x'"),
+        (('m', 'prediction', 'mean', None, 'feature:'), "m.covariate: got 'feature:'"),
         (('m', 'prediction', 'mean', None, None, math.nan), 'm.missing: got nan'),
+        (('m', 'prediction', 'mean', None, None, 0.0), 'm.missing: got 0.0, rule: None where no outcome is taken'),
         (('m', 'prediction', 'mean', None, None, None, 'more'), "m.better: got 'more'"),
         (('m', 'prediction', 'mean', None, None, None, 'higher', -0.1), 'm.margin: got -0.1'),
     ],
@@ -417,7 +434,7 @@ def test_of_the_time_before_only_what_was_known_before_counts() -> None:
     requests = [
         request(0, unit='u'),
         request(2, unit='u', experiment_id='another', version='7', **early),
-        request(4, unit='u', **last),
+        request(4, unit='u', experiment_id=None, **last),
         request(6, **early),  # of no unit that could be found again
     ]
     outcomes = [
@@ -433,4 +450,92 @@ def test_of_the_time_before_only_what_was_known_before_counts() -> None:
     assert found.requests.tolist() == [1, 0]
     assert cells.n.sum() == 1
     assert cells.mean[0].sum(axis=(0, 1)).tolist() == [1.0, 1.0, 5.0, 1.0]
-    assert (found.counts.orphans, found.left_out['spend'].tolist()) == (1, [0, 0])
+    # The last one's request is left out, and those of the time before are not counted.
+    assert (found.counts.outcomes, found.counts.orphans, found.left_out['spend'].tolist()) == (2, 1, [0, 0])
+
+
+def test_the_time_before_must_not_have_seen_the_arms() -> None:
+    requests, outcomes = traffic(200, (0.2, 0.3))
+    early = {'timestamp': WINDOW.start - datetime.timedelta(hours=1), 'unit': 'u'}
+    metric = Metric('spend', 'outcome:click', covariate='before')
+    design = dataclasses.replace(DESIGN, metrics=(metric,), before=datetime.timedelta(hours=6))
+    assert verdict([*requests, request(9000, experiment_id='x', **early)], outcomes, design).verdict != 'invalid'
+    found = verdict([*requests, request(9000, **early)], outcomes, design)
+    assert found.reasons[0].startswith('1 requests of the experiment are before its window, so the covariate')
+
+
+def test_outcomes_that_only_the_time_before_has_do_not_hide_a_broken_join() -> None:
+    requests, _ = traffic(200, (0.2, 0.3))
+    early = {'timestamp': WINDOW.start - datetime.timedelta(hours=2), 'experiment_id': None}
+    earlier = [request(9000 + i, unit=f'u{i}', **early) for i in range(50)]
+    known_then = [outcome(9000 + i, 1.0, timestamp=WINDOW.start - datetime.timedelta(hours=1)) for i in range(50)]
+    strangers = [outcome(90_000 + i, 1.0) for i in range(30)]
+    metric = Metric('spend', 'outcome:click', covariate='before', missing=0.0, margin=0.1)
+    design = dataclasses.replace(DESIGN, metrics=(metric,), before=datetime.timedelta(hours=6))
+    found = verdict([*requests, *earlier], [*known_then, *strangers], design)
+    assert found.reasons == (f'outcomes: none of 30 belongs to a request of an arm in {WINDOW}',)
+
+
+def test_a_request_before_and_one_in_the_window_may_have_one_id() -> None:
+    early = {'timestamp': WINDOW.start - datetime.timedelta(minutes=5), 'experiment_id': None}
+    requests = [request(0, unit='u'), request(0, unit='u', **early)]
+    design = dataclasses.replace(
+        DESIGN, metrics=(Metric('m', 'outcome:click', covariate='before'),), before=datetime.timedelta(hours=1)
+    )
+    cells = tallied(requests, [outcome(0, 7.0)], design).moments['m']
+    assert cells.mean[0].sum(axis=(0, 1)).tolist() == [7.0, 1.0, 0.0, 0.0]  # not known before
+
+
+def test_rows_of_one_moment_are_in_one_order() -> None:
+    twice = [request(0, prediction=0.1), request(0, prediction=0.2)]
+    doubled = [outcome(0, 1.0), outcome(0, 0.0)]
+    design = dataclasses.replace(DESIGN, metrics=(Metric('p', 'prediction'), CLICK))
+    both = [tallied(rows, known_of, design) for rows, known_of in ((twice, doubled), (twice[::-1], doubled[::-1]))]
+    for name in ('p', 'click'):
+        assert both[0].moments[name].mean.tolist() == both[1].moments[name].mean.tolist()
+
+
+def test_only_an_outcome_may_be_missing() -> None:
+    requests = [request(0, prediction=None), request(2, prediction=0.5), request(4)]
+    design = dataclasses.replace(DESIGN, metrics=(dataclasses.replace(BRIER, missing=9.0),))
+    found = tallied(requests, [outcome(0, 1.0), outcome(2, 1.0)], design)
+    cells = found.moments['brier'][0]
+    assert (cells.n * cells.mean[..., 0]).sum() == pytest.approx(0.25 + 9)
+    assert found.left_out['brier'].tolist() == [1, 0]
+
+
+def test_a_value_that_is_the_same_everywhere_does_not_differ() -> None:
+    requests = [request(i, (A, B)[i % 2], prediction=0.1, confidence=1 / 3) for i in range(3001)]
+    metrics = (Metric('p', 'prediction'), Metric('r', 'prediction', 'ratio', 'confidence'))
+    found = verdict(requests, [], dataclasses.replace(DESIGN, metrics=metrics))
+    assert [result.p_value for result in found.treatments[0].metrics] == [1.0, 1.0]
+    assert found.verdict == 'hold'
+
+
+@pytest.mark.parametrize('decide_by', ['fixed', 'sequential'])
+@pytest.mark.parametrize('kind', ['proportion', 'mean'])
+def test_that_nothing_happened_yet_is_no_proof_that_nothing_will(decide_by: str, kind: str) -> None:
+    metric = Metric('crash', 'outcome:click', kind, better='lower', margin=0.001)
+    design = dataclasses.replace(DESIGN, metrics=(metric,), decide_by=decide_by)
+    assert verdict(*traffic(100, (0.0, 0.0)), design).verdict == 'hold'
+
+
+def test_a_window_of_any_zone_is_the_same() -> None:
+    zone = zoneinfo.ZoneInfo('America/New_York')
+    window = TimeWindow(WINDOW.start.astimezone(zone), WINDOW.end.astimezone(zone))
+    rows = traffic(100, (0.2, 0.3))
+    found = verdict(*rows, dataclasses.replace(DESIGN, window=window))
+    assert found.treatments == verdict(*rows).treatments
+
+
+def test_there_may_be_many_arms() -> None:
+    weights = 1 / 200
+    arms = [Arm(f'a{i}', 'm', str(i), weights) for i in range(200)]
+    design = dataclasses.replace(DESIGN, control=arms[0], treatments=tuple(arms[1:]))
+    assert tallied([request(i, arms[i]) for i in range(200)], [], design).requests.tolist() == [1] * 200
+
+
+def test_a_unit_without_a_name_is_none() -> None:
+    rows = [request(i, (A, B)[i % 2], unit='') for i in range(10)]
+    found = tallied(rows, [])
+    assert (found.units.tolist(), found.crossed) == ([5, 5], 0)

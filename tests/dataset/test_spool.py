@@ -36,11 +36,11 @@ def test_batches_are_grouped_as_beam_groups_elements(tmp_path: Path) -> None:
 
     with beam.Pipeline() as pipeline:
         sides = {'left': pipeline | 'l' >> beam.Create(left), 'right': pipeline | 'r' >> beam.Create(right)}
-        got = sides | spool.CoGroupBatches(str(tmp_path)) | beam.MapTuple(numbers)
+        got = sides | spool.CoGroupBatches(str(tmp_path / 'spool')) | beam.MapTuple(numbers)
         assert_that(got, equal_to(list(expected.items())))
-    assert list((tmp_path / spool.SPOOL).iterdir())
-    spool.clean(str(tmp_path))
-    spool.clean(str(tmp_path))
+    assert list((tmp_path / 'spool').iterdir())
+    spool.clean(str(tmp_path / 'spool'))
+    spool.clean(str(tmp_path / 'spool'))
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,6 @@ from tfx_cassandra.components.ab_evaluator import record
 from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.ab_evaluator.executor import Executor
 from tfx_cassandra.components.ab_evaluator.results import Verdict, metric_values
-from tfx_cassandra.components.dataset import spool
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.inference_logger import assign
@@ -205,7 +204,8 @@ def test_a_version_of_no_one_is_an_error_after_the_artifact(
 def log_visits(connection: CassandraConnection, experiment: str) -> list[dict]:
     """Logs users who come several times, some of them the day before, too; returns them as plain rows."""
     draw, rows = np.random.default_rng(8), []
-    with InferenceLogger(connection, experiment, 'inference_results_bucketed') as log:
+    table = 'inference_results_bucketed'
+    with InferenceLogger(connection, None, table) as before, InferenceLogger(connection, experiment, table) as during:
         for user in range(300):
             arm, level = assign(experiment, f'user {user}', WEIGHTS), float(draw.gamma(2, 5))
             for _ in range(draw.integers(1, 6)):
@@ -213,12 +213,13 @@ def log_visits(connection: CassandraConnection, experiment: str) -> list[dict]:
                 when = WINDOW.start + datetime.timedelta(hours=hours)
                 identity = uuid.UUID(int=draw.bit_generator.random_raw())
                 unit = f'user {user}'
-                log.log('v', 0.5, version=VERSIONS[arm], unit=unit, request_id=identity, timestamp=when)
-                spend = level + float(draw.normal()) + 2 * (arm == 'treatment')
+                log, version = (before, '1') if hours < 0 else (during, VERSIONS[arm])
+                log.log('v', 0.5, version=version, unit=unit, request_id=identity, timestamp=when)
+                spend = level + float(draw.normal()) + 2 * (hours >= 0 and arm == 'treatment')
                 log.log_outcome('v', identity, 'spend', spend, when + datetime.timedelta(minutes=1))
-                # What was known before the window alone tells of the time before.
                 rows.append({'arm': arm, 'user': user, 'spend': spend, 'before': hours < 0})
-        assert log.flush(60)
+        assert before.flush(60)
+        assert during.flush(60)
     return rows
 
 
@@ -272,14 +273,16 @@ def test_nothing_is_left_of_the_spool(
     _, _, artifact = evaluated
     assert sorted(path.name for path in pathlib.Path(artifact.uri).iterdir()) == ['report.html', 'verdict.json']
 
+    (tmp_path / 'spool').mkdir()  # the user's own
+
     def fail(*_: object) -> None:
-        assert (tmp_path / spool.SPOOL).is_dir()
+        assert any(path.name.startswith('.spool-') for path in tmp_path.iterdir())
         raise RuntimeError('disk full')
 
     monkeypatch.setattr(record, 'write_files', fail)
     with pytest.raises(RuntimeError, match='disk full'):
         run(component(connection, 'e'), tmp_path)
-    assert not (tmp_path / spool.SPOOL).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ['spool']
 
 
 def test_bad_arguments_are_refused_when_the_pipeline_is_made(connection: CassandraConnection) -> None:
