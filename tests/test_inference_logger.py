@@ -31,7 +31,7 @@ def by_hand(experiment: str, unit: str, weights: dict[str, float]) -> str:
     return arm
 
 
-@given(st.text(min_size=1).filter(lambda text: '\0' not in text), st.text())
+@given(st.text(min_size=1).filter(lambda text: '\0' not in text), st.text(min_size=1))
 def test_assignment_is_the_formula(experiment: str, unit: str) -> None:
     assert assign(experiment, unit, WEIGHTS) == by_hand(experiment, unit, WEIGHTS)
 
@@ -76,6 +76,12 @@ def test_weights_sum_to_one(weights: dict[str, float]) -> None:
 def test_an_experiment_has_a_name(experiment: str) -> None:
     with pytest.raises(ValueError, match='experiment_id: got'):
         assign(experiment, 'u', {'a': 1.0})
+
+
+@pytest.mark.parametrize('unit', ['', None, 5])
+def test_a_unit_has_a_name(unit: str) -> None:
+    with pytest.raises(ValueError, match=r'unit: got .*, rule: a non-empty text'):
+        assign('e', unit, {'a': 1.0})
 
 
 def test_buckets_are_hours_in_utc_with_a_salt() -> None:
