@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import types
-from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -69,13 +68,13 @@ def test_unknown_consistency(name: object) -> None:
 
 
 @pytest.fixture
-def sessions_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def sessions_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, '_open', lambda connection: types.SimpleNamespace(cluster=mock.Mock()))
     monkeypatch.setattr(connections, '_sessions', {})
-    yield
 
 
-def test_a_forked_child_opens_a_session_of_its_own(sessions_without_a_cluster: None) -> None:
+@pytest.mark.usefixtures('sessions_without_a_cluster')
+def test_a_forked_child_opens_a_session_of_its_own() -> None:
     connection = CassandraConnection()
     parents = connections.acquire(connection)
 
