@@ -77,6 +77,8 @@ class InferenceLogger:
         for field, value in (('capacity', capacity), ('salts', salts)):
             if not isinstance(value, int) or value < 1:
                 raise invalid(field, value, 'an integer of at least 1')
+        if experiment_id is not None and (not isinstance(experiment_id, str) or not experiment_id):
+            raise invalid('experiment_id', experiment_id, 'a non-empty text or None')
         self._level = connections.consistency_level(consistency)
         self._connection, self._experiment_id, self._table, self._salts = connection, experiment_id, table, salts
         self._writer = Writer(capacity, self._level)
@@ -131,21 +133,22 @@ class InferenceLogger:
           model_id: The model.
           prediction: Its answer.
           version: Its version.
-          unit: What was assigned to the arm, as given to `assign`; the request itself by default.
-          request_id: Identifies the request; a new random one by default.
+          unit: What was assigned to the arm, as given to `assign`; the request itself by default, and where it is
+            empty, as of a user who is not known.
+          request_id: Identifies the request, a uuid.UUID; a new random one by default.
           timestamp: Aware moment of the request, cut to whole milliseconds; now by default.
           confidence: Of the answer.
           input_hash: Of the input.
-          features: Inputs by name.
+          features: Inputs by name, copied.
 
         Raises:
-          ValueError: The timestamp is naive.
+          ValueError: The timestamp is naive, or the request id no uuid.UUID.
         """
-        request_id = request_id or uuid.uuid4()
+        request_id = uuid.uuid4() if request_id is None else _checked(request_id)
         moment = _milliseconds(timestamp)
         bucket = (bucket_of(moment, request_id, self._salts),) if self._table.endswith('bucketed') else ()
-        key = (model_id, *bucket, moment, request_id)
-        answer = (input_hash, prediction, confidence, features, version, self._experiment_id, unit)
+        key, unit = (model_id, *bucket, moment, request_id), None if unit == '' else unit
+        answer = (input_hash, prediction, confidence, _copied(features), version, self._experiment_id, unit)
         self._writer.put(Row(self._table, (model_id, *bucket), (*key, *answer)))
         return request_id
 
@@ -161,16 +164,16 @@ class InferenceLogger:
 
         Args:
           model_id: The model that answered the request.
-          request_id: As `log` returned it.
+          request_id: As `log` returned it, a uuid.UUID.
           outcome: What it is, such as 'click'.
           value: Its value; the latest one counts.
           timestamp: Aware moment at which it was known, cut to whole milliseconds; now by default.
 
         Raises:
-          ValueError: The timestamp is naive.
+          ValueError: The timestamp is naive, or the request id no uuid.UUID.
         """
         moment = _milliseconds(timestamp)
-        bucket = bucket_of(moment, request_id, self._salts)
+        bucket = bucket_of(moment, _checked(request_id), self._salts)
         values = (model_id, bucket, moment, request_id, outcome, value)
         self._writer.put(Row('inference_outcomes', (model_id, bucket), values))
 
@@ -196,3 +199,17 @@ class InferenceLogger:
 def _milliseconds(moment: datetime.datetime | None) -> datetime.datetime:
     moment = datetime.datetime.now(datetime.timezone.utc) if moment is None else aware('timestamp', moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _checked(request_id: uuid.UUID) -> uuid.UUID:
+    if not isinstance(request_id, uuid.UUID):
+        raise invalid('request_id', request_id, 'a uuid.UUID; of a text, uuid.UUID(text)')
+    return request_id
+
+
+def _copied(features: Sequence[Mapping[str, float]] | None) -> Sequence[Mapping[str, float]] | None:
+    """Copies what the caller may change before it is written; what has another shape is for the writer to refuse."""
+    try:
+        return None if features is None else [dict(entries) for entries in features]
+    except Exception:
+        return features

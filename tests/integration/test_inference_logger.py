@@ -316,6 +316,23 @@ def test_writing_again_changes_nothing(connection: CassandraConnection, session:
     assert session.execute(f'SELECT count(*) FROM {connection.keyspace}.inference_results').one()[0] == 1
 
 
+def test_features_are_those_of_the_call(connection: CassandraConnection, session: Session) -> None:
+    features = {'x': 1.0}
+    with InferenceLogger(connection) as log:
+        log.log('m', 0.5, features=[features])
+        features['x'] = 2.0
+    (row,) = session.execute(f'SELECT features FROM {connection.keyspace}.inference_results')
+    assert [dict(entries) for entries in row.features] == [{'x': 1.0}]
+
+
+def test_an_empty_unit_is_none(connection: CassandraConnection, session: Session) -> None:
+    with InferenceLogger(connection) as log:
+        log.log('m', 0.5, unit='')
+        log.log('m', 0.5, unit='u')
+    rows = session.execute(f'SELECT unit FROM {connection.keyspace}.inference_results')
+    assert {row.unit for row in rows} == {None, 'u'}
+
+
 def test_a_naive_time_is_refused(connection: CassandraConnection) -> None:
     with InferenceLogger(connection) as log, pytest.raises(ValueError, match='timestamp: got'):
         log.log('m', 0.5, timestamp=datetime.datetime(2026, 1, 1))
