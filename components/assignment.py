@@ -23,7 +23,7 @@ def assign(experiment_id: str, unit: str, weights: Mapping[str, float]) -> str:
 
     Args:
       experiment_id: The experiment, without a zero byte.
-      unit: What is assigned as a whole: a request, a session, a user.
+      unit: What is assigned as a whole: a request, a session, a user. Not empty, or all strangers were one unit.
       weights: Share of each arm; they sum to one.
 
     Raises:
@@ -31,6 +31,8 @@ def assign(experiment_id: str, unit: str, weights: Mapping[str, float]) -> str:
     """
     if not experiment_id or '\0' in experiment_id:
         raise invalid('experiment_id', experiment_id, 'a non-empty text without a zero byte')
+    if not isinstance(unit, str) or not unit:
+        raise invalid('unit', unit, 'a non-empty text')
     shares = list(weights.values())
     if not all(math.isfinite(share) and share > 0 for share in shares) or not math.isclose(
         sum(shares), 1, abs_tol=1e-9

@@ -31,7 +31,7 @@ def by_hand(experiment: str, unit: str, weights: dict[str, float]) -> str:
     return arm
 
 
-@given(st.text(min_size=1).filter(lambda text: '\0' not in text), st.text())
+@given(st.text(min_size=1).filter(lambda text: '\0' not in text), st.text(min_size=1))
 def test_assignment_is_the_formula(experiment: str, unit: str) -> None:
     assert assign(experiment, unit, WEIGHTS) == by_hand(experiment, unit, WEIGHTS)
 
@@ -78,6 +78,12 @@ def test_an_experiment_has_a_name(experiment: str) -> None:
         assign(experiment, 'u', {'a': 1.0})
 
 
+@pytest.mark.parametrize('unit', ['', None, 5])
+def test_a_unit_has_a_name(unit: str) -> None:
+    with pytest.raises(ValueError, match=r'unit: got .*, rule: a non-empty text'):
+        assign('e', unit, {'a': 1.0})
+
+
 def test_buckets_are_hours_in_utc_with_a_salt() -> None:
     moment = datetime.datetime(2026, 11, 23, 12, 30, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
     buckets = {bucket_of(moment, uuid.UUID(int=i)) for i in range(200)}
@@ -92,8 +98,20 @@ def test_buckets_are_hours_in_utc_with_a_salt() -> None:
         ({'capacity': 0}, 'capacity: got 0'),
         ({'salts': 0}, 'salts: got 0'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST'"),
+        ({'experiment_id': 5}, 'experiment_id: got 5, rule: a non-empty text or None'),
+        ({'experiment_id': ''}, "experiment_id: got '', rule: a non-empty text or None"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         InferenceLogger(CassandraConnection(), **arguments)
+
+
+@pytest.mark.parametrize('table', ['inference_results', 'inference_results_bucketed'])
+@pytest.mark.parametrize('request_id', ['6d8b1a0e-9a55-4c80-8d3c-2f5d2f0c3a11', '', 7])
+def test_a_request_id_is_a_uuid(table: str, request_id: uuid.UUID) -> None:
+    log = InferenceLogger(CassandraConnection(), table=table)
+    with pytest.raises(ValueError, match=r'request_id: got .*, rule: a uuid\.UUID'):
+        log.log('m', 0.5, request_id=request_id)
+    with pytest.raises(ValueError, match=r'request_id: got .*, rule: a uuid\.UUID'):
+        log.log_outcome('m', request_id, 'click', 1.0)

@@ -2,7 +2,7 @@
 
 A `CassandraConnection` is configuration only: it is pickled to Beam workers and stored as plain text in pipeline
 metadata, so a secret is named (environment variable or file), never held. `session(connection)` gives every user in
-the process the same driver session and closes it when the last one leaves.
+the process the same driver session and closes it when the last one leaves. A forked child opens its own.
 """
 
 from __future__ import annotations
@@ -127,6 +127,18 @@ class CassandraConnection:
 # (connection, protocol handler) -> (session, users)
 _sessions: dict[tuple[CassandraConnection, type | None], tuple[Session, int]] = {}
 _lock = threading.Lock()
+_inherited: list[dict] = []
+
+
+def _forget() -> None:
+    """Starts anew in a forked child, where the threads of the parent's sessions are not, nor a holder of its lock."""
+    global _sessions, _lock
+    # Kept, for the driver shuts down a session that nothing refers to, and might wait for those threads.
+    _inherited.append(_sessions)
+    _sessions, _lock = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
@@ -150,9 +162,11 @@ def acquire(connection: CassandraConnection, protocol_handler: type | None = Non
 
 
 def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
-    """Gives a session back; the last user's release closes it."""
+    """Gives a session back; the last user's release closes it. One from before a fork is the parent's to close."""
     with _lock:
         key = (connection, protocol_handler)
+        if _inherited and key not in _sessions:
+            return
         opened, users = _sessions.pop(key)
         if users > 1:
             _sessions[key] = (opened, users - 1)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from cassandra import OperationTimedOut
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components import inference_writer
+from tfx_cassandra.components.errors import SchemaError, TfxCassandraError, UnavailableError
 from tfx_cassandra.components.inference_logger import InferenceLogger, bucket_of
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -26,6 +29,21 @@ def empty(connection: CassandraConnection, session: Session) -> Iterator[None]:
     yield
     for table in ('inference_results', 'inference_results_bucketed', 'inference_outcomes'):
         session.execute(f'TRUNCATE {connection.keyspace}.{table}', timeout=120)
+
+
+def stalled(log: InferenceLogger, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Lets the writer take rows and then wait until the event is set."""
+    go, write = threading.Event(), log._writer._write
+    monkeypatch.setattr(log._writer, '_write', lambda rows: (go.wait(30), write(rows)))
+    return go
+
+
+def warnings(caplog: pytest.LogCaptureFixture, what: str) -> int:
+    return sum(what in record.getMessage() for record in caplog.records)
+
+
+def stored(connection: CassandraConnection, session: Session, table: str = 'inference_results') -> int:
+    return session.execute(f'SELECT count(*) FROM {connection.keyspace}.{table}').one()[0]
 
 
 @pytest.mark.parametrize('table', ['inference_results', 'inference_results_bucketed'])
@@ -66,10 +84,8 @@ def test_closing_writes_what_waits(connection: CassandraConnection, session: Ses
 
 
 def test_a_full_queue_drops_and_does_not_wait(connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    stalled = threading.Event()
     with InferenceLogger(connection, capacity=100) as log:
-        write = log._write
-        monkeypatch.setattr(log, '_write', lambda rows: (stalled.wait(30), write(rows)))
+        go = stalled(log, monkeypatch)
         log.log('m', 0.5)
         time.sleep(0.3)  # the writer has taken it, and stalls
         began = time.monotonic()
@@ -78,9 +94,133 @@ def test_a_full_queue_drops_and_does_not_wait(connection: CassandraConnection, m
         assert time.monotonic() - began < 1
         assert (log.counts.accepted, log.counts.dropped) == (101, 900)
         assert not log.flush(0.1)
-        stalled.set()
+        go.set()
         assert log.flush(30)
         assert log.counts.written == 101
+
+
+def test_rows_outside_the_block_are_dropped(connection: CassandraConnection, session: Session) -> None:
+    log = InferenceLogger(connection)
+    log.log('m', 0.5)
+    with log:
+        log.log('m', 0.5)
+    log.log('m', 0.5)
+    assert (log.counts.accepted, log.counts.dropped, log.counts.written) == (1, 2, 1)
+    assert stored(connection, session) == 1
+
+
+def test_closing_ends_while_rows_keep_coming(connection: CassandraConnection, session: Session) -> None:
+    done = threading.Event()
+
+    def traffic() -> None:
+        while not done.is_set():
+            log.log('m', 0.5)
+            time.sleep(0.001)
+
+    with InferenceLogger(connection) as log:
+        thread = threading.Thread(target=traffic)
+        thread.start()
+        time.sleep(0.3)
+        began = time.monotonic()
+    took = time.monotonic() - began
+    time.sleep(0.2)
+    done.set()
+    thread.join()
+    assert took < 10
+    assert log.counts.dropped > 0
+    assert stored(connection, session) == log.counts.accepted == log.counts.written
+
+
+def test_a_logger_opens_again_but_not_twice_at_once(connection: CassandraConnection, session: Session) -> None:
+    log = InferenceLogger(connection)
+    for _ in range(2):
+        with log:
+            log.log('m', 0.5)
+            with pytest.raises(TfxCassandraError, match='rule: one at a time'), log:
+                pass
+            log.log('m', 0.5)
+    assert (log.counts.accepted, log.counts.written) == (4, 4)
+    assert stored(connection, session) == 4
+
+
+def test_what_is_left_when_closing_takes_too_long_has_failed(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inference_writer, '_CLOSE_SECONDS', 0.5)
+    with InferenceLogger(connection) as log:
+        go = stalled(log, monkeypatch)
+        thread = log._writer._thread
+        for _ in range(5):
+            log.log('m', 0.5)
+    assert warnings(caplog, '5 inferences were not written within 0.5 seconds of closing') == 1
+    assert log.flush(0)
+    go.set()
+    thread.join(30)
+    assert (log.counts.accepted, log.counts.written, log.counts.failed) == (5, 0, 5)
+
+
+def test_flush_waits_for_its_rows_and_no_others(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_writer, '_PAUSE', 1.0)
+    one_group, go, flushed = threading.Event(), threading.Event(), []
+    with InferenceLogger(connection) as log:
+        count = log._writer._count
+        monkeypatch.setattr(log._writer, '_count', lambda *of: (count(*of), one_group.set(), go.wait(30)))
+        log.log('m', 0.5)
+        log.log('n', 0.5)
+        thread = threading.Thread(target=lambda: flushed.append(log.flush(30)))
+        thread.start()
+        time.sleep(0.2)
+        log.log('m', 0.5)  # in the same gather, and written together with the first
+        assert one_group.wait(30)
+        assert log.counts.written == 2
+        with log._writer._changed:
+            log._writer._changed.notify_all()
+        thread.join(0.3)
+        assert not flushed
+        go.set()
+        thread.join(30)
+    assert flushed == [True]
+
+
+def in_a_fork(child: Callable[[], None]) -> int | None:
+    """Runs in a forked child; returns its exit code, or None if it hangs."""
+    process = multiprocessing.get_context('fork').Process(target=child)
+    process.start()
+    process.join(20)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    return code
+
+
+def test_a_forked_child_writes_with_a_session_of_its_own(connection: CassandraConnection, session: Session) -> None:
+    def child() -> None:
+        with InferenceLogger(connection) as log:
+            log.log('m', 0.5)
+        assert log.counts.written == 1
+
+    assert in_a_fork(child) == 0
+    assert stored(connection, session) == 1
+
+
+def test_a_logger_entered_before_the_fork_drops_in_the_child(connection: CassandraConnection, session: Session) -> None:
+    def child() -> None:
+        log.log('m', 0.5)
+        assert (log.counts.accepted, log.counts.dropped) == (0, 1)
+        log.__exit__(None, None, None)
+        with log:
+            log.log('m', 0.5)
+        assert log.counts.written == 1
+
+    with InferenceLogger(connection) as log:
+        log.log('m', 0.5)
+        with log._writer._changed:  # as another thread may
+            code = in_a_fork(child)
+        log.log('m', 0.5)
+    assert (code, log.counts.written, log.counts.dropped) == (0, 2, 0)
+    assert stored(connection, session) == 3
 
 
 def test_a_row_that_cannot_be_written_is_counted_and_spoils_no_other(
@@ -95,7 +235,70 @@ def test_a_row_that_cannot_be_written_is_counted_and_spoils_no_other(
         counts = log.counts
     assert (counts.written, counts.failed) == (2, 2)
     assert counts.last_error
-    assert len([record for record in caplog.records if 'Inferences are not being logged' in record.message]) == 1
+    assert warnings(caplog, 'Inferences are not being logged') == 1
+
+
+class _Odd:
+    def __float__(self) -> float:
+        raise KeyError('odd')
+
+
+def test_a_value_that_raises_anything_spoils_no_other(connection: CassandraConnection) -> None:
+    with InferenceLogger(connection) as log:
+        for value in (0.5, _Odd(), 0.5):
+            log.log('m', value)  # type: ignore[arg-type]
+        log.log('m', 0.5, features=3)  # type: ignore[arg-type]
+        log.log(['m'], 0.5)  # type: ignore[arg-type]
+    assert (log.counts.written, log.counts.failed) == (2, 3)
+
+
+def test_rows_are_counted_once_when_a_gather_breaks_off(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_writer, '_PAUSE', 0.5)
+    with InferenceLogger(connection) as log:
+        request, made = log._writer._request, iter(range(20))
+        monkeypatch.setattr(log._writer, '_request', lambda group: request(group) if next(made) < 18 else 1 / 0)
+        for i in range(20):
+            log.log(f'm{i}', 0.5)
+        assert log.flush(30)
+        assert (log.counts.written, log.counts.failed) == (2, 18)  # 16 were in flight
+
+
+def test_what_is_not_refused_is_not_sent_again(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+    with InferenceLogger(connection, consistency='THREE') as log:  # of one replica
+        request = log._writer._request
+        monkeypatch.setattr(log._writer, '_request', lambda group: (requests.append(len(group)), request(group))[1])
+        for _ in range(50):
+            log.log('m', 0.5)
+        assert log.flush(30)
+    assert (sum(requests), log.counts.failed) == (50, 50)
+    assert 'THREE' in (log.counts.last_error or '')
+
+
+def test_each_outage_is_told_once(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with InferenceLogger(connection, capacity=10) as log:
+        for outage in (1, 2):
+            for _ in range(2):
+                log.log('', 0.5)
+                assert log.flush(30)
+            with monkeypatch.context() as patch:
+                go = stalled(log, patch)
+                log.log('m', 0.5)
+                time.sleep(0.3)  # the writer has taken it, and stalls
+                for _ in range(50):
+                    log.log('m', 0.5)
+                go.set()
+                assert log.flush(30)
+            assert warnings(caplog, 'Inferences are not being logged') == outage
+            assert warnings(caplog, 'Inferences are being dropped: 10 rows wait already') == outage
+            log.log('m', 0.5)
+            assert log.flush(30)
 
 
 def test_a_row_that_the_server_refuses_spoils_no_other_of_its_request(connection: CassandraConnection) -> None:
@@ -113,6 +316,23 @@ def test_writing_again_changes_nothing(connection: CassandraConnection, session:
     assert session.execute(f'SELECT count(*) FROM {connection.keyspace}.inference_results').one()[0] == 1
 
 
+def test_features_are_those_of_the_call(connection: CassandraConnection, session: Session) -> None:
+    features = {'x': 1.0}
+    with InferenceLogger(connection) as log:
+        log.log('m', 0.5, features=[features])
+        features['x'] = 2.0
+    (row,) = session.execute(f'SELECT features FROM {connection.keyspace}.inference_results')
+    assert [dict(entries) for entries in row.features] == [{'x': 1.0}]
+
+
+def test_an_empty_unit_is_none(connection: CassandraConnection, session: Session) -> None:
+    with InferenceLogger(connection) as log:
+        log.log('m', 0.5, unit='')
+        log.log('m', 0.5, unit='u')
+    rows = session.execute(f'SELECT unit FROM {connection.keyspace}.inference_results')
+    assert {row.unit for row in rows} == {None, 'u'}
+
+
 def test_a_naive_time_is_refused(connection: CassandraConnection) -> None:
     with InferenceLogger(connection) as log, pytest.raises(ValueError, match='timestamp: got'):
         log.log('m', 0.5, timestamp=datetime.datetime(2026, 1, 1))
@@ -124,3 +344,14 @@ def test_a_keyspace_without_the_schema_is_named(cluster_connection: CassandraCon
     nowhere = dataclasses.replace(cluster_connection, keyspace='no_such_keyspace')
     with pytest.raises(SchemaError, match="keyspace: got 'no_such_keyspace'"), InferenceLogger(nowhere):
         pass
+
+
+def test_a_cluster_that_does_not_answer_is_named(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(session: Session, query: str) -> None:
+        raise OperationTimedOut
+
+    monkeypatch.setattr(Session, 'prepare', silent)
+    with pytest.raises(UnavailableError, match=r'connection: got .*, rule: it answers \(OperationTimedOut'):
+        InferenceLogger(connection).__enter__()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
+import types
+from unittest import mock
 
 import pytest
 
+from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
 
 
@@ -61,3 +65,32 @@ def test_consistency(name: str) -> None:
 def test_unknown_consistency(name: object) -> None:
     with pytest.raises(ValueError, match=r'consistency: got .*, rule: one of ALL'):
         consistency_level(name)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sessions_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, '_open', lambda connection: types.SimpleNamespace(cluster=mock.Mock()))
+    monkeypatch.setattr(connections, '_sessions', {})
+
+
+@pytest.mark.usefixtures('sessions_without_a_cluster')
+def test_a_forked_child_opens_a_session_of_its_own() -> None:
+    connection = CassandraConnection()
+    parents = connections.acquire(connection)
+
+    def child() -> None:
+        connections.release(connection)  # as a `with` block around the fork does
+        mine = connections.acquire(connection)
+        assert mine is not parents
+        connections.release(connection)
+        assert mine.cluster.shutdown.called
+        assert not parents.cluster.shutdown.called
+
+    process = multiprocessing.get_context('fork').Process(target=child)
+    with connections._lock:  # as another thread may
+        process.start()
+    process.join(10)
+    hung = process.is_alive()
+    process.kill()
+    assert (hung, process.exitcode) == (False, 0)
+    assert connections.acquire(connection) is parents
