@@ -186,7 +186,9 @@ class ModelRegistry(ModelVersions):
           RegistryError: There is no such alias or nothing before its version, the alias has moved meanwhile, or the
             cluster did not settle the move.
         """
-        start = self._head(experiment_id, alias) if expected is ANY else expected
+        named('experiment_id', experiment_id)
+        named('alias', alias)
+        start = self._standing(experiment_id, alias) if expected is ANY else expected
 
         def decide(head: AliasMove | None) -> AliasMove:
             if head is None:
@@ -220,6 +222,10 @@ class ModelRegistry(ModelVersions):
             return move if result.was_applied else None
 
         return self._settled(attempt, f'alias: got {alias!r}, rule: it can be moved')
+
+    def _standing(self, experiment_id: str, alias: str) -> AliasMove | None:
+        what = f'alias: got {alias!r}, rule: its moves can be read'
+        return self._settled(lambda: (self._head(experiment_id, alias),), what)[0]
 
     def _head(self, experiment_id: str, alias: str) -> AliasMove | None:
         return next(self._decided('head', experiment_id, alias), None)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cassandra import ConsistencyLevel, WriteTimeout, WriteType
+from cassandra import ConsistencyLevel, ReadTimeout, WriteTimeout, WriteType
 from cassandra.cluster import Session
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.store import registry_session
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.model_registry import AliasMove, ModelRegistry, ModelVersion, moment
 
@@ -112,6 +113,40 @@ def test_only_recorded_versions_are_promoted(registry: ModelRegistry, experiment
     with pytest.raises(ValueError, match=r"^alias: got '', rule: a non-empty text"):
         registry.promote(experiment, '', 'delay', version(0))
     assert registry.aliases(experiment) == ()
+
+
+@pytest.mark.parametrize('field', ['experiment_id', 'alias'])
+def test_a_rollback_needs_every_part_of_its_key(field: str, registry: ModelRegistry) -> None:
+    key = {'experiment_id': 'e', 'alias': 'champion', field: ''}
+    with pytest.raises(ValueError, match=f"^{field}: got '', rule: a non-empty text"):
+        registry.rollback(**key)
+
+
+class Unread:
+    """A session whose reads fail the first times."""
+
+    def __init__(self, session: Session, failures: int) -> None:
+        self._session, self._left = session, failures
+
+    def execute(self, statement: Any, *values: object) -> Any:
+        if self._left and 'SELECT' in statement.query_string:
+            self._left -= 1
+            raise ReadTimeout('no answer', consistency=ConsistencyLevel.SERIAL)
+        return self._session.execute(statement, *values)
+
+
+def test_a_rollback_reads_again_what_it_could_not_read(
+    registry: ModelRegistry, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1):
+        registry.promote(experiment, 'champion', 'delay', version(number))
+    whole = registry._session
+    registry._session = Unread(whole, 1)
+    assert registry.rollback(experiment, 'champion').version == version(0)
+    registry._session = Unread(whole, 1000)
+    monkeypatch.setattr(registry_session.time, 'sleep', lambda _: None)
+    with pytest.raises(RegistryError, match=r"^alias: got 'champion', rule: its moves can be read within 30 attempts"):
+        registry.rollback(experiment, 'champion')
 
 
 def test_a_push_moves_an_alias_once_and_forward(registry: ModelRegistry, experiment: str) -> None:

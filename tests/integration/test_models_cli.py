@@ -113,6 +113,7 @@ def test_moves_and_their_history(run: Run, experiment: str) -> None:
         ),
         (['rollback', 'E', 'live'], "alias: got 'live', rule: a version before version '1700000000'"),
         (['rollback', 'E', 'live', '--expected', SECOND], "alias: got 'live', rule: naming version '1700000100', but"),
+        (['rollback', '', 'live'], "experiment_id: got '', rule: a non-empty text"),
         (['list', 'E', '--window', 'today'], "window: got 'today', rule: START/END"),
         (['repair', 'E', 'dnn', '--base-directory', '/no', '--older-than', '-1'], 'older-than: got -1.0, rule: hours'),
     ],
