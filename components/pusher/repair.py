@@ -88,11 +88,13 @@ def mend(finding: Finding) -> None:
     """Does what a finding's remedy says; one without `mend` is left.
 
     Raises:
-      RegistryError: It could not be done, or a push of the same model has begun meanwhile.
+      RegistryError: It could not be done, or a push of the same model has begun or ended meanwhile.
     """
     try:
         if finding.mend is not None and finding.mend() is False:
-            raise RegistryError(f'{finding.kind}: got {finding.what!r}, rule: no push has begun again')
+            raise RegistryError(
+                f'{finding.kind}: got {finding.what!r}, rule: no push has begun again and no row is there'
+            )
     except publish.FAILURES as error:
         rule = f'this process can {finding.remedy} ({publish.one_line(error)})'
         raise RegistryError(f'{finding.kind}: got {finding.what!r}, rule: {rule}') from error

@@ -14,7 +14,7 @@ from cassandra.query import UNSET_VALUE
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_claims import ModelClaims, moment, named, utc
+from tfx_cassandra.components.store.model_claims import HeldClaim, ModelClaims, moment, named, utc
 
 # The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
 REPAIRED = 'repair'
@@ -91,6 +91,11 @@ class ModelVersions(ModelClaims):
         'versions': _SELECT,
         'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
     }
+    SERIAL_READS = {
+        **ModelClaims.SERIAL_READS,
+        'recorded_version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'recorded_versions': _SELECT,
+    }
 
     def record(self, version: ModelVersion) -> ModelVersion:
         """Writes a version's row unless it is there, and returns the row as it stands.
@@ -110,7 +115,7 @@ class ModelVersions(ModelClaims):
         if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
             return stored
         self._settled(lambda: self._complete_once(version), what)
-        return self._recorded(version.experiment_id, version.model_id, version.version)
+        return self.recorded(version.experiment_id, version.model_id, version.version)
 
     def add_metrics(
         self,
@@ -143,22 +148,38 @@ class ModelVersions(ModelClaims):
             named('ab_test_group', ab_test_group)
         if verdict is not None and verdict not in VERDICTS:
             raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
-        key = self._recorded(experiment_id, model_id, version)
+        key = self.recorded(experiment_id, model_id, version)
         added = [UNSET_VALUE if value is None else value for value in (dict(metrics), ab_test_group, verdict)]
         what = f'version: got {version!r}, rule: its metrics can be added'
         self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
-        return self._recorded(experiment_id, model_id, version)
+        return self.recorded(experiment_id, model_id, version)
 
     def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
         """Returns one version of a model, or None."""
-        named('experiment_id', experiment_id)
-        if version.isdecimal() and int(version) <= _LAST_MOMENT:
-            # A version claimed here stands under the moment of its number.
-            found = self._rows('version', experiment_id, moment(int(version)), model_id)
-            if (row := next(found, None)) and row.version == version:
-                return row
-        rows = self._versions(experiment_id)
-        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+        return self._find(('version', 'versions'), experiment_id, model_id, version)
+
+    def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
+
+        Raises:
+          RegistryError: There is no such version.
+        """
+        row = self._find(('recorded_version', 'recorded_versions'), experiment_id, model_id, version)
+        if row is None:
+            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
+            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        return row
+
+    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
+        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
+
+        Returns:
+          Whether it is gone. The number is not used again: versions only grow.
+        """
+        key = (experiment_id, held.claim.created_at, model_id)
+        if any(row.version == str(held.claim.version) for row in self._rows('recorded_version', *key)):
+            return False
+        return super().release(experiment_id, model_id, held)
 
     def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
         """Returns the newest recorded version of a model, or None."""
@@ -168,12 +189,20 @@ class ModelVersions(ModelClaims):
         """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
         return tuple(self._versions(experiment_id, window))
 
-    def _recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
-        row = self.get(experiment_id, model_id, version)
-        if row is None:
-            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
-            raise RegistryError(f'version: got {version!r}, rule: {rule}')
-        return row
+    def _find(
+        self, statements: tuple[str, str], experiment_id: str, model_id: str, version: str
+    ) -> ModelVersion | None:
+        """Finds a version by the statement that reads a row, or else by that which reads the experiment."""
+        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('version', version)):
+            named(field, value)
+        one, all_versions = statements
+        if version.isdecimal() and int(version) <= _LAST_MOMENT:
+            # A version claimed here stands under the moment of its number.
+            found = self._rows(one, experiment_id, moment(int(version)), model_id)
+            if (row := next(found, None)) and row.version == version:
+                return row
+        rows = self._rows(all_versions, experiment_id)
+        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))

@@ -13,7 +13,7 @@ from typing import Any
 from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, invalid
-from tfx_cassandra.components.store.model_registry import ANY, AliasMove, ModelRegistry, ModelVersion
+from tfx_cassandra.components.store.model_registry import ANY, AliasMove, ModelRegistry, ModelVersion, unknown_alias
 
 _MOVE_COLUMNS = ('number', 'action', 'model_id', 'version', 'moved_at', 'reason')
 _FINDING_COLUMNS = ('kind', 'what', 'since', 'remedy')
@@ -109,10 +109,7 @@ def _summary(version: ModelVersion, moves: Sequence[AliasMove]) -> dict[str, Any
 def _show(options: argparse.Namespace) -> int:
     with ModelRegistry(connection_from(options)) as registry:
         model_id, version = _named(registry, options.experiment, options.name)
-        found = registry.get(options.experiment, model_id, version)
-        if found is None:
-            rule = f'a recorded version of {model_id!r} in experiment {options.experiment!r}'
-            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        found = registry.recorded(options.experiment, model_id, version)
         row = _summary(found, registry.aliases(options.experiment))
     if options.format == 'json':
         _write_json(row)
@@ -135,7 +132,7 @@ def _named(registry: ModelRegistry, experiment: str, words: Sequence[str]) -> tu
 def _standing(registry: ModelRegistry, experiment: str, alias: str) -> AliasMove:
     move = registry.alias(experiment, alias)
     if move is None:
-        raise RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment!r}')
+        raise unknown_alias(experiment, alias)
     return move
 
 
@@ -143,7 +140,7 @@ def _history(options: argparse.Namespace) -> int:
     with ModelRegistry(connection_from(options)) as registry:
         moves = registry.history(options.experiment, options.alias)
     if not moves:
-        raise RegistryError(f'alias: got {options.alias!r}, rule: an alias of experiment {options.experiment!r}')
+        raise unknown_alias(options.experiment, options.alias)
     _write_rows(options, [dataclasses.asdict(move) for move in moves], _MOVE_COLUMNS)
     return 0
 

@@ -26,7 +26,8 @@ from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.inference_logger import assign
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import ModelVersion
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,8 @@ from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
 from tfx_cassandra.components.store import model_claims
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,8 @@ import pytest
 from tfx_cassandra.components import cli
 from tfx_cassandra.components.pusher import publish
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 

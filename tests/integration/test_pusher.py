@@ -37,7 +37,8 @@ from tfx_cassandra.components.pusher.component import CassandraPusher
 from tfx_cassandra.components.pusher.executor import Executor
 from tfx_cassandra.components.pusher.publish import content_digest
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration

@@ -195,6 +195,17 @@ def test_a_push_that_begins_between_finding_and_mending_wins(pushes: Pushes) -> 
     assert pushes.find() == []
 
 
+def test_a_version_that_is_recorded_between_finding_and_mending_keeps_its_claim(pushes: Pushes) -> None:
+    pushes.claim('a')
+    (finding,) = pushes.find()
+    (held,) = pushes.registry.claims(pushes.experiment, 'delay')
+    version = ModelVersion(pushes.experiment, 'delay', str(held.claim.version), held.claim.created_at)
+    pushes.registry.record(dataclasses.replace(version, digest=held.digest))
+    with pytest.raises(RegistryError, match=r'rule: no push has begun again and no row is there'):
+        repair.mend(finding)
+    assert pushes.registry.claims(pushes.experiment, 'delay') == (held,)
+
+
 def test_what_vanished_meanwhile_is_one_line(pushes: Pushes) -> None:
     if pushes.base.startswith('ram:'):
         pytest.skip('this file system keeps no times')
