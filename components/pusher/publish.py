@@ -134,17 +134,17 @@ def _occupied(directory: str) -> RegistryError:
 
 def holds(directory: str, digest: str) -> bool:
     """Returns whether the version's directory is complete; raises where something else stands in its place."""
-    manifest = _manifest(directory)
-    if not manifest or (not can_rename(directory) and MARKER not in manifest):
+    if half_copied(directory):
         return False
-    if _digest(manifest) == digest:
+    if _digest(_manifest(directory)) == digest:
         return True
     raise _occupied(directory)
 
 
 def half_copied(directory: str) -> bool:
-    """Returns whether the directory is of a push that has not come to the end where nothing is renamed."""
-    return not can_rename(directory) and not fileio.exists(os.path.join(directory, MARKER))
+    """Returns whether the version's directory is absent, or one whose push has not come to its end."""
+    paths = _files(directory)
+    return not paths or (not can_rename(directory) and MARKER not in paths)
 
 
 def _remove_leftovers(base_directory: str, version: int) -> None:
