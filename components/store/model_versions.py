@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import math
 import numbers
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ REPAIRED = 'repair'
 # What an A/B test can say of a version.
 VERDICTS = ('ship', 'hold', 'harm', 'invalid')
 
+_log = logging.getLogger(__name__)
 _LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
 
 
@@ -206,7 +208,14 @@ class ModelVersions(ModelClaims):
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
-        return version if result.was_applied else _version(result.one())
+        if result.was_applied:
+            return version
+        row = result.one()
+        if not row.version:
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds no version'
+            raise RegistryError(f'version: got {version.version!r}, rule: {rule}')
+        return _version(row)
 
     def _complete_once(self, version: ModelVersion) -> Any:
         facts = (
@@ -230,7 +239,13 @@ class ModelVersions(ModelClaims):
 
     def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
         try:
-            yield from map(_version, self._execute(statement, experiment_id, *values))
+            for row in self._execute(statement, experiment_id, *values):
+                if row.version and row.model_id:
+                    yield _version(row)
+                else:
+                    # Others write the table, too, and one row of theirs must not hide all versions.
+                    key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
+                    _log.warning('The row (%s) of model_versions names no version and is left out.', key)
         except DRIVER_ERRORS as error:
             rule = f'its versions can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error

@@ -268,6 +268,25 @@ def test_rows_that_others_wrote_are_listed(
     assert registry.latest(experiment, 'delay') == ModelVersion(experiment, 'delay', 'v1.2', moment(1_700_000_000))
 
 
+def test_a_row_without_a_version_hides_no_other(
+    registry: ModelRegistry,
+    connection: CassandraConnection,
+    session: Session,
+    experiment: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = full(experiment, 'delay', Claim(1_700_000_000, moment(1_700_000_000)), 'aa')
+    registry.record(whole)
+    cql = f'INSERT INTO "{connection.keyspace}".model_versions (experiment_id, model_id, created_at) VALUES'
+    session.execute(f'{cql} (%s, %s, %s)', (experiment, 'rival', moment(1_700_000_001)))
+    assert registry.list(experiment) == (whole,)
+    (record,) = caplog.records
+    assert f"('{experiment}', 2023-11-14 22:13:21, 'rival')" in record.getMessage()
+    assert registry.get(experiment, 'rival', '1700000001') is None
+    with pytest.raises(RegistryError, match=r"^version: got '1700000001', rule: the row \(.*, rival\) is free"):
+        registry.record(full(experiment, 'rival', Claim(1_700_000_001, moment(1_700_000_001)), 'aa'))
+
+
 def test_a_keyspace_without_the_tables_is_one_line(connection: CassandraConnection) -> None:
     absent = dataclasses.replace(connection, keyspace='No Such "Keyspace')
     with pytest.raises(SchemaError, match=r'^keyspace: got .*, rule: a keyspace with the schema applied') as caught:
