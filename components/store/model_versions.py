@@ -42,7 +42,7 @@ class ModelVersion:
       pipeline_run: The pipeline run that pushed it.
       examples_fingerprint: What identifies the rows of the examples it was trained on.
       examples_window: The window of event time of those examples.
-      gates: The inputs that let the model through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      gates: The inputs that let its first push through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
       evaluation_uri: The Evaluator's output that `metrics` was read from.
       verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
 
@@ -131,7 +131,8 @@ class ModelVersions(ModelClaims):
         """Adds what was measured of a recorded version, and returns its row as it stands then.
 
         Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
-        arm and the verdict where None is given.
+        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
+        test: an arm without a verdict, such as a control, clears that of the test before.
 
         Args:
           experiment_id: The version's experiment.
@@ -139,7 +140,7 @@ class ModelVersions(ModelClaims):
           version: A recorded version.
           metrics: Finite values by key; a key that is there gets the new value.
           ab_test_group: The arm the version served.
-          verdict: One of `VERDICTS`.
+          verdict: One of `VERDICTS`; without an arm, the arm is kept.
 
         Raises:
           ValueError: A value breaks its rule.
@@ -151,7 +152,11 @@ class ModelVersions(ModelClaims):
         if verdict is not None and verdict not in VERDICTS:
             raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
         key = self.recorded(experiment_id, model_id, version)
-        added = [UNSET_VALUE if value is None else value for value in (dict(metrics), ab_test_group, verdict)]
+        added = [
+            dict(metrics),
+            UNSET_VALUE if ab_test_group is None else ab_test_group,
+            UNSET_VALUE if ab_test_group is None and verdict is None else verdict,
+        ]
         what = f'version: got {version!r}, rule: its metrics can be added'
         self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
         return self.recorded(experiment_id, model_id, version)

@@ -198,7 +198,7 @@ def test_a_version_of_no_one_is_an_error_after_the_artifact(
     connection: CassandraConnection, tmp_path: pathlib.Path
 ) -> None:
     evaluator = component(connection, 'unregistered', window='2020-01-01T00:00Z/2020-01-02T00:00Z')
-    with pytest.raises(RegistryError, match="arm control: got version '1700000000', rule: a recorded version of 'm'"):
+    with pytest.raises(RegistryError, match="arm control: version: got '1700000000', rule: a recorded version of 'm'"):
         run(evaluator, tmp_path)
     assert record.read_verdict(str(tmp_path)).experiment_id == 'unregistered'
 
