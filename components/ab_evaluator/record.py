@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 from tfx.dsl.io import fileio
@@ -13,12 +14,12 @@ from tfx_cassandra.components import config
 from tfx_cassandra.components.ab_evaluator.artifacts import VERDICT_FILE
 from tfx_cassandra.components.ab_evaluator.report import report
 from tfx_cassandra.components.ab_evaluator.results import Point, Verdict, metric_values
-from tfx_cassandra.components.errors import RegistryError, WriteError
+from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteError
 from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.driver_errors import one_line
+from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.store.model_registry import ModelRegistry
 
 REPORT_FILE = 'report.html'
@@ -41,34 +42,49 @@ def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
       experiment_id: The experiment it must be of; None for any.
 
     Raises:
-      RegistryError: There is none, or it is of another experiment.
+      RegistryError: There is none, it cannot be parsed, or it is of another experiment.
     """
     path = os.path.join(uri, VERDICT_FILE)
     if not fileio.exists(path):
         raise RegistryError(f'verdict: got {uri!r}, rule: a directory that holds {VERDICT_FILE}')
-    with fileio.open(path) as file:
-        verdict = config.from_json(Verdict, file.read())
-    if experiment_id is not None and verdict.experiment_id != experiment_id:
-        raise RegistryError(f'verdict: got one of experiment {verdict.experiment_id!r}, rule: of {experiment_id!r}')
+    try:
+        with fileio.open(path) as file:
+            verdict = config.from_json(Verdict, file.read())
+    except (TypeError, ValueError) as error:
+        # The cause of a text that is no JSON; the error itself repeats the text.
+        cause = ' '.join(str(error.__cause__ or error).split())
+        rule = f'what write_files wrote ({cause})'
+        raise RegistryError(f'verdict: got {path!r}, rule: {rule}') from error
+    if experiment_id is not None:
+        check_experiment(verdict.experiment_id, experiment_id)
     return verdict
+
+
+def check_experiment(found: str, experiment_id: str) -> None:
+    """Raises RegistryError for a verdict that is of another experiment."""
+    if found != experiment_id:
+        raise RegistryError(f'verdict: got one of experiment {found!r}, rule: of {experiment_id!r}')
 
 
 def record(connection: CassandraConnection, verdict: Verdict) -> None:
     """Writes what was found into Cassandra; doing it again changes nothing, for every write sets what it set before.
 
-    Each arm's version gets the metrics of `results.metric_values`, the name of its arm, and a treatment its verdict.
+    Each arm's version gets the metrics of `results.metric_values`, the name of its arm, and a treatment its verdict;
+    that of a control is cleared. Arm, verdict and metrics of a row are of the test that was recorded last.
     `model_metrics` gets the steps of the time series, under names such as
     `brier{ab=value,experiment=e,arm=treatment}` at the start of each step.
 
     Raises:
       RegistryError: An arm's version is not recorded in the experiment; the other arms' rows stay as they are.
+      SchemaError: The keyspace lacks `model_metrics`; the arms' rows are written then.
       WriteError: The time series could not be written.
     """
     with ModelRegistry(connection) as registry:
         for arm in verdict.arms:
-            if registry.get(verdict.experiment_id, arm.model_id, arm.version) is None:
-                rule = f'a recorded version of {arm.model_id!r} in experiment {verdict.experiment_id!r}'
-                raise RegistryError(f'arm {arm.arm}: got version {arm.version!r}, rule: {rule}')
+            try:
+                registry.recorded(verdict.experiment_id, arm.model_id, arm.version)
+            except RegistryError as error:
+                raise RegistryError(f'arm {arm.arm}: {error}') from error
         for arm in verdict.arms:
             registry.add_metrics(
                 verdict.experiment_id,
@@ -78,11 +94,17 @@ def record(connection: CassandraConnection, verdict: Verdict) -> None:
                 ab_test_group=arm.arm,
                 verdict=arm.verdict,
             )
-    with connections.session(connection) as session:
-        statements = enumerate(_series(session, connection.keyspace, verdict))
-        for _, outcome in outcomes(session, statements, _CONCURRENCY):
-            if isinstance(outcome, Exception):
-                raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
+    try:
+        with connections.session(connection) as session:
+            statements = enumerate(_series(session, connection.keyspace, verdict))
+            for _, outcome in outcomes(session, statements, _CONCURRENCY):
+                if isinstance(outcome, Exception):
+                    raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
+    except InvalidRequest as error:
+        rule = f'a keyspace with the schema applied ({one_line(error)})'
+        raise SchemaError(f'keyspace: got {connection.keyspace!r}, rule: {rule}') from error
+    except DRIVER_ERRORS as error:
+        raise WriteError(f'model_metrics: {one_line(error)}') from error
 
 
 def _series(session: Session, keyspace: str, verdict: Verdict) -> Iterator[BoundStatement]:

@@ -14,7 +14,7 @@ from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.pusher import executor
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import named
+from tfx_cassandra.components.store.model_claims import named
 
 
 class CassandraPusherSpec(component_spec.ComponentSpec):

@@ -70,8 +70,6 @@ class Executor(tfx_executor.Executor):
           The version, or None for a model that its A/B test found to do harm.
         """
         verdict_of = _verdicts(config, input_dict)
-        if set(verdict_of.values()) == {'harm'}:
-            return None
         with ModelRegistry(config.connection) as registry:
             digest = publish.content_digest(model_path)
             verdict = _verdict(registry, config, digest, verdict_of) if verdict_of else None

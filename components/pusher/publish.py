@@ -14,7 +14,7 @@ from tfx.utils import io_utils
 
 from tfx_cassandra.components.errors import RegistryError
 
-_MARKER = 'saved_model.pb'
+MARKER = 'saved_model.pb'
 # TensorFlow Serving loads directories whose name is an integer and looks at no other.
 TEMPORARY = '.pushing-'
 _CHUNK = 1 << 20  # bytes
@@ -46,9 +46,9 @@ def content_digest(directory: str) -> str:
 def publish(model_path: str, base_directory: str, version: int, digest: str) -> str:
     """Makes `base_directory/version` a complete copy of a model, once, however often it is called.
 
-    On a file system the copy is made under a name a model server does not look at, and renamed. An object store
-    cannot rename a directory, so there the files go to their place and `saved_model.pb`, without which a model
-    cannot be loaded, goes last.
+    On a local file system the copy is made under a name a model server does not look at, and renamed. Where a
+    directory cannot be renamed at once (see `can_rename`) the files go to their place and `saved_model.pb`, without
+    which a model cannot be loaded, goes last.
 
     Args:
       model_path: The directory of the model.
@@ -60,16 +60,13 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
       The version's directory.
 
     Raises:
-      RegistryError: The version's directory holds something else, the model changed meanwhile, or the copy failed.
+      RegistryError: The version's directory holds something else, the model changed meanwhile or lacks the
+        `saved_model.pb` that has to go last, or the copy failed.
     """
     directory = os.path.join(base_directory, str(version))
     try:
         if not holds(directory, digest):
-            fileio.makedirs(base_directory)
-            if _can_rename(base_directory):
-                _copy_and_rename(model_path, directory, digest)
-            else:
-                _copy_marker_last(model_path, directory, digest)
+            _publish(model_path, directory, digest)
         _remove_leftovers(base_directory, version)
     except FAILURES as error:
         rule = f'a directory this process can write ({one_line(error)})'
@@ -77,14 +74,16 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
     return directory
 
 
-def _copy_and_rename(model_path: str, directory: str, digest: str) -> None:
+def _publish(model_path: str, directory: str, digest: str) -> None:
     base_directory, version = os.path.split(directory)
     # A name of this run's own, for another pusher may be at work on the same version.
     temporary = os.path.join(base_directory, f'{TEMPORARY}{version}-{uuid.uuid4().hex}')
+    fileio.makedirs(base_directory)
     try:
-        io_utils.copy_dir(model_path, temporary)
-        _check_unchanged(model_path, temporary, digest)
-        fileio.rename(temporary, directory)
+        if can_rename(base_directory):
+            _copy_and_rename(model_path, temporary, directory, digest)
+        else:
+            _copy_marker_last(model_path, temporary, directory, digest)
     except (*FAILURES, RegistryError):
         # Another pusher of the same model may have been first, and have removed the temporary directory as a leftover.
         if not holds(directory, digest):
@@ -93,30 +92,59 @@ def _copy_and_rename(model_path: str, directory: str, digest: str) -> None:
         _remove(temporary)
 
 
-def _copy_marker_last(model_path: str, directory: str, digest: str) -> None:
-    there, wanted = _manifest(directory), _manifest(model_path)
-    for path in sorted(wanted, key=lambda path: path == _MARKER):
+def _copy_and_rename(model_path: str, temporary: str, directory: str, digest: str) -> None:
+    io_utils.copy_dir(model_path, temporary)
+    if _digest(_manifest(temporary)) != digest:
+        raise _changed(model_path, directory)
+    fileio.rename(temporary, directory)
+
+
+def _copy_marker_last(model_path: str, temporary: str, directory: str, digest: str) -> None:
+    wanted, there = _manifest(model_path), _manifest(directory)
+    if _digest(wanted) != digest:
+        raise _changed(model_path, directory)
+    if MARKER not in wanted:
+        raise RegistryError(f'model: got {model_path!r}, rule: holds {MARKER}, which goes last to {directory!r}')
+    if not there.keys() <= wanted.keys():
+        raise _occupied(directory)
+    for path in wanted:
         # What a run that died halfway copied stays, for another pusher of the same model may be completing it.
-        if there.get(path) != wanted[path]:
-            target = os.path.join(directory, path)
-            fileio.makedirs(os.path.dirname(target))
-            fileio.copy(os.path.join(model_path, path), target, overwrite=True)
-    _check_unchanged(model_path, directory, digest)
+        if path != MARKER and there.get(path) != wanted[path]:
+            _copy(model_path, directory, path)
+    _copy(model_path, temporary, MARKER)
+    # The marker completes the version for ever, so everything is checked before, and half a marker is never there.
+    if {**_manifest(directory), **_manifest(temporary)} != wanted:
+        raise _changed(model_path, directory)
+    fileio.rename(os.path.join(temporary, MARKER), os.path.join(directory, MARKER))
 
 
-def _check_unchanged(model_path: str, copy: str, digest: str) -> None:
-    if _digest(_manifest(copy)) != digest:
-        raise RegistryError(f'model: got {model_path!r}, rule: unchanged while it is pushed to {copy!r}')
+def _copy(model_path: str, directory: str, path: str) -> None:
+    target = os.path.join(directory, path)
+    fileio.makedirs(os.path.dirname(target))
+    fileio.copy(os.path.join(model_path, path), target, overwrite=True)
+
+
+def _changed(model_path: str, copy: str) -> RegistryError:
+    return RegistryError(f'model: got {model_path!r}, rule: unchanged while it is pushed to {copy!r}')
+
+
+def _occupied(directory: str) -> RegistryError:
+    return RegistryError(f'push_destination: got {directory!r}, rule: free, or a copy of the pushed model')
 
 
 def holds(directory: str, digest: str) -> bool:
     """Returns whether the version's directory is complete; raises where something else stands in its place."""
-    manifest = _manifest(directory)
-    if not manifest or (not _can_rename(directory) and _MARKER not in manifest):
+    if half_copied(directory):
         return False
-    if _digest(manifest) == digest:
+    if _digest(_manifest(directory)) == digest:
         return True
-    raise RegistryError(f'push_destination: got {directory!r}, rule: free, or a copy of the pushed model')
+    raise _occupied(directory)
+
+
+def half_copied(directory: str) -> bool:
+    """Returns whether the version's directory is absent, or one whose push has not come to its end."""
+    paths = _files(directory)
+    return not paths or (not can_rename(directory) and MARKER not in paths)
 
 
 def _remove_leftovers(base_directory: str, version: int) -> None:
@@ -133,9 +161,14 @@ def _remove(temporary: str) -> None:
         fileio.rmtree(temporary)
 
 
-def _can_rename(path: str) -> bool:
-    scheme, separator, _ = path.partition('://')
-    return not separator or scheme in ('file', 'hdfs')
+def can_rename(path: str) -> bool:
+    """Returns whether a directory is renamed at once there, and never into one that has come there meanwhile.
+
+    On object stores a rename copies file by file, also where gcsfuse mounts one under /gcs/; HDFS moves a directory
+    into one that is there, which fileio looks for only before.
+    """
+    local = path.removeprefix('file://')
+    return '://' not in local and not local.startswith('/gcs/')
 
 
 def _digest(manifest: dict[str, str]) -> str:

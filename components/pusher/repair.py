@@ -2,7 +2,8 @@
 
     found                          mended by
     temporary directory            removing it
-    half-copied version            releasing its claim and removing it (object stores only)
+    half-copied version            releasing its claim and removing it (where directories are not renamed); nothing
+                                   here if it has a row: push the same model again
     version without a row          writing the row with what is known; the next push of the model completes it
     claim without version or row   releasing it
     row without directory          nothing here: push the same model again
@@ -28,11 +29,13 @@ from tfx.dsl.io import fileio
 
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.pusher import publish
-from tfx_cassandra.components.store.model_claims import HeldClaim
+from tfx_cassandra.components.store.model_claims import HeldClaim, moment
 from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 from tfx_cassandra.components.store.model_versions import REPAIRED
 
 _TEMPORARY = re.compile(rf'{re.escape(publish.TEMPORARY)}(\d+)-\w+')
+# No clock of a pusher says less. Numbers that people count by, 1 and 2, are not of a push.
+_FIRST = 1_000_000_000
 AGE_LIMIT = datetime.timedelta(hours=24)
 
 
@@ -88,11 +91,13 @@ def mend(finding: Finding) -> None:
     """Does what a finding's remedy says; one without `mend` is left.
 
     Raises:
-      RegistryError: It could not be done, or a push of the same model has begun meanwhile.
+      RegistryError: It could not be done, or a push of the same model has begun or ended meanwhile.
     """
     try:
         if finding.mend is not None and finding.mend() is False:
-            raise RegistryError(f'{finding.kind}: got {finding.what!r}, rule: no push has begun again')
+            raise RegistryError(
+                f'{finding.kind}: got {finding.what!r}, rule: no push has begun again and no row is there'
+            )
     except publish.FAILURES as error:
         rule = f'this process can {finding.remedy} ({publish.one_line(error)})'
         raise RegistryError(f'{finding.kind}: got {finding.what!r}, rule: {rule}') from error
@@ -113,6 +118,7 @@ class _Search:
         names = map(str, fileio.listdir(base_directory)) if fileio.isdir(base_directory) else ()
         self._names = sorted(name.rstrip('/') for name in names)
         self._claims = {str(held.claim.version): held for held in registry.claims(experiment_id, model_id)}
+        self._last = registry.last_version(experiment_id, model_id)
         self._rows = {row.version: row for row in registry.list(experiment_id) if row.model_id == model_id}
 
     def findings(self) -> Iterator[Finding]:
@@ -121,8 +127,14 @@ class _Search:
             if _TEMPORARY.fullmatch(name):
                 remove = functools.partial(fileio.rmtree, path)
                 yield Finding('temporary directory', path, publish.modified(path), 'remove it', remove)
-            elif name.isdecimal() and name not in self._rows:
-                yield self._unrecorded(name, path)
+            elif name.isdecimal():
+                row = self._rows.get(name)
+                if row is None:
+                    yield self._unrecorded(name, path)
+                elif row.digest is not None and publish.half_copied(path):
+                    since = publish.modified(path) or row.created_at
+                    # Its claim stays, so no one can say that a push does not begin while it is removed.
+                    yield Finding('half-copied version', path, since, 'none: push the same model again')
         for version, held in self._claims.items():
             if version not in self._rows and version not in self._names:
                 yield self._abandoned(held)
@@ -132,6 +144,9 @@ class _Search:
 
     def _unrecorded(self, version: str, path: str) -> Finding:
         held = self._claims.get(version)
+        if held is None and self._was_abandoned(version, path):
+            since = publish.modified(path) or moment(int(version))
+            return Finding('half-copied version', path, since, 'remove it', functools.partial(fileio.rmtree, path))
         if held is None:
             return Finding('directory that nobody claimed', path, publish.modified(path), 'none: not of this registry')
         try:
@@ -169,6 +184,10 @@ class _Search:
             return False
         fileio.rmtree(path)
         return True
+
+    def _was_abandoned(self, version: str, path: str) -> bool:
+        """Returns whether a repair that died after it had released the claim left the directory."""
+        return _FIRST <= int(version) <= (self._last or 0) and publish.half_copied(path)
 
     def _begun(self, held: HeldClaim) -> datetime.datetime:
         """Returns when a push of these files last showed a sign of life."""

@@ -1,4 +1,4 @@
-"""Reads what an A/B test says of the model that is to be pushed."""
+"""Reads what an A/B test says of the model that is to be pushed: no more of the file than a push needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from tfx.dsl.io import fileio
 
 from tfx_cassandra.components.ab_evaluator.artifacts import VERDICT_FILE
+from tfx_cassandra.components.ab_evaluator.record import check_experiment
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.pusher.publish import FAILURES, one_line
 from tfx_cassandra.components.store.model_versions import VERDICTS
@@ -35,8 +36,7 @@ def verdicts(uri: str, experiment_id: str, model_id: str) -> dict[str, str]:
     except (KeyError, TypeError, ValueError) as error:
         rule = f'JSON with experiment_id and treatments, each with model_id, version and verdict ({one_line(error)})'
         raise RegistryError(f'verdict: got {path!r}, rule: {rule}') from error
-    if experiment != experiment_id:
-        raise RegistryError(f'verdict: got one of experiment {experiment!r}, rule: of experiment {experiment_id!r}')
+    check_experiment(experiment, experiment_id)
     mine = {version: verdict for model, version, verdict in arms if model == model_id}
     if not mine:
         models = ', '.join(sorted({repr(model) for model, _, _ in arms})) or 'no model'

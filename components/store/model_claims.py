@@ -93,6 +93,11 @@ class ModelClaims(RegistrySession):
         ]
         return tuple(sorted(held, key=lambda each: each.claim.version, reverse=True))
 
+    def last_version(self, experiment_id: str, model_id: str) -> int | None:
+        """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
+        what = f'model_id: got {model_id!r}, rule: its claims can be read'
+        return self._settled(lambda: (self._last(experiment_id, model_id),), what)[0]
+
     def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
         """Gives up a claim unless a push has begun again since it was read; returns whether it is gone.
 
@@ -114,8 +119,7 @@ class ModelClaims(RegistrySession):
             # Says that a pusher is at work, and that the claim has not been released meanwhile.
             attempt = self._execute('attempt', _milliseconds(now), *model, digest, held.version)
             return held if attempt.was_applied else None
-        row = self._execute('last', *model).one()
-        last = None if row is None else row.last_version
+        last = self._last(*model)
         claim = Claim(version := next_version(now, last), moment(version))
         # One conditional batch in one partition: the claim and the counter move together or not at all.
         batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
@@ -126,6 +130,10 @@ class ModelClaims(RegistrySession):
     def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         row = self._execute('claimed', experiment_id, model_id, digest).one()
         return None if row is None else Claim(row.version, utc(row.created_at))
+
+    def _last(self, experiment_id: str, model_id: str) -> int | None:
+        row = self._execute('last', experiment_id, model_id).one()
+        return None if row is None else row.last_version
 
 
 def named(field: str, value: object) -> str:

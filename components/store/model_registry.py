@@ -11,14 +11,14 @@ import datetime
 import enum
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_claims import Claim, moment, named, next_version, utc
+from tfx_cassandra.components.store.model_claims import Claim, named, utc
 from tfx_cassandra.components.store.model_versions import VERDICTS, ModelVersion, ModelVersions
 
-__all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'moment', 'named', 'next_version']
+__all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'unknown_alias']
 
 
 class _Any(enum.Enum):
@@ -62,6 +62,8 @@ class AliasMove:
         return (self.model_id, self.version) == (model_id, version)
 
 
+Moves: TypeAlias = tuple[AliasMove, ...]  # newest first
+
 _COLUMNS = tuple(field.name for field in dataclasses.fields(AliasMove))
 _SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_aliases WHERE experiment_id = ?'
 
@@ -93,11 +95,11 @@ class ModelRegistry(ModelVersions):
         """Returns the move that an alias stands at, which holds the version it names; None for an unknown alias."""
         return next(self._moves('alias', experiment_id, alias), None)
 
-    def aliases(self, experiment_id: str) -> tuple[AliasMove, ...]:
+    def aliases(self, experiment_id: str) -> Moves:
         """Returns the move that each alias of an experiment stands at, by the alias's name."""
         return tuple(self._moves('aliases', experiment_id))
 
-    def history(self, experiment_id: str, alias: str) -> tuple[AliasMove, ...]:
+    def history(self, experiment_id: str, alias: str) -> Moves:
         """Returns every move of an alias, newest first."""
         return tuple(self._moves('history', experiment_id, alias))
 
@@ -129,9 +131,10 @@ class ModelRegistry(ModelVersions):
             settle the move.
         """
         named('alias', alias)
-        self._recorded(experiment_id, model_id, version)
+        self.recorded(experiment_id, model_id, version)
 
-        def decide(head: AliasMove | None) -> AliasMove:
+        def decide(past: Moves) -> AliasMove:
+            head = next(iter(past), None)
             if head is not None and head.names(model_id, version):
                 return head
             _check_expected(alias, head, expected)
@@ -152,17 +155,17 @@ class ModelRegistry(ModelVersions):
           RegistryError: The version is not recorded, or the cluster did not settle the move.
         """
         named('alias', alias)
-        self._recorded(experiment_id, model_id, version)
+        self.recorded(experiment_id, model_id, version)
 
-        def decide(head: AliasMove | None) -> AliasMove:
-            past = self._decided('moves', experiment_id, alias)
+        def decide(past: Moves) -> AliasMove:
+            head = next(iter(past), None)
             if head is not None and (
-                _is_later(head, model_id, version) or any(m.names(model_id, version) for m in past)
+                _is_later(head, model_id, version) or any(move.names(model_id, version) for move in past)
             ):
                 return head
             return _next(head, (experiment_id, alias, model_id, version), reason)
 
-        return self._move(experiment_id, alias, decide)
+        return self._move(experiment_id, alias, decide, past='moves')
 
     def rollback(
         self,
@@ -186,11 +189,14 @@ class ModelRegistry(ModelVersions):
           RegistryError: There is no such alias or nothing before its version, the alias has moved meanwhile, or the
             cluster did not settle the move.
         """
-        start = self._head(experiment_id, alias) if expected is ANY else expected
+        named('experiment_id', experiment_id)
+        named('alias', alias)
+        start = self._standing(experiment_id, alias) if expected is ANY else expected
 
-        def decide(head: AliasMove | None) -> AliasMove:
-            if head is None:
-                raise RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment_id!r}')
+        def decide(past: Moves) -> AliasMove:
+            if not past:
+                raise unknown_alias(experiment_id, alias)
+            head = past[0]
             _check_expected(alias, head, start)
             if head.before is None:
                 rule = f'a version before {_version_of(head)}, the first it named'
@@ -201,39 +207,60 @@ class ModelRegistry(ModelVersions):
 
         return self._move(experiment_id, alias, decide)
 
-    def _move(self, experiment_id: str, alias: str, decide: Callable[[AliasMove | None], AliasMove]) -> AliasMove:
-        """Appends the move that `decide` returns for the head of the history, unless it returns the head itself."""
-        tried: list[AliasMove] = []
+    def _move(
+        self, experiment_id: str, alias: str, decide: Callable[[Moves], AliasMove], past: str = 'head'
+    ) -> AliasMove:
+        """Appends the move that `decide` returns for the past of the alias, unless it returns the head itself.
+
+        Args:
+          experiment_id: The experiment of the alias.
+          alias: Its name.
+          decide: Is given what `past` reads, newest first.
+          past: The statement that reads the head alone, or every move.
+        """
+        # One for the whole call: which of several attempts was applied is then of no account.
+        move_id, tried = uuid.uuid4(), 0
 
         def attempt() -> AliasMove | None:
+            nonlocal tried
+            moves = tuple(self._decided(past, experiment_id, alias))
             if tried:
-                # The answer to the last attempt may have been lost; by now its move stands, or never will.
-                there = self._decided('target', experiment_id, alias, tried[-1].number)
-                if any(move.move_id == tried[-1].move_id for move in there):
-                    return tried[-1]
-            head = self._head(experiment_id, alias)
-            move = decide(head)
-            if move is head:
-                return head
-            tried.append(move)
+                # The answer to an earlier attempt may have been lost. After the head, for what was found neither
+                # there nor here cannot stand behind a later move.
+                for there in self._decided('target', experiment_id, alias, tried):
+                    if there.move_id == move_id:
+                        return there
+            move = decide(moves)
+            if move in moves:
+                return move
+            tried = move.number
+            move = dataclasses.replace(move, move_id=move_id)
             result = self._execute('move', *(getattr(move, column) for column in _COLUMNS))
             return move if result.was_applied else None
 
         return self._settled(attempt, f'alias: got {alias!r}, rule: it can be moved')
 
-    def _head(self, experiment_id: str, alias: str) -> AliasMove | None:
-        return next(self._decided('head', experiment_id, alias), None)
+    def _standing(self, experiment_id: str, alias: str) -> AliasMove | None:
+        what = f'alias: got {alias!r}, rule: its moves can be read'
+        return next(iter(self._settled(lambda: tuple(self._decided('head', experiment_id, alias)), what)), None)
 
     def _decided(self, statement: str, *values: object) -> Iterator[AliasMove]:
         return map(_alias_move, self._execute(statement, *values))
 
     def _moves(self, statement: str, experiment_id: str, *alias: str) -> Iterator[AliasMove]:
         named('experiment_id', experiment_id)
+        for each in alias:
+            named('alias', each)
         try:
             yield from self._decided(statement, experiment_id, *alias)
         except DRIVER_ERRORS as error:
             rule = f'its aliases can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
+
+
+def unknown_alias(experiment_id: str, alias: str) -> RegistryError:
+    """Returns the error for an alias that was never moved."""
+    return RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment_id!r}')
 
 
 def _next(head: AliasMove | None, target: tuple[str, str, str, str], reason: str | None) -> AliasMove:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import math
 import numbers
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,14 @@ from cassandra.query import UNSET_VALUE
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_claims import ModelClaims, moment, named, utc
+from tfx_cassandra.components.store.model_claims import HeldClaim, ModelClaims, moment, named, utc
 
 # The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
 REPAIRED = 'repair'
 # What an A/B test can say of a version.
 VERDICTS = ('ship', 'hold', 'harm', 'invalid')
 
+_log = logging.getLogger(__name__)
 _LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
 
 
@@ -40,7 +42,7 @@ class ModelVersion:
       pipeline_run: The pipeline run that pushed it.
       examples_fingerprint: What identifies the rows of the examples it was trained on.
       examples_window: The window of event time of those examples.
-      gates: The inputs that let the model through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      gates: The inputs that let its first push through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
       evaluation_uri: The Evaluator's output that `metrics` was read from.
       verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
 
@@ -91,6 +93,11 @@ class ModelVersions(ModelClaims):
         'versions': _SELECT,
         'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
     }
+    SERIAL_READS = {
+        **ModelClaims.SERIAL_READS,
+        'recorded_version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'recorded_versions': _SELECT,
+    }
 
     def record(self, version: ModelVersion) -> ModelVersion:
         """Writes a version's row unless it is there, and returns the row as it stands.
@@ -110,7 +117,7 @@ class ModelVersions(ModelClaims):
         if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
             return stored
         self._settled(lambda: self._complete_once(version), what)
-        return self._recorded(version.experiment_id, version.model_id, version.version)
+        return self.recorded(version.experiment_id, version.model_id, version.version)
 
     def add_metrics(
         self,
@@ -124,7 +131,8 @@ class ModelVersions(ModelClaims):
         """Adds what was measured of a recorded version, and returns its row as it stands then.
 
         Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
-        arm and the verdict where None is given.
+        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
+        test: an arm without a verdict, such as a control, clears that of the test before.
 
         Args:
           experiment_id: The version's experiment.
@@ -132,7 +140,7 @@ class ModelVersions(ModelClaims):
           version: A recorded version.
           metrics: Finite values by key; a key that is there gets the new value.
           ab_test_group: The arm the version served.
-          verdict: One of `VERDICTS`.
+          verdict: One of `VERDICTS`; without an arm, the arm is kept.
 
         Raises:
           ValueError: A value breaks its rule.
@@ -143,22 +151,42 @@ class ModelVersions(ModelClaims):
             named('ab_test_group', ab_test_group)
         if verdict is not None and verdict not in VERDICTS:
             raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
-        key = self._recorded(experiment_id, model_id, version)
-        added = [UNSET_VALUE if value is None else value for value in (dict(metrics), ab_test_group, verdict)]
+        key = self.recorded(experiment_id, model_id, version)
+        added = [
+            dict(metrics),
+            UNSET_VALUE if ab_test_group is None else ab_test_group,
+            UNSET_VALUE if ab_test_group is None and verdict is None else verdict,
+        ]
         what = f'version: got {version!r}, rule: its metrics can be added'
         self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
-        return self._recorded(experiment_id, model_id, version)
+        return self.recorded(experiment_id, model_id, version)
 
     def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
         """Returns one version of a model, or None."""
-        named('experiment_id', experiment_id)
-        if version.isdecimal() and int(version) <= _LAST_MOMENT:
-            # A version claimed here stands under the moment of its number.
-            found = self._rows('version', experiment_id, moment(int(version)), model_id)
-            if (row := next(found, None)) and row.version == version:
-                return row
-        rows = self._versions(experiment_id)
-        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+        return self._find(('version', 'versions'), experiment_id, model_id, version)
+
+    def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
+
+        Raises:
+          RegistryError: There is no such version.
+        """
+        row = self._find(('recorded_version', 'recorded_versions'), experiment_id, model_id, version)
+        if row is None:
+            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
+            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        return row
+
+    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
+        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
+
+        Returns:
+          Whether it is gone. The number is not used again: versions only grow.
+        """
+        key = (experiment_id, held.claim.created_at, model_id)
+        if any(row.version == str(held.claim.version) for row in self._rows('recorded_version', *key)):
+            return False
+        return super().release(experiment_id, model_id, held)
 
     def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
         """Returns the newest recorded version of a model, or None."""
@@ -168,16 +196,31 @@ class ModelVersions(ModelClaims):
         """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
         return tuple(self._versions(experiment_id, window))
 
-    def _recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
-        row = self.get(experiment_id, model_id, version)
-        if row is None:
-            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
-            raise RegistryError(f'version: got {version!r}, rule: {rule}')
-        return row
+    def _find(
+        self, statements: tuple[str, str], experiment_id: str, model_id: str, version: str
+    ) -> ModelVersion | None:
+        """Finds a version by the statement that reads a row, or else by that which reads the experiment."""
+        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('version', version)):
+            named(field, value)
+        one, all_versions = statements
+        if version.isdecimal() and int(version) <= _LAST_MOMENT:
+            # A version claimed here stands under the moment of its number.
+            found = self._rows(one, experiment_id, moment(int(version)), model_id)
+            if (row := next(found, None)) and row.version == version:
+                return row
+        rows = self._rows(all_versions, experiment_id)
+        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
-        return version if result.was_applied else _version(result.one())
+        if result.was_applied:
+            return version
+        row = result.one()
+        if not row.version:
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds no version'
+            raise RegistryError(f'version: got {version.version!r}, rule: {rule}')
+        return _version(row)
 
     def _complete_once(self, version: ModelVersion) -> Any:
         facts = (
@@ -201,7 +244,13 @@ class ModelVersions(ModelClaims):
 
     def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
         try:
-            yield from map(_version, self._execute(statement, experiment_id, *values))
+            for row in self._execute(statement, experiment_id, *values):
+                if row.version and row.model_id:
+                    yield _version(row)
+                else:
+                    # Others write the table, too, and one row of theirs must not hide all versions.
+                    key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
+                    _log.warning('The row (%s) of model_versions names no version and is left out.', key)
         except DRIVER_ERRORS as error:
             rule = f'its versions can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error

@@ -13,11 +13,12 @@ from typing import Any
 from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, invalid
-from tfx_cassandra.components.store.model_registry import ANY, AliasMove, ModelRegistry, ModelVersion
+from tfx_cassandra.components.store.model_registry import ANY, AliasMove, ModelRegistry, ModelVersion, unknown_alias
 
 _MOVE_COLUMNS = ('number', 'action', 'model_id', 'version', 'moved_at', 'reason')
 _FINDING_COLUMNS = ('kind', 'what', 'since', 'remedy')
 _NOTHING = 'nothing'
+_LONGEST_AGE = 1_000_000  # hours, more than a century; dates end somewhere
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -48,14 +49,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = _add_command(commands, 'promote', _promote, about, example)
     for name in ('experiment', 'alias', 'model', 'version'):
         add(name)
-    _add_move_options(add, f'version the alias must name now, or `{_NOTHING}`')
+    _add_move_options(add, f'what the alias must name now: VERSION (of MODEL), MODEL/VERSION or `{_NOTHING}`')
 
     about = 'Lets an alias name what it named before the promotion it stands at. Each call goes back one promotion.'
     example = 'models rollback flight-delay champion --expected 1700000000 --reason "late flights"'
     add = _add_command(commands, 'rollback', _rollback, about, example)
     add('experiment')
     add('alias')
-    _add_move_options(add, 'version the alias must name now')
+    _add_move_options(add, 'what the alias must name now: MODEL/VERSION, or VERSION where that is one model')
 
     about = (
         'Lists what pushes that died have left of a model: claims, versions without a row, temporary directories. With '
@@ -72,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_move_options(add: Callable[..., argparse.Action], expected: str) -> None:
-    add('--expected', metavar='VERSION', help=f'{expected}; otherwise it is not moved')
+    add('--expected', metavar='MODEL/VERSION', help=f'{expected}; otherwise it is not moved')
     add('--reason', help='recorded with the move')
 
 
@@ -109,10 +110,7 @@ def _summary(version: ModelVersion, moves: Sequence[AliasMove]) -> dict[str, Any
 def _show(options: argparse.Namespace) -> int:
     with ModelRegistry(connection_from(options)) as registry:
         model_id, version = _named(registry, options.experiment, options.name)
-        found = registry.get(options.experiment, model_id, version)
-        if found is None:
-            rule = f'a recorded version of {model_id!r} in experiment {options.experiment!r}'
-            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        found = registry.recorded(options.experiment, model_id, version)
         row = _summary(found, registry.aliases(options.experiment))
     if options.format == 'json':
         _write_json(row)
@@ -135,7 +133,7 @@ def _named(registry: ModelRegistry, experiment: str, words: Sequence[str]) -> tu
 def _standing(registry: ModelRegistry, experiment: str, alias: str) -> AliasMove:
     move = registry.alias(experiment, alias)
     if move is None:
-        raise RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment!r}')
+        raise unknown_alias(experiment, alias)
     return move
 
 
@@ -143,7 +141,7 @@ def _history(options: argparse.Namespace) -> int:
     with ModelRegistry(connection_from(options)) as registry:
         moves = registry.history(options.experiment, options.alias)
     if not moves:
-        raise RegistryError(f'alias: got {options.alias!r}, rule: an alias of experiment {options.experiment!r}')
+        raise unknown_alias(options.experiment, options.alias)
     _write_rows(options, [dataclasses.asdict(move) for move in moves], _MOVE_COLUMNS)
     return 0
 
@@ -175,18 +173,29 @@ def _expected(registry: ModelRegistry, options: argparse.Namespace) -> Any:
     move = _standing(registry, options.experiment, options.alias)
     # What was promoted already is no surprise to who repeats the command.
     repeated = options.run is _promote and move.names(options.model, options.version)
-    if options.expected != move.version and not repeated:
+    if not repeated and f'{move.model_id}/{move.version}' not in (options.expected, _whole(registry, options)):
         rule = f'naming version {options.expected!r}, but it names {move.version!r} of {move.model_id!r}'
         raise RegistryError(f'alias: got {options.alias!r}, rule: {rule}')
     return move
+
+
+def _whole(registry: ModelRegistry, options: argparse.Namespace) -> str:
+    """Returns MODEL/VERSION for a version that is expected by its number: of the model promoted, or rolled back."""
+    if options.run is _promote:
+        return f'{options.model}/{options.expected}'
+    moves = registry.history(options.experiment, options.alias)
+    names = sorted({f'{move.model_id}/{move.version}' for move in moves if move.version == options.expected})
+    if len(names) > 1:
+        raise invalid('expected', options.expected, f'one of {", ".join(names)}, all of which the alias has named')
+    return ''.join(names)
 
 
 def _repair(options: argparse.Namespace) -> int:
     # TensorFlow, which takes seconds to import, knows the file systems of other machines.
     from tfx_cassandra.components.pusher import repair
 
-    if not options.older_than >= 0:
-        raise invalid('older-than', options.older_than, 'hours, zero at least')
+    if not 0 <= options.older_than <= _LONGEST_AGE:
+        raise invalid('older-than', options.older_than, f'hours from 0 to {_LONGEST_AGE}')
     limit = datetime.timedelta(hours=options.older_than)
     with ModelRegistry(connection_from(options)) as registry:
         where = (options.experiment, options.model, options.base_directory)

@@ -25,7 +25,8 @@ from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.inference_logger import assign
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import ModelVersion
 
 pytestmark = pytest.mark.integration
 
@@ -196,7 +197,7 @@ def test_a_version_of_no_one_is_an_error_after_the_artifact(
     connection: CassandraConnection, tmp_path: pathlib.Path
 ) -> None:
     evaluator = component(connection, 'unregistered', window='2020-01-01T00:00Z/2020-01-02T00:00Z')
-    with pytest.raises(RegistryError, match="arm control: got version '1700000000', rule: a recorded version of 'm'"):
+    with pytest.raises(RegistryError, match="arm control: version: got '1700000000', rule: a recorded version of 'm'"):
         run(evaluator, tmp_path)
     assert record.read_verdict(str(tmp_path)).experiment_id == 'unregistered'
 

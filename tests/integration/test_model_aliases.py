@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import subprocess
@@ -12,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cassandra import ConsistencyLevel, WriteTimeout, WriteType
+from cassandra import ConsistencyLevel, ReadTimeout, WriteTimeout, WriteType
 from cassandra.cluster import Session
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.store import registry_session
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import AliasMove, ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import AliasMove, ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 
@@ -114,6 +117,53 @@ def test_only_recorded_versions_are_promoted(registry: ModelRegistry, experiment
     assert registry.aliases(experiment) == ()
 
 
+@pytest.mark.parametrize('field', ['experiment_id', 'model_id', 'version'])
+@pytest.mark.parametrize('value', ['', None, 17])
+def test_a_version_is_named_by_texts(field: str, value: Any, registry: ModelRegistry) -> None:
+    key = {'experiment_id': 'e', 'model_id': 'delay', 'version': '17', field: value}
+    for use in (
+        registry.get,
+        functools.partial(registry.promote, alias='champion'),
+        functools.partial(registry.add_metrics, metrics={}),
+    ):
+        with pytest.raises(ValueError, match=f'^{field}: got {value!r}, rule: a non-empty text'):
+            use(**key)
+
+
+@pytest.mark.parametrize('field', ['experiment_id', 'alias'])
+def test_a_rollback_needs_every_part_of_its_key(field: str, registry: ModelRegistry) -> None:
+    key = {'experiment_id': 'e', 'alias': 'champion', field: ''}
+    with pytest.raises(ValueError, match=f"^{field}: got '', rule: a non-empty text"):
+        registry.rollback(**key)
+
+
+class Unread:
+    """A session whose reads fail the first times."""
+
+    def __init__(self, session: Session, failures: int) -> None:
+        self._session, self._left = session, failures
+
+    def execute(self, statement: Any, *values: object) -> Any:
+        if self._left and 'SELECT' in statement.query_string:
+            self._left -= 1
+            raise ReadTimeout('no answer', consistency=ConsistencyLevel.SERIAL)
+        return self._session.execute(statement, *values)
+
+
+def test_a_rollback_reads_again_what_it_could_not_read(
+    registry: ModelRegistry, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1):
+        registry.promote(experiment, 'champion', 'delay', version(number))
+    whole = registry._session
+    registry._session = Unread(whole, 1)
+    assert registry.rollback(experiment, 'champion').version == version(0)
+    registry._session = Unread(whole, 1000)
+    monkeypatch.setattr(registry_session.time, 'sleep', lambda _: None)
+    with pytest.raises(RegistryError, match=r"^alias: got 'champion', rule: its moves can be read within 30 attempts"):
+        registry.rollback(experiment, 'champion')
+
+
 def test_a_push_moves_an_alias_once_and_forward(registry: ModelRegistry, experiment: str) -> None:
     registry.advance(experiment, 'champion', 'delay', version(1))
     registry.advance(experiment, 'champion', 'delay', version(2))
@@ -171,6 +221,62 @@ def test_a_move_that_was_made_and_overtaken_at_once_is_not_made_again(
         registry._session = Overtaken(registry._session, applied=True)
         assert registry.promote(experiment, 'champion', 'delay', version(1)).number == 2
         assert named(other.history(experiment, 'champion')) == [2, 1, 0]
+
+
+class Late:
+    """A session whose first write is applied only just before the second, as by the node that settles it then."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._writes = session, []
+
+    def execute(self, statement: Any, *values: object) -> Any:
+        if 'SELECT' in statement.query_string:
+            return self._session.execute(statement, *values)
+        self._writes.append((statement, *values))
+        if len(self._writes) == 1:
+            raise WriteTimeout('the answer was lost', consistency=ConsistencyLevel.SERIAL, write_type=WriteType.CAS)
+        return [self._session.execute(*write) for write in self._writes[-2:]][-1]
+
+
+def test_a_move_that_is_applied_after_it_was_looked_for_is_made_once(registry: ModelRegistry, experiment: str) -> None:
+    for number in (0, 1):
+        registry.promote(experiment, 'champion', 'delay', version(number))
+    whole = registry._session
+    registry._session = Late(whole)
+    back = registry.rollback(experiment, 'champion')
+    registry._session = Late(whole)
+    forth = registry.promote(experiment, 'champion', 'delay', version(2), expected=back)
+    registry._session = Late(whole)
+    last = registry.advance(experiment, 'champion', 'delay', version(3))
+    registry._session = whole
+    assert registry.history(experiment, 'champion')[:3] == (last, forth, back)
+    assert named(registry.history(experiment, 'champion')) == [3, 2, 0, 1, 0]
+
+
+class Watched:
+    """A session that keeps at what consistency each table was read."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self.reads = session, set()
+
+    def execute(self, statement: Any, *values: object) -> Any:
+        if 'SELECT' in statement.query_string:
+            self.reads.add(statement.consistency_level)
+        return self._session.execute(statement, *values)
+
+
+def test_what_a_write_is_decided_by_is_read_with_serial(registry: ModelRegistry, experiment: str) -> None:
+    registry.claim(experiment, 'delay', 'aa')
+    (held,) = registry.claims(experiment, 'delay')
+    registry.record(ModelVersion(experiment, 'delay', 'v1.2', moment(5)))
+    registry._session = watched = Watched(registry._session)
+    for name in (version(0), 'v1.2'):
+        registry.promote(experiment, 'champion', 'delay', name)
+        registry.advance(experiment, 'champion', 'delay', name)
+        registry.add_metrics(experiment, 'delay', name, {'x': 1.0})
+    registry.rollback(experiment, 'champion')
+    assert registry.release(experiment, 'delay', held)
+    assert watched.reads == {ConsistencyLevel.SERIAL}
 
 
 MOVER = """
@@ -266,6 +372,6 @@ def test_metrics_of_a_row_that_is_gone_by_then_make_none(
 ) -> None:
     gone = ModelVersion(experiment, 'delay', '17', moment(17))
     with monkeypatch.context() as patch:
-        patch.setattr(registry, '_recorded', lambda *_: gone)
+        patch.setattr(registry, 'recorded', lambda *_: gone)
         registry.add_metrics(experiment, 'delay', '17', {'x': 1.0})
     assert len(registry.list(experiment)) == 4

@@ -22,7 +22,8 @@ from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
 from tfx_cassandra.components.store import model_claims
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 
@@ -265,6 +266,25 @@ def test_rows_that_others_wrote_are_listed(
     cql = f'INSERT INTO "{connection.keyspace}".model_versions ({columns}) VALUES (%s, %s, %s, %s)'
     session.execute(cql, (experiment, 'delay', 'v1.2', moment(1_700_000_000)))
     assert registry.latest(experiment, 'delay') == ModelVersion(experiment, 'delay', 'v1.2', moment(1_700_000_000))
+
+
+def test_a_row_without_a_version_hides_no_other(
+    registry: ModelRegistry,
+    connection: CassandraConnection,
+    session: Session,
+    experiment: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = full(experiment, 'delay', Claim(1_700_000_000, moment(1_700_000_000)), 'aa')
+    registry.record(whole)
+    cql = f'INSERT INTO "{connection.keyspace}".model_versions (experiment_id, model_id, created_at) VALUES'
+    session.execute(f'{cql} (%s, %s, %s)', (experiment, 'rival', moment(1_700_000_001)))
+    assert registry.list(experiment) == (whole,)
+    (record,) = caplog.records
+    assert f"('{experiment}', 2023-11-14 22:13:21, 'rival')" in record.getMessage()
+    assert registry.get(experiment, 'rival', '1700000001') is None
+    with pytest.raises(RegistryError, match=r"^version: got '1700000001', rule: the row \(.*, rival\) is free"):
+        registry.record(full(experiment, 'rival', Claim(1_700_000_001, moment(1_700_000_001)), 'aa'))
 
 
 def test_a_keyspace_without_the_tables_is_one_line(connection: CassandraConnection) -> None:

@@ -11,7 +11,8 @@ import pytest
 from tfx_cassandra.components import cli
 from tfx_cassandra.components.pusher import publish
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment
+from tfx_cassandra.components.store.model_claims import moment
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 
@@ -113,8 +114,12 @@ def test_moves_and_their_history(run: Run, experiment: str) -> None:
         ),
         (['rollback', 'E', 'live'], "alias: got 'live', rule: a version before version '1700000000'"),
         (['rollback', 'E', 'live', '--expected', SECOND], "alias: got 'live', rule: naming version '1700000100', but"),
+        (['rollback', '', 'live'], "experiment_id: got '', rule: a non-empty text"),
         (['list', 'E', '--window', 'today'], "window: got 'today', rule: START/END"),
-        (['repair', 'E', 'dnn', '--base-directory', '/no', '--older-than', '-1'], 'older-than: got -1.0, rule: hours'),
+        (
+            ['rollback', 'E', 'live', '--expected', f'linear/{FIRST}'],
+            "alias: got 'live', rule: naming version 'linear/",
+        ),
     ],
 )
 def test_errors_are_one_line(words: list[str], message: str, run: Run, experiment: str) -> None:
@@ -123,6 +128,30 @@ def test_errors_are_one_line(words: list[str], message: str, run: Run, experimen
     assert (code, out) == (2, '')
     (line,) = err.splitlines()
     assert line.startswith(f'tfx-cassandra: error: {message.replace(repr("E"), repr(experiment))}')
+
+
+@pytest.mark.parametrize('hours', ['-1', '1e8', '1e12', 'inf', 'nan'])
+def test_an_age_that_is_none_is_one_line(hours: str, run: Run) -> None:
+    words = ['repair', 'e', 'dnn', '--base-directory', '/no', '--older-than', hours]
+    code, out, err = run(*words)
+    assert (code, out) == (2, '')
+    assert err == f'tfx-cassandra: error: older-than: got {float(hours)}, rule: hours from 0 to 1000000\n'
+
+
+def test_a_version_that_is_expected_is_one_of_one_model(run: Run, experiment: str) -> None:
+    assert run('promote', experiment, 'champion', 'linear', SECOND)[0] == 0
+    code, _, err = run('promote', experiment, 'champion', 'dnn', FIRST, '--expected', SECOND)
+    assert code == 2
+    assert f"rule: naming version '{SECOND}', but it names '{SECOND}' of 'linear'" in err
+    assert run('promote', experiment, 'champion', 'dnn', FIRST, '--expected', f'linear/{SECOND}')[0] == 0
+    assert run('promote', experiment, 'champion', 'dnn', SECOND, '--expected', f'dnn/{FIRST}')[0] == 0
+    code, _, err = run('rollback', experiment, 'champion', '--expected', SECOND)
+    assert code == 2
+    rule = f'rule: one of dnn/{SECOND}, linear/{SECOND}, all of which the alias has named'
+    assert err == f"tfx-cassandra: error: expected: got '{SECOND}', {rule}\n"
+    assert run('rollback', experiment, 'champion', '--expected', f'linear/{SECOND}')[0] == 2
+    assert run('rollback', experiment, 'champion', '--expected', f'dnn/{SECOND}')[0] == 0
+    assert run('rollback', experiment, 'champion', '--expected', FIRST)[0] == 0
 
 
 def test_repair_is_a_dry_run_until_it_is_told(

@@ -123,6 +123,46 @@ def test_a_half_copied_version_of_an_object_store_is_removed(pushes: Pushes) -> 
     assert int(pushes.record('a').version) > version
 
 
+def test_a_repair_that_dies_after_it_has_released_a_claim_is_ended_by_the_next(
+    pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not pushes.base.startswith('ram:'):
+        pytest.skip('where directories are renamed no version is half-copied')
+
+    def die(_: str) -> None:
+        raise KeyboardInterrupt
+
+    version = pushes.claim('a')
+    pushes.write(f'{version}/variables/weights', 'a')
+    pushes.write(f'{version + 1}/variables/weights', 'a')  # never claimed
+    pushes.write('7/model.onnx', 'a')  # no number of a push
+    with monkeypatch.context() as patch:
+        patch.setattr(fileio, 'rmtree', die)
+        with pytest.raises(KeyboardInterrupt):
+            repair.mend(pushes.find()[0])
+    assert pushes.registry.claims(pushes.experiment, 'delay') == ()
+    assert all(finding.mend is None for finding in pushes.find(repair.AGE_LIMIT))
+    found, *others = pushes.find()
+    assert (found.kind, found.what, found.remedy) == ('half-copied version', f'{pushes.base}/{version}', 'remove it')
+    repair.mend(found)
+    assert pushes.find() == others
+    assert kinds(others) == ['directory that nobody claimed'] * 2
+    assert not fileio.exists(f'{pushes.base}/{version}')
+
+
+def test_a_half_copied_version_that_has_a_row_is_told(pushes: Pushes) -> None:
+    if not pushes.base.startswith('ram:'):
+        pytest.skip('where directories are renamed no version is half-copied')
+    row = pushes.record('a')
+    elsewhere = dataclasses.replace(pushes, base=f'{pushes.base} 2')
+    elsewhere.write(f'{row.version}/variables/weights', 'a')
+    (found,) = elsewhere.find()
+    assert (found.kind, found.what) == ('half-copied version', f'{elsewhere.base}/{row.version}')
+    assert (found.mend, found.remedy) == (None, 'none: push the same model again')
+    elsewhere.record('a')
+    assert elsewhere.find() == pushes.find() == []
+
+
 def test_temporary_directories_are_removed(pushes: Pushes) -> None:
     if pushes.base.startswith('ram:'):
         pytest.skip('where directories are not renamed none is temporary, and this file system keeps no times')
@@ -193,6 +233,17 @@ def test_a_push_that_begins_between_finding_and_mending_wins(pushes: Pushes) -> 
     with pytest.raises(RegistryError, match=r'^claim without version or row: got .*, rule: no push has begun again'):
         repair.mend(finding)
     assert pushes.find() == []
+
+
+def test_a_version_that_is_recorded_between_finding_and_mending_keeps_its_claim(pushes: Pushes) -> None:
+    pushes.claim('a')
+    (finding,) = pushes.find()
+    (held,) = pushes.registry.claims(pushes.experiment, 'delay')
+    version = ModelVersion(pushes.experiment, 'delay', str(held.claim.version), held.claim.created_at)
+    pushes.registry.record(dataclasses.replace(version, digest=held.digest))
+    with pytest.raises(RegistryError, match=r'rule: no push has begun again and no row is there'):
+        repair.mend(finding)
+    assert pushes.registry.claims(pushes.experiment, 'delay') == (held,)
 
 
 def test_what_vanished_meanwhile_is_one_line(pushes: Pushes) -> None:

@@ -62,6 +62,13 @@ def fail_after(copies: int, error: BaseException) -> Callable[..., None]:
     return copy
 
 
+def replace(source: str, target: str, overwrite: bool = False) -> None:
+    """Copies a file as other file systems do; ram:// appends to what it should overwrite."""
+    if overwrite and fileio.exists(target):
+        fileio.remove(target)
+    tf.io.gfile.copy(source, target)
+
+
 @pytest.mark.parametrize(
     'other',
     [
@@ -177,12 +184,88 @@ def test_a_directory_that_holds_something_else_is_left_alone(model: str, base: s
     assert read(directory) == {name: content.encode() for name, content in found.items()}
 
 
-def test_a_model_that_changes_while_it_is_pushed_is_not_published(model: str, tmp_path: pathlib.Path) -> None:
+def test_a_model_that_changes_before_it_is_copied_is_not_published(model: str, base: str) -> None:
     digest = publish.content_digest(model)
     write(pathlib.Path(model), {'variables/variables.index': 'retrained'})
     with pytest.raises(RegistryError, match=f"^model: got '{model}', rule: unchanged"):
-        publish.publish(model, str(tmp_path / 'serving'), VERSION, digest)
-    assert os.listdir(tmp_path / 'serving') == []
+        publish.publish(model, base, VERSION, digest)
+    assert fileio.listdir(base) == []
+
+
+@pytest.mark.parametrize('changed', ['saved_model.pb', 'variables/variables.index', 'assets/000.txt'])
+def test_a_model_that_changes_while_it_is_copied_is_pushed_once_it_is_itself_again(
+    changed: str, model: str, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (pathlib.Path(model) / changed).read_text()
+
+    def copy(source: str, target: str, overwrite: bool = False) -> None:
+        write(pathlib.Path(model), {changed: 'retrained'})
+        tf.io.gfile.copy(source, target, overwrite)
+
+    digest = publish.content_digest(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(fileio, 'copy', copy)
+        with pytest.raises(RegistryError, match=f"^model: got '{model}', rule: unchanged"):
+            publish.publish(model, base, VERSION, digest)
+    assert not fileio.exists(f'{base}/{VERSION}/saved_model.pb')
+    write(pathlib.Path(model), {changed: whole})
+    monkeypatch.setattr(fileio, 'copy', replace)
+    assert read(push(model, base)) == read(model)
+
+
+def test_a_marker_is_never_there_by_half(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = f'ram://{uuid.uuid4().hex}/serving'
+
+    def copy(source: str, target: str, overwrite: bool = False) -> None:
+        tf.io.gfile.copy(source, target, overwrite)
+        if target.endswith('saved_model.pb'):
+            with fileio.open(target, 'w') as file:
+                file.write('gr')
+            raise tf.errors.UnavailableError(None, None, 'gone')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fileio, 'copy', copy)
+        with pytest.raises(RegistryError, match='gone'):
+            push(model, base)
+    assert read(push(model, base)) == read(model)
+
+
+def test_a_file_that_is_not_of_the_model_is_told_before_the_marker_is_there(model: str) -> None:
+    base = f'ram://{uuid.uuid4().hex}/serving'
+    fileio.makedirs(f'{base}/{VERSION}')
+    with fileio.open(f'{base}/{VERSION}/notes', 'w') as file:
+        file.write('mine')
+    with pytest.raises(RegistryError, match=r"^push_destination: got '.*', rule: free, or a copy"):
+        push(model, base)
+    assert read(f'{base}/{VERSION}') == {'notes': b'mine'}
+
+
+def test_a_model_without_the_marker_goes_only_where_directories_are_renamed(tmp_path: pathlib.Path) -> None:
+    model = str(write(tmp_path / 'model', {'model.onnx': 'graph'}))
+    assert read(push(model, str(tmp_path / 'serving'))) == {'model.onnx': b'graph'}
+    base = f'ram://{uuid.uuid4().hex}/serving'
+    with pytest.raises(RegistryError, match=rf"^model: got '{model}', rule: holds saved_model\.pb, which goes last"):
+        push(model, base)
+    assert fileio.listdir(base) == []
+
+
+@pytest.mark.parametrize(
+    ('path', 'renamed'),
+    [
+        ('/serving/dnn', True),
+        ('serving/dnn', True),
+        ('file:///serving/dnn', True),
+        ('/gcs-of-mine/dnn', True),
+        ('/gcs/bucket/dnn', False),
+        ('file:///gcs/bucket/dnn', False),
+        ('gs://bucket/dnn', False),
+        ('s3://bucket/dnn', False),
+        ('hdfs://host/dnn', False),
+        ('viewfs://host/dnn', False),
+    ],
+)
+def test_directories_are_renamed_only_where_that_is_one_step(path: str, renamed: bool) -> None:
+    assert publish.can_rename(path) is renamed
 
 
 def test_pushers_at_once_end_with_one_complete_directory(tmp_path: pathlib.Path) -> None:

@@ -12,7 +12,8 @@ from cassandra.protocol import ErrorMessage
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.store import registry_session
 from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion, moment, next_version
+from tfx_cassandra.components.store.model_claims import moment, next_version
+from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 from tfx_cassandra.components.store.registry_session import longest_pause
 
 UTC = datetime.timezone.utc
