@@ -141,7 +141,8 @@ def test_peeking_at_a_small_arm_and_rare_events_errs_at_most_once_in_twenty(
             more = np.array([round(step * (1 - share) / share), step])
             events, units = events + draw.binomial(more, rate), units + more
             estimates = estimates_of(metric, [of_events(n, k) for n, k in zip(units, events, strict=True)])
-            if compared(design, metric, *estimates).sequential_p < ALPHA:
+            found = compared(design, metric, *estimates)
+            if found.sequential_p < ALPHA or not found.sequential_low <= 0 <= found.sequential_high:
                 wrong += 1
                 break
     assert wrong / seeds <= ALPHA
