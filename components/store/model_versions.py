@@ -243,17 +243,24 @@ class ModelVersions(ModelClaims):
         return self._rows('versions_within', experiment_id, *window.bounds)
 
     def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
+        for row in self._read(statement, experiment_id, *values):
+            if row.version and row.model_id:
+                yield _version(row)
+            else:
+                # Others write the table, too, and one row of theirs must not hide all versions.
+                key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
+                _log.warning('The row (%s) of model_versions names no version and is left out.', key)
+
+    def _read(self, statement: str, experiment_id: str, *values: object) -> Iterator[Any]:
+        what = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
+        if statement in self.SERIAL_READS:
+            # Such a read ends other pushers' transactions first, and may lose against them.
+            yield from self._settled(lambda: (self._execute(statement, experiment_id, *values).all(),), what)[0]
+            return
         try:
-            for row in self._execute(statement, experiment_id, *values):
-                if row.version and row.model_id:
-                    yield _version(row)
-                else:
-                    # Others write the table, too, and one row of theirs must not hide all versions.
-                    key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
-                    _log.warning('The row (%s) of model_versions names no version and is left out.', key)
+            yield from self._execute(statement, experiment_id, *values)
         except DRIVER_ERRORS as error:
-            rule = f'its versions can be read ({one_line(error)})'
-            raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
+            raise RegistryError(f'{what} ({one_line(error)})') from error
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

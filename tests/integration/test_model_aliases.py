@@ -164,6 +164,17 @@ def test_a_rollback_reads_again_what_it_could_not_read(
         registry.rollback(experiment, 'champion')
 
 
+@pytest.mark.parametrize('moved_by', ['promote', 'advance'])
+def test_a_move_reads_again_whether_its_version_is_recorded(
+    moved_by: str, registry: ModelRegistry, experiment: str
+) -> None:
+    whole = registry._session
+    registry._session = Unread(whole, 1)
+    getattr(registry, moved_by)(experiment, 'champion', 'delay', version(1))
+    registry._session = whole
+    assert named(registry.history(experiment, 'champion')) == [1]
+
+
 def test_a_push_moves_an_alias_once_and_forward(registry: ModelRegistry, experiment: str) -> None:
     registry.advance(experiment, 'champion', 'delay', version(1))
     registry.advance(experiment, 'champion', 'delay', version(2))
