@@ -36,7 +36,9 @@ def flights(days: TimeWindow) -> pl.DataFrame:
 
     The weather is the last one observed at most three hours before, as the pipeline's training set has it.
     """
-    weather = data.read_weather().select('origin', 'time_hour', *data.WEATHER).sort('time_hour')
+    # In the table, and so in what the models were trained on, each is a double.
+    measured = pl.col(data.WEATHER).cast(pl.Float64)
+    weather = data.read_weather().select('origin', 'time_hour', measured).sort('time_hour')
     rows = data.flight_rows(data.read_flights(), days).sort('scheduled_departure', 'flight_id')
     known = rows.join_asof(
         weather, left_on='scheduled_departure', right_on='time_hour', by='origin', tolerance=_BEFORE_TTL
