@@ -70,18 +70,17 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     crossing = pl.col('arm').min().over('unit') != pl.col('arm').max().over('unit')
     crossed = inside.filter(crossing)['unit'].n_unique()
     placed = _with_cells(inside.filter(~crossing), design)
+    firsts = placed.unique('unit', keep='first', maintain_order=True)
     cells = len(design.arms) * HALVES * design.steps
     moments, left_out, unusable = {}, {}, {}
     for metric in design.metrics:
         absent, usable = _absent(metric), _usable(metric)
         left_out[metric.name] = _by_arm(placed.filter(absent), design)
         unusable[metric.name] = _by_arm(placed.filter(~absent & ~usable), design)
-        earlier = rows.filter(pl.col('arm').is_null() & usable)
-        units = _units(metric, placed.filter(usable), _covariates(metric, placed, earlier))
+        units = _units(metric, placed.filter(usable), _covariates(metric, firsts, rows))
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
         taken = Moments.of(values, units['cell'].to_numpy(), cells)
         moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
-    firsts = placed.unique('unit', keep='first', maintain_order=True)
     requests, units_of_arms = _by_arm(placed, design), _by_arm(firsts, design)
     return Tally(requests, units_of_arms, moments, left_out, unusable, crossed, counts)
 
@@ -118,15 +117,20 @@ def _units(metric: Metric, placed: pl.DataFrame, covariates: pl.DataFrame) -> pl
     )
 
 
-def _covariates(metric: Metric, placed: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
-    """Returns unit and x: what was known before the arm could influence it, of those units of which something was."""
+def _covariates(metric: Metric, firsts: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns unit and x: what was known before the arm could influence it, of those units of which something was.
+
+    Args:
+      metric: The metric.
+      firsts: The first request of each unit in the window.
+      rows: All requests, also those before the window.
+    """
     if metric.covariate is None:
         return pl.DataFrame(schema={'unit': pl.Binary, 'x': pl.Float64})
     if metric.feature is not None:
         # Of the first request whether or not it has a value, for the arm has a part in which of them have.
-        return placed.unique('unit', keep='first', maintain_order=True).select(
-            'unit', pl.col(f'{metric.name}.x').alias('x')
-        )
+        return firsts.select('unit', pl.col(f'{metric.name}.x').alias('x'))
+    earlier = rows.filter(pl.col('arm').is_null() & _usable(metric))
     past = earlier.group_by('unit', maintain_order=True).agg(*_sums(metric)).filter(pl.col('d') != 0)
     return past.select('unit', (pl.col('y') / pl.col('d')).alias('x'))
 
