@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfx_cassandra.components.dataset.join import STATUSES, Looked
+from tfx_cassandra.components.dataset.window import duration
 from tfx_cassandra.components.errors import DatasetError, invalid
 
 # Ages are counted in bins a constant factor apart, so that a quantile is right to 1 % and counts can be added up: the
@@ -42,10 +43,12 @@ class AuditLimits:
     def __post_init__(self) -> None:
         for field in ('missing', 'expired', 'cut_off'):
             share = getattr(self, field)
-            if share is not None and not 0 <= share <= 1:
+            if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
                 raise invalid(f'limits.{field}', share, 'a share from 0 to 1')
-        if self.age_p95 is not None and self.age_p95 < datetime.timedelta(0):
-            raise invalid('limits.age_p95', self.age_p95, 'zero or more')
+        if self.age_p95 is not None:
+            object.__setattr__(self, 'age_p95', duration('limits.age_p95', self.age_p95))
+            if self.age_p95 < datetime.timedelta(0):
+                raise invalid('limits.age_p95', self.age_p95, 'zero or more')
 
     def check(self, report: Mapping[str, Any]) -> None:
         """Raises DatasetError, naming every feature beyond a limit, if the report of `Audit.report` has any."""

@@ -9,32 +9,50 @@ A batch of facts has the columns
     created:COLUMN              int64, microseconds since 1970, when that value was written; null for unknown
 
 A null value is no fact: what Cassandra does not hold is not known.
+
+The columns of facts have names of their own kind, so no name of a user's column can be one of them. In rows as read the
+columns of the table stand before the write times; so of two columns of one name, such as that of a column which is
+called "writetime(x)", the first is the table's.
 """
 
 from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_cassandra.components.dataset.view import Feature, FeatureView, Source
+from tfx_cassandra.components.dataset.window import MICROSECOND
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.scan.query import writetime_name
 
-ALWAYS = -(2**62)  # an event time before every other
-_MICROSECONDS = 1000  # in a millisecond, the unit of Cassandra's timestamps
+# Cassandra's timestamps are 64-bit milliseconds, of which microseconds hold a thousandth: those within 2^62
+# microseconds of 1970, 146,000 years, so that the difference of any two is in 64 bits as well.
+_FURTHEST = 2**62 // 1000  # milliseconds
+ALWAYS = -(2**62)  # an event time before every other, microseconds
+FOREVER = 2**63 - 1  # an age above every other, microseconds
+_MICROSECONDS = 1000  # in a millisecond
+_SHOWN = 80  # characters of a value in a message
 
 
 def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
-    """Brings rows as read into the one form; as many rows, with the columns above."""
-    arrays = entity_arrays(batch, view.entity_columns)
+    """Brings rows as read into the one form; as many rows, with the columns above.
+
+    Raises:
+      DatasetError: A row's time is further from 1970 than microseconds can tell; the message shows the row.
+    """
+    arrays = [_comparable(cell(batch, source)) for source in view.entity]
     named = {f'entity {i}': array for i, array in enumerate(arrays)}
     if view.timestamp_column is None:
         named['event'] = pa.array([ALWAYS], pa.int64()).take(pa.array([0] * batch.num_rows, pa.int64()))
     else:
-        named['event'] = microseconds(_column(batch, view.timestamp_column))
+        named['event'] = _time(batch, view, view.timestamp_column)
     if view.feature_name_column is not None:
         named['name'] = _column(batch, view.feature_name_column)
-    for feature in view.full_features:
+    # All features of a long view are in one column.
+    for feature in view.full_features[: 1 if view.value_column else None]:
         source = view.source(feature)
         named[value_name(view, feature)] = cell(batch, source)
         named[created_name(view, feature)] = _created(batch, view, source)
@@ -51,14 +69,47 @@ def created_name(view: FeatureView, feature: Feature) -> str:
     return f'created:{view.value_column or feature.name}'
 
 
-def entity_arrays(batch: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
-    """Returns the parts of the entity, so that equal entities are equal whatever width their numbers have."""
-    return [_comparable(cell(batch, Source.parse(column))) for column in columns]
+def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
+    """Returns the parts of a spine's entity, so that equal entities are equal whatever width their numbers have."""
+    return [_comparable(_column(spine, column)) for column in columns]
 
 
-def microseconds(time: pa.Array) -> pa.Array:
-    """Converts timestamps in milliseconds to int64 microseconds since 1970."""
-    return pc.multiply(time.cast(pa.int64()), _MICROSECONDS)
+def microseconds(time: pa.Array, field: str = 'time', rows: Callable[[], pa.RecordBatch] | None = None) -> pa.Array:
+    """Converts timestamps in milliseconds to int64 microseconds since 1970.
+
+    Args:
+      time: Timestamps in milliseconds.
+      field: What they are, for the message.
+      rows: Gives what tells the rows apart, for the message.
+
+    Raises:
+      DatasetError: A time is further from 1970 than microseconds can tell; the message shows the row.
+    """
+    plain = time.cast(pa.int64())
+    ends = pc.min_max(plain)
+    if any(end.is_valid and abs(end.as_py()) > _FURTHEST for end in ends.values()):
+        beyond = pc.or_(pc.greater(plain, _FURTHEST), pc.less(plain, -_FURTHEST))
+        row = pc.index(beyond, True).as_py()
+        where = '' if rows is None else f' in the row {described(rows(), row)}'
+        rule = f'a time within {_FURTHEST} ms of 1970 (146,000 years)'
+        raise DatasetError(f'{field}: got {plain[row].as_py()} ms since 1970{where}, rule: {rule}')
+    return pc.multiply_checked(plain, _MICROSECONDS)
+
+
+def age_limit(ttl: datetime.timedelta | None) -> int:
+    """Returns the age in microseconds from which a value counts as expired; FOREVER for none, and for all above."""
+    return FOREVER if ttl is None else min(ttl // MICROSECOND, FOREVER)
+
+
+def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = None) -> str:
+    """Returns some columns of a row for a message, each value shortened; times in ms, for Python has not all of them."""
+    parts = []
+    for name in rows.schema.names if columns is None else columns:
+        array = _column(rows, name)
+        value = array.cast(pa.int64())[row] if pa.types.is_timestamp(array.type) else array[row]
+        text = repr(value.as_py())
+        parts.append(f'{name!r}: {text if len(text) <= _SHOWN else text[:_SHOWN] + "..."}')
+    return f'{{{", ".join(parts)}}}'
 
 
 def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
@@ -80,10 +131,20 @@ def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
 
 def _created(batch: pa.RecordBatch, view: FeatureView, source: Source) -> pa.Array:
     if view.created_column is not None:
-        return microseconds(_column(batch, view.created_column))
-    if writetime_name(source.column) in batch.schema.names:
-        return _column(batch, writetime_name(source.column))
+        return _time(batch, view, view.created_column)
+    name = writetime_name(source.column)
+    places = [place for place, other in enumerate(batch.schema.names) if other == name]
+    if len(places) > (name in view.columns):
+        return batch.column(places[-1])
     return pa.nulls(batch.num_rows, pa.int64())
+
+
+def _time(batch: pa.RecordBatch, view: FeatureView, column: str) -> pa.Array:
+    def key() -> pa.RecordBatch:
+        names = [*view.entity_columns, *filter(None, [view.feature_name_column, view.timestamp_column])]
+        return pa.RecordBatch.from_arrays([cell(batch, Source.parse(name)) for name in names], names)
+
+    return microseconds(_column(batch, column), f'{column} of view {view.name}', key)
 
 
 def _comparable(array: pa.Array) -> pa.Array:
@@ -93,5 +154,8 @@ def _comparable(array: pa.Array) -> pa.Array:
 
 
 def _column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
-    column = batch.column(batch.schema.get_field_index(name))
+    names: Sequence[str] = batch.schema.names
+    if name not in names:
+        raise DatasetError(f'columns: got {name!r}, rule: a column of the rows ({", ".join(names)})')
+    column = batch.column(names.index(name))
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

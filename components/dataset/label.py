@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfx_cassandra.components.dataset.facts import described
 from tfx_cassandra.components.dataset.view import restrictions
-from tfx_cassandra.components.dataset.window import EPOCH, MILLISECOND, aware
+from tfx_cassandra.components.dataset.window import EPOCH, MICROSECOND, aware, duration
 from tfx_cassandra.components.errors import DatasetError, invalid
 
 
@@ -32,7 +33,7 @@ class Label:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise invalid('name', self.name, 'a non-empty text')
-        _check_delay(self.delay)
+        object.__setattr__(self, 'delay', _delay(self.delay))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ class LabelSource:
             if not isinstance(getattr(self, field), str) or not getattr(self, field):
                 raise invalid(field, getattr(self, field), 'a non-empty text')
         object.__setattr__(self, 'where', restrictions(self.where))
-        _check_delay(self.delay)
+        object.__setattr__(self, 'delay', _delay(self.delay))
         if clash := sorted({name for name in self.example_names if self.example_names.count(name) > 1}):
             raise invalid('label_columns', clash, 'no two of entity, timestamp and labels with the same name')
 
@@ -114,19 +115,21 @@ def spine(batch: pa.RecordBatch, source: LabelSource, reference: datetime.dateti
     Raises:
       DatasetError: A row has no entity or no time; the message shows it.
     """
-    for name in (*source.entity_columns, source.timestamp_column):
-        if batch.column(batch.schema.get_field_index(name)).null_count:
-            array = batch.column(batch.schema.get_field_index(name))
-            row = batch.slice(pc.index(pc.is_null(array), True).as_py(), 1).to_pylist()[0]
-            key = {column: row[column] for column in (*source.entity_columns, source.timestamp_column)}
-            raise DatasetError(f'label source {source.table}: got {key}, rule: a value in {name} of every row')
+    key = (*source.entity_columns, source.timestamp_column)
+    for name in key:
+        array = batch.column(batch.schema.get_field_index(name))
+        if array.null_count:
+            row = described(batch, pc.index(pc.is_null(array), True).as_py(), key)
+            raise DatasetError(f'label source {source.table}: got {row}, rule: a value in {name} of every row')
     time = batch.column(batch.schema.get_field_index(source.timestamp_column))
     arrays = [batch.column(batch.schema.get_field_index(name)) for name in source.entity_columns]
     arrays.append(time)
     for label in source.labels:
         array = batch.column(batch.schema.get_field_index(label.name))
         if label.delay is not None:
-            latest = pa.scalar((aware('as_of', reference) - label.delay - EPOCH) // MILLISECOND, time.type)
+            # In Python's integers, for a delay may reach back beyond the first year that its datetimes have.
+            known = (aware('as_of', reference) - EPOCH) // MICROSECOND - label.delay // MICROSECOND
+            latest = pa.scalar(known // 1000, pa.int64()).cast(time.type)
             # An index that is null takes a null, whatever the type.
             rows = pa.array(range(len(array)), pa.int64())
             array = array.take(pc.if_else(pc.less_equal(time, latest), rows, pa.scalar(None, pa.int64())))
@@ -134,6 +137,10 @@ def spine(batch: pa.RecordBatch, source: LabelSource, reference: datetime.dateti
     return pa.RecordBatch.from_arrays(arrays, names=list(source.example_names))
 
 
-def _check_delay(delay: datetime.timedelta | None) -> None:
-    if delay is not None and delay < datetime.timedelta(0):
+def _delay(delay: datetime.timedelta | None) -> datetime.timedelta | None:
+    if delay is None:
+        return None
+    plain = duration('delay', delay)
+    if plain < datetime.timedelta(0):
         raise invalid('delay', delay, 'zero or more')
+    return plain

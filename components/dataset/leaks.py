@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from tfx_cassandra.components.dataset.decode import decode, records
-from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.dataset.window import MILLISECOND, duration
+from tfx_cassandra.components.errors import DatasetError, invalid
 
 
 class Leak(NamedTuple):
@@ -52,23 +53,33 @@ def find(
 
     Returns:
       The leaks found; none is good.
+
+    Raises:
+      ValueError: The gap is below zero.
     """
-    frames: dict[str, pl.DataFrame] = {name: pl.from_arrow(rows) for name, rows in splits.items()}  # type: ignore[misc]
+    if (least := duration('gap', gap) // MILLISECOND) < 0:
+        raise invalid('gap', gap, 'zero or more')
+    # Frames whose columns have numbers for names: polars takes some names for patterns.
+    keys = list(dict.fromkeys(entity_columns))
+    entities = {name: _frame(rows, keys) for name, rows in splits.items()}
+    times = {name: _milliseconds(_frame(rows, [time_column])['0']) for name, rows in splits.items() if time_column}
     leaks = []
-    for (one, first), (other, second) in itertools.combinations(frames.items(), 2):
-        if entity_columns:
-            both = first.select(entity_columns).join(
-                second.select(entity_columns), on=list(entity_columns), how='semi', nulls_equal=True
-            )
+    for one, other in itertools.combinations(splits, 2):
+        if keys:
+            both = entities[one].join(entities[other], on=entities[one].columns, how='semi', nulls_equal=True)
             if len(both):
                 leaks.append(Leak('entity', (one, other), len(both), both.row(0)))
-        if time_column is not None and len(first) and len(second):
-            start = _milliseconds(second[time_column]).min()
-            times = _milliseconds(first[time_column])
-            late = times.filter(times > start - gap // datetime.timedelta(milliseconds=1))  # type: ignore[operator]
+        if time_column and len(times[one]) and len(times[other]):
+            # In Python's integers, for the difference may be beyond 64 bits.
+            last = max(int(times[other].min()) - least, -(2**63))  # type: ignore[arg-type]
+            late = times[one].filter(times[one] > last)
             if len(late):
                 leaks.append(Leak('time', (one, other), len(late), (late[0],)))
     return leaks
+
+
+def _frame(rows: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame([pl.Series(str(i), pl.from_arrow(rows.column(name))) for i, name in enumerate(columns)])
 
 
 def read(paths: Sequence[str], columns: Sequence[str]) -> pa.Table:

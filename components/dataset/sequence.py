@@ -36,7 +36,8 @@ def last_values(
     newest = [np.append(facts, -1)[at] for facts in _newest(candidates, n)]
     chosen = np.stack(newest[::-1], axis=1)  # (events, up to n)
     if ttl is not None:
-        chosen[event[chosen] <= time[:, None] - ttl] = -1
+        # Not `event <= time - ttl`, which may be beyond 64 bits.
+        chosen[time[:, None] - event[chosen] >= ttl] = -1
     kept = chosen >= 0
     offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
     rows = candidates['row'].to_numpy().astype(np.int64)[chosen[kept]]

@@ -195,7 +195,8 @@ def _count(buckets: np.ndarray, time: pa.Array, window: TimeWindow) -> np.ndarra
 def _edges(window: TimeWindow) -> np.ndarray:
     """Returns where each bin starts, in microseconds since 1970."""
     start, end = (1000 * bound for bound in window.bounds)
-    return start + (end - start) * np.arange(BINS) // BINS
+    # Python's integers, for 64 times a window of thousands of years is beyond 64 bits.
+    return np.array([start + (end - start) * number // BINS for number in range(BINS)])
 
 
 def _entity(batch: pa.RecordBatch, view: FeatureView) -> list[pa.Array]:

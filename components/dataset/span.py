@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow, aware
+from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow, aware, duration, shifted
 from tfx_cassandra.components.errors import DatasetError, invalid
 
 DAY = datetime.timedelta(days=1)
@@ -27,13 +27,14 @@ class Resolved(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SpanRange:
-    """Some consecutive spans: fixed ones (`first`, `last`), or the latest complete ones that have data (`count`).
+    """Some consecutive spans: fixed ones (`first`, `last`), or those up to the latest complete one with data (`count`).
 
     Attributes:
       first: Number of the first span; with `count`, the lowest span a rolling range may reach down to.
       last: Number of the last span, included; None for `first` alone. Not with `count`.
       count: Number of spans of a rolling range, or None for a fixed one.
-      skip: Complete spans with data that a rolling range leaves out at its new end.
+      skip: How many spans before the latest complete span with data a rolling range ends; those left out are counted
+        by their numbers, whether they have data or not.
       length: Length of a span.
       origin: Where span 0 starts.
       lateness: How long after its end a span still gets data.
@@ -51,7 +52,9 @@ class SpanRange:
     lateness: datetime.timedelta = datetime.timedelta(0)
 
     def __post_init__(self) -> None:
-        aware('origin', self.origin)
+        object.__setattr__(self, 'origin', aware('origin', self.origin))
+        for field in ('length', 'lateness'):
+            object.__setattr__(self, field, duration(field, getattr(self, field)))
         for field in ('first', 'last', 'count', 'skip'):
             value = getattr(self, field)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -93,8 +96,12 @@ class SpanRange:
         return (aware('moment', moment) - self.origin) // self.length
 
     def window(self, first: int, last: int) -> TimeWindow:
-        """Returns the window of the spans `first` to `last`, both included."""
-        return TimeWindow(self.origin + first * self.length, self.origin + (last + 1) * self.length)
+        """Returns the window of the spans `first` to `last`, both included.
+
+        Raises:
+          ValueError: A span lies outside of the years 1 to 9999.
+        """
+        return TimeWindow(*(shifted('span', self.origin, self.length, number) for number in (first, last + 1)))
 
 
 def resolve(
@@ -115,7 +122,7 @@ def resolve(
       ValueError: A fixed range ends in the future.
       DatasetError: A rolling range finds no complete span with data.
     """
-    complete = span.number(now - span.lateness) - 1
+    complete = span.number(shifted('lateness', aware('now', now), span.lateness, -1)) - 1
     if span.count is None:
         first = 0 if span.first is None else span.first  # never None: the constructor's rule
         last = first if span.last is None else span.last

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import datetime
+import fractions
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from tensorflow.core.example import example_pb2
 
 from tfx_cassandra.components.dataset.encode import Framed, encode
 from tfx_cassandra.components.dataset.examples import Kind
-from tfx_cassandra.components.dataset.window import TimeWindow, aware
+from tfx_cassandra.components.dataset.window import MICROSECOND, TimeWindow, aware, duration, shifted
 from tfx_cassandra.components.errors import DatasetError, invalid
 
 NOWHERE = -1  # the assignment of an example that belongs to no split
@@ -148,6 +149,7 @@ class TimeSplits:
     def __post_init__(self) -> None:
         object.__setattr__(self, 'buckets', tuple((name, count) for name, count in self.buckets))
         object.__setattr__(self, 'starts', tuple(aware('starts', start) for start in self.starts))
+        object.__setattr__(self, 'gap', duration('gap', self.gap))
         _check('buckets', self.buckets)
         if self.gap < datetime.timedelta(0):
             raise invalid('gap', self.gap, 'not below zero')
@@ -167,9 +169,11 @@ class TimeSplits:
           ValueError: A split would be empty.
         """
         *cuts, whole = _ends(self.buckets)
-        length = window.end - window.start
-        starts = [window.start, *(self.starts or [window.start + length * cut / whole for cut in cuts])]
-        ends = [*(start - self.gap for start in starts[1:]), window.end]
+        length = (window.end - window.start) // MICROSECOND
+        # Python's integers, for a length times a number of buckets may be beyond what its timedeltas hold.
+        shares = [round(fractions.Fraction(length * cut, whole)) * MICROSECOND for cut in cuts]
+        starts = [window.start, *(self.starts or [window.start + share for share in shares])]
+        ends = [*(shifted('gap', start, self.gap, -1) for start in starts[1:]), window.end]
         for name, start, end in zip(self.names, starts, ends, strict=True):
             if end <= start:
                 raise invalid('starts', f'{start}/{end}', f'time for split {name} within {window}, less gap {self.gap}')

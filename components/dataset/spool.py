@@ -22,6 +22,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 
+OPEN_FILES = 16  # that one reader holds open at once
+
+
 class Place(NamedTuple):
     """Where something stands in a spool file, in bytes."""
 
@@ -51,21 +54,27 @@ class SpoolFile:
         return Place(self._path, self._end - len(content), len(content))
 
     def close(self) -> None:
-        """Ends the file; before that nobody may read it."""
-        if self._file is not None:
+        """Ends the file; before that nobody may read it. A closed one stays closed."""
+        if self._file is not None and not self._file.closed:
             self._file.close()
 
 
 def read(places: Iterable[Place]) -> Iterator[bytes]:
-    """Gives what stands at each place, in the order given."""
-    with contextlib.ExitStack() as stack:
-        files: dict[str, Any] = {}
+    """Gives what stands at each place, in the order given; holds the files read last open, at most OPEN_FILES."""
+    files: dict[str, Any] = {}  # that read last is the last
+    try:
         for place in places:
-            if place.path not in files:
+            file = files.pop(place.path, None)
+            if file is None:
+                while len(files) >= OPEN_FILES:
+                    files.pop(next(iter(files))).close()
                 file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
-                files[place.path] = stack.enter_context(file)
-            files[place.path].seek(place.offset)
-            yield files[place.path].read(place.size)
+            files[place.path] = file
+            file.seek(place.offset)
+            yield file.read(place.size)
+    finally:
+        for file in files.values():
+            file.close()
 
 
 def make_folder(folder: str) -> None:
@@ -82,6 +91,15 @@ def clean(folder: str) -> None:
     """Removes a folder and what is in it, if it is there."""
     if FileSystems.exists(folder):
         FileSystems.delete([folder])
+
+
+@contextlib.contextmanager
+def cleaned(folder: str) -> Iterator[None]:
+    """Removes a folder at the end, if it is there then, whether the work within has failed or not."""
+    try:
+        yield
+    finally:
+        clean(folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +143,10 @@ class _Spool(beam.DoFn):
     """(key, record batch) -> (key, Spooled)."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder, self._file = folder, SpoolFile(folder)
 
     def start_bundle(self) -> None:
+        self._file.close()  # that of a bundle which failed
         self._file = SpoolFile(self._folder)
 
     def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
@@ -139,6 +158,9 @@ class _Spool(beam.DoFn):
 
     def finish_bundle(self) -> None:
         self._file.close()
+
+    def teardown(self) -> None:
+        self._file.close()  # that of a bundle which failed
 
 
 def _opened(key: Any, parts: Mapping[str, Iterable[Spooled]]) -> tuple[Any, dict[str, Spooled]]:

@@ -163,10 +163,12 @@ class _Spool(beam.DoFn):
     """Compresses chunks into a spool file of the bundle; gives the Pieces."""
 
     def __init__(self, uri: str, seed: int) -> None:
-        self._uri, self._seed = uri, seed
+        self._folder, self._seed = os.path.join(uri, SPOOL), seed
+        self._file = SpoolFile(self._folder)
 
     def start_bundle(self) -> None:
-        self._file = SpoolFile(os.path.join(self._uri, SPOOL))
+        self._file.close()  # that of a bundle which failed
+        self._file = SpoolFile(self._folder)
 
     def process(self, chunk: Chunk) -> Iterator[Piece]:
         if chunk.examples:
@@ -177,6 +179,9 @@ class _Spool(beam.DoFn):
 
     def finish_bundle(self) -> None:
         self._file.close()
+
+    def teardown(self) -> None:
+        self._file.close()  # that of a bundle which failed
 
 
 def order(seed: int, chunk: bytes, gzipped: bytes) -> int:

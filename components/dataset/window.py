@@ -8,15 +8,58 @@ import datetime
 from tfx_cassandra.components.errors import invalid
 
 
-def aware(field: str, moment: object) -> datetime.datetime:
-    """Returns `moment` if it is a datetime with an offset; raises ValueError naming `field` if not."""
-    if not isinstance(moment, datetime.datetime) or moment.utcoffset() is None:
-        raise invalid(field, moment, 'a datetime with a time zone, such as 2013-01-01T00:00+00:00')
-    return moment
-
-
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 MILLISECOND = datetime.timedelta(milliseconds=1)
+MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def aware(field: str, moment: object) -> datetime.datetime:
+    """Returns a moment as a plain datetime of UTC.
+
+    Python compares and subtracts datetimes of one time zone by what the clock on the wall shows, which is wrong where
+    the clock is put back; datetimes of UTC are compared as instants.
+
+    Raises:
+      ValueError: The moment is no datetime with an offset, is finer than a microsecond, or lies outside of the years 1
+        to 9999 of UTC; the message names `field`.
+    """
+    rule = 'a datetime with a time zone, such as 2013-01-01T00:00+00:00'
+    # Subclasses, such as those of pandas, have a missing value without an offset, and finer parts.
+    if not isinstance(moment, datetime.datetime) or moment != moment or moment.utcoffset() is None:
+        raise invalid(field, moment, rule)
+    if getattr(moment, 'nanosecond', 0):
+        raise invalid(field, moment.isoformat(), 'whole microseconds, as Python has them')
+    parts = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond)
+    try:
+        return datetime.datetime(*parts, moment.tzinfo, fold=moment.fold).astimezone(datetime.timezone.utc)
+    except OverflowError as error:
+        raise invalid(field, moment.isoformat(), 'in the years 1 to 9999 of UTC') from error
+
+
+def duration(field: str, length: object) -> datetime.timedelta:
+    """Returns a length of time as a plain timedelta.
+
+    Raises:
+      ValueError: It is no timedelta, or finer than a microsecond; the message names `field`.
+    """
+    if not isinstance(length, datetime.timedelta) or length != length:
+        raise invalid(field, length, 'a datetime.timedelta')
+    if getattr(length, 'nanoseconds', 0):
+        raise invalid(field, str(length), 'whole microseconds, as Python has them')
+    return datetime.timedelta(length.days, length.seconds, length.microseconds)
+
+
+def shifted(field: str, moment: datetime.datetime, length: datetime.timedelta, times: int = 1) -> datetime.datetime:
+    """Returns `moment + times * length`.
+
+    Raises:
+      ValueError: That is outside of the years 1 to 9999; the message names `field`.
+    """
+    try:
+        return moment + times * length
+    except OverflowError as error:
+        rule = f'a moment of the years 1 to 9999, counted from {moment.isoformat()}'
+        raise invalid(field, f'{times} x {length}', rule) from error
 
 
 def milliseconds(field: str, moment: datetime.datetime) -> int:
@@ -48,8 +91,8 @@ class TimeWindow:
     """A span of event time, half-open: `start <= time < end`.
 
     Attributes:
-      start: Aware datetime, included.
-      end: Aware datetime, excluded; after start.
+      start: Aware datetime, included; kept in UTC.
+      end: Aware datetime, excluded; after start; kept in UTC.
 
     Raises:
       ValueError: A bound is naive, or end is not after start.
@@ -59,8 +102,8 @@ class TimeWindow:
     end: datetime.datetime
 
     def __post_init__(self) -> None:
-        aware('start', self.start)
-        aware('end', self.end)
+        for field in ('start', 'end'):
+            object.__setattr__(self, field, aware(field, getattr(self, field)))
         if self.end <= self.start:
             raise invalid('end', self.end.isoformat(), f'after start ({self.start.isoformat()})')
 

@@ -46,6 +46,13 @@ def _leaks(options: argparse.Namespace) -> int:
             raise invalid('splits', name, f'a folder Split-{name} with files in {options.uri}')
         splits[name] = leaks.read(paths, columns)
         sys.stdout.write(f'{name}: {splits[name].num_rows} examples\n')
-    found = leaks.find(splits, entity, options.time, datetime.timedelta(hours=options.gap_hours))
+    found = leaks.find(splits, entity, options.time, _hours(options.gap_hours))
     sys.stdout.write(('\n'.join(map(str, found)) or 'no leak') + '\n')
     return 1 if found else 0
+
+
+def _hours(hours: float) -> datetime.timedelta:
+    try:
+        return datetime.timedelta(hours=hours)
+    except (OverflowError, ValueError) as error:  # too many, or not a number
+        raise invalid('--gap-hours', hours, 'a number of hours, at most a million years') from error

@@ -24,6 +24,7 @@ from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset import spool
 from tfx_cassandra.components.dataset.tfrecord import SPOOL, WriteExamples
 from tfx_cassandra.components.example_gen import choose, report, resolve, sources
 from tfx_cassandra.components.example_gen.training_set import ReadTrainingSet
@@ -56,9 +57,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with connections.session(settings.connection) as session:
             found = sources.describe(session, settings)
             lookups = choose.lookups(session, settings, found)
-        with self._make_beam_pipeline() as pipeline:
-            spool = os.path.join(artifact.uri, SPOOL)  # which WriteExamples removes
-            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, spool)
+        spooled = os.path.join(artifact.uri, SPOOL)
+        with spool.cleaned(spooled), self._make_beam_pipeline() as pipeline:
+            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, spooled)
             written = made.rows | 'Write' >> WriteExamples(
                 found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window,
                 settings.sequences,
