@@ -102,7 +102,7 @@ def age_limit(ttl: datetime.timedelta | None) -> int:
 
 
 def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = None) -> str:
-    """Returns some columns of a row for a message, each value shortened; times in ms, for Python has not all of them."""
+    """Returns some columns of a row for a message, each value shortened; times in ms, for Python lacks some of them."""
     parts = []
     for name in rows.schema.names if columns is None else columns:
         array = _column(rows, name)

@@ -167,7 +167,7 @@ def _parts(
     rows: pl.DataFrame, held: pl.DataFrame, facts: pa.Table, view: FeatureView, cut_off: bool
 ) -> Iterator[_Part]:
     """Yields every feature in one part."""
-    entities = int(rows['entity'].max() or 0) + 1  # type: ignore[call-overload]
+    entities = (rows.select(pl.col('entity').max()).item() or 0) + 1
     if view.feature_name_column is None:
         for feature in view.full_features:
             values = _combined(facts.column(value_name(view, feature)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tfx_cassandra.components.dataset.facts import cell
+from tfx_cassandra.components.dataset.facts import cell, described
 from tfx_cassandra.components.dataset.join import with_default
 from tfx_cassandra.components.dataset.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError
@@ -22,23 +24,22 @@ def renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=[*_index(view), *view.example_names])
 
 
-def shard(batch: pa.RecordBatch, view: FeatureView, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def shard(batch: pa.RecordBatch, view: FeatureView, count: int, seed: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Parts a batch by a hash of entity and timestamp, so that all rows of one example meet in one shard.
 
     Args:
       batch: Rows with the view's columns.
       view: A view of long layout.
       count: Number of shards.
+      seed: Of the hash: the rows of a shard are parted by another one.
 
     Yields:
       (shard number from 0 to count - 1, its rows), for the shards the batch has rows of.
     """
-    keys = pl.DataFrame([pl.Series(str(i), pl.from_arrow(a)) for i, a in enumerate(_index_arrays(batch, view))])
     # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
-    number = pl.Series('', keys.hash_rows(seed=0) % count, pl.Int64)
-    for shard_number in number.unique().to_list():
-        rows = pa.array((number == shard_number).to_list())
-        yield shard_number, batch.filter(rows)
+    number = (_keys(_index_arrays(batch, view)).hash_rows(seed=seed) % count).to_numpy()
+    for shard_number in np.unique(number).tolist():
+        yield shard_number, batch.take(pa.array(np.flatnonzero(number == shard_number)))
 
 
 def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatch:
@@ -55,28 +56,40 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
     Raises:
       DatasetError: Two rows hold the same feature of the same entity and timestamp.
     """
-    index, name = _index(view), str(view.feature_name_column)
     table = pa.Table.from_batches(batches).combine_chunks()
-    names = table.column(name).combine_chunks()
-    keys = pl.DataFrame(
-        [pl.Series(n, pl.from_arrow(a)) for n, a in zip(index, _index_arrays(table, view), strict=True)]
-    )
-    rows = keys.with_columns(pl.Series('', pl.from_arrow(names))).with_row_index('row number')
-    doubled = rows.select(*index, '').is_duplicated()
-    if doubled.any():
-        first = rows.filter(doubled).select(*index, '').row(0)
-        rule = f'one row per {", ".join([*index, name])}'
-        raise DatasetError(f'view {view.name}: got {first} more than once, rule: {rule}')
-    wide = rows.unique(index, keep='first').sort(index)
-    arrays = [array.take(pa.array(wide['row number'].to_numpy())) for array in _index_arrays(table, view)]
+    index, names = _index_arrays(table, view), cell(table, Source(str(view.feature_name_column)))
+    keys = _keys(index)
+    # The examples in order, each with the first of its rows; then the example of each row.
+    examples = keys.with_row_index('first').unique(keys.columns, keep='first').sort(keys.columns)
+    numbered = examples.select(keys.columns).with_row_index('example')
+    example = keys.join(numbered, on=keys.columns, how='left', nulls_equal=True, maintain_order='left')['example']
+    _check_single(pl.DataFrame([example, pl.Series('name', pl.from_arrow(names))]), index, names, view)
+    arrays = [array.take(pa.array(examples['first'].to_numpy())) for array in index]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(feature.name for feature in view.full_features))}
+    number = pc.index_in(names, pa.array(list(numbers))).fill_null(len(numbers)).to_numpy()
+    rows = np.argsort(number, kind='stable')  # by feature
+    ends = np.searchsorted(number[rows], np.arange(len(numbers) + 1))
+    of_row, values = example.to_numpy().astype(np.int64), cell(table, Source(str(view.value_column)))
     for feature in view.full_features:
-        of_feature = rows.filter(pl.col('') == feature.name).select(*index, pl.col('row number').alias('at'))
-        at = wide.select(index).join(of_feature, on=index, how='left', nulls_equal=True, maintain_order='left')['at']
-        values = cell(table, view.source(feature))
-        arrays.append(
-            with_default(values, pa.array(at.to_list(), pa.int64()), feature.default, view.example_name(feature))
-        )
-    return pa.RecordBatch.from_arrays(arrays, names=[*index, *view.example_names])
+        own = rows[slice(*ends[numbers[feature.name] :][:2])]
+        at = np.full(len(examples), -1)
+        at[of_row[own]] = own
+        arrays.append(with_default(values, pa.array(at, mask=at < 0), feature.default, view.example_name(feature)))
+    return pa.RecordBatch.from_arrays(arrays, names=[*_index(view), *view.example_names])
+
+
+def _check_single(cells: pl.DataFrame, index: list[pa.Array], names: pa.Array, view: FeatureView) -> None:
+    doubled = cells.is_duplicated()
+    if doubled.any():
+        columns = [*_index(view), str(view.feature_name_column)]
+        row = pa.RecordBatch.from_arrays([array.slice(doubled.arg_max(), 1) for array in (*index, names)], columns)
+        rule = f'one row per {", ".join(columns)}'
+        raise DatasetError(f'view {view.name}: got {described(row, 0)} more than once, rule: {rule}')
+
+
+def _keys(arrays: list[pa.Array]) -> pl.DataFrame:
+    """Returns a frame whose columns have numbers for names: a user's names could be those of others, or patterns."""
+    return pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(arrays)])
 
 
 def _index(view: FeatureView) -> list[str]:

@@ -26,6 +26,7 @@ from tfx_cassandra.components.dataset.window import TimeWindow
 
 BUCKETS, BINS = 256, 64
 SHARD_ROWS = 250_000  # about what one worker holds at once of a join; spine and facts together
+ROW_BYTES = 1024  # of a row; one of n times as much counts as n rows
 _BEGINNING, _END = -(2**63), 2**63 - 1
 
 
@@ -56,16 +57,16 @@ class Shards:
 
 
 def count_spine(
-    batch: pa.RecordBatch, view: FeatureView, timestamp_column: str, window: TimeWindow
+    batch: pa.RecordBatch, view: FeatureView, timestamp_column: str, window: TimeWindow, added: int = 0
 ) -> np.ndarray:  # (BUCKETS, BINS)
-    """Counts rows of a spine by bucket and time."""
+    """Counts rows of a spine by bucket and time; `added` is how many bytes the join adds to a row."""
     time = microseconds(_array(batch, timestamp_column))
-    return _count(_buckets(entity_arrays(batch, view.spine_columns)), time, window)
+    return _count(batch, _buckets(entity_arrays(batch, view.spine_columns)), time, window, added)
 
 
 def count_facts(batch: pa.RecordBatch, view: FeatureView, window: TimeWindow) -> np.ndarray:  # (BUCKETS, BINS)
     """Counts facts by bucket and event time; those from before the window are of its first bin."""
-    return _count(_buckets(_entity(batch, view)), _array(batch, 'event'), window)
+    return _count(batch, _buckets(_entity(batch, view)), _array(batch, 'event'), window, 0)
 
 
 def plan(counts: np.ndarray, window: TimeWindow, shard_rows: int = SHARD_ROWS) -> Shards:
@@ -187,9 +188,11 @@ def _alike(buckets: np.ndarray, shards: Shards) -> Iterator[tuple[tuple[Shard, .
             yield alike, mask
 
 
-def _count(buckets: np.ndarray, time: pa.Array, window: TimeWindow) -> np.ndarray:
+def _count(batch: pa.RecordBatch, buckets: np.ndarray, time: pa.Array, window: TimeWindow, added: int) -> np.ndarray:
     bins = np.clip(np.searchsorted(_edges(window), time.to_numpy(), side='right') - 1, 0, BINS - 1)
-    return np.bincount(buckets * BINS + bins, minlength=BUCKETS * BINS).reshape(BUCKETS, BINS)
+    rows = np.bincount(buckets * BINS + bins, minlength=BUCKETS * BINS).reshape(BUCKETS, BINS)
+    # A wide row counts as several: what a worker holds is bounded in bytes.
+    return rows * max(1, (batch.nbytes // max(1, batch.num_rows) + added) // ROW_BYTES)
 
 
 def _edges(window: TimeWindow) -> np.ndarray:

@@ -21,7 +21,6 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-
 OPEN_FILES = 16  # that one reader holds open at once
 
 
@@ -75,6 +74,14 @@ def read(places: Iterable[Place]) -> Iterator[bytes]:
     finally:
         for file in files.values():
             file.close()
+
+
+def serialized(batch: pa.RecordBatch) -> bytes:
+    """Returns a record batch as `Spooled` reads it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue().to_pybytes()
 
 
 def make_folder(folder: str) -> None:
@@ -151,10 +158,7 @@ class _Spool(beam.DoFn):
 
     def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
         key, batch = keyed
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as stream:
-            stream.write_batch(batch)
-        yield key, Spooled((self._file.append(sink.getvalue().to_pybytes()),))
+        yield key, Spooled((self._file.append(serialized(batch)),))
 
     def finish_bundle(self) -> None:
         self._file.close()

@@ -7,7 +7,6 @@ import datetime
 
 from tfx_cassandra.components.errors import invalid
 
-
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 MILLISECOND = datetime.timedelta(milliseconds=1)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -122,6 +121,23 @@ class TimeWindow:
 
     def __str__(self) -> str:
         return f'{self.start.isoformat()}/{self.end.isoformat()}'
+
+
+@dataclasses.dataclass(frozen=True)
+class TimesBefore(TimeWindow):
+    """All times before `end`, also those before the first year of Python's datetimes, which is `start`.
+
+    Attributes:
+      start: The first moment that Python knows.
+    """
+
+    start: datetime.datetime = dataclasses.field(
+        default=datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc), init=False
+    )
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return -(2**63), milliseconds('end', self.end)
 
 
 def _parsed(field: str, text: str) -> datetime.datetime:

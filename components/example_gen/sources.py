@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,13 +15,12 @@ from tfx_cassandra.components.dataset import examples
 from tfx_cassandra.components.dataset.examples import Kind
 from tfx_cassandra.components.dataset.join import with_default
 from tfx_cassandra.components.dataset.view import FeatureView, Source
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import TimesBefore, TimeWindow
 from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
 from tfx_cassandra.components.scan import read, types
 from tfx_cassandra.components.scan.query import Scan, Table
 
 LABELS = 'labels'  # how the label source is called among the tables; no view may have this name
-_EVER = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
 _ENTITIES = {
     **dict.fromkeys(['ascii', 'text', 'varchar'], 'text'),
     **dict.fromkeys(['tinyint', 'smallint', 'int', 'bigint'], 'integer'),
@@ -95,7 +94,7 @@ def check(settings: ExampleGenConfig) -> None:
                 rule = f'of the entity columns of the label source {settings.labels.entity_columns}'
                 raise invalid(f'join_columns of view {view.name}', unknown, rule)
         everything = [*settings.labels.example_names, *(name for v in settings.views for name in v.example_names)]
-        if clash := sorted({name for name in everything if everything.count(name) > 1}):
+        if clash := sorted(name for name, count in collections.Counter(everything).items() if count > 1):
             raise invalid('features', clash, 'no two of labels and features with the same name (use prefix or rename)')
 
 
@@ -139,8 +138,9 @@ def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
     if view.timestamp_column is None:
         return None
     # A moment may be before the first year that Python knows.
-    far = view.ttl is None or view.ttl > window.start - _EVER
-    return TimeWindow(_EVER if far or view.ttl is None else window.start - view.ttl, window.end)
+    if view.ttl is None or view.ttl > window.start - TimesBefore(window.end).start:
+        return TimesBefore(window.end)
+    return TimeWindow(window.start - view.ttl, window.end)
 
 
 def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, spine: Table) -> TableRead:
@@ -154,6 +154,8 @@ def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, 
         if ours != theirs:
             got = f'{source.column!r} with {ours} and {column!r} of {spine} with {theirs}'
             raise SchemaError(f'{field}: got {got}, rule: entities of one type')
+    if settings.availability_cut_off:
+        _check_dated(view, table)
     keys = (*table.partition_key, *table.clustering)
     timed = [c for c in view.value_columns if c not in keys and table.type_of(field, c) != 'counter']
     needless = not settings.availability_cut_off and _unique(view, table)
@@ -162,6 +164,21 @@ def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, 
     return _read(
         session, settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
     )
+
+
+def _check_dated(view: FeatureView, table: Table) -> None:
+    """Raises SchemaError for a feature of which nothing tells when it was written: the cut-off could not see it."""
+    for feature in view.full_features:
+        source = view.source(feature)
+        cql = table.type_of(f'view {view.name}', source.column)
+        got = f'view {view.name}: got {source.column!r}'
+        if cql == 'counter':
+            # Nor does a created_column: it says when a row was made, and a counter goes on counting.
+            rule = 'a value that has a time of writing, or availability_cut_off=False'
+            raise SchemaError(f'{got}, a counter, whose value of the past Cassandra does not keep, rule: {rule}')
+        if _is_key(table, source) and view.created_column is None:
+            rule = 'a value that has a time of writing, a created_column, or availability_cut_off=False'
+            raise SchemaError(f'{got} of the primary key, of which Cassandra keeps no time of writing, rule: {rule}')
 
 
 def _unique(view: FeatureView, table: Table) -> bool:

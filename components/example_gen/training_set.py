@@ -12,6 +12,8 @@ with the tables on any runner.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import datetime
 import functools
 import itertools
@@ -28,14 +30,24 @@ from tfx_cassandra.components.dataset import label, pivot, shards
 from tfx_cassandra.components.dataset.audit import Audit
 from tfx_cassandra.components.dataset.facts import facts
 from tfx_cassandra.components.dataset.join import join
-from tfx_cassandra.components.dataset.spool import CoGroupBatches, SpoolBatches
+from tfx_cassandra.components.dataset.spool import (
+    CoGroupBatches,
+    Place,
+    SpoolBatches,
+    Spooled,
+    SpoolFile,
+    serialized,
+)
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.example_gen.lookup import LookUp
 from tfx_cassandra.components.example_gen.sources import LABELS, Sources
 from tfx_cassandra.components.scan import read
 
-_PIVOT_SHARDS = 64  # an upper part of the table, 1/64, is what one worker holds while it pivots
+_PIVOT_SHARDS = 64  # of a table, and of a shard too large to pivot at once
+_PIVOT_CELLS = 10_000_000  # rows x features that a worker pivots at once, at most; or shards.SHARD_ROWS rows
+_PIVOT_BYTES = 64 << 20  # of rows that it pivots at once
+_PIVOT_LEVELS = 5  # of parting by hash; rows that are still together have one key
 _LEAST_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
 
 
@@ -147,8 +159,51 @@ class OneRowAnExample(beam.PTransform):
         return (
             {LABELS: sharded}
             | 'Gather' >> CoGroupBatches(self._folder)
-            | 'Pivot' >> beam.MapTuple(lambda _, parts, view=self._view: pivot.pivot(list(parts[LABELS]), view))
+            | 'Pivot' >> beam.FlatMapTuple(lambda _, parts: _pivoted(parts[LABELS], self._view, self._folder))
         )
+
+
+def _pivoted(
+    batches: Iterable[pa.RecordBatch], view: FeatureView, folder: str, level: int = 1
+) -> Iterator[pa.RecordBatch]:
+    """Pivots the rows of a shard; one too large to be held is parted by another hash, by way of files."""
+    rows = min(shards.SHARD_ROWS, max(1, _PIVOT_CELLS // len(view.features)))
+    pieces = _pieces(batches, rows)
+    first = next(pieces, None)
+    if first is None:
+        return
+    second = next(pieces, None)
+    if second is None or level == _PIVOT_LEVELS:
+        whole = pa.Table.from_batches([first, *([] if second is None else [second]), *pieces])
+        yield pivot.pivot(whole.to_batches(), view)
+        return
+    for places in _parted(itertools.chain([first, second], pieces), view, folder, level):
+        yield from _pivoted(Spooled(places), view, folder, level + 1)
+
+
+def _parted(pieces: Iterable[pa.RecordBatch], view: FeatureView, folder: str, seed: int) -> Iterator[tuple[Place, ...]]:
+    """Spools rows in parts by a hash of their key; yields the places of each part."""
+    places: dict[int, list[Place]] = collections.defaultdict(list)
+    with contextlib.closing(SpoolFile(folder)) as file:
+        for piece in pieces:
+            for number, part in pivot.shard(piece, view, _PIVOT_SHARDS, seed):
+                places[number].append(file.append(serialized(part)))
+    yield from (tuple(places[number]) for number in sorted(places))
+
+
+def _pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of batches in larger ones, as soon as they hold so many rows or _PIVOT_BYTES."""
+    held: list[pa.RecordBatch] = []
+    held_rows = held_bytes = 0
+    for batch in batches:
+        if held and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > _PIVOT_BYTES):
+            yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+            held, held_rows, held_bytes = [], 0, 0
+        if batch.num_rows:
+            held.append(batch)
+            held_rows, held_bytes = held_rows + batch.num_rows, held_bytes + batch.nbytes
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
 
 
 class JoinViews(beam.PTransform):
@@ -181,7 +236,8 @@ class JoinViews(beam.PTransform):
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
         spine, first = tables[LABELS], self._views[0]
-        counts = [spine | 'CountSpine' >> beam.Map(shards.count_spine, first, self._time, self._window)]
+        added = 8 * sum(len(view.features) for view in self._views)  # bytes a row, at least
+        counts = [spine | 'CountSpine' >> beam.Map(shards.count_spine, first, self._time, self._window, added)]
         for view in self._views:
             counts.append(tables[view.name] | f'Count[{view.name}]' >> beam.Map(shards.count_facts, view, self._window))
         planned = (

@@ -23,7 +23,8 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.decode import records
-from tfx_cassandra.components.dataset.tfrecord import WriteChunks
+from tfx_cassandra.components.dataset.spool import cleaned
+from tfx_cassandra.components.dataset.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
 from tfx_cassandra.components.store import connection as connections
@@ -56,7 +57,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             Retriever(settings, present).lookups(session)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-        with self._make_beam_pipeline() as pipeline:
+        with cleaned(os.path.join(artifact.uri, SPOOL)), self._make_beam_pipeline() as pipeline:
             enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
             _ = (
                 [one.chunks for one in enriched]
