@@ -18,6 +18,7 @@ from tfx_cassandra.components.errors import DatasetError, invalid
 # sketch of Masson, Rim and Lee, DDSketch, VLDB 12 (2019), section 2.
 _ACCURACY = 0.01
 _GAMMA = math.log((1 + _ACCURACY) / (1 - _ACCURACY))
+_OLD = 10 * 365 * 86_400  # seconds
 _QUANTILES = {'p50': 0.5, 'p95': 0.95}
 
 
@@ -51,7 +52,12 @@ class AuditLimits:
                 raise invalid('limits.age_p95', self.age_p95, 'zero or more')
 
     def check(self, report: Mapping[str, Any]) -> None:
-        """Raises DatasetError, naming every feature beyond a limit, if the report of `Audit.report` has any."""
+        """Raises DatasetError, naming every feature beyond a limit, if the report of `Audit.report` has any.
+
+        Without examples nothing is proven: no limit then holds.
+        """
+        if self != AuditLimits() and not any(one['examples'] for one in report['features'].values()):
+            raise DatasetError('limits: got no examples, rule: at least one, for without any no limit can be checked')
         beyond = []
         for name, of_feature in report['features'].items():
             for field in ('missing', 'expired', 'cut_off'):
@@ -101,6 +107,8 @@ class Audit:
     def report(self, cut_off: bool) -> dict[str, Any]:
         """Returns the audit as JSON takes it: of each feature the shares of the four outcomes, and ages in seconds.
 
+        Its notes tell what is unlikely to be meant: see _notes.
+
         Args:
           cut_off: Whether the availability cut-off was on.
         """
@@ -112,7 +120,7 @@ class Audit:
             if name in self._ages:
                 quantiles = {label: self._quantile(name, q) / 1e6 for label, q in _QUANTILES.items()}
                 features[name]['age_seconds'] = {**quantiles, 'max': self._oldest[name] / 1e6}
-        return {'availability_cut_off': cut_off, 'features': features}
+        return {'availability_cut_off': cut_off, 'features': features, 'notes': _notes(features)}
 
     def _quantile(self, name: str, q: float) -> float:
         bins = sorted(self._ages[name].items())
@@ -136,8 +144,32 @@ def readable(report: Mapping[str, Any]) -> str:
         shares = [f'{of_feature[status]:.2%}' for status in STATUSES]
         ages = of_feature.get('age_seconds')
         spans = [_span(ages[label]) if ages else '-' for label in (*_QUANTILES, 'max')]
-        lines.append(f'| {" | ".join([name, format(of_feature["examples"], ","), *shares, *spans])} |')
-    return '\n'.join([*lines, ''])
+        lines.append(f'| {" | ".join([_cell(name), format(of_feature["examples"], ","), *shares, *spans])} |')
+    notes = [f'- {_cell(note)}' for note in report.get('notes', ())]
+    return '\n'.join([*lines, *(['', '## Notes', '', *notes] if notes else []), ''])
+
+
+def _notes(features: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns what hints at times in a wrong unit: of the past in seconds, and of the future in microseconds."""
+    notes = []
+    for name, of_feature in features.items():
+        ages = of_feature.get('age_seconds')
+        if ages and ages['p50'] > _OLD:
+            years = ages['p50'] / 86_400 / 365
+            notes.append(
+                f'{name}: half of its values are {years:.0f} years old or more; are the times of its view seconds?'
+            )
+        if of_feature['examples'] and of_feature['missing'] == 1:
+            notes.append(
+                f'{name}: no example has a value up to its time; is the entity the same in both, '
+                'and are the times of its view microseconds?'
+            )
+    return notes
+
+
+def _cell(text: str) -> str:
+    """Returns a text as a cell of a Markdown table."""
+    return ' '.join(text.replace('|', r'\|').splitlines())
 
 
 def _span(seconds: float) -> str:

@@ -22,6 +22,7 @@ from cassandra.util import Date, Time
 
 from tfx_cassandra.components.dataset.examples import Kind, kind_of
 from tfx_cassandra.components.dataset.join import with_default
+from tfx_cassandra.components.dataset.unit import check_milliseconds
 from tfx_cassandra.components.dataset.view import FeatureView, restrictions
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.scan.query import Table, quoted
@@ -202,6 +203,7 @@ def moments(batch: pa.RecordBatch, feature: str) -> list[int | None]:
     values = _values(batch, feature)
     if values is None or not all(value is None or isinstance(value, int) for value in values):
         raise DatasetError(f'as_of: got {feature!r}, rule: a feature of the examples with milliseconds since 1970')
+    check_milliseconds(f'as_of feature {feature}', values)
     return values
 
 

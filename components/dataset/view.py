@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
+from tfx_cassandra.components.dataset.window import duration
 from tfx_cassandra.components.errors import invalid
 
 _MAP_ENTRY = re.compile(r"(?P<column>.+)\['(?P<key>.+)'\]", re.DOTALL)
@@ -117,10 +119,12 @@ class FeatureView:
         for field in ('feature_name_column', 'value_column'):
             if (getattr(self, field) is None) == (self.layout == 'long'):
                 raise invalid(field, getattr(self, field), 'given with layout long, and only then')
+        if self.ttl is not None:
+            object.__setattr__(self, 'ttl', duration('ttl', self.ttl))
         if self.ttl is not None and (self.ttl <= datetime.timedelta(0) or self.timestamp_column is None):
             raise invalid('ttl', self.ttl, 'above zero, and None where there is no timestamp_column')
         names = [*self.entity_names, *filter(None, [self.timestamp_column]), *self.example_names]
-        if clash := sorted({name for name in names if names.count(name) > 1}):
+        if clash := sorted(name for name, count in collections.Counter(names).items() if count > 1):
             raise invalid('features', clash, 'no two of entity, timestamp and features with the same name')
 
     def example_name(self, feature: str | Feature) -> str:

@@ -24,6 +24,8 @@ from cassandra.query import BoundStatement
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.audit import Audit
 from tfx_cassandra.components.dataset.facts import (
+    FOREVER,
+    age_limit,
     created_name,
     entity_arrays,
     facts,
@@ -191,7 +193,8 @@ class _ViewReads:
             return False
         event = batch.column(batch.schema.get_field_index('event'))
         last = event[len(event) - 1].as_py()
-        ttl = None if self.view.ttl is None else asked.now - round(self.view.ttl.total_seconds() * 1e6)
+        # Times are 64 bits: what no value can be as old as is no ttl.
+        ttl = None if self.view.ttl is None else max(asked.now - age_limit(self.view.ttl), -FOREVER)
         for feature in [feature for feature, found in asked.open.items() if found is None]:
             present = batch.column(batch.schema.get_field_index(value_name(self.view, feature))).is_valid()
             if self.view.feature_name_column is not None:

@@ -176,7 +176,7 @@ def _check_dated(view: FeatureView, table: Table) -> None:
             # Nor does a created_column: it says when a row was made, and a counter goes on counting.
             rule = 'a value that has a time of writing, or availability_cut_off=False'
             raise SchemaError(f'{got}, a counter, whose value of the past Cassandra does not keep, rule: {rule}')
-        if _is_key(table, source) and view.created_column is None:
+        if source.column in (*table.partition_key, *table.clustering) and view.created_column is None:
             rule = 'a value that has a time of writing, a created_column, or availability_cut_off=False'
             raise SchemaError(f'{got} of the primary key, of which Cassandra keeps no time of writing, rule: {rule}')
 

@@ -20,6 +20,7 @@ from tfx_cassandra.components.dataset.decode import decode
 from tfx_cassandra.components.dataset.encode import Framed, encode
 from tfx_cassandra.components.dataset.lookup import Lookup, moments, plan_lookup
 from tfx_cassandra.components.dataset.tfrecord import Chunk
+from tfx_cassandra.components.dataset.unit import check_milliseconds
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import milliseconds
 from tfx_cassandra.components.errors import DatasetError
@@ -221,5 +222,6 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         fields = request._asdict()
         values = (fields[column] for column in view.spine_columns)
         moment = now() if self._settings.as_of == LATEST else fields[self._settings.as_of]
+        check_milliseconds(f'as_of field {self._settings.as_of}', [moment])
         entity = (value.encode() if isinstance(value, str) else value for value in values)
         return (*entity, moment if self._reader.lookup.by_time else None)
