@@ -98,6 +98,8 @@ def check(settings: ExampleGenConfig, output_config: example_gen_pb2.Output) -> 
     if settings.history is not None:
         _check_history(settings, splits)
     _main(settings)
+    if not isinstance(settings.shuffle_seed, int) or not -(2**63) <= settings.shuffle_seed < 2**63:
+        raise invalid('shuffle_seed', settings.shuffle_seed, 'an integer of 64 bits')
     if settings.shards is not None and settings.shards < 1:
         raise invalid('shards', settings.shards, 'an integer of at least 1')
     if (settings.window is None) == (settings.span is None):

@@ -63,7 +63,37 @@ def test_limits_name_every_feature_beyond_them() -> None:
     )
 
 
-@pytest.mark.parametrize('change', [{'missing': 1.1}, {'expired': -0.1}, {'age_p95': datetime.timedelta(-1)}])
+@pytest.mark.parametrize(
+    'change',
+    [{'missing': 1.1}, {'expired': -0.1}, {'age_p95': datetime.timedelta(-1)}, {'cut_off': '1'}, {'age_p95': 60}],
+)
 def test_bad_limits(change: dict) -> None:
     with pytest.raises(ValueError, match=f'^limits.{next(iter(change))}: got'):
         AuditLimits(**change)
+
+
+@pytest.mark.parametrize('limits', [{'missing': 0}, {'missing': 1}, {'age_p95': datetime.timedelta(1)}])
+def test_without_examples_no_limit_holds(limits: dict) -> None:
+    for audit in (Audit(), Audit().add([looked([])])):
+        report = audit.report(cut_off=True)
+        with pytest.raises(DatasetError, match=r'^limits: got no examples, rule: at least one'):
+            AuditLimits(**limits).check(report)
+        AuditLimits().check(report)
+
+
+def test_notes_tell_of_times_in_another_unit() -> None:
+    year = 365 * 86_400 * 10**6
+    plain = Audit().add(
+        [looked([1, 9 * year, 9 * year]), looked([1], MISSING, name='g'), looked([], EXPIRED, name='h')]
+    )
+    assert plain.report(cut_off=True)['notes'] == []
+    assert 'Notes' not in readable(plain.report(cut_off=True))
+    odd = Audit().add([looked([1, 50 * year, 50 * year], name='a|b'), looked([], MISSING, MISSING, name='g')])
+    report = odd.report(cut_off=True)
+    old, lost = report['notes']
+    assert old.startswith('a|b: half of its values are 50 years old or more; are the times of its view seconds?')
+    assert lost.startswith('g: no example has a value up to its time')
+    page = readable(report).splitlines()
+    assert f'- {lost}' in page
+    (row,) = [line for line in page if line.startswith('| a')]
+    assert row.startswith(r'| a\|b | 3 |')

@@ -68,3 +68,21 @@ def test_neighbouring_buckets_share_a_shard_up_to_its_rows() -> None:
     first = [alike[0].first_bucket for alike in plan.of_bucket[:7]]
     assert first == [0, 0, 2, 3, 4, 4, 4]
     assert len(plan.of_bucket[3]) == 1  # one bin cannot be cut
+
+
+def test_wide_rows_count_as_several() -> None:
+    view = FeatureView('v', 't', ('e',), 'ts', ('a',))
+    window = TimeWindow.parse('1970-01-01T00:00Z/1970-01-02T00:00Z')
+
+    def facts_of(size: int) -> pa.RecordBatch:
+        stamps = pa.array([0] * 100, pa.int64())
+        columns = {'entity 0': pa.array(['x'] * 100), 'event': stamps, 'value:a': pa.array(['v' * size] * 100)}
+        return pa.RecordBatch.from_arrays([*columns.values(), stamps], [*columns, 'created:a'])
+
+    assert shards.count_facts(facts_of(10), view, window).sum() == 100
+    assert shards.count_facts(facts_of(10 * shards.ROW_BYTES), view, window).sum() == 1000
+    assert shards.count_facts(facts_of(0).slice(0, 0), view, window).sum() == 0
+    at = pa.array([0] * 100, pa.int64()).cast(pa.timestamp('ms', 'UTC'))
+    spine = pa.RecordBatch.from_arrays([pa.array(['x'] * 100), at], ['e', 'at'])
+    assert shards.count_spine(spine, view, 'at', window).sum() == 100
+    assert shards.count_spine(spine, view, 'at', window, 10_000 * 8).sum() == 100 * 78

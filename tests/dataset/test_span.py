@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import zoneinfo
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,3 +135,44 @@ def test_bad_ranges(fields: dict, message: str) -> None:
 def test_bad_short_forms(span: object) -> None:
     with pytest.raises(ValueError, match='span: got'):
         SpanRange.parse(span)
+
+
+@pytest.mark.parametrize(
+    ('span', 'now'),
+    [
+        (SpanRange(-(10**9)), day(4)),
+        (SpanRange(-(10**18)), day(4)),
+        (SpanRange(0, length=datetime.timedelta.max), EPOCH.replace(year=9999)),
+        (SpanRange(0, lateness=datetime.timedelta.max), day(4)),
+        (SpanRange(count=1, lateness=900_000 * DAY), day(4)),
+    ],
+)
+def test_spans_outside_of_the_calendar_are_an_error_of_ours(span: SpanRange, now: datetime.datetime) -> None:
+    with pytest.raises(
+        ValueError, match=r'^(span|lateness): got .*, rule: (a moment of the years|spans that are comp)'
+    ):
+        resolve(span, now, never)
+
+
+def test_spans_are_as_long_where_the_clock_is_put_back() -> None:
+    midnight = datetime.datetime(2013, 10, 27, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin'))
+    span = SpanRange(0, length=HOUR, origin=midnight)
+    windows = [span.window(number, number) for number in range(5)]
+    assert all(window.end - window.start == HOUR for window in windows)
+    assert all(span.number(window.start) == number for number, window in enumerate(windows))
+    twice = midnight.replace(hour=2, minute=30)
+    assert [span.number(twice), span.number(twice.replace(fold=1))] == [2, 3]
+
+
+def test_skipped_spans_are_counted_by_their_numbers() -> None:
+    def has_data(window: TimeWindow) -> bool:  # in spans 2 and 5
+        return any(window.start <= day(number) < window.end for number in (2, 5))
+
+    assert resolve(SpanRange(count=2, skip=1), day(9), has_data)[:2] == (3, 4)  # neither of which has data
+    assert resolve(SpanRange(count=1, skip=0), day(9), has_data)[:2] == (5, 5)
+
+
+@pytest.mark.parametrize('change', [{'length': 3600}, {'lateness': 1.5}, {'length': pd.Timedelta(10**9 + 1, 'ns')}])
+def test_lengths_are_durations(change: dict) -> None:
+    with pytest.raises(ValueError, match=f'^{next(iter(change))}: got .*, rule: (a datetime.timedelta|whole micro)'):
+        SpanRange(1, **change)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import zoneinfo
 from random import Random
 
 import pyarrow as pa
@@ -195,3 +196,43 @@ def test_rows_that_cannot_be_assigned() -> None:
         EntitySplits(BUCKETS, ('user',)).assign(empty, KINDS)
     with pytest.raises(DatasetError, match="column: got 'user', rule: in every example"):
         TimeSplits(BUCKETS, 'user').assign(empty, window(0, 1))
+
+
+def test_shares_of_a_long_window_and_gaps_beyond_the_calendar() -> None:
+    everything = TimeWindow(EPOCH.replace(year=1), EPOCH.replace(year=9999))
+    first, second = TimeSplits((('a', 10**12), ('b', 10**12)), 'at').windows(everything)
+    assert first.end == second.start == everything.start + (everything.end - everything.start) / 2
+    for gap in (datetime.timedelta(days=2_999_999), datetime.timedelta.max):
+        with pytest.raises(ValueError, match=r'^(gap|starts): got .*, rule: (a moment of the years|time for split a)'):
+            TimeSplits((('a', 1), ('b', 1)), 'at', gap).windows(everything)
+    with pytest.raises(ValueError, match=r'^gap: got 3600, rule: a datetime.timedelta'):
+        TimeSplits((('a', 1), ('b', 1)), 'at', 3600)  # type: ignore[arg-type]
+
+
+def test_starts_in_the_hour_that_comes_twice_are_instants() -> None:
+    half = datetime.datetime(2013, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin'))
+    window = TimeWindow(half.replace(hour=0), half.replace(hour=5))
+    splits = TimeSplits((('a', 1), ('b', 1), ('c', 1)), 'at', starts=(half, half.replace(minute=10, fold=1)))
+    _, second, _ = splits.windows(window)
+    assert second.end - second.start == datetime.timedelta(minutes=40)
+    with pytest.raises(ValueError, match='rule: ascending'):
+        TimeSplits((('a', 1), ('b', 1), ('c', 1)), 'at', starts=(half.replace(fold=1), half.replace(minute=50)))
+
+
+@pytest.mark.parametrize('gap', [datetime.timedelta(0), datetime.timedelta.max])
+def test_the_finder_takes_any_time(gap: datetime.timedelta) -> None:
+    first, last = -(2**63), 2**63 - 1
+    rows = [pa.table({'t': pa.array([at])}) for at in (first, last)]
+    assert not leaks.find({'a': rows[0], 'b': rows[1]}, time_column='t', gap=datetime.timedelta(0))
+    (leak,) = leaks.find({'a': rows[1], 'b': rows[0]}, time_column='t', gap=gap)
+    assert leak.first == (last,)
+    with pytest.raises(ValueError, match=r'^gap: got .*, rule: zero or more'):
+        leaks.find({'a': rows[0], 'b': rows[1]}, time_column='t', gap=-datetime.timedelta(1))
+
+
+@pytest.mark.parametrize('name', ['*', '^.*$', 'entity', ''])
+def test_the_finder_takes_any_name(name: str) -> None:
+    one, other = pa.table({'x': [1, 2], name: [1, 2]}), pa.table({'x': [2, 3], name: [1, 3]})
+    assert not leaks.find({'a': one, 'b': other}, ['x', name])
+    (leak,) = leaks.find({'a': one, 'b': other}, [name, name])
+    assert (leak.examples, leak.first) == (1, (1,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import apache_beam as beam
@@ -69,3 +70,52 @@ def test_a_bundle_without_batches_makes_no_file(tmp_path: Path) -> None:
     spooling.start_bundle()
     spooling.finish_bundle()
     assert not list(tmp_path.iterdir())
+
+
+def test_few_files_are_open_at_once_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    for number in range(50):
+        file = spool.SpoolFile(str(tmp_path))
+        places += [file.append(b'%d-%d' % (number, part)) for part in range(3)]
+        file.close()
+    opened: list = []
+    real = spool.FileSystems.open
+
+    def opening(*given: object, **named: object) -> object:
+        opened.append(real(*given, **named))
+        assert sum(not file.closed for file in opened) <= spool.OPEN_FILES
+        return opened[-1]
+
+    monkeypatch.setattr(spool.FileSystems, 'open', opening)
+    order = [*places, *places[::3], *places[::-1], *places[:3] * 5]
+    contents = {place: b'%d-%d' % divmod(i, 3) for i, place in enumerate(places)}
+    assert list(spool.read(order)) == [contents[place] for place in order]
+    assert len(opened) <= 50 + 50 + 50 + 1
+    reading = spool.read(places)
+    next(reading)
+    reading.close()
+    assert all(file.closed for file in opened)
+    assert list(spool.read([])) == []
+
+
+def test_the_file_of_a_bundle_that_failed_is_closed(tmp_path: Path) -> None:
+    spooling = spool._Spool(str(tmp_path))
+    spooling.start_bundle()
+    list(spooling.process((1, batch(1))))
+    failed = spooling._file
+    spooling.start_bundle()
+    assert failed._file.closed
+    list(spooling.process((1, batch(1))))
+    spooling.teardown()
+    assert spooling._file._file.closed
+
+
+def test_a_folder_is_cleaned_after_a_failure_too(tmp_path: Path) -> None:
+    for error in (None, RuntimeError('no')):
+        folder = tmp_path / 'spool'
+        folder.mkdir()
+        (folder / 'left').write_bytes(b'over')
+        with contextlib.suppress(RuntimeError), spool.cleaned(str(folder)):
+            if error:
+                raise error
+        assert not folder.exists()

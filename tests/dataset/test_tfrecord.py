@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import os
 import pathlib
+import resource
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -116,3 +118,20 @@ def test_the_shuffle_leaves_no_trace_of_the_order_of_the_chunks(tmp_path: pathli
     assert abs(statistics.correlation(list(range(len(runs))), runs)) < 3 / len(runs) ** 0.5
     in_ring_order = sum(b - a == 1 for a, b in itertools.pairwise(runs))
     assert in_ring_order < 6  # 1 is expected by chance
+
+
+def test_more_bundles_than_files_may_be_open(tmp_path: pathlib.Path) -> None:
+    bundles, pieces = 120, []
+    for number in range(bundles):
+        spooling = tfrecord._Spool(str(tmp_path), seed=0)
+        spooling.start_bundle()
+        frames = slow_examples.framed(slow_examples.encode(batches(1)[0].slice(number % ROWS, 1), KINDS))
+        pieces += spooling.process(tfrecord.Chunk('train', frames, 1, number))
+        spooling.finish_bundle()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))) + 40, hard))
+    try:
+        path = tfrecord._write((('train', 0, 1), pieces), str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(numbers(pathlib.Path(path).parent)) == sorted(number % ROWS for number in range(bundles))

@@ -128,3 +128,15 @@ def test_spans_and_splits_reach_the_executor(split: EntitySplits | TimeSplits) -
     json_format.Parse(component.exec_properties['output_config'], output)
     assert (settings.span, settings.as_of, settings.window) == (SpanRange(count=1), moment, None)
     assert resolve.splits_of(settings, output) == split
+
+
+@pytest.mark.parametrize('seed', [0, 7, -(2**63), 2**63 - 1])
+def test_the_shuffle_seed_reaches_the_executor(seed: int) -> None:
+    component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, shuffle_seed=seed)
+    assert from_json(ExampleGenConfig, component.exec_properties['config']).shuffle_seed == seed
+
+
+@pytest.mark.parametrize('seed', [2**63, -(2**63) - 1, 1.5, '1', None])
+def test_a_seed_is_an_integer_of_64_bits(seed: object) -> None:
+    with pytest.raises(ValueError, match=r'^shuffle_seed: got .*, rule: an integer of 64 bits'):
+        CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, shuffle_seed=seed)  # type: ignore[arg-type]
