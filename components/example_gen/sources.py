@@ -208,7 +208,7 @@ def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
     for feature in view.full_features:
         name, source = view.example_name(feature), view.source(feature)
         columns[name] = _column(found.table, f'view {view.name}', source, feature.default is not None)
-        value_type = found.schema.field(source.column).type
+        value_type = found.schema.field(found.scan.index(source.column)).type
         value_type = value_type.item_type if source.key is not None else value_type
         try:
             with_default(pa.array([None], value_type), None, feature.default, name)

@@ -133,11 +133,11 @@ def plan_splits(options: ReadOptions) -> Plan:
 def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
     """Applies what the server did not: a window on another column, and `where`."""
     if scan.window is not None and not scan.pushed_down:
-        time = batch.column(batch.schema.get_field_index(scan.time_column))
+        time = batch.column(scan.index(str(scan.time_column)))
         start, end = (pa.scalar(bound, time.type) for bound in scan.window.bounds)
         batch = batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
     for column, values in scan.filters:
-        array = batch.column(batch.schema.get_field_index(column))
+        array = batch.column(scan.index(column))
         batch = batch.filter(pc.is_in(array, pa.array(list(map(_as_read, values)), array.type)))
     # What the scan reads for its own use stands behind the wanted columns.
     wanted = len(scan.names)

@@ -99,7 +99,10 @@ class Scan:
 
     def index(self, column: str) -> int:
         """Returns the place of a column that is read in the result."""
-        return [*self.names, *self.selected].index(column)
+        # A column may be called as the write time of another is.
+        if column in self.columns:
+            return self.columns.index(column)
+        return len(self.names) + self.selected.index(column)
 
     def cql(self, times: Slice = ALL_TIMES) -> str:
         """The statement for the areas of a slice; its values are `values` of the area."""

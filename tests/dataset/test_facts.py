@@ -111,8 +111,8 @@ def test_large_values_are_not_shown_whole() -> None:
 HOSTILE = [
     'at', 'entity', 'time', 'place', 'row', 'row number', 'event', 'name', 'value', 'created', 'known', 'status',
     'group', 'number', 'from', 'reason', 'text', 'example', 'first', 'index', 'value:x', 'created:x', 'writetime(x)',
-    'entity 0', 'entity 1', '0', '1', 'drop', 'literal', '*', '^.*$', '^a', '$', ' ', '.', '"', "'", 'a b', 'é', 'labels',
-    'writetime(writetime(x))', '__index__', 'right', 'at_right', 'row_right',
+    'entity 0', 'entity 1', '0', '1', 'drop', 'literal', '*', '^.*$', '^a', '$', ' ', '.', '"', "'", 'a b', 'é',
+    'labels', 'writetime(writetime(x))', '__index__', 'right', 'at_right', 'row_right',
 ]  # fmt: skip
 
 
