@@ -166,6 +166,15 @@ def test_the_same_window_gives_the_same_examples_and_fingerprint(filled: Cassand
         assert len(list((tmp_path / 'second').glob(f'Split-{split}/*-of-00002.gz'))) == 2
 
 
+def test_the_seed_decides_the_order_and_nothing_else(filled: CassandraConnection, tmp_path: Path) -> None:
+    orders = {}
+    for name, seed in (('one', 1), ('again', 1), ('two', 2)):
+        run(CassandraExampleGen(filled, TRIPS, window=WINDOW, page_rows=11, shuffle_seed=seed), tmp_path / name)
+        orders[name] = [example['id'] for example in examples(tmp_path / name)]
+    assert sorted(orders['one']) == sorted(orders['two'])
+    assert orders['one'] == orders['again'] != orders['two']
+
+
 def test_an_empty_window_gives_empty_splits(filled: CassandraConnection, tmp_path: Path) -> None:
     artifact = run(CassandraExampleGen(filled, TRIPS, window='1999-01-01T00:00Z/1999-01-02T00:00Z'), tmp_path)
     assert artifact.get_int_custom_property('examples') == 0
