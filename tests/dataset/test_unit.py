@@ -35,6 +35,14 @@ def test_units(times: list, unit: str | None) -> None:
     assert probable_unit(times) == unit
 
 
+@pytest.mark.parametrize(
+    ('unit', 'per'), [('seconds', 1), ('milliseconds', 10**3), ('microseconds', 10**6), ('nanoseconds', 10**9)]
+)
+def test_the_years_1980_to_2100_to_the_last_tick(unit: str, per: int) -> None:
+    first, last = 315_532_800 * per, 4_102_444_800 * per
+    assert [probable_unit([time]) for time in (first - 1, first, last - 1, last)] == [None, unit, unit, None]
+
+
 def test_a_feature_in_another_unit_is_an_error_that_names_it() -> None:
     batch = pa.RecordBatch.from_arrays([pa.array([[5], [NOW * 10**6], [NOW * 10**6]])], ['asked'])
     with pytest.raises(DatasetError) as caught:

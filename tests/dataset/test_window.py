@@ -120,6 +120,7 @@ def test_what_is_no_duration(length: object) -> None:
 
 def test_durations_of_pandas_become_plain_ones() -> None:
     assert type(duration('ttl', pd.Timedelta('1001ms'))) is datetime.timedelta
+    assert duration('ttl', datetime.timedelta.max) == datetime.timedelta.max
     assert duration('ttl', pd.Timedelta('1001ms')) == datetime.timedelta(milliseconds=1001)
 
 
@@ -134,4 +135,5 @@ def test_moments_are_not_moved_out_of_the_calendar() -> None:
 def test_times_before_hold_those_before_the_first_year() -> None:
     end = datetime.datetime(2013, 1, 1, tzinfo=UTC)
     window = TimesBefore(end)
+    assert window.start == datetime.datetime.min.replace(tzinfo=UTC)
     assert window.bounds == (-(2**63), TimeWindow(end - MINUTE, end).bounds[1])
