@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Area, Slice
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
 
 SPLIT_BYTES = 8 << 20  # results of one split; small enough that workers end together
 GROUP_BYTES = 128 << 20  # results one worker reads with one element; seconds of reading
-PAGE_BYTES = 4 << 20  # results of one page, the unit of a worker's memory
 FEWEST_SPLITS = 16  # of a node, so that several can be in flight until the end
 _MOST_SPLITS = 8192
 _GIANT_SLICES = (16, 256)  # fewest and most slices of a giant partition

@@ -14,7 +14,8 @@ import random
 
 from tfx_cassandra.components.scan.area import Area, Position, cut
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.plan import PAGE_BYTES, SPLIT_BYTES, Split
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
+from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Split
 from tfx_cassandra.components.scan.query import Scan
 
 RETRIES = 6  # of one page, where nodes cannot be reached

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Slice, faults
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import (
     FEWEST_SPLITS,
     GROUP_BYTES,
-    PAGE_BYTES,
     SPLIT_BYTES,
     Giant,
     OwnedRange,
