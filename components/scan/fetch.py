@@ -27,8 +27,9 @@ from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan import page as pages
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.limits import Limiter
+from tfx_cassandra.components.scan.limits import Limiter, quarter
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Reading, Trouble
@@ -90,9 +91,8 @@ class Fetcher:
         self._session, self._scan, self._options, self._decode = session, scan, options, decode
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
-        # A quarter of a second's rows at most, so that a limit is kept over short times too.
-        limited = max(1, int((options.rows_per_second or 1e9) / 4))
-        self._page_rows = min(options.page_rows, limited)
+        self._page_rows = quarter(options.rows_per_second, options.page_rows)
+        self._page_bytes = quarter(options.bytes_per_second, PAGE_BYTES)
         self._statements: dict[bool, PreparedStatement] = {}
         self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
         # What a failure calls for is decided here, where the area is known, and not by the driver.
@@ -108,10 +108,11 @@ class Fetcher:
         """
         # Of this call alone, for one that ends early leaves some.
         arrived: queue.SimpleQueue = queue.SimpleQueue()  # (reading, rows asked for, page, next paging state, error)
-        due = _Due([Reading.of(split, self._page_rows) for split in splits])
+        due = _Due([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
         active: collections.Counter[str] = collections.Counter()
         while due or active.total():
-            while active.total() < IN_FLIGHT and (reading := due.next(active, self._options.per_node)):
+            most = 1 if self._limiter.blind else IN_FLIGHT
+            while active.total() < most and (reading := due.next(active, self._options.per_node)):
                 active[reading.node] += 1
                 self._ask(reading, arrived)
             try:

@@ -16,11 +16,12 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import plan, survey
+from tfx_cassandra.components.scan import plan, sampling, survey
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.scan.query import Scan, Table, plan_scan
+from tfx_cassandra.components.scan.sampling import Bounds
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -122,7 +123,9 @@ def plan_splits(options: ReadOptions) -> Plan:
             scan,
             owned,
             survey.size_estimates(session, scan.table, nodes),
-            survey.sample(raw, scan, keys),
+            sampling.sample(
+                raw, scan, keys, Bounds(options.page_rows, options.rows_per_second, options.bytes_per_second)
+            ),
             keys=keys,
             least=options.splits,
             page_rows=options.page_rows,

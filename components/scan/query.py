@@ -101,6 +101,12 @@ class Scan:
         """Returns the place of a column that is read in the result."""
         return [*self.names, *self.selected].index(column)
 
+    @property
+    def select(self) -> str:
+        """The statement's beginning: what is selected, and from which table."""
+        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
+        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)}'
+
     def cql(self, times: Slice = ALL_TIMES) -> str:
         """The statement for the areas of a slice; its values are `values` of the area."""
         partition = ', '.join(map(quoted, self.table.partition_key))
@@ -109,8 +115,7 @@ class Scan:
             time = quoted(str(self.sliced_column))
             # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
             where += f' AND {time} >= ? AND {time} <= ? ALLOW FILTERING'
-        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
-        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
+        return f'{self.select} WHERE {where}'
 
     def values(self, area: Area) -> tuple[int, ...]:
         """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""
