@@ -25,7 +25,7 @@ from cassandra.query import PreparedStatement
 
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan import page as pages
-from tfx_cassandra.components.scan.area import ALL_TIMES, Area
+from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.limits import Limiter, quarter
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page
@@ -93,7 +93,7 @@ class Fetcher:
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
         self._page_rows = quarter(options.rows_per_second, options.page_rows)
         self._page_bytes = quarter(options.bytes_per_second, PAGE_BYTES)
-        self._statements: dict[bool, PreparedStatement] = {}
+        self._statements: dict[tuple[bool, bool], PreparedStatement] = {}
         self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
         # What a failure calls for is decided here, where the area is known, and not by the driver.
         self._profile = session.execution_profile_clone_update(
@@ -183,13 +183,13 @@ class Fetcher:
         return done
 
     def _statement(self, area: Area) -> PreparedStatement:
-        sliced = area.times != ALL_TIMES
-        if sliced not in self._statements:
+        ends = area.times.bounded
+        if ends not in self._statements:
             statement = self._session.prepare(self._scan.cql(area.times))
             statement.consistency_level = consistency_level(self._options.consistency)
             statement.is_idempotent = True
-            self._statements[sliced] = statement
-        return self._statements[sliced]
+            self._statements[ends] = statement
+        return self._statements[ends]
 
 
 class _Due:

@@ -111,16 +111,18 @@ class Scan:
         """The statement for the areas of a slice; its values are `values` of the area."""
         partition = ', '.join(map(quoted, self.table.partition_key))
         where = f'token({partition}) > ? AND token({partition}) <= ?'
-        if times != ALL_TIMES:
-            time = quoted(str(self.sliced_column))
+        # A timestamp may be empty, which is no moment: an open end carries no condition, or no slice would hold it.
+        conditions = [sign for sign, bounded in zip(('>=', '<='), times.bounded, strict=True) if bounded]
+        where += ''.join(f' AND {quoted(str(self.sliced_column))} {sign} ?' for sign in conditions)
+        if conditions:
             # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
-            where += f' AND {time} >= ? AND {time} <= ? ALLOW FILTERING'
+            where += ' ALLOW FILTERING'
         return f'{self.select} WHERE {where}'
 
     def values(self, area: Area) -> tuple[int, ...]:
         """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""
-        slice_values = () if area.times == ALL_TIMES else (area.times.start, area.times.end - 1)
-        return (area.tokens.start, area.tokens.end, *slice_values)
+        ends = zip((area.times.start, area.times.end - 1), area.times.bounded, strict=True)
+        return (area.tokens.start, area.tokens.end, *(end for end, bounded in ends if bounded))
 
     def _writetime(self, column: str) -> str:
         # A collection that is not frozen has a write time for each of its elements.
