@@ -18,10 +18,10 @@ from tfx_cassandra.components.cli_options import add_command, add_connection_arg
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
-from tfx_cassandra.components.scan import export, ledger, survey
+from tfx_cassandra.components.scan import export, survey
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.store import connection as connections
@@ -103,7 +103,7 @@ def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None
                 files.write(batch)
         if files is not None:
             files.close()
-        coverage = ledger.verified(reads, planned.wanted)
+        coverage = verified(options, planned, reads)
         running.update(f'{rows:,} rows, {rows / max(running.seconds, 1e-9):,.0f} rows/s')
     return rows, coverage
 

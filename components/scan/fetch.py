@@ -7,6 +7,7 @@ with an error that names it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import heapq
 import itertools
@@ -23,7 +24,8 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
-from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.errors import DatasetError, ReadError
+from tfx_cassandra.components.scan import identity
 from tfx_cassandra.components.scan import page as pages
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
@@ -93,6 +95,7 @@ class Fetcher:
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
         self._page_rows = quarter(options.rows_per_second, options.page_rows)
         self._page_bytes = quarter(options.bytes_per_second, PAGE_BYTES)
+        self._kinds: tuple[Any, ...] = ()
         self._statements: dict[tuple[bool, bool], PreparedStatement] = {}
         self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
         # What a failure calls for is decided here, where the area is known, and not by the driver.
@@ -134,7 +137,7 @@ class Fetcher:
                 active[node] -= 1
             elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
-            decoded = self._decode(page, self._keys)
+            decoded = self._decoded(page)
             reading.reached(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
@@ -147,6 +150,22 @@ class Fetcher:
             yield decoded.content
             if done is not None:
                 yield done
+
+    def _decoded(self, page: Page) -> Decoded:
+        """Decodes a page; where it is of other columns than the scan's, the error says so."""
+        try:
+            if page.kinds != self._kinds:
+                identity.check_page(page, self._scan.table)
+                self._kinds = page.kinds
+            return self._decode(page, self._keys)
+        except (ReadError, DatasetError):
+            self._check_unchanged()
+            raise
+
+    def _check_unchanged(self) -> None:
+        """Raises SchemaError if that explains an error: the table is not the one that the scan was planned for."""
+        with contextlib.suppress(ReadError):  # of the question
+            identity.check_unchanged(self._session, self._scan.table)
 
     def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
         """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""
@@ -175,6 +194,7 @@ class Fetcher:
         trouble = next((trouble for trouble, kinds in _TROUBLES.items() if isinstance(error, kinds)), None)
         if trouble is None or not reading.failed(trouble):
             where = f'{self._scan.table} at {self._options.consistency} token range {reading.area}'
+            self._check_unchanged()
             tries = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
             raise ReadError(f'{where}: {tries} ({one_line(error)})') from error
         done, readings = reading.divided(self._scan, trouble)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
+
+if TYPE_CHECKING:
+    from tfx_cassandra.components.scan.identity import Identity
+
+_EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Table:
       types: (column name, CQL type) of every column.
       descending: Whether the first clustering column is kept latest first.
       has_static: Whether some column is static.
+      identity: What must stay as it is while the table is read; None if nobody looks.
     """
 
     keyspace: str
@@ -31,6 +38,14 @@ class Table:
     types: tuple[tuple[str, str], ...]
     descending: bool = False
     has_static: bool = False
+    identity: Identity | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The names of all columns, keys first, but for those that cannot hold a value: relics of COMPACT STORAGE."""
+        keys = (*self.partition_key, *self.clustering)
+        others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
+        return (*keys, *others)
 
     def type_of(self, field: str, column: str) -> str:
         """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
@@ -56,6 +71,8 @@ class Scan:
       filters: (column, values) that a row must have one of; applied after decoding.
       writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
         in microseconds since 1970.
+      slices: Whether the server takes slices of the first clustering column; if not, a window is filtered after
+        decoding.
     """
 
     table: Table
@@ -64,17 +81,18 @@ class Scan:
     time_column: str | None = None
     filters: tuple[tuple[str, tuple], ...] = ()
     writetimes: tuple[str, ...] = ()
+    slices: bool = True
 
     @property
     def pushed_down(self) -> bool:
         """Whether the server takes the window as a clustering slice; if not, it is filtered after decoding."""
-        return self.window is not None and self.table.clustering[:1] == (self.time_column,)
+        return self.slices and self.window is not None and self.table.clustering[:1] == (self.time_column,)
 
     @property
     def sliced_column(self) -> str | None:
         """The column by which a partition may be read in slices: the first clustering column, if a timestamp."""
         first = self.table.clustering[:1]
-        if not first or dict(self.table.types)[first[0]] != 'timestamp':
+        if not self.slices or not first or dict(self.table.types)[first[0]] != 'timestamp':
             return None
         # A partition that has static columns and no rows comes as a row without a time: no slice would hold it.
         return first[0] if self.pushed_down or not self.table.has_static else None
@@ -153,7 +171,6 @@ def plan_scan(
       SchemaError: The table lacks a column, the window's column is not a timestamp, or a key's write time is asked for.
     """
     keys = (*table.partition_key, *table.clustering)
-    everything = (*keys, *(name for name, _ in table.types if name not in keys))
     for column in columns or ():
         table.type_of('columns', column)
     for column, _ in filters:
@@ -167,7 +184,7 @@ def plan_scan(
         if kind != 'timestamp':
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or everything), window, time_column, tuple(filters), tuple(writetimes))
+    return Scan(table, tuple(columns or table.readable), window, time_column, tuple(filters), tuple(writetimes))
 
 
 def writetime_name(column: str) -> str:

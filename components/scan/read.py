@@ -19,10 +19,9 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
@@ -86,7 +85,8 @@ class ReadFromCassandra(beam.PTransform):
         """
         super().__init__()
         filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
-        columns = None if columns is None else tuple(columns)
+        # A text is a sequence too, of letters: as it is, it is refused.
+        columns = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
             connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
             bytes_per_second, as_of=as_of,
@@ -119,7 +119,11 @@ class ScanTable(beam.PTransform):
             read.ledger
             | 'Collect' >> beam.combiners.ToList()
             | 'Verify'
-            >> beam.Map(lambda reads, plan: ledger.verified(reads, plan.wanted), plan=beam.pvalue.AsSingleton(planned))
+            >> beam.Map(
+                lambda reads, plan, options: verified(options, plan, reads),
+                plan=beam.pvalue.AsSingleton(planned),
+                options=self._options,
+            )
         )
         return ReadResult(read.batches, coverage)
 

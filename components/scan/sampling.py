@@ -31,7 +31,7 @@ from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 _PLACES = 8
 _PAGES = 128  # in all
 _PAGE_ROWS, _PAGE_BYTES = 32, 1 << 20  # of one page
-_PLACE_ROWS, _PLACE_BYTES = 80, 1 << 20  # of one place: no further page is read
+_PLACE_ROWS, _PLACE_BYTES = 80, 4 << 20  # of one place: no further page is read
 _FAILURES = 2  # of pages; a cluster in trouble is left in peace
 _LIMITED_SECONDS = 2.0  # of a sample whose rows or bytes a second are limited
 

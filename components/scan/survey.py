@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+from cassandra import ConsistencyLevel, InvalidRequest
 from cassandra.cluster import Session
-from cassandra.metadata import Murmur3Token
+from cassandra.metadata import LocalStrategy, Murmur3Token
 
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import ring, types
+from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.plan import OwnedRange, SizeEstimate
 from tfx_cassandra.components.scan.query import Scan, Table, quoted
 from tfx_cassandra.components.scan.ring import TokenRange
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
+
+_MOMENT = Area(TokenRange(0, 1), Slice(0, 1))
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     known = metadata.keyspaces[keyspace]
+    if known.virtual or isinstance(known.replication_strategy, LocalStrategy):
+        rule = 'a keyspace that nodes share; each node has tables of its own in this one'
+        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     table = known.tables.get(name) or known.views.get(name)
     if table is None:
         rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
@@ -78,6 +85,37 @@ def owned_ranges(session: Session, keyspace: str, datacenter: str | None) -> lis
         )
         for between in ring.ring_ranges(token.value for token in tokens.ring)
     ]
+
+
+def check_replicated(session: Session, keyspace: str, owned: Sequence[OwnedRange], datacenter: str) -> None:
+    """Raises SchemaError if a keyspace has no replica in the data center that `owned` is about."""
+    if any(owner.replicas for owner in owned):
+        return
+    tokens = session.cluster.metadata.token_map
+    holders = {
+        str(host.datacenter)
+        for between in ring.ring_ranges(token.value for token in tokens.ring)
+        for host in tokens.get_replicas(keyspace, Murmur3Token(between.end))
+    }
+    rule = f'a data center that keyspace {keyspace} is replicated to ({", ".join(sorted(holders)) or "none"})'
+    raise SchemaError(f'local_datacenter: got {datacenter!r}, rule: {rule}')
+
+
+def takes_slices(session: Session, scan: Scan) -> bool:
+    """Says whether the cluster allows what a slice of time needs, ALLOW FILTERING; a guardrail may forbid it."""
+    if scan.sliced_column is None:
+        return True
+    statement = session.prepare(scan.cql(_MOMENT.times))
+    statement.fetch_size, statement.consistency_level = 1, ConsistencyLevel.ONE
+    try:
+        session.execute(statement, scan.values(_MOMENT))
+    except InvalidRequest as error:
+        if 'filtering' not in str(error).lower():
+            raise SchemaError(f'table: got {scan.table}, rule: a table that can be read ({one_line(error)})') from error
+        return False
+    except DRIVER_ERRORS as error:  # whatever it is, the scan will meet it, and has patience
+        _log.info('Slices of %s not tried: %s', scan.table, one_line(error))
+    return True
 
 
 def name_of(host: Any) -> str:
