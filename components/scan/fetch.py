@@ -114,8 +114,7 @@ class Fetcher:
         due = _Due([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
         active: collections.Counter[str] = collections.Counter()
         while due or active.total():
-            most = 1 if self._limiter.blind else IN_FLIGHT
-            while active.total() < most and (reading := due.next(active, self._options.per_node)):
+            while active.total() < self._room() and (reading := due.next(active, self._options.per_node)):
                 active[reading.node] += 1
                 self._ask(reading, arrived)
             try:
@@ -150,6 +149,11 @@ class Fetcher:
             yield decoded.content
             if done is not None:
                 yield done
+
+    def _room(self) -> int:
+        """Returns how many areas may be read at once: while a limit holds reads up, one is, and gives back its rest."""
+        held_up = self._limiter.blind or self._limiter.busy(time.monotonic())
+        return 1 if held_up else IN_FLIGHT
 
     def _decoded(self, page: Page) -> Decoded:
         """Decodes a page; where it is of other columns than the scan's, the error says so."""

@@ -30,6 +30,10 @@ class Limiter:
         """Whether bytes are limited and no page has told yet how many a row has: one page at a time, then."""
         return self.bytes_per_second is not None and not self._known
 
+    def busy(self, now: float) -> bool:
+        """Whether a page would have to wait."""
+        return self._free > now
+
     def book(self, now: float, rows: int) -> float:
         """Books a page of `rows` rows; returns when it may be asked for, in the seconds of `now`'s clock."""
         due = max(now, self._free)

@@ -35,6 +35,11 @@ class PageSize:
         self.most = max(1, self.most)
         self.rows = max(1, min(self.rows, self.most))
 
+    def bound(self, row_bytes: int) -> None:
+        """Bounds all pages to come as if every row had so many bytes."""
+        self.most = max(1, min(self.most, self.bytes // max(1, row_bytes)))
+        self.rows = min(self.rows, self.most)
+
     def came(self, rows: int, size: int) -> None:
         """Notes a page of `rows` rows and `size` bytes; a page without a row tells nothing."""
         if not rows:

@@ -27,7 +27,7 @@ GROUP_BYTES = 128 << 20  # results one worker reads with one element; seconds of
 FEWEST_SPLITS = 16  # of a node, so that several can be in flight until the end
 _MOST_SPLITS = 8192
 _GIANT_SLICES = (16, 256)  # fewest and most slices of a giant partition
-_MOST_PAGE_BYTES = 8 * PAGE_BYTES  # of a page, if all its rows were as large as the largest last row of a partition
+_MOST_PAGE_BYTES = 2 * PAGE_BYTES  # of a page, if all its rows were as large as the largest last row of a partition
 _FIRST_ROWS = 8  # rows of an area's first page at most, for each row of the sample
 
 

@@ -1,7 +1,7 @@
 """A few rows of a table, read before its scan is planned: how large they are, and how densely partitions lie.
 
     place of the ring -> its first rows, a page of one row first, then as many more as those that came allow
-    a large partition -> its last row too, for rows may have become larger in the course of time
+    its first partition -> its last row too, for rows may have become larger in the course of time
 
 Nothing is known yet of the rows, and a server that is asked for too many large ones at once runs out of memory.
 """
@@ -81,6 +81,7 @@ class _Head:
       keys: Keys of their partitions, as they came, in order.
       times: The times of the first and the last row that have one.
       paging_state: Where it goes on; None if it has all rows of the place.
+      last: The last row of its first partition, once that was looked up.
     """
 
     rows: int = 0
@@ -88,6 +89,7 @@ class _Head:
     keys: dict[tuple[bytes, ...], None] = dataclasses.field(default_factory=dict)
     times: list[int] = dataclasses.field(default_factory=list)
     paging_state: bytes | None = None
+    last: _Head | None = None
 
 
 class _Sampler:
@@ -151,6 +153,9 @@ class _Sampler:
                 moment = b'' if self._keys.time is None else cells[self._keys.time].value(row)
                 if moment:  # a timestamp may be empty
                     head.times = [*head.times[:1], *struct.unpack('>q', moment)]
+            if head.last is None and head.paging_state is not None and head.keys:
+                head.last = self._last(head)  # before more is asked for
+                size.bound(head.last.bytes)
             if head.paging_state is None or head.rows >= _PLACE_ROWS or head.bytes >= _PLACE_BYTES:
                 return head
 
@@ -177,17 +182,13 @@ class _Sampler:
         return found
 
     def _larger(self, head: _Head, token: int) -> float:
-        """Estimates how many times its first rows a partition is; notes how large its last row is, and a giant.
+        """Estimates how many times its first rows a partition is; notes a giant.
 
         By the time that the rows span and the time between the partition's first and last row.
         """
-        last = self._last(head)
-        if last is None:
+        if not head.times or head.last is None or not head.last.times:
             return 1.0
-        self.found = dataclasses.replace(self.found, last_bytes=max(self.found.last_bytes, last.bytes))
-        if not head.times or not last.times:
-            return 1.0
-        ends = sorted([head.times[0], last.times[0]])
+        ends = sorted([head.times[0], head.last.times[0]])
         times = max(1.0, (ends[1] - ends[0]) / max(1, abs(head.times[-1] - head.times[0])))
         size = int(times * head.bytes)
         if size > SPLIT_BYTES:
@@ -195,21 +196,21 @@ class _Sampler:
             self.found = dataclasses.replace(self.found, giants=(*self.found.giants, giant))
         return times
 
-    def _last(self, head: _Head) -> _Head | None:
-        """Reads the last row of the one partition that a head is of; None where there is none or that fails."""
-        table = self._scan.table
+    def _last(self, head: _Head) -> _Head:
+        """Reads the last row of a head's first partition and notes how large it is; without a row where that fails."""
+        table, last = self._scan.table, _Head()
         if not table.clustering:
-            return None
+            return last
         where = ' AND '.join(f'{quoted(column)} = ?' for column in table.partition_key)
         order = f'{quoted(table.clustering[0])} {"ASC" if table.descending else "DESC"}'
         statement = self._session.prepare(f'{self._scan.select} WHERE {where} ORDER BY {order} LIMIT 1')
         statement.consistency_level = ConsistencyLevel.LOCAL_ONE
         bound = BoundStatement(statement)
         bound.values = list(next(iter(head.keys)))  # as they came: no value is decoded and encoded again
-        last = _Head()
         found = self._page(bound, PageSize(1), last)
         if found is None or not found.rows:
-            return None
+            return last
+        self.found = dataclasses.replace(self.found, last_bytes=max(self.found.last_bytes, last.bytes))
         if self._keys.time is not None:
             cells, _ = rows.cells(found.body, found.offset, found.rows, len(found.names))
             moment = cells[self._keys.time].value(0)
