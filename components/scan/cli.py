@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--rows-per-second', type=float, metavar='N', help='rows read a second at most')
     parser.add_argument('--bytes-per-second', type=float, metavar='N', help='bytes of results read a second at most')
     parser.add_argument('--verify', action='store_true', help='show the ledger: what was read of each token range')
+    parser.add_argument('--recount', action='store_true', help='count all rows once more at the end, and compare')
     add_connection_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -136,7 +137,7 @@ def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadO
     window = TimeWindow.parse(args.window) if args.window else None
     options = ReadOptions(
         connection, args.table, columns, window, args.time_column, (), args.consistency, args.splits, args.page_rows,
-        args.rows_per_second, args.bytes_per_second,
+        args.rows_per_second, args.bytes_per_second, recount=args.recount,
     )  # fmt: skip
     if not args.where:
         return options

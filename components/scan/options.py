@@ -18,7 +18,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import identity, ledger, plan, sampling, survey
+from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.page import RawHandler
@@ -50,6 +50,7 @@ class ReadOptions:
     bytes_per_second: float | None = None
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
+    recount: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.connection, CassandraConnection):
@@ -159,13 +160,16 @@ def verified(options: ReadOptions, planned: Plan, reads: Sequence[RangeRead]) ->
     """Adds up what the workers read of a plan, and proves that it is what was planned.
 
     Raises:
-      CoverageError: The areas that were read do not tile what was asked for exactly once.
+      CoverageError: The areas that were read do not tile what was asked for exactly once; or, where a second count
+        was asked for, it finds another number of rows.
       SchemaError: The table, or a type of its columns, was changed while it was read.
       ReadError: The cluster does not answer any more.
     """
     coverage = ledger.verified(reads, planned.wanted)
     with connections.session(options.connection, RawHandler) as raw:
         identity.check_unchanged(raw, planned.scan.table)
+        if options.recount:
+            recount.check(raw, planned.scan, reads, options.consistency)
     return coverage
 
 

@@ -127,6 +127,10 @@ class Scan:
 
     def cql(self, times: Slice = ALL_TIMES) -> str:
         """The statement for the areas of a slice; its values are `values` of the area."""
+        return f'{self.select} WHERE {self.condition(times)}'
+
+    def condition(self, times: Slice = ALL_TIMES) -> str:
+        """What `cql(times)` has behind WHERE."""
         partition = ', '.join(map(quoted, self.table.partition_key))
         where = f'token({partition}) > ? AND token({partition}) <= ?'
         # A timestamp may be empty, which is no moment: an open end carries no condition, or no slice would hold it.
@@ -135,7 +139,7 @@ class Scan:
         if conditions:
             # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
             where += ' ALLOW FILTERING'
-        return f'{self.select} WHERE {where}'
+        return where
 
     def values(self, area: Area) -> tuple[int, ...]:
         """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""

@@ -58,6 +58,7 @@ class ReadFromCassandra(beam.PTransform):
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
         as_of: datetime.datetime | None = None,
+        recount: bool = False,
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -79,6 +80,9 @@ class ReadFromCassandra(beam.PTransform):
           bytes_per_second: The same in bytes of results.
           as_of: A reference time: a cell written later is null, and a row without a cell left is absent. See
             dataset/as_of.py for what this cannot give back.
+          recount: Whether to count the rows of each token range once more when all are read, without slices of time,
+            and to fail if the numbers differ. It reads the keys of the table again, one range after the other; rows
+            that are written meanwhile differ too.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -89,7 +93,7 @@ class ReadFromCassandra(beam.PTransform):
         columns = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
             connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of,
+            bytes_per_second, as_of=as_of, recount=recount,
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:

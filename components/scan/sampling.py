@@ -202,11 +202,15 @@ class _Sampler:
         if not table.clustering:
             return last
         where = ' AND '.join(f'{quoted(column)} = ?' for column in table.partition_key)
+        values = list(next(iter(head.keys)))  # as they came: no value is decoded and encoded again
+        if self._scan.sliced_column is not None:  # the last row that has a time, which may be empty
+            where += f' AND {quoted(self._scan.sliced_column)} >= ?'
+            values.append(struct.pack('>q', -(2**63)))
         order = f'{quoted(table.clustering[0])} {"ASC" if table.descending else "DESC"}'
         statement = self._session.prepare(f'{self._scan.select} WHERE {where} ORDER BY {order} LIMIT 1')
         statement.consistency_level = ConsistencyLevel.LOCAL_ONE
         bound = BoundStatement(statement)
-        bound.values = list(next(iter(head.keys)))  # as they came: no value is decoded and encoded again
+        bound.values = values
         found = self._page(bound, PageSize(1), last)
         if found is None or not found.rows:
             return last

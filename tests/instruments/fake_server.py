@@ -106,8 +106,8 @@ class FakeSession:
 
     def _found(self, cql: str, values: list) -> list[Row]:
         if 'LIMIT 1' in cql:
-            (key,) = values
-            return [row for row in self._rows if struct.pack('>i', row.k) == key][-1:]
+            key, _ = values  # and the first moment, which rows without a time come before
+            return [row for row in self._rows if struct.pack('>i', row.k) == key and row.at is not None][-1:]
         start, end, *moments = values
         found = [row for row in self._rows if start < row.token <= end]
         for sign, moment in zip(re.findall(r'"at" (>=|<=) \?', cql), moments, strict=True):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Sequence
 
 import pytest
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
-from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.errors import CoverageError, SchemaError
 from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.area import ALL_TIMES
 from tfx_cassandra.components.scan.fetch import Fetcher
@@ -38,7 +40,7 @@ def scan(options: ReadOptions) -> tuple[list[dict], ledger.Coverage]:
                 reads.append(found)
             else:
                 rows += filtered(found, planned.scan).to_pylist()
-    return rows, ledger.verified(reads, planned.wanted)
+    return rows, verified(options, planned, reads)
 
 
 @pytest.mark.parametrize('order', ['ASC', 'DESC'])
@@ -61,7 +63,7 @@ def test_rows_without_a_time_in_a_partition_that_is_cut_by_time(
         session.execute(f"INSERT INTO {table} (k, at, n, v) VALUES (1, blobAsTimestamp(0x), {n}, 'empty')")
     for k in (2, 3):  # partitions without any time
         session.execute(f"INSERT INTO {table} (k, at, n, v) VALUES ({k}, blobAsTimestamp(0x), 0, 'empty')")
-    rows, coverage = scan(ReadOptions(connection, name))
+    rows, coverage = scan(ReadOptions(connection, name, recount=True))
     assert any(split.area.times != ALL_TIMES for split in plan_splits(ReadOptions(connection, name)).splits)
     assert (len(rows), coverage.rows) == (count + 5, count + 5)
     assert sum(row['at'] is None for row in rows) == 5
@@ -167,3 +169,26 @@ def test_large_rows_are_planned_and_read_few_at_a_time(connection: CassandraConn
     rows, coverage = scan(options)
     assert (len(rows), coverage.rows, coverage.retries) == (60, 60, 0)
     assert coverage.ranges < 100
+
+
+def test_a_second_count_finds_what_the_ledger_cannot_see(connection: CassandraConnection, session: Session) -> None:
+    table = f'{connection.keyspace}.counted'
+    session.execute(f'CREATE TABLE {table} (k int, at timestamp, PRIMARY KEY (k, at))')
+    fill(session, f'INSERT INTO {table} (k, at) VALUES (?, ?)', [(k, n) for k in range(20) for n in range(150)])
+    window = TimeWindow.parse('1970-01-01T00:00:00.010Z/1970-01-01T00:00:00.110Z')
+    for options in (
+        ReadOptions(connection, 'counted', recount=True),
+        ReadOptions(connection, 'counted', window=window),
+    ):
+        planned = plan_splits(options)
+        with connections.session(connection, RawHandler) as raw:
+            found = Fetcher(raw, planned.scan, options.fetch_options(7)).fetch(planned.splits)
+            reads = [entry for entry in found if isinstance(entry, RangeRead)]
+        recounting = dataclasses.replace(options, recount=True)
+        verified(recounting, planned, reads)
+        entry = next(entry for entry in reads if entry.rows)
+        reads[reads.index(entry)] = dataclasses.replace(entry, rows=entry.rows - 1)
+        verified(dataclasses.replace(options, recount=False), planned, reads)
+        rule = rf'{re.escape(str(entry.token_range))} {entry.rows - 1:,} rows read, {entry.rows:,} counted \(rule: '
+        with pytest.raises(CoverageError, match=rule):
+            verified(recounting, planned, reads)
