@@ -90,9 +90,9 @@ class ReadFromCassandra(beam.PTransform):
         super().__init__()
         filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
         # A text is a sequence too, of letters: as it is, it is refused.
-        columns = columns if columns is None or isinstance(columns, str) else tuple(columns)
+        names: Any = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
-            connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
+            connection, table, names, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
             bytes_per_second, as_of=as_of, recount=recount,
         )  # fmt: skip
 

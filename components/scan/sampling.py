@@ -30,8 +30,9 @@ from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 _PLACES = 8
 _PAGES = 128  # in all
-_PAGE_ROWS, _PAGE_BYTES = 32, 1 << 20  # of one page
+_PAGE_ROWS, _PAGE_BYTES = 64, 1 << 20  # of one page
 _PLACE_ROWS, _PLACE_BYTES = 80, 4 << 20  # of one place: no further page is read
+_HEADER_BYTES = 500  # of a page, at most, besides its rows
 _FAILURES = 2  # of pages; a cluster in trouble is left in peace
 _LIMITED_SECONDS = 2.0  # of a sample whose rows or bytes a second are limited
 
@@ -77,7 +78,7 @@ class _Head:
     """The first rows of a place.
 
     Attributes:
-      rows, bytes: Rows read, and the size of the results they came in.
+      rows, size: Rows read, and the bytes of the results they came in.
       keys: Keys of their partitions, as they came, in order.
       times: The times of the first and the last row that have one.
       paging_state: Where it goes on; None if it has all rows of the place.
@@ -85,7 +86,7 @@ class _Head:
     """
 
     rows: int = 0
-    bytes: int = 0
+    size: int = 0
     keys: dict[tuple[bytes, ...], None] = dataclasses.field(default_factory=dict)
     times: list[int] = dataclasses.field(default_factory=list)
     paging_state: bytes | None = None
@@ -103,6 +104,7 @@ class _Sampler:
         self._limiter = Limiter(bounds.rows_per_second, bounds.bytes_per_second)
         self._until = time.monotonic() + _LIMITED_SECONDS
         self._pages = self._failures = 0
+        self._usual_bytes = 0.0  # of a page of one row, at most
         self.found = Sample()
         self.complete = 0
         self.share = 0.0  # of places
@@ -116,13 +118,13 @@ class _Sampler:
                 return
             tokens = [page.token_of(list(key)) for key in head.keys]
             if head.paging_state is None or not tokens:
-                self._add(head.rows, head.bytes, at.width / place.width, len(tokens))
+                self._add(head.rows, head.size, at.width / place.width, len(tokens))
                 self.complete += at == place
                 return
             giants = len(self.found.giants)
             times = self._larger(head, tokens[-1]) if len(tokens) == 1 else 1.0
             self._add(
-                int(head.rows * times), int(head.bytes * times), (tokens[-1] - at.start) / place.width, len(tokens)
+                int(head.rows * times), int(head.size * times), (tokens[-1] - at.start) / place.width, len(tokens)
             )
             if len(self.found.giants) == giants:
                 return
@@ -155,8 +157,13 @@ class _Sampler:
                     head.times = [*head.times[:1], *struct.unpack('>q', moment)]
             if head.last is None and head.paging_state is not None and head.keys:
                 head.last = self._last(head)  # before more is asked for
-                size.bound(head.last.bytes)
-            if head.paging_state is None or head.rows >= _PLACE_ROWS or head.bytes >= _PLACE_BYTES:
+                largest = max(head.size, head.last.size)
+                size.bound(largest)
+                if largest <= self._usual_bytes:  # as at the place before
+                    size.rows = size.most
+            if head.paging_state is None or head.rows >= _PLACE_ROWS or head.size >= _PLACE_BYTES:
+                if head.rows >= _PLACE_ROWS:
+                    self._usual_bytes = 2 * size.row_bytes + _HEADER_BYTES
                 return head
 
     def _page(self, bound: BoundStatement, size: PageSize, head: _Head) -> Page | None:
@@ -177,7 +184,7 @@ class _Sampler:
             return None
         self._limiter.settle(asked, found.rows, len(found.body))
         size.came(found.rows, len(found.body))
-        head.rows, head.bytes = head.rows + found.rows, head.bytes + len(found.body)
+        head.rows, head.size = head.rows + found.rows, head.size + len(found.body)
         head.paging_state = future._paging_state
         return found
 
@@ -190,7 +197,7 @@ class _Sampler:
             return 1.0
         ends = sorted([head.times[0], head.last.times[0]])
         times = max(1.0, (ends[1] - ends[0]) / max(1, abs(head.times[-1] - head.times[0])))
-        size = int(times * head.bytes)
+        size = int(times * head.size)
         if size > SPLIT_BYTES:
             giant = Giant(token, ends[0], ends[1], size)
             self.found = dataclasses.replace(self.found, giants=(*self.found.giants, giant))
@@ -214,7 +221,7 @@ class _Sampler:
         found = self._page(bound, PageSize(1), last)
         if found is None or not found.rows:
             return last
-        self.found = dataclasses.replace(self.found, last_bytes=max(self.found.last_bytes, last.bytes))
+        self.found = dataclasses.replace(self.found, last_bytes=max(self.found.last_bytes, last.size))
         if self._keys.time is not None:
             cells, _ = rows.cells(found.body, found.offset, found.rows, len(found.names))
             moment = cells[self._keys.time].value(0)

@@ -34,7 +34,7 @@ def test_no_page_is_large_whatever_the_rows_are(sizes: list[int]) -> None:
     session = FakeSession(partition(sizes))
     sample(session, SCAN)
     assert session.asked[0].fetch_size == 1
-    assert max(page.fetch_size for page in session.asked) <= 32
+    assert max(page.fetch_size for page in session.asked) <= 64
     assert max(page.bytes for page in session.asked) < max(sizes) + MB
     assert sum(page.bytes for page in session.asked) <= 8 * MB + 2 * max(sizes)
 
@@ -92,3 +92,19 @@ def test_a_cluster_in_trouble_is_left_in_peace() -> None:
     session = FakeSession(partition([10] * 1000), failing=lambda asked: ReadTimeout('slow', consistency=1))
     found = sample(session, SCAN)
     assert (found.rows, found.share, len(session.asked)) == (0, 0.0, 2)
+
+
+def test_places_like_the_one_before_take_few_pages() -> None:
+    session = FakeSession([Row(k, n, 100) for k in range(2000) for n in range(3)])
+    sample(session, SCAN)
+    assert [page.fetch_size for page in session.asked[:5]] == [1, 1, 4, 16, 64]
+    assert len(session.asked) <= 5 + 7 * 4
+
+
+def test_a_place_begins_with_one_row_whatever_those_before_had() -> None:
+    small = [Row(k, n, 10) for k in range(2000) for n in range(3)]
+    token = sorted(row.token for row in small)[5000]
+    large = [Row(k, n, 4 * MB) for k in range(2000, 2200) if Row(k, 0, 0).token > token for n in range(2)]
+    session = FakeSession([row for row in small if row.token <= token] + large)
+    sample(session, SCAN)
+    assert max(page.bytes for page in session.asked) < 5 * MB
