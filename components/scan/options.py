@@ -169,7 +169,7 @@ def verified(options: ReadOptions, planned: Plan, reads: Sequence[RangeRead]) ->
     with connections.session(options.connection, RawHandler) as raw:
         identity.check_unchanged(raw, planned.scan.table)
         if options.recount:
-            recount.check(raw, planned.scan, reads, options.consistency)
+            recount.check(raw, planned, reads, options.consistency)
     return coverage
 
 

@@ -6,7 +6,7 @@ range of tokens is counted again, without slices of time, by the driver's own pa
 
 from __future__ import annotations
 
-import itertools
+import bisect
 from collections.abc import Iterator, Sequence
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
@@ -15,24 +15,26 @@ from tfx_cassandra.components.errors import CoverageError, ReadError
 from tfx_cassandra.components.scan import page
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
+from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.scan.query import Scan, quoted
 from tfx_cassandra.components.scan.ring import TokenRange
 from tfx_cassandra.components.store.connection import consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
-_PAGE_ROWS = 1000  # of keys alone
 
-
-def check(session: Session, scan: Scan, reads: Sequence[RangeRead], consistency: str) -> None:
-    """Counts again what was read; `session` has page.RawHandler.
+def check(session: Session, planned: Plan, reads: Sequence[RangeRead], consistency: str) -> None:
+    """Counts again what was read of each split of a plan; `session` has page.RawHandler.
 
     Raises:
       CoverageError: A range of tokens has another number of rows than was read of it; the message names each.
       ReadError: A range could not be counted.
     """
     complaints = []
-    for tokens, rows in _ranges(reads):
-        found = _count(session, scan, tokens, consistency)
+    scan = planned.scan
+    for tokens, entries in _by_split(planned, reads):
+        rows = sum(entry.rows for entry in entries)
+        found = _count(session, scan, tokens, consistency, min(planned.page_rows, _page_rows(entries)))
         if found != rows:
             complaints.append(f'{tokens} {rows:,} rows read, {found:,} counted')
     if complaints:
@@ -40,14 +42,25 @@ def check(session: Session, scan: Scan, reads: Sequence[RangeRead], consistency:
         raise CoverageError(f'{scan.table} token ranges {"; ".join(complaints)} (rule: {rule})')
 
 
-def _ranges(reads: Sequence[RangeRead]) -> Iterator[tuple[TokenRange, int]]:
-    """Yields each range of tokens that was read, and the rows of all its slices."""
-    ordered = sorted(reads, key=lambda read: read.area)
-    for tokens, group in itertools.groupby(ordered, key=lambda read: read.token_range):
-        yield tokens, sum(read.rows for read in group)
+def _page_rows(entries: Sequence[RangeRead]) -> int:
+    """Returns the rows of a page by those that were read: a node reads whole rows, though it sends keys alone."""
+    sizes = [min(entry.rows // entry.pages, PAGE_BYTES * entry.rows // entry.bytes) for entry in entries if entry.rows]
+    return max(1, min(sizes, default=1))
 
 
-def _count(session: Session, scan: Scan, tokens: TokenRange, consistency: str) -> int:
+def _by_split(planned: Plan, reads: Sequence[RangeRead]) -> Iterator[tuple[TokenRange, list[RangeRead]]]:
+    """Yields the token range of each split, and all entries in it.
+
+    An area that was cut while it was read may count rows of its neighbour, but not of another split.
+    """
+    ranges = sorted({split.area.tokens for split in planned.splits})
+    entries: dict[TokenRange, list[RangeRead]] = {tokens: [] for tokens in ranges}
+    for entry in reads:
+        entries[ranges[bisect.bisect_left(ranges, entry.token_range.end, key=lambda tokens: tokens.end)]].append(entry)
+    yield from entries.items()
+
+
+def _count(session: Session, scan: Scan, tokens: TokenRange, consistency: str, page_rows: int) -> int:
     area = Area(tokens, scan.times)
     columns = ', '.join(map(quoted, scan.table.partition_key))
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
@@ -55,7 +68,7 @@ def _count(session: Session, scan: Scan, tokens: TokenRange, consistency: str) -
         statement = session.prepare(f'SELECT {columns} FROM {table} WHERE {scan.condition(scan.times)}')
         statement.consistency_level, statement.is_idempotent = consistency_level(consistency), True
         bound = statement.bind(scan.values(area))
-        bound.fetch_size = _PAGE_ROWS
+        bound.fetch_size = page_rows
         profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
         future = session.execute_async(bound, execution_profile=profile)
         count = future.result().current_rows[0].rows
