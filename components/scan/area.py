@@ -21,7 +21,9 @@ _LIKELY = (0, 4_102_444_800_000)  # 1970 to 2100: where an unbounded slice is cu
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Slice:
-    """The moments `start <= time < end`, in milliseconds since 1970.
+    """The moments `start <= time < end`, in milliseconds since 1970; an end at a limit of time is open.
+
+    A row whose time is empty comes before all moments: it is in the slice whose start is open.
 
     Raises:
       ValueError: start is not below end.
@@ -33,6 +35,11 @@ class Slice:
     def __post_init__(self) -> None:
         if not _FIRST <= self.start < self.end <= _LAST + 1:
             raise invalid('slice', (self.start, self.end), f'{_FIRST} <= start < end <= {_LAST + 1}')
+
+    @property
+    def bounded(self) -> tuple[bool, bool]:
+        """Whether the start, and the end, is a moment; if not, that end is open."""
+        return self.start > _FIRST, self.end <= _LAST
 
     def cut(self, moments: Iterable[int]) -> list[Slice]:
         """Cuts the slice at those moments that lie inside it; each begins a piece."""

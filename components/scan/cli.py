@@ -18,10 +18,10 @@ from tfx_cassandra.components.cli_options import add_command, add_connection_arg
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
-from tfx_cassandra.components.scan import export, ledger, survey
+from tfx_cassandra.components.scan import export, survey
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.store import connection as connections
@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--rows-per-second', type=float, metavar='N', help='rows read a second at most')
     parser.add_argument('--bytes-per-second', type=float, metavar='N', help='bytes of results read a second at most')
     parser.add_argument('--verify', action='store_true', help='show the ledger: what was read of each token range')
+    parser.add_argument('--recount', action='store_true', help='count all rows once more at the end, and compare')
     add_connection_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -103,7 +104,7 @@ def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None
                 files.write(batch)
         if files is not None:
             files.close()
-        coverage = ledger.verified(reads, planned.wanted)
+        coverage = verified(options, planned, reads)
         running.update(f'{rows:,} rows, {rows / max(running.seconds, 1e-9):,.0f} rows/s')
     return rows, coverage
 
@@ -136,7 +137,7 @@ def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadO
     window = TimeWindow.parse(args.window) if args.window else None
     options = ReadOptions(
         connection, args.table, columns, window, args.time_column, (), args.consistency, args.splits, args.page_rows,
-        args.rows_per_second, args.bytes_per_second,
+        args.rows_per_second, args.bytes_per_second, recount=args.recount,
     )  # fmt: skip
     if not args.where:
         return options

@@ -7,6 +7,7 @@ with an error that names it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import heapq
 import itertools
@@ -23,12 +24,14 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
-from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.errors import DatasetError, ReadError
+from tfx_cassandra.components.scan import identity
 from tfx_cassandra.components.scan import page as pages
-from tfx_cassandra.components.scan.area import ALL_TIMES, Area
+from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.limits import Limiter
+from tfx_cassandra.components.scan.limits import Limiter, quarter
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Reading, Trouble
@@ -90,10 +93,10 @@ class Fetcher:
         self._session, self._scan, self._options, self._decode = session, scan, options, decode
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
-        # A quarter of a second's rows at most, so that a limit is kept over short times too.
-        limited = max(1, int((options.rows_per_second or 1e9) / 4))
-        self._page_rows = min(options.page_rows, limited)
-        self._statements: dict[bool, PreparedStatement] = {}
+        self._page_rows = quarter(options.rows_per_second, options.page_rows)
+        self._page_bytes = quarter(options.bytes_per_second, PAGE_BYTES)
+        self._kinds: tuple[Any, ...] = ()
+        self._statements: dict[tuple[bool, bool], PreparedStatement] = {}
         self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
         # What a failure calls for is decided here, where the area is known, and not by the driver.
         self._profile = session.execution_profile_clone_update(
@@ -108,10 +111,10 @@ class Fetcher:
         """
         # Of this call alone, for one that ends early leaves some.
         arrived: queue.SimpleQueue = queue.SimpleQueue()  # (reading, rows asked for, page, next paging state, error)
-        due = _Due([Reading.of(split, self._page_rows) for split in splits])
+        due = _Due([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
         active: collections.Counter[str] = collections.Counter()
         while due or active.total():
-            while active.total() < IN_FLIGHT and (reading := due.next(active, self._options.per_node)):
+            while active.total() < self._room() and (reading := due.next(active, self._options.per_node)):
                 active[reading.node] += 1
                 self._ask(reading, arrived)
             try:
@@ -133,7 +136,7 @@ class Fetcher:
                 active[node] -= 1
             elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
-            decoded = self._decode(page, self._keys)
+            decoded = self._decoded(page)
             reading.reached(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
@@ -146,6 +149,27 @@ class Fetcher:
             yield decoded.content
             if done is not None:
                 yield done
+
+    def _room(self) -> int:
+        """Returns how many areas may be read at once: while a limit holds reads up, one is, and gives back its rest."""
+        held_up = self._limiter.blind or self._limiter.busy(time.monotonic())
+        return 1 if held_up else IN_FLIGHT
+
+    def _decoded(self, page: Page) -> Decoded:
+        """Decodes a page; where it is of other columns than the scan's, the error says so."""
+        try:
+            if page.kinds != self._kinds:
+                identity.check_page(page, self._scan.table)
+                self._kinds = page.kinds
+            return self._decode(page, self._keys)
+        except (ReadError, DatasetError):
+            self._check_unchanged()
+            raise
+
+    def _check_unchanged(self) -> None:
+        """Raises SchemaError if that explains an error: the table is not the one that the scan was planned for."""
+        with contextlib.suppress(ReadError):  # of the question
+            identity.check_unchanged(self._session, self._scan.table)
 
     def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
         """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""
@@ -174,6 +198,7 @@ class Fetcher:
         trouble = next((trouble for trouble, kinds in _TROUBLES.items() if isinstance(error, kinds)), None)
         if trouble is None or not reading.failed(trouble):
             where = f'{self._scan.table} at {self._options.consistency} token range {reading.area}'
+            self._check_unchanged()
             tries = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
             raise ReadError(f'{where}: {tries} ({one_line(error)})') from error
         done, readings = reading.divided(self._scan, trouble)
@@ -182,13 +207,13 @@ class Fetcher:
         return done
 
     def _statement(self, area: Area) -> PreparedStatement:
-        sliced = area.times != ALL_TIMES
-        if sliced not in self._statements:
+        ends = area.times.bounded
+        if ends not in self._statements:
             statement = self._session.prepare(self._scan.cql(area.times))
             statement.consistency_level = consistency_level(self._options.consistency)
             statement.is_idempotent = True
-            self._statements[sliced] = statement
-        return self._statements[sliced]
+            self._statements[ends] = statement
+        return self._statements[ends]
 
 
 class _Due:

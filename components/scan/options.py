@@ -6,7 +6,9 @@ import dataclasses
 import datetime
 import decimal
 import ipaddress
+import logging
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,15 +18,19 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import plan, survey
+from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.fetch import FetchOptions
+from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.scan.query import Scan, Table, plan_scan
+from tfx_cassandra.components.scan.sampling import Bounds
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
 PAGE_ROWS = 5000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +50,15 @@ class ReadOptions:
     bytes_per_second: float | None = None
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
+    recount: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.connection, CassandraConnection):
             raise TypeError(f'connection: got {self.connection!r}, rule: a CassandraConnection')
         if not isinstance(self.table, str) or not self.table:
             raise invalid('table', self.table, 'the name of a table')
-        if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
-            raise invalid('columns', self.columns, 'one or more names, each once, or None for all')
+        if self.columns is not None and not _are_names(self.columns):
+            raise invalid('columns', self.columns, 'one or more names, each once, in a list, or None for all')
         if self.time_column is not None and self.window is None:
             raise invalid('time_column', self.time_column, 'given together with window')
         connections.consistency_level(self.consistency)
@@ -98,7 +105,7 @@ class ReadOptions:
     def _dated(self, table: Table) -> list[str]:
         """Returns the columns read that are not in the primary key: those whose cells have a write time."""
         keys = (*table.partition_key, *table.clustering)
-        columns = [name for name, _ in table.types] if self.columns is None else self.columns
+        columns = table.readable if self.columns is None else self.columns
         return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
     def fetch_options(self, page_rows: int) -> FetchOptions:
@@ -116,18 +123,54 @@ def plan_splits(options: ReadOptions) -> Plan:
         scan = options.scan(session)
         local = None if connection.secure_connect_bundle else connection.local_datacenter
         owned = survey.owned_ranges(session, scan.table.keyspace, local)
+        if local is not None and options.consistency.upper().startswith('LOCAL_'):
+            survey.check_replicated(session, scan.table.keyspace, owned, local)
+        scan = _as_allowed(session, raw, scan)
         nodes = sorted({node for owner in owned for node in owner.replicas})
         keys = survey.key_tokens(session, scan)
         return plan.plan(
             scan,
             owned,
             survey.size_estimates(session, scan.table, nodes),
-            survey.sample(raw, scan, keys),
+            sampling.sample(
+                raw, scan, keys, Bounds(options.page_rows, options.rows_per_second, options.bytes_per_second)
+            ),
             keys=keys,
             least=options.splits,
             page_rows=options.page_rows,
             together=options.limited,
         )
+
+
+def _as_allowed(session: Session, raw: Session, scan: Scan) -> Scan:
+    """Notes which table a scan is of, and goes without slices of time where the cluster forbids these."""
+    if not survey.takes_slices(session, scan):
+        _log.warning('%s: the cluster forbids ALLOW FILTERING, so all rows are read and filtered here', scan.table)
+        scan = dataclasses.replace(scan, slices=False)
+    table = dataclasses.replace(scan.table, identity=identity.identity(raw, scan))
+    return dataclasses.replace(scan, table=table)
+
+
+def _are_names(value: Any) -> bool:
+    texts = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+    return texts and 0 < len(value) == len(set(value))
+
+
+def verified(options: ReadOptions, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
+    """Adds up what the workers read of a plan, and proves that it is what was planned.
+
+    Raises:
+      CoverageError: The areas that were read do not tile what was asked for exactly once; or, where a second count
+        was asked for, it finds another number of rows.
+      SchemaError: The table, or a type of its columns, was changed while it was read.
+      ReadError: The cluster does not answer any more.
+    """
+    coverage = ledger.verified(reads, planned.wanted)
+    with connections.session(options.connection, RawHandler) as raw:
+        identity.check_unchanged(raw, planned.scan.table)
+        if options.recount:
+            recount.check(raw, planned, reads, options.consistency)
+    return coverage
 
 
 def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:

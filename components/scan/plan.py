@@ -5,7 +5,7 @@
     splits of one replica set   -> groups, each read by one worker
 
 The sizes Cassandra states are rough: system.size_estimates knows flushed data only, is minutes old and counts at least
-128 partitions. So a few sampled pages correct them, and what the plan still gets wrong, fetch.py cuts while it reads.
+128 partitions. So a few sampled rows correct them, and what the plan still gets wrong, fetch.py cuts while it reads.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Area, Slice
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
 
 SPLIT_BYTES = 8 << 20  # results of one split; small enough that workers end together
 GROUP_BYTES = 128 << 20  # results one worker reads with one element; seconds of reading
-PAGE_BYTES = 4 << 20  # results of one page, the unit of a worker's memory
 FEWEST_SPLITS = 16  # of a node, so that several can be in flight until the end
 _MOST_SPLITS = 8192
 _GIANT_SLICES = (16, 256)  # fewest and most slices of a giant partition
+_MOST_PAGE_BYTES = 2 * PAGE_BYTES  # of a page, if all its rows were as large as the largest last row of a partition
+_FIRST_ROWS = 8  # rows of an area's first page at most, for each row of the sample
 
 
 class OwnedRange(NamedTuple):
@@ -61,19 +63,32 @@ class Sample:
       rows, bytes: Rows read, and the size of the results they came in.
       share: Share of what the scan reads that these pages span; 1 if they are all of it.
       giants: Partitions that are to be read in slices.
+      partitions: Partitions in the pages' share.
+      last_bytes: Size of the largest row that ends a partition which the pages begin.
     """
 
     rows: int = 0
     bytes: int = 0
     share: float = 0.0
     giants: tuple[Giant, ...] = ()
+    partitions: int = 0
+    last_bytes: int = 0
 
 
 class Split(NamedTuple):
-    """An area of a scan and the nodes to ask for it, first choice first; none to leave the choice to the driver."""
+    """An area of a scan and how to begin with it.
+
+    Attributes:
+      area: What is read.
+      replicas: Nodes to ask for it, first choice first; none to leave the choice to the driver.
+      first_rows: Rows of the first page; None for as many as a page may have.
+      row_bytes: Expected size of a row; 0 if it is unknown.
+    """
 
     area: Area
     replicas: tuple[str, ...] = ()
+    first_rows: int | None = None
+    row_bytes: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,15 +144,25 @@ def plan(
         ranges = ring.subdivide([owner.tokens for owner in owned], least or count)
         wanted: tuple[Area, ...] = (Area(ring.RING, scan.times),)
     else:
-        size = sample.bytes if sample.share >= 1 else max(sample.bytes, len(keys) * _mean_bytes(estimates))
+        size = int(sample.bytes / sample.share) if sample.share else 0
+        size = size if sample.share >= 1 else max(size, len(keys) * _mean_bytes(estimates))
         ranges = [TokenRange(key - 1, key) for key in sorted(keys)]
         wanted = tuple(Area(tokens, scan.times) for tokens in ranges)
     areas = [area for tokens in ranges for area in _around_giants(scan, tokens, sample.giants)]
-    splits = [Split(area, _rotated(_replicas(owned, area.tokens), turn)) for turn, area in enumerate(areas)]
-    row_bytes = sample.bytes / sample.rows if sample.rows else 0
-    fitting = int(min(page_rows, PAGE_BYTES / row_bytes)) if row_bytes else page_rows
+    most, first, row_bytes = _page_rows(sample, page_rows)
+    splits = [
+        Split(area, _rotated(_replicas(owned, area.tokens), turn), first, row_bytes) for turn, area in enumerate(areas)
+    ]
     groups = (tuple(splits),) if together else _groups(splits, size)
-    return Plan(scan, wanted, groups, max(1, fitting), size)
+    return Plan(scan, wanted, groups, most, size)
+
+
+def _page_rows(sample: Sample, page_rows: int) -> tuple[int, int, float]:
+    """Returns (rows of a page at most, rows of an area's first page, mean size of a row) by what a sample has seen."""
+    row_bytes = sample.bytes / sample.rows if sample.rows else 0.0
+    fitting = min(page_rows, PAGE_BYTES / max(row_bytes, 1.0), _MOST_PAGE_BYTES / max(sample.last_bytes, 1))
+    most = max(1, int(fitting))
+    return most, max(1, min(most, _FIRST_ROWS * sample.rows)), row_bytes
 
 
 def table_bytes(estimates: Sequence[SizeEstimate], sample: Sample) -> int:
@@ -148,11 +173,13 @@ def table_bytes(estimates: Sequence[SizeEstimate], sample: Sample) -> int:
     """
     if sample.share >= 1:
         return sample.bytes
-    stated = sum(estimate.partitions * estimate.mean_bytes for estimate in estimates)
     covered = sum(estimate.tokens.width for estimate in estimates)
     # A node that did not answer holds about as much as the others.
-    stated = stated * ring.RING.width // covered if covered else 0
-    return max(stated, int(sample.bytes / sample.share) if sample.share else 0)
+    partitions = sum(estimate.partitions for estimate in estimates) * ring.RING.width / covered if covered else 0
+    if sample.partitions:
+        # Each file of a range counts as 128 partitions at least. Tokens are spread evenly: so the sample counts better.
+        partitions = min(partitions, sample.partitions / sample.share)
+    return max(int(partitions * _mean_bytes(estimates)), int(sample.bytes / sample.share) if sample.share else 0)
 
 
 def _mean_bytes(estimates: Sequence[SizeEstimate]) -> int:

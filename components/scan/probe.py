@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.store import connection as connections
@@ -40,7 +39,7 @@ def fingerprint(options: ReadOptions) -> str:
     """
     plan = plan_splits(options)
     reads = [found for found in _found(options, plan) if isinstance(found, RangeRead)]
-    coverage = ledger.verified(reads, plan.wanted)
+    coverage = verified(options, plan, reads)
     return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(options.window))
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
+
+if TYPE_CHECKING:
+    from tfx_cassandra.components.scan.identity import Identity
+
+_EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Table:
       types: (column name, CQL type) of every column.
       descending: Whether the first clustering column is kept latest first.
       has_static: Whether some column is static.
+      identity: What must stay as it is while the table is read; None if nobody looks.
     """
 
     keyspace: str
@@ -31,6 +38,14 @@ class Table:
     types: tuple[tuple[str, str], ...]
     descending: bool = False
     has_static: bool = False
+    identity: Identity | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The names of all columns, keys first, but for those that cannot hold a value: relics of COMPACT STORAGE."""
+        keys = (*self.partition_key, *self.clustering)
+        others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
+        return (*keys, *others)
 
     def type_of(self, field: str, column: str) -> str:
         """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
@@ -56,6 +71,8 @@ class Scan:
       filters: (column, values) that a row must have one of; applied after decoding.
       writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
         in microseconds since 1970.
+      slices: Whether the server takes slices of the first clustering column; if not, a window is filtered after
+        decoding.
     """
 
     table: Table
@@ -64,17 +81,18 @@ class Scan:
     time_column: str | None = None
     filters: tuple[tuple[str, tuple], ...] = ()
     writetimes: tuple[str, ...] = ()
+    slices: bool = True
 
     @property
     def pushed_down(self) -> bool:
         """Whether the server takes the window as a clustering slice; if not, it is filtered after decoding."""
-        return self.window is not None and self.table.clustering[:1] == (self.time_column,)
+        return self.slices and self.window is not None and self.table.clustering[:1] == (self.time_column,)
 
     @property
     def sliced_column(self) -> str | None:
         """The column by which a partition may be read in slices: the first clustering column, if a timestamp."""
         first = self.table.clustering[:1]
-        if not first or dict(self.table.types)[first[0]] != 'timestamp':
+        if not self.slices or not first or dict(self.table.types)[first[0]] != 'timestamp':
             return None
         # A partition that has static columns and no rows comes as a row without a time: no slice would hold it.
         return first[0] if self.pushed_down or not self.table.has_static else None
@@ -104,21 +122,32 @@ class Scan:
             return self.columns.index(column)
         return len(self.names) + self.selected.index(column)
 
+    @property
+    def select(self) -> str:
+        """The statement's beginning: what is selected, and from which table."""
+        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
+        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)}'
+
     def cql(self, times: Slice = ALL_TIMES) -> str:
         """The statement for the areas of a slice; its values are `values` of the area."""
+        return f'{self.select} WHERE {self.condition(times)}'
+
+    def condition(self, times: Slice = ALL_TIMES) -> str:
+        """What `cql(times)` has behind WHERE."""
         partition = ', '.join(map(quoted, self.table.partition_key))
         where = f'token({partition}) > ? AND token({partition}) <= ?'
-        if times != ALL_TIMES:
-            time = quoted(str(self.sliced_column))
+        # A timestamp may be empty, which is no moment: an open end carries no condition, or no slice would hold it.
+        conditions = [sign for sign, bounded in zip(('>=', '<='), times.bounded, strict=True) if bounded]
+        where += ''.join(f' AND {quoted(str(self.sliced_column))} {sign} ?' for sign in conditions)
+        if conditions:
             # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
-            where += f' AND {time} >= ? AND {time} <= ? ALLOW FILTERING'
-        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
-        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
+            where += ' ALLOW FILTERING'
+        return where
 
     def values(self, area: Area) -> tuple[int, ...]:
         """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""
-        slice_values = () if area.times == ALL_TIMES else (area.times.start, area.times.end - 1)
-        return (area.tokens.start, area.tokens.end, *slice_values)
+        ends = zip((area.times.start, area.times.end - 1), area.times.bounded, strict=True)
+        return (area.tokens.start, area.tokens.end, *(end for end, bounded in ends if bounded))
 
     def _writetime(self, column: str) -> str:
         # A collection that is not frozen has a write time for each of its elements.
@@ -149,7 +178,6 @@ def plan_scan(
       SchemaError: The table lacks a column, the window's column is not a timestamp, or a key's write time is asked for.
     """
     keys = (*table.partition_key, *table.clustering)
-    everything = (*keys, *(name for name, _ in table.types if name not in keys))
     for column in columns or ():
         table.type_of('columns', column)
     for column, _ in filters:
@@ -163,7 +191,7 @@ def plan_scan(
         if kind != 'timestamp':
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or everything), window, time_column, tuple(filters), tuple(writetimes))
+    return Scan(table, tuple(columns or table.readable), window, time_column, tuple(filters), tuple(writetimes))
 
 
 def writetime_name(column: str) -> str:

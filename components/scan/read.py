@@ -19,10 +19,9 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
@@ -59,6 +58,7 @@ class ReadFromCassandra(beam.PTransform):
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
         as_of: datetime.datetime | None = None,
+        recount: bool = False,
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -80,16 +80,20 @@ class ReadFromCassandra(beam.PTransform):
           bytes_per_second: The same in bytes of results.
           as_of: A reference time: a cell written later is null, and a row without a cell left is absent. See
             dataset/as_of.py for what this cannot give back.
+          recount: Whether to count the rows of each token range once more when all are read, without slices of time,
+            and to fail if the numbers differ. It reads the keys of the table again, one range after the other; rows
+            that are written meanwhile differ too.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         super().__init__()
         filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
-        columns = None if columns is None else tuple(columns)
+        # A text is a sequence too, of letters: as it is, it is refused.
+        names: Any = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
-            connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of,
+            connection, table, names, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
+            bytes_per_second, as_of=as_of, recount=recount,
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
@@ -119,7 +123,11 @@ class ScanTable(beam.PTransform):
             read.ledger
             | 'Collect' >> beam.combiners.ToList()
             | 'Verify'
-            >> beam.Map(lambda reads, plan: ledger.verified(reads, plan.wanted), plan=beam.pvalue.AsSingleton(planned))
+            >> beam.Map(
+                lambda reads, plan, options: verified(options, plan, reads),
+                plan=beam.pvalue.AsSingleton(planned),
+                options=self._options,
+            )
         )
         return ReadResult(read.batches, coverage)
 

@@ -4,6 +4,8 @@ UNREACHED  no node answers              -> the next replica, after a pause
 SLOW       a node answers too late      -> that, with half the page; from the fourth time on, with half the area
 TOO_MUCH   a node refuses what it read  -> half the page and half the area at once: waiting does not help
 a page comes                            -> all is forgiven; after some more, the page grows again
+
+How many rows a page may have by the bytes of those before it, page_size.py says.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import random
 
 from tfx_cassandra.components.scan.area import Area, Position, cut
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.plan import PAGE_BYTES, SPLIT_BYTES, Split
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES, PageSize
+from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Split
 from tfx_cassandra.components.scan.query import Scan
 
 RETRIES = 6  # of one page, where nodes cannot be reached
@@ -48,8 +51,8 @@ class Reading:
     Attributes:
       read: Its entry in the ledger so far.
       replicas: Nodes that hold it; empty to leave the choice to the driver.
-      page_rows: Rows of a page at most.
-      size: Rows of the next page.
+      pages: How large its pages may be by what has come.
+      limit: Rows of a page at most, because larger ones have failed.
       budget: Shared with all that its split was cut into.
       paging_state: Where the next page begins; None for the first.
       position: How far it has come; None before the first row.
@@ -61,8 +64,8 @@ class Reading:
 
     read: RangeRead
     replicas: tuple[str, ...]
-    page_rows: int
-    size: int
+    pages: PageSize
+    limit: int
     budget: Budget = dataclasses.field(default_factory=Budget)
     paging_state: bytes | None = None
     position: Position | None = None
@@ -72,8 +75,10 @@ class Reading:
     since_cut: int = 0
 
     @classmethod
-    def of(cls, split: Split, page_rows: int) -> Reading:
-        return cls(RangeRead(split.area), split.replicas, page_rows, page_rows)
+    def of(cls, split: Split, page_rows: int, page_bytes: int = PAGE_BYTES) -> Reading:
+        """Begins a split, with pages of at most `page_rows` rows that aim at `page_bytes` bytes."""
+        pages = PageSize(page_rows, split.first_rows or page_rows, page_bytes, split.row_bytes)
+        return cls(RangeRead(split.area), split.replicas, pages, pages.most)
 
     @property
     def area(self) -> Area:
@@ -83,6 +88,11 @@ class Reading:
     def node(self) -> str:
         """The node that is asked next, `address:port`, or '' for the driver's choice."""
         return self.replicas[self.turn % len(self.replicas)] if self.replicas else ''
+
+    @property
+    def size(self) -> int:
+        """Rows of the next page."""
+        return min(self.pages.rows, self.limit)
 
     @property
     def oversized(self) -> bool:
@@ -96,10 +106,8 @@ class Reading:
         self.good += 1
         self.since_cut += size
         if self.good % _RECOVERY == 0:
-            self.size = min(self.size * 2, self.page_rows)
-        if size > PAGE_BYTES and rows:
-            # Memory is bounded by pages, so a page of large rows must have few.
-            self.size = self.page_rows = max(1, rows * PAGE_BYTES // size)
+            self.limit = min(self.limit * 2, self.pages.most)
+        self.pages.came(rows, size)
 
     def reached(self, last: Position | None, descending: bool) -> None:
         """Notes how far a page has come; None for a page without a row."""
@@ -116,8 +124,8 @@ class Reading:
         if trouble is Trouble.UNREACHED:
             return self.failures <= RETRIES
         # Pages that were smaller already when the area was cut get smaller still.
-        smaller = self.size // 2 if self.failures > _HALVINGS else self.page_rows >> self.failures
-        self.size = max(1, min(self.size, smaller))
+        smaller = self.size // 2 if self.failures > _HALVINGS else self.pages.rows >> self.failures
+        self.limit = max(1, min(self.limit, smaller))
         return self.failures <= _UNCUT and self.budget.failures <= BUDGET
 
     def pause(self, trouble: Trouble) -> float:
@@ -143,6 +151,9 @@ class Reading:
         self.since_cut = 0
         return self._cut(scan, failures=0)
 
+    def _learned(self) -> PageSize:
+        return dataclasses.replace(self.pages)
+
     def _cut(self, scan: Scan, failures: int) -> tuple[RangeRead | None, list[Reading]]:
         if self.paging_state is not None and self.position is None:  # whose place is unknown can only go on
             return None, [self]
@@ -150,7 +161,7 @@ class Reading:
         if pieces is None:
             return None, [self]
         fresh = [
-            Reading(RangeRead(area), self.replicas, self.page_rows, self.size, self.budget, failures=failures)
+            Reading(RangeRead(area), self.replicas, self._learned(), self.limit, self.budget, failures=failures)
             for area in pieces.fresh
         ]
         done = None

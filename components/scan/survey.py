@@ -12,23 +12,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
-from cassandra.metadata import Murmur3Token
-from cassandra.query import BoundStatement
+from cassandra import ConsistencyLevel, InvalidRequest
+from cassandra.cluster import Session
+from cassandra.metadata import LocalStrategy, Murmur3Token
 
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import area, page, ring, types
-from tfx_cassandra.components.scan.page import Decoded
-from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Giant, OwnedRange, Sample, SizeEstimate
+from tfx_cassandra.components.scan import ring, types
+from tfx_cassandra.components.scan.area import Area, Slice
+from tfx_cassandra.components.scan.plan import OwnedRange, SizeEstimate
 from tfx_cassandra.components.scan.query import Scan, Table, quoted
 from tfx_cassandra.components.scan.ring import TokenRange
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
-_SAMPLE_RANGES = 8
-_SAMPLE_ROWS = 200  # of a page; few, for nothing is known yet of how large they are
-_SAMPLE_PAGES = 64
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
+
+_MOMENT = Area(TokenRange(0, 1), Slice(0, 1))
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +38,9 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     known = metadata.keyspaces[keyspace]
+    if known.virtual or isinstance(known.replication_strategy, LocalStrategy):
+        rule = 'a keyspace that nodes share; each node has tables of its own in this one'
+        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     table = known.tables.get(name) or known.views.get(name)
     if table is None:
         rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
@@ -84,6 +85,37 @@ def owned_ranges(session: Session, keyspace: str, datacenter: str | None) -> lis
         )
         for between in ring.ring_ranges(token.value for token in tokens.ring)
     ]
+
+
+def check_replicated(session: Session, keyspace: str, owned: Sequence[OwnedRange], datacenter: str) -> None:
+    """Raises SchemaError if a keyspace has no replica in the data center that `owned` is about."""
+    if any(owner.replicas for owner in owned):
+        return
+    tokens = session.cluster.metadata.token_map
+    holders = {
+        str(host.datacenter)
+        for between in ring.ring_ranges(token.value for token in tokens.ring)
+        for host in tokens.get_replicas(keyspace, Murmur3Token(between.end))
+    }
+    rule = f'a data center that keyspace {keyspace} is replicated to ({", ".join(sorted(holders)) or "none"})'
+    raise SchemaError(f'local_datacenter: got {datacenter!r}, rule: {rule}')
+
+
+def takes_slices(session: Session, scan: Scan) -> bool:
+    """Says whether the cluster allows what a slice of time needs, ALLOW FILTERING; a guardrail may forbid it."""
+    if scan.sliced_column is None:
+        return True
+    statement = session.prepare(scan.cql(_MOMENT.times))
+    statement.fetch_size, statement.consistency_level = 1, ConsistencyLevel.ONE
+    try:
+        session.execute(statement, scan.values(_MOMENT))
+    except InvalidRequest as error:
+        if 'filtering' not in str(error).lower():
+            raise SchemaError(f'table: got {scan.table}, rule: a table that can be read ({one_line(error)})') from error
+        return False
+    except DRIVER_ERRORS as error:  # whatever it is, the scan will meet it, and has patience
+        _log.info('Slices of %s not tried: %s', scan.table, one_line(error))
+    return True
 
 
 def name_of(host: Any) -> str:
@@ -147,102 +179,3 @@ def key_tokens(session: Session, scan: Scan) -> list[int] | None:
             rule = f'values of the types of {", ".join(keys)} ({" ".join(str(error).split())})'
             raise SchemaError(f'where: got {given!r}, rule: {rule}') from error
     return sorted(tokens)
-
-
-def sample(session: Session, scan: Scan, keys: Sequence[int] | None = None) -> Sample:
-    """Reads a few small pages from places spread over the ring; all that costs is milliseconds.
-
-    The window is left out, for a page of a narrow one may be far to find.
-
-    Args:
-      session: A session with page.RawHandler.
-      scan: What is to be read.
-      keys: Tokens of the only partitions wanted; None for all.
-    """
-    places = ring.RING.split(_SAMPLE_RANGES) if keys is None else [TokenRange(key - 1, key) for key in keys]
-    whole = len(places)
-    sampler = _Sampler(session, scan)
-    for place in places[:: max(1, -(-whole // _SAMPLE_PAGES))]:
-        sampler.take(place)
-    if sampler.complete == whole:
-        return Sample(sampler.rows, sampler.bytes, 1.0)
-    return Sample(sampler.rows, sampler.bytes, min(sampler.share / whole, 0.99), tuple(sampler.giants))
-
-
-class _Sampler:
-    """Adds up what the first pages of some places tell."""
-
-    def __init__(self, session: Session, scan: Scan) -> None:
-        self._session, self._scan, self._keys = session, scan, page.key_columns(scan)
-        self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
-        self._statement = session.prepare(scan.cql())
-        self._statement.fetch_size, self._statement.consistency_level = _SAMPLE_ROWS, ConsistencyLevel.ONE
-        self._pages = 0
-        self.rows = self.bytes = self.complete = 0
-        self.share = 0.0  # of places
-        self.giants: list[Giant] = []
-
-    def take(self, place: TokenRange) -> None:
-        """Reads a page from the start of a place; and goes on behind a partition that is large."""
-        at: TokenRange | None = place
-        while at is not None and self._pages < _SAMPLE_PAGES:
-            self._pages += 1
-            try:
-                bound = self._statement.bind(self._scan.values(area.Area(at)))
-                future = self._session.execute_async(bound, execution_profile=self._profile)
-                (found,) = future.result().current_rows
-            except DRIVER_ERRORS as error:  # a plan is only rougher without it
-                _log.info('No sample of %s in %s: %s', self._scan.table, at, one_line(error))
-                return
-            decoded = page.decode(found, self._keys)
-            if future._paging_state is None or decoded.first is None or decoded.last is None:
-                self._add(found.rows, len(found.body), at.width / place.width)
-                self.complete += at == place
-                return
-            token = decoded.last.token
-            times = self._larger(decoded) if decoded.first.token == token else 1.0
-            self._add(int(found.rows * times), int(len(found.body) * times), (token - at.start) / place.width)
-            if not self.giants or self.giants[-1].token != token:
-                return
-            at = TokenRange(token, at.end) if token < at.end else None
-
-    def _add(self, rows: int, size: int, share: float) -> None:
-        self.rows, self.bytes, self.share = self.rows + rows, self.bytes + size, self.share + share
-
-    def _larger(self, decoded: Decoded) -> float:
-        """Estimates how many times the page the one partition in it is, and notes a giant.
-
-        By the time that the page spans and the time between the partition's first and last row.
-        """
-        first, last = decoded.first, decoded.last
-        if first is None or last is None or first.time is None or last.time is None:
-            return 1.0
-        ends = self._ends(decoded)
-        if ends is None:
-            return 1.0
-        times = max(1.0, (ends[1] - ends[0]) / max(1, abs(first.time - last.time)))
-        size = int(times * decoded.size)
-        if size > SPLIT_BYTES:
-            self.giants.append(Giant(last.token, *ends, size))
-        return times
-
-    def _ends(self, decoded: Decoded) -> tuple[int, int] | None:
-        """Looks up the times of the first and the last row of the partition of a page's last row."""
-        time, keys, table = quoted(str(self._scan.sliced_column)), self._scan.table.partition_key, self._scan.table
-        where = ' AND '.join(f'{quoted(column)} = ?' for column in keys)
-        moments = []
-        for order in ('ASC', 'DESC'):
-            statement = self._session.prepare(
-                f'SELECT {time} FROM {quoted(table.keyspace)}.{quoted(table.name)} WHERE {where} '
-                f'ORDER BY {time} {order} LIMIT 1'
-            )
-            bound = BoundStatement(statement)
-            bound.values = list(decoded.last_key or ())  # as they came: no value is decoded and encoded again
-            try:
-                future = self._session.execute_async(bound, execution_profile=self._profile)
-                (answer,) = future.result().current_rows
-            except DRIVER_ERRORS as error:
-                _log.info('No sample of a partition of %s: %s', table, one_line(error))
-                return None
-            moments += page.decode(answer).content.column(0).cast('int64').to_pylist()
-        return (moments[0], moments[1]) if len(moments) == 2 else None

@@ -94,13 +94,21 @@ def _fields(cql_type: Any) -> list[str]:
 
 
 def schema_of(names: Sequence[str], types: Sequence[Any]) -> pa.Schema:
-    """Returns the Arrow schema of a result's columns, given their names and driver CQL types."""
-    return pa.schema(
-        [
-            pa.field(name, arrow_type(kind), metadata={b'cql': kind.cql_parameterized_type().encode()})
-            for name, kind in zip(names, types, strict=True)
-        ]
-    )
+    """Returns the Arrow schema of a result's columns, given their names and driver CQL types.
+
+    Raises:
+      SchemaError: A type has no Arrow form here; the message names its column.
+    """
+    return pa.schema([_field(name, kind) for name, kind in zip(names, types, strict=True)])
+
+
+def _field(name: str, kind: Any) -> pa.Field:
+    text = kind.cql_parameterized_type()
+    try:
+        return pa.field(name, arrow_type(kind), metadata={b'cql': text.encode()})
+    except SchemaError as error:
+        rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
+        raise SchemaError(f'columns: got {name!r} of type {text}, rule: {rule}') from error
 
 
 def kind_of(cql_type: Any) -> Kind:

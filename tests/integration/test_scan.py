@@ -273,6 +273,8 @@ def test_what_the_cluster_lacks_is_one_line(
     [
         ({'table': ''}, "table: got '', rule: the name of a table"),
         ({'columns': []}, 'columns: got (), rule: one or more names'),
+        ({'columns': 'id'}, "columns: got 'id', rule: one or more names, each once, in a list"),
+        ({'columns': [1]}, 'columns: got (1,), rule: one or more names'),
         ({'splits': 0}, 'splits: got 0, rule: an integer of at least 1'),
         ({'page_rows': -1}, 'page_rows: got -1, rule'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),

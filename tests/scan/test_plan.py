@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Slice, faults
+from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import (
     FEWEST_SPLITS,
     GROUP_BYTES,
-    PAGE_BYTES,
     SPLIT_BYTES,
     Giant,
     OwnedRange,
@@ -131,3 +131,36 @@ def test_only_the_partitions_wanted() -> None:
 @pytest.mark.parametrize(('row_bytes', 'expected'), [(10, 5000), (PAGE_BYTES // 100, 100), (2 * PAGE_BYTES, 1)])
 def test_large_rows_make_small_pages(row_bytes: int, expected: int) -> None:
     assert plan(SCAN, ONE, sample=Sample(10, 10 * row_bytes, 0.1)).page_rows == expected
+
+
+@pytest.mark.parametrize(
+    ('sample', 'expected'),
+    [
+        (Sample(1, 1 << 20, 0.99, partitions=1), 200 << 20),  # one partition; its range's files count as 384
+        (Sample(80, 8000, 0.5, partitions=50), 100 * (200 << 20)),
+        (Sample(80, 8000, 0.001, partitions=50), 384 * (200 << 20)),  # not more than is stated
+        (Sample(80, 8000, 0.001), 384 * (200 << 20)),  # nobody has counted
+    ],
+)
+def test_the_sample_counts_partitions_better_than_the_nodes(sample: Sample, expected: int) -> None:
+    estimates = [
+        SizeEstimate(TokenRange(ring.MIN_TOKEN, 0), 0, 0),
+        SizeEstimate(TokenRange(0, ring.MAX_TOKEN), 384, 200 << 20),
+    ]
+    assert table_bytes(estimates, sample) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ('sample', 'first', 'most'),
+    [
+        (Sample(), 1, 5000),  # which failed
+        (Sample(10, 1000, 0.1), 80, 5000),
+        (Sample(1000, 100_000, 0.1), 5000, 5000),
+        (Sample(1000, 100_000, 0.1, last_bytes=PAGE_BYTES), 2, 2),  # rows have become large
+        (Sample(1000, 1000 * PAGE_BYTES, 0.1), 1, 1),
+    ],
+)
+def test_an_area_begins_with_as_many_rows_as_the_sample_vouches_for(sample: Sample, first: int, most: int) -> None:
+    planned = plan(SCAN, ONE, sample=sample)
+    assert planned.page_rows == most
+    assert {split.first_rows for split in planned.splits} == {first}

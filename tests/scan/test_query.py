@@ -43,10 +43,21 @@ def test_a_window_on_another_column_is_read_and_filtered_here() -> None:
     assert scan.times == ALL_TIMES
 
 
-def test_every_timestamp_cassandra_can_hold_is_in_a_slice() -> None:
-    early, late = ALL_TIMES.cut([0])
-    assert plan_scan(TABLE).values(Area(TokenRange(3, 5), early)) == (3, 5, -(2**63), -1)
-    assert plan_scan(TABLE).values(Area(TokenRange(3, 5), late)) == (3, 5, 0, 2**63 - 1)
+def test_an_open_end_of_a_slice_carries_no_condition_so_that_an_empty_timestamp_is_in_a_slice() -> None:
+    early, between, late = ALL_TIMES.cut([0, 10])
+    scan = plan_scan(TABLE)
+    select = 'SELECT "a", "B", "ts", "id", "seen", "v" FROM "ks"."T" WHERE ' + RING
+    assert scan.cql(early) == f'{select} AND "ts" <= ? ALLOW FILTERING'
+    assert scan.cql(between) == f'{select} AND "ts" >= ? AND "ts" <= ? ALLOW FILTERING'
+    assert scan.cql(late) == f'{select} AND "ts" >= ? ALLOW FILTERING'
+    assert scan.values(Area(TokenRange(3, 5), early)) == (3, 5, -1)
+    assert scan.values(Area(TokenRange(3, 5), between)) == (3, 5, 0, 9)
+    assert scan.values(Area(TokenRange(3, 5), late)) == (3, 5, 10)
+
+
+def test_the_last_moment_before_an_open_end_is_bounded() -> None:
+    assert Slice(-(2**63) + 1, 2**63 - 1).bounded == (True, True)
+    assert Slice(-(2**63), 2**63).bounded == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import pytest
+from cassandra import InvalidRequest, ReadTimeout
 
+from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import survey
 from tfx_cassandra.components.scan.page import token_of
+from tfx_cassandra.components.scan.query import Table, plan_scan
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN, TokenRange
 
 
@@ -44,3 +48,53 @@ def test_of_a_range_that_wraps_around_the_wider_part_counts(bounds: tuple[int, i
 )
 def test_tokens_are_the_server_s(key: list[bytes], token: int) -> None:
     assert token_of(key) == token
+
+
+def _cluster(centers: dict[str, str], replicas: tuple[str, ...]) -> types.SimpleNamespace:
+    """A session to nodes (address -> data center) of which some hold the one range there is."""
+    hosts = [types.SimpleNamespace(endpoint=node, datacenter=center) for node, center in centers.items()]
+    held = [host for host in hosts if host.endpoint in replicas]
+    tokens = types.SimpleNamespace(ring=[], get_replicas=lambda keyspace, token: held)
+    metadata = types.SimpleNamespace(partitioner='Murmur3Partitioner', token_map=tokens)
+    return types.SimpleNamespace(cluster=types.SimpleNamespace(metadata=metadata))
+
+
+@pytest.mark.parametrize(('replicas', 'named'), [(('b', 'c'), 'dc2, dc3'), ((), 'none')])
+def test_a_data_center_without_replicas_is_told(replicas: tuple[str, ...], named: str) -> None:
+    session = _cluster({'a': 'dc1', 'b': 'dc2', 'c': 'dc3'}, replicas)
+    owned = survey.owned_ranges(session, 'ks', 'dc1')
+    rule = rf"^local_datacenter: got 'dc1', rule: a data center that keyspace ks is replicated to \({named}\)$"
+    with pytest.raises(SchemaError, match=rule):
+        survey.check_replicated(session, 'ks', owned, 'dc1')
+
+
+def test_a_data_center_with_replicas_is_right() -> None:
+    session = _cluster({'a': 'dc1', 'b': 'dc2'}, ('a',))
+    survey.check_replicated(session, 'ks', survey.owned_ranges(session, 'ks', 'dc1'), 'dc1')
+
+
+@pytest.mark.parametrize(
+    ('error', 'allowed'),
+    [
+        (None, True),
+        (InvalidRequest('Guardrail allow_filtering violated: Querying with ALLOW FILTERING is not allowed'), False),
+        (ReadTimeout('slow', consistency=1), True),  # the scan has patience
+    ],
+)
+def test_whether_slices_are_allowed_is_tried(error: Exception | None, allowed: bool) -> None:
+    table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
+
+    def execute(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    session = types.SimpleNamespace(prepare=lambda cql: types.SimpleNamespace(cql=cql), execute=execute)
+    assert survey.takes_slices(session, plan_scan(table)) is allowed
+
+
+def test_without_slices_a_window_is_filtered_here() -> None:
+    table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
+    window = TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z')
+    scan = dataclasses.replace(plan_scan(table, ['k'], window), slices=False)
+    assert 'FILTERING' not in scan.cql(scan.times)
+    assert (scan.pushed_down, scan.sliced_column, scan.selected) == (False, None, ('at',))

@@ -13,6 +13,7 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
 from cassandra.protocol import ConfigurationException
 
+from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.store import schema
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.store.schema import cli as schema_cli
@@ -287,6 +288,15 @@ def test_schema_statements_go_to_the_same_node_whatever_a_session_has_connected_
         get_pool_state=lambda: next(connected),
     )
     assert tables.coordinator(session) == first
+
+
+@pytest.mark.parametrize('hosts', [[], [_Host(1)], [_Host(1, is_up=False)]])
+def test_schema_statements_go_nowhere_without_a_connection(hosts: list[_Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, '_COORDINATOR_PAUSE', 0)
+    cluster = SimpleNamespace(metadata=SimpleNamespace(all_hosts=lambda: hosts))
+    session = SimpleNamespace(cluster=cluster, get_pool_state=lambda: [])
+    with pytest.raises(SchemaError, match='any node: no connection to the node that runs schema statements'):
+        tables.coordinator(session)
 
 
 def test_a_semicolon_in_a_comment_ends_no_statement() -> None:

@@ -166,18 +166,18 @@ def coordinator(session: Session) -> Host:
     two nodes they would get two with different ids, and the nodes would never agree again.
 
     Raises:
-      SchemaError: The node does not accept connections, and is not known to be down.
+      SchemaError: The node does not accept connections, and is not known to be down; or no node does.
     """
     for _ in range(_COORDINATOR_TRIES):
         connected = session.get_pool_state()
         centers = {host.datacenter for host in connected}
         hosts = [host for host in session.cluster.metadata.all_hosts() if host.datacenter in centers]
-        first = min((host for host in hosts if host.is_up is not False), key=lambda host: host.host_id)
-        if first in connected:
+        first = min((host for host in hosts if host.is_up is not False), key=lambda host: host.host_id, default=None)
+        if first is not None and first in connected:
             return first
         # A new session has connected to one node, and goes on to the others in the background.
         time.sleep(_COORDINATOR_PAUSE)
-    raise SchemaError(f'{first}: no connection to the node that runs schema statements')
+    raise SchemaError(f'{first or "any node"}: no connection to the node that runs schema statements')
 
 
 def live(session: Session, keyspace: str) -> dict[str, Relation]:

@@ -1,0 +1,124 @@
+"""Which table a scan reads: its id and the types of its columns, as they are when a scan is planned and when it ends.
+
+A table that is dropped and created again while it is read, or a type that is altered, would give a mixture.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
+
+from tfx_cassandra.components.errors import ReadError, SchemaError
+from tfx_cassandra.components.scan import page, types
+from tfx_cassandra.components.scan.page import Page
+from tfx_cassandra.components.scan.query import Scan, Table
+from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+
+_ATTEMPTS, _PAUSE = 3, 1.0  # of a question at the end of a scan, and seconds between two
+
+
+class Identity(NamedTuple):
+    """What must stay as it is while a table is read.
+
+    Attributes:
+      id: The table's id; None if there is no such table.
+      user_types: (name, field names, field types) of each user-defined type in the table's columns.
+      schema: Arrow schema of all columns that are read.
+    """
+
+    id: str | None
+    user_types: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+    schema: pa.Schema
+
+
+def identity(session: Session, scan: Scan) -> Identity:
+    """Asks the cluster; `session` has page.RawHandler.
+
+    Raises:
+      SchemaError: A column that is read has a type without an Arrow form; the message names it.
+      ReadError: No node answers.
+    """
+    columns = session.prepare(scan.cql()).result_metadata
+    schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
+    return Identity(*_stored(session, scan.table), schema)
+
+
+def check_unchanged(session: Session, table: Table) -> None:
+    """Compares a table with what it was when its scan was planned; `session` has page.RawHandler.
+
+    Raises:
+      SchemaError: It, or a type of its columns, is another one.
+      ReadError: No node answers.
+    """
+    before = table.identity
+    if before is None:
+        return
+    now, user_types = _stored(session, table)
+    if now == before.id and user_types == before.user_types:
+        return
+    if now is None:
+        what = 'dropped'
+    elif now != before.id:
+        what = 'dropped and created again'
+    else:
+        changed = sorted({name for name, *_ in {*before.user_types} ^ {*user_types}})
+        what = f'altered (type {", ".join(changed)})'
+    raise SchemaError(f'table: got {table} {what} while it was read, rule: the same table until a scan ends')
+
+
+def check_page(found: Page, table: Table) -> None:
+    """Compares a page's columns with those that the scan was planned for; raises SchemaError where they differ."""
+    if table.identity is None:
+        return
+    before, now = table.identity.schema, types.schema_of(found.names, found.kinds)
+    if not now.equals(before, check_metadata=True):
+        names = [field.name for field in now if field not in list(before)] or list(now.names)
+        rule = 'the same columns and types until a scan ends'
+        raise SchemaError(f'table: got {table} with column {", ".join(names)} altered while it was read, rule: {rule}')
+
+
+def _stored(session: Session, table: Table) -> tuple[str | None, tuple]:
+    """Returns a table's id and the user-defined types of its columns, those within types included."""
+    ids = []
+    for relation, column in (('tables', 'table_name'), ('views', 'view_name')):
+        query = f'SELECT id FROM system_schema.{relation} WHERE keyspace_name = ? AND {column} = ?'
+        ids += [row['id'] for row in _answer(session, query, (table.keyspace, table.name))]
+    query = 'SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = ?'
+    known = {
+        row['type_name']: (row['type_name'], tuple(row['field_names']), tuple(row['field_types']))
+        for row in _answer(session, query, (table.keyspace,))
+    }
+    used: set[str] = set()
+    texts = [text for _, text in table.types]
+    while texts:
+        fresh = {name for name in _names(texts.pop()) if name in known and name not in used}
+        used |= fresh
+        texts += [text for name in fresh for text in known[name][2]]
+    return (ids[0] if ids else None), tuple(known[name] for name in sorted(used))
+
+
+def _names(text: str) -> set[str]:
+    """Returns the names in the text of a CQL type."""
+    found = re.findall(r'"((?:[^"]|"")+)"|(\w+)', text)
+    return {quoted.replace('""', '"') or plain for quoted, plain in found}
+
+
+def _answer(session: Session, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            statement = session.prepare(query)
+            statement.consistency_level = ConsistencyLevel.ONE
+            (found,) = session.execute_async(statement, values, execution_profile=profile).result().current_rows
+            return page.decode(found).content.to_pylist()
+        except DRIVER_ERRORS as error:
+            if attempt == _ATTEMPTS:
+                raise ReadError(f'system_schema: not read in {_ATTEMPTS} attempts ({one_line(error)})') from error
+            time.sleep(_PAUSE)
+    raise AssertionError('unreachable')

@@ -1,0 +1,208 @@
+"""How splits become pages, entries and errors, from a server that a test orders."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import time
+
+import pyarrow as pa
+import pytest
+from cassandra import InvalidRequest, ReadFailure, ReadTimeout, Unavailable
+from fake_server import NODE, TABLE, Asked, FakeSession, Row
+
+from tfx_cassandra.components.errors import ReadError, SchemaError
+from tfx_cassandra.components.scan import fetch, identity, ledger, reading, ring
+from tfx_cassandra.components.scan.area import Area, Slice
+from tfx_cassandra.components.scan.fetch import Fetcher, FetchOptions
+from tfx_cassandra.components.scan.identity import Identity
+from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
+from tfx_cassandra.components.scan.plan import Split
+from tfx_cassandra.components.scan.query import plan_scan
+from tfx_cassandra.components.scan.ring import RING, TokenRange
+
+SCAN = plan_scan(TABLE)
+MB = 1 << 20
+ROWS = [Row(k, n * 1000, 10) for k in range(20) for n in range(30)]
+
+
+def splits(count: int = 1, first_rows: int | None = 1, replicas: tuple[str, ...] = (NODE,)) -> list[Split]:
+    return [Split(Area(tokens), replicas, first_rows) for tokens in ring.subdivide([RING], count)]
+
+
+def read(session: FakeSession, parts: list[Split], **options: object) -> tuple[list[tuple], Coverage]:
+    """Returns the rows, sorted, and what the ledger makes of the entries."""
+    rows, entries = [], []
+    for found in Fetcher(session, SCAN, FetchOptions(**options)).fetch(parts):
+        if isinstance(found, RangeRead):
+            entries.append(found)
+        else:
+            rows += zip(found['k'].to_pylist(), found['at'].cast(pa.int64()).to_pylist(), strict=True)
+    return sorted(rows), ledger.verified(entries)
+
+
+EXPECTED = sorted((row.k, row.at) for row in ROWS)
+
+
+@pytest.mark.parametrize('count', [1, 7, 100])
+@pytest.mark.parametrize('page_rows', [1, 7, 5000])
+def test_every_row_once_however_it_is_cut(count: int, page_rows: int) -> None:
+    session = FakeSession(ROWS)
+    rows, coverage = read(session, splits(count), page_rows=page_rows)
+    assert rows == EXPECTED
+    assert (coverage.rows, coverage.pages, coverage.retries) == (len(ROWS), len(session.asked), 0)
+    assert coverage.bytes == sum(page.bytes for page in session.asked)
+    assert {entry.coordinator for entry in coverage.reads} == {NODE}
+    assert max(page.fetch_size for page in session.asked) <= page_rows
+
+
+def test_the_checksum_is_of_the_rows_whatever_the_pages() -> None:
+    checksums = {read(FakeSession(ROWS), splits(n), page_rows=rows)[1].checksum for n, rows in [(1, 7), (9, 5000)]}
+    assert len(checksums) == 1
+
+
+def test_an_area_begins_with_the_rows_its_split_says() -> None:
+    session = FakeSession(ROWS)
+    read(session, splits(1, first_rows=50))
+    assert [page.fetch_size for page in session.asked] == [50, 200, 800]
+
+
+@pytest.mark.parametrize(
+    'sizes',
+    [[4 * MB] * 6, [10 * MB] * 3, [10] * 100 + [4 * MB] + [10] * 100, [MB] * 20, [4 * MB] * 3 + [10] * 300],
+)
+def test_pages_of_large_rows_are_small_without_a_sample(sizes: list[int]) -> None:
+    session = FakeSession([Row(1, n * 1000, size) for n, size in enumerate(sizes)])
+    rows, _ = read(session, splits())
+    assert len(rows) == len(sizes)
+    assert max(page.bytes for page in session.asked) < max(4 * MB, max(sizes)) + MB
+    assert len(session.asked) < len(sizes) + 10
+
+
+def test_after_a_failed_sample_rows_that_become_large_are_asked_for_few_at_a_time() -> None:
+    sizes = [10] * 50 + [4 * MB] * 8
+    session = FakeSession([Row(1, n * 1000, size) for n, size in enumerate(sizes)])
+    read(session, splits())
+    large = [page.fetch_size for page in session.asked if page.bytes > MB]
+    assert large[1:] == [1] * (len(large) - 1)
+
+
+def test_an_oversized_area_is_cut_while_it_is_read_and_nothing_is_read_twice() -> None:
+    table = [Row(k, n, 500_000) for k in range(10) for n in range(10)]
+    rows, coverage = read(FakeSession(table), splits())
+    assert len(rows) == len(set(rows)) == 100
+    assert coverage.ranges > 1
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        ReadTimeout('slow', consistency=1),
+        ReadFailure('tombstones', consistency=1),
+        Unavailable('away', consistency=1),
+    ],
+)
+def test_what_fails_now_and_then_is_asked_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+    count = iter(range(10**6))
+    session = FakeSession(ROWS, failing=lambda asked: error if next(count) % 3 == 1 else None)
+    rows, coverage = read(session, splits(3))
+    assert rows == EXPECTED
+    assert coverage.retries == sum(page.failed for page in session.asked) > 0
+
+
+def test_a_retry_goes_to_the_next_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+
+    def failing(asked: Asked) -> Exception | None:
+        return Unavailable('away', consistency=1) if asked.host is not None else None
+
+    session = FakeSession(ROWS, failing)
+    rows, coverage = read(session, splits(1, replicas=(NODE, 'gone:9042')))
+    assert rows == EXPECTED
+    assert {entry.coordinator for entry in coverage.reads} == {'gone:9042'}  # which the driver's choice stands for
+
+
+def test_what_is_never_answered_ends_with_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+    session = FakeSession(ROWS, failing=lambda asked: Unavailable('away', consistency=1))
+    rule = rf'ks.t at LOCAL_QUORUM token range \(.*\]: not read in 7 attempts, the last of {NODE} \(Unavailable: '
+    with pytest.raises(ReadError, match=rule):
+        read(session, splits())
+    assert len(session.asked) == reading.RETRIES + 1
+
+
+def test_an_error_that_waiting_does_not_help_is_not_tried_again() -> None:
+    session = FakeSession(ROWS, failing=lambda asked: InvalidRequest('unconfigured table'))
+    with pytest.raises(ReadError, match=r'not read in 1 attempts, .* \(InvalidRequest: unconfigured table\)'):
+        read(session, splits())
+    assert len(session.asked) == 1
+
+
+def test_no_more_areas_at_once_than_a_node_takes() -> None:
+    session = FakeSession(ROWS)
+    fetcher = Fetcher(session, SCAN, FetchOptions(per_node=3)).fetch(splits(50))
+    next(fetcher)
+    assert len(session.asked) <= 4
+    assert len({(page.fetch_size, page.cql) for page in session.asked}) == 1
+
+
+def test_bytes_a_second_hold_from_the_first_page_on() -> None:
+    session = FakeSession([Row(k, 0, 50_000) for k in range(30)])
+    begun = time.monotonic()
+    rows, coverage = read(session, splits(10), bytes_per_second=1e6)
+    seconds = time.monotonic() - begun
+    assert len(rows) == 30
+    assert coverage.bytes / seconds < 1.3e6
+    assert max(page.bytes for page in session.asked) <= 250_000
+
+
+def test_rows_a_second() -> None:
+    begun = time.monotonic()
+    rows, _ = read(FakeSession(ROWS[:200]), splits(4), rows_per_second=400)
+    assert len(rows) == 200
+    assert 0.3 < time.monotonic() - begun < 3
+
+
+def test_slices_are_asked_for_with_the_conditions_of_their_ends() -> None:
+    session = FakeSession([Row(1, None, 5), *(Row(1, n, 5) for n in range(100))])
+    token = Row(1, 0, 0).token
+    parts = [
+        Split(Area(TokenRange(ring.MIN_TOKEN, token - 1)), (NODE,)),
+        *(Split(Area(TokenRange(token - 1, token), times), (NODE,)) for times in Slice().cut([30, 60])),
+        Split(Area(TokenRange(token, ring.MAX_TOKEN)), (NODE,)),
+    ]
+    rows, coverage = [], []
+    for found in Fetcher(session, SCAN).fetch(parts):
+        if isinstance(found, RangeRead):
+            coverage.append(found)
+        else:
+            rows += found.to_pylist()
+    assert len(rows) == 101
+    assert len({page.cql for page in session.asked}) == 4
+    assert ledger.verified(coverage).rows == 101
+
+
+def test_a_page_of_other_columns_than_planned_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = pa.schema([pa.field('k', pa.int32(), metadata={b'cql': b'int'}), pa.field('at', pa.int64())])
+    table = dataclasses.replace(TABLE, identity=Identity('id', (), planned))
+    with pytest.raises(SchemaError, match=r'table: got ks.t with column at, v altered while it was read, rule: '):
+        list(Fetcher(FakeSession(ROWS), dataclasses.replace(SCAN, table=table)).fetch(splits()))
+
+
+def test_an_error_of_a_table_that_was_changed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = dataclasses.replace(TABLE, identity=Identity('before', (), pa.schema([])))
+    monkeypatch.setattr(identity, '_stored', lambda session, table: (None, ()))
+    session = FakeSession(ROWS, failing=lambda asked: InvalidRequest('unconfigured table'))
+    with pytest.raises(SchemaError, match=r'table: got ks\.t dropped while it was read'):
+        list(Fetcher(session, dataclasses.replace(SCAN, table=table)).fetch(splits()))
+
+
+def test_a_damaged_page_is_the_package_s_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Row, 'packed', lambda row: struct.pack('>i', 1000))
+    with pytest.raises(ReadError):
+        read(FakeSession(ROWS), splits())
+
+
+def test_limits_are_those_documented() -> None:
+    assert (fetch.PER_NODE, fetch.IN_FLIGHT) == (4, 16)
