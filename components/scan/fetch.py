@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import heapq
 import itertools
 import queue
@@ -23,7 +24,7 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
-from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.errors import DatasetError, ReadError
 from tfx_cassandra.components.scan import page as pages
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area
 from tfx_cassandra.components.scan.ledger import RangeRead
@@ -33,6 +34,7 @@ from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Reading, Trouble
 from tfx_cassandra.components.scan.survey import name_of
+from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 from tfx_cassandra.components.store.connection import consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
@@ -58,6 +60,7 @@ class FetchOptions:
       page_rows: Rows of a page at most.
       rows_per_second, bytes_per_second: Limits of this fetcher, or None.
       per_node: Areas read at once from one node at most.
+      decoding: What is made of values that have no form of their own.
     """
 
     consistency: str = 'LOCAL_QUORUM'
@@ -65,6 +68,7 @@ class FetchOptions:
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
     per_node: int = PER_NODE
+    decoding: Decoding = DEFAULT
 
 
 class Fetcher:
@@ -77,7 +81,7 @@ class Fetcher:
       session: A session with page.RawHandler.
       scan: What is read.
       options: How.
-      decode: What turns a page, and where its keys stand, into what is yielded.
+      decode: What turns a page, and where its keys stand, into what is yielded; None for record batches.
     """
 
     def __init__(
@@ -85,9 +89,10 @@ class Fetcher:
         session: Session,
         scan: Scan,
         options: FetchOptions = FetchOptions(),
-        decode: Callable[[Page, Keys], Decoded] = pages.decode,
+        decode: Callable[[Page, Keys], Decoded] | None = None,
     ) -> None:
-        self._session, self._scan, self._options, self._decode = session, scan, options, decode
+        self._session, self._scan, self._options = session, scan, options
+        self._decode = decode or functools.partial(pages.decode, decoding=options.decoding)
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
         # A quarter of a second's rows at most, so that a limit is kept over short times too.
@@ -133,7 +138,7 @@ class Fetcher:
                 active[node] -= 1
             elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
-            decoded = self._decode(page, self._keys)
+            decoded = self._decoded(page, reading)
             reading.reached(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
@@ -146,6 +151,12 @@ class Fetcher:
             yield decoded.content
             if done is not None:
                 yield done
+
+    def _decoded(self, page: Page, reading: Reading) -> Decoded:
+        try:
+            return self._decode(page, self._keys)
+        except (ReadError, DatasetError) as error:
+            raise type(error)(f'{self._scan.table} token range {reading.area}: {error}') from error
 
     def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
         """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""

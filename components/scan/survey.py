@@ -173,7 +173,8 @@ class _Sampler:
     """Adds up what the first pages of some places tell."""
 
     def __init__(self, session: Session, scan: Scan) -> None:
-        self._session, self._scan, self._keys = session, scan, page.key_columns(scan)
+        # Of the rows only the keys matter: what has no form in a batch is the scan's to tell.
+        self._session, self._scan, self._keys = session, scan, page.key_columns(scan)._replace(columns=())
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
         self._statement = session.prepare(scan.cql())
         self._statement.fetch_size, self._statement.consistency_level = _SAMPLE_ROWS, ConsistencyLevel.ONE
