@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
+from tfx_cassandra.components.scan.types import SCALARS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Table:
       types: (column name, CQL type) of every column.
       descending: Whether the first clustering column is kept latest first.
       has_static: Whether some column is static.
+      static: Names of the static columns.
     """
 
     keyspace: str
@@ -31,6 +33,7 @@ class Table:
     types: tuple[tuple[str, str], ...]
     descending: bool = False
     has_static: bool = False
+    static: tuple[str, ...] = ()
 
     def type_of(self, field: str, column: str) -> str:
         """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
@@ -118,9 +121,10 @@ class Scan:
         return (area.tokens.start, area.tokens.end, *slice_values)
 
     def _writetime(self, column: str) -> str:
-        # A collection that is not frozen has a write time for each of its elements.
+        # A collection or user-defined type that is not frozen has a write time for each of its parts.
         cql_type = self.table.type_of('writetimes', column)
-        function = 'MAXWRITETIME' if cql_type.startswith(('list<', 'set<', 'map<')) else 'WRITETIME'
+        one_cell = cql_type in SCALARS or cql_type.startswith(('frozen<', 'tuple<', 'vector<'))
+        function = 'WRITETIME' if one_cell else 'MAXWRITETIME'
         return f'{function}({quoted(column)}) AS {quoted(writetime_name(column))}'
 
 

@@ -26,6 +26,7 @@ from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filter
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -59,6 +60,8 @@ class ReadFromCassandra(beam.PTransform):
         rows_per_second: float | None = None,
         bytes_per_second: float | None = None,
         as_of: datetime.datetime | None = None,
+        invalid_text: str = 'error',
+        wide_varints: str = 'error',
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -80,6 +83,9 @@ class ReadFromCassandra(beam.PTransform):
           bytes_per_second: The same in bytes of results.
           as_of: A reference time: a cell written later is null, and a row without a cell left is absent. See
             dataset/as_of.py for what this cannot give back.
+          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII), which servers do not check as
+            strictly as readers do: 'error', or 'replace' for U+FFFD in place of what is not.
+          wide_varints: What varints beyond 64 bits become: 'error', or 'text' to read every varint as decimal text.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -89,7 +95,7 @@ class ReadFromCassandra(beam.PTransform):
         columns = None if columns is None else tuple(columns)
         self._options = ReadOptions(
             connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of,
+            bytes_per_second, as_of=as_of, decoding=Decoding(invalid_text, wide_varints),
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:

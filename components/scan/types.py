@@ -45,6 +45,8 @@ _SCALARS = {
     'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
 }  # fmt: skip
 
+SCALARS = frozenset(_SCALARS)  # names of the CQL types that have no parts
+
 _FIXED = ('tinyint', 'smallint', 'int', 'bigint', 'counter', 'float', 'double', 'timestamp', 'date', 'time')
 _LAYOUTS = {
     **dict.fromkeys(_FIXED, 'fixed'),
@@ -146,8 +148,8 @@ def identity(cql_type: Any) -> Any:
     parts = [*cql_type.subtypes, *filter(None, [getattr(cql_type, 'subtype', None)])]
     if not parts:
         return cql_type
-    names, length = getattr(cql_type, 'fieldnames', None), getattr(cql_type, 'vector_size', None)
-    return (cql_type.typename, names, length, *map(identity, parts))
+    names = tuple(_fields(cql_type)) if issubclass(cql_type, cqltypes.TupleType) else None
+    return (cql_type.typename, names, getattr(cql_type, 'vector_size', None), *map(identity, parts))
 
 
 def kind_of(cql_type: Any, decoding: Decoding = DEFAULT) -> Kind:
