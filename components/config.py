@@ -127,8 +127,8 @@ _QUOTED = 80  # characters of a text that cannot be read
 _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        ABEvaluatorConfig, AuditLimits, CassandraConnection, Decoding, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
-        PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
+        ABEvaluatorConfig, AuditLimits, CassandraConnection, Decoding, ExampleGenConfig, Feature, FeatureView, Label,
+        LabelSource, PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
         results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point, results.Verdict,
     )
 }  # fmt: skip

@@ -2,9 +2,9 @@
 
 A cell counts if it was written at `as_of` or before: a cell written later is null, and a row that has no cell left is
 absent. A static cell is its partition's and not its row's: it keeps a row only where no other cell could, because no
-other column is read or the partition has no rows. A collection or user-defined type that is not frozen counts as written
-when its newest part was. What this cannot give back, for Cassandra does not keep
-it: a value that a later write has replaced, a cell or row deleted since, and one whose time to live has passed since.
+other column is read or the partition has no rows. A collection or user-defined type that is not frozen counts as
+written when its newest part was. What this cannot give back, for Cassandra does not keep it: a value that a later write
+has replaced, a cell or row deleted since, and one whose time to live has passed since.
 """
 
 from __future__ import annotations

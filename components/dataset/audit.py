@@ -100,8 +100,8 @@ class Audit:
 
         Args:
           cut_off: Whether the availability cut-off was on.
-          overflows: For each feature or label that has any, how many of its values are infinite in the examples for being
-            beyond a 32-bit float.
+          overflows: For each feature or label that has any, how many of its values are infinite in the examples because
+            they are beyond a 32-bit float.
         """
         features: dict[str, dict[str, Any]] = {}
         for name, counts in self._counts.items():

@@ -63,8 +63,8 @@ class Written(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What `EncodeExamples` gives: Chunks, and of each feature that has any, how many values are infinite in the examples
-    for being beyond a 32-bit float.
+    """What `EncodeExamples` gives: Chunks; and (feature, how many of its values are infinite because they are beyond a
+    32-bit float), for those that have any.
     """
 
     chunks: beam.PCollection

@@ -117,8 +117,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
             feature lists, everything else is the context. Views are scanned.
           emit_schema: Whether there is a second output, `outputs['schema']`: the examples' TensorFlow Metadata schema,
             made from the columns' CQL types, for ExampleValidator, Transform and Trainer in place of SchemaGen's.
-          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII): 'error', or 'replace' for U+FFFD
-            in place of what is not.
+          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII): 'error', or 'replace' for
+            U+FFFD in place of what is not.
           wide_varints: What varints beyond 64 bits become: 'error', or 'text' to read every varint as decimal text, so
             that its feature holds bytes.
 

@@ -118,8 +118,7 @@ def describe(session: Session, settings: ExampleGenConfig) -> Sources:
         session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
     )
     columns = {
-        name: _column(spine, 'labels', Source(name), True)
-        for name in (*labels.entity_columns, labels.timestamp_column)
+        name: _column(spine, 'labels', Source(name), True) for name in (*labels.entity_columns, labels.timestamp_column)
     }
     for label in labels.labels:
         source = Source(label.name)

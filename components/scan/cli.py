@@ -96,7 +96,8 @@ def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
     with connections.session(options.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
-        files = None if target is None else export.Files(target, kind, survey.arrow_schema(session, scan, options.decoding))
+        schema = survey.arrow_schema(session, scan, options.decoding)
+        files = None if target is None else export.Files(target, kind, schema)
         progress = _Progress(planned, running)
         fetcher = Fetcher(session, scan, options.fetch_options(planned.page_rows))
         for found in fetcher.fetch(planned.splits):

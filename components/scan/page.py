@@ -24,6 +24,7 @@ from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 _DECODERS: dict[tuple, tuple[pa.Schema, list[rows.Kind]]] = {}
 _MOST_DECODERS = 256
 
+
 class Page(NamedTuple):
     """One undecoded page.
 
@@ -164,9 +165,7 @@ def _token_at(row: int, cells: list[rows.Cells], keys: Keys) -> int:
     return token_of([cells[i].value(row) or b'' for i in keys.partition])
 
 
-def _positions(
-    count: int, times: pa.Array | None, cells: list[rows.Cells], keys: Keys
-) -> tuple[Position, Position]:
+def _positions(count: int, times: pa.Array | None, cells: list[rows.Cells], keys: Keys) -> tuple[Position, Position]:
     """Returns where the first of `count` rows stands, and how far the rows have come; there is a row at least."""
     first, last = _token_at(0, cells, keys), _token_at(count - 1, cells, keys)
     if times is None:

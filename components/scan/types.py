@@ -115,7 +115,7 @@ def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
         return parts[0]
     if issubclass(cql_type, cqltypes.VectorType):
         return pa.list_(arrow_type(cql_type.subtype, decoding), cql_type.vector_size)
-    raise SchemaError(f'columns: got type {cql_type.cql_parameterized_type()}, rule: a CQL type with an Arrow form')
+    raise SchemaError(f'columns: got type {name}, rule: a CQL type with an Arrow form')
 
 
 def _fields(cql_type: Any) -> list[str]:
