@@ -128,8 +128,9 @@ _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         ABEvaluatorConfig, AuditLimits, CassandraConnection, Decoding, ExampleGenConfig, Feature, FeatureView, Label,
-        LabelSource, PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
-        results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point, results.Verdict,
+        LabelSource, PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design,
+        design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point,
+        results.Verdict,
     )
 }  # fmt: skip
 

@@ -18,8 +18,9 @@
 | tuple, user-defined type | struct (a tuple's fields are named 0, 1, ...) |
 | vector<float, n> | fixed_size_list<float>[n] |
 
-Text that is not of its type's encoding is an error, or is read with U+FFFD for what is wrong (`Decoding`). An empty value
-of a type that is not text or blob is null. A field's metadata carries the CQL type under b'cql', for what Arrow's type alone does not tell (uuid, decimal).
+Text that is not of its type's encoding is an error, or is read with U+FFFD for what is wrong (`Decoding`). An empty
+value of a type that is not text or blob is null. A field's metadata carries the CQL type under b'cql', for what Arrow's
+type alone does not tell (uuid, decimal).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Decoding:
     """What is made of values that have no form of their own in Arrow or in tf.Examples.
 
     Attributes:
-      invalid_text: Of text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' for U+FFFD in place of what is not.
+      invalid_text: Of text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' for U+FFFD in its place.
       wide_varints: Of varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
     """
 
@@ -136,7 +137,8 @@ def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = D
             arrow = arrow_type(kind, decoding)
         except SchemaError as error:
             raise SchemaError(f'column {name}: {error}') from error
-        fields.append(pa.field(name, arrow, metadata={b'cql': kind.cql_parameterized_type().encode()}))
+        cql = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
+        fields.append(pa.field(name, arrow, metadata={b'cql': cql.encode()}))
     return pa.schema(fields)
 
 

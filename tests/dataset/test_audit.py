@@ -67,3 +67,10 @@ def test_limits_name_every_feature_beyond_them() -> None:
 def test_bad_limits(change: dict) -> None:
     with pytest.raises(ValueError, match=f'^limits.{next(iter(change))}: got'):
         AuditLimits(**change)
+
+
+def test_values_that_have_become_infinite_stand_in_the_audit() -> None:
+    report = Audit().add([looked([1])]).report(cut_off=True, overflows={'x': 2, 'f': 1_000})
+    assert report['beyond_float32'] == {'f': 1000, 'x': 2}
+    assert 'infinite there: f 1,000, x 2 values.' in readable(report)
+    assert 'infinite' not in readable(Audit().add([looked([1])]).report(cut_off=True))

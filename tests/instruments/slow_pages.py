@@ -1,7 +1,7 @@
 """Pages -> plain Python values, value by value, from the protocol's words alone: the oracle of rows.pyx.
 
-Times are integers and floating-point numbers their bits, so that every value can be compared. What is not a value of its
-type raises Damaged.
+Times are integers and floating-point numbers their bits, so that every value can be compared. What is not a value of
+its type raises DamagedError.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ SIZES = {
 }
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """These bytes are no page of these columns."""
 
 
 class Reader:
-    """Bytes read from the start; reading past their end is Damaged."""
+    """Bytes read from the start; reading past their end is DamagedError."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.at = content, 0
 
     def take(self, size: int) -> bytes:
         if size > len(self.content) - self.at:
-            raise Damaged('too short')
+            raise DamagedError('too short')
         self.at += size
         return self.content[self.at - size : self.at]
 
@@ -60,7 +60,7 @@ class Reader:
 
     def end(self) -> None:
         if self.at != len(self.content):
-            raise Damaged('too long')
+            raise DamagedError('too long')
 
 
 def decode(body: bytes, offset: int, rows: int, kinds: list) -> list[list]:
@@ -89,7 +89,7 @@ def decoded(kind: Any, content: bytes | None) -> Any:
         try:
             return content.decode(TEXTS[name])
         except UnicodeDecodeError as error:
-            raise Damaged(str(error)) from error
+            raise DamagedError(str(error)) from error
     if name == 'blob':
         return content
     if not content:
@@ -117,12 +117,12 @@ def nested(kind: Any, reader: Reader) -> list:
         ]
     (count,) = struct.unpack('>i', reader.take(4))
     if count < 0:
-        raise Damaged('a negative count')
+        raise DamagedError('a negative count')
     found = []
     for _ in range(count):
         entry = [decoded(part, reader.value()) for part in kind.subtypes]
         if kind.typename == 'map' and entry[0] is None:
-            raise Damaged('a null key')
+            raise DamagedError('a null key')
         found.append(tuple(entry) if kind.typename == 'map' else entry[0])
     return found
 
@@ -147,20 +147,20 @@ def plain(name: str, reader: Reader) -> Any:
     if name == 'varint':
         number = int.from_bytes(reader.take(len(rest)), 'big', signed=True)
         if not -(2**63) <= number < 2**63:
-            raise Damaged('beyond 64 bits')
+            raise DamagedError('beyond 64 bits')
         return number
     if name == 'duration':
         parts = [(v >> 1) ^ -(v & 1) for v in (reader.vint(), reader.vint(), reader.vint())]
         if any(not -(2**31) <= part < 2**31 for part in parts[:2]):
-            raise Damaged('beyond 32 bits')
+            raise DamagedError('beyond 32 bits')
         return dict(zip(('months', 'days', 'nanoseconds'), parts, strict=True))
     if name == 'inet':
         if len(rest) not in (4, 16):
-            raise Damaged('no address')
+            raise DamagedError('no address')
         return socket.inet_ntop(socket.AF_INET if len(rest) == 4 else socket.AF_INET6, reader.take(len(rest)))
     scale, digits = struct.unpack('>i', reader.take(4))[0], reader.take(len(rest) - 4)
     if not digits:
-        raise Damaged('no digits')
+        raise DamagedError('no digits')
     number = int.from_bytes(digits, 'big', signed=True)
     sign, text = int(number < 0), str(abs(number))
     return str(decimal.Decimal((sign, tuple(map(int, text)), -scale)))
