@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-slow lint format proto constraints clean demo-ab
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,6 +32,9 @@ test: lint cluster  ## runs the whole test suite against the development cluster
 
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
+
+test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/scan/test_rows.py" to choose)
+	@tools/test-sanitized $(TESTS)
 
 test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)

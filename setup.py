@@ -12,7 +12,12 @@ SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 
 # Compiled by Cython; nothing but the C library is linked.
 EXTENSIONS = [
-    Extension('tfx_cassandra.components.scan.rows', ['components/scan/rows.pyx'], extra_compile_args=['-O3']),
+    Extension(
+        'tfx_cassandra.components.scan.rows',
+        ['components/scan/rows.pyx'],
+        depends=['components/scan/utf8.h'],
+        extra_compile_args=['-O3'],
+    ),
     Extension(
         'tfx_cassandra.components.dataset.encode',
         ['components/dataset/encode.pyx'],

@@ -24,6 +24,7 @@ from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -56,6 +57,7 @@ class ExampleGenConfig:
     starts: tuple[str, ...] = ()
     cache_by: str = 'configuration'
     history: int | None = None
+    decoding: Decoding = DEFAULT
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -125,9 +127,10 @@ _QUOTED = 80  # characters of a text that cannot be read
 _DATACLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        ABEvaluatorConfig, AuditLimits, CassandraConnection, ExampleGenConfig, Feature, FeatureView, Label, LabelSource,
-        PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design, design.Metric,
-        results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point, results.Verdict,
+        ABEvaluatorConfig, AuditLimits, CassandraConnection, Decoding, ExampleGenConfig, Feature, FeatureView, Label,
+        LabelSource, PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design,
+        design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point,
+        results.Verdict,
     )
 }  # fmt: skip
 

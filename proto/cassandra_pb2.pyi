@@ -145,8 +145,16 @@ class SpanRange(_message.Message):
     lateness_seconds: float
     def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., count: _Optional[int] = ..., skip: _Optional[int] = ..., length_seconds: _Optional[float] = ..., origin: _Optional[str] = ..., lateness_seconds: _Optional[float] = ...) -> None: ...
 
+class Decoding(_message.Message):
+    __slots__ = ("invalid_text", "wide_varints")
+    INVALID_TEXT_FIELD_NUMBER: _ClassVar[int]
+    WIDE_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    invalid_text: str
+    wide_varints: str
+    def __init__(self, invalid_text: _Optional[str] = ..., wide_varints: _Optional[str] = ...) -> None: ...
+
 class ExampleGenConfig(_message.Message):
-    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second", "span", "as_of", "entity_split", "time_split", "gap_seconds", "starts", "cache_by", "labels", "availability_cut_off", "join_plan", "limits", "history")
+    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second", "span", "as_of", "entity_split", "time_split", "gap_seconds", "starts", "cache_by", "labels", "availability_cut_off", "join_plan", "limits", "history", "decoding")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +177,7 @@ class ExampleGenConfig(_message.Message):
     JOIN_PLAN_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     window: TimeWindow
@@ -191,7 +200,8 @@ class ExampleGenConfig(_message.Message):
     join_plan: str
     limits: AuditLimits
     history: int
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., history: _Optional[int] = ...) -> None: ...
+    decoding: Decoding
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., history: _Optional[int] = ..., decoding: _Optional[_Union[Decoding, _Mapping]] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
     __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group", "alias", "max_metrics")

@@ -18,6 +18,7 @@ from tfx_cassandra.components.dataset.label import Label, LabelSource
 from tfx_cassandra.components.dataset.span import SpanRange
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store.connection import CassandraConnection, Tls
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -110,6 +111,7 @@ example_gens = st.builds(
     starts=st.lists(moments.map(datetime.datetime.isoformat), max_size=2).map(tuple),
     cache_by=st.sampled_from(['configuration', 'content']),
     history=st.one_of(st.none(), st.integers(1, 99)),
+    decoding=st.builds(Decoding, st.sampled_from(['error', 'replace']), st.sampled_from(['error', 'text'])),
 )
 retrievals = st.builds(
     RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,

@@ -1,13 +1,16 @@
 """What a table's rows were at a reference time, as far as the times of writing tell.
 
 A cell counts if it was written at `as_of` or before: a cell written later is null, and a row that has no cell left is
-absent. A row counts as written when its newest kept cell was. What this cannot give back, for Cassandra does not keep
-it: a value that a later write has replaced, a cell or row deleted since, and one whose time to live has passed since.
+absent. A static cell is its partition's and not its row's: it keeps a row only where no other cell could, because no
+other column is read or the partition has no rows. A collection or user-defined type that is not frozen counts as
+written when its newest part was. What this cannot give back, for Cassandra does not keep it: a value that a later write
+has replaced, a cell or row deleted since, and one whose time to live has passed since.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -25,7 +28,12 @@ def microseconds(as_of: datetime.datetime) -> int:
 
 
 def kept(
-    batch: pa.RecordBatch, columns: Sequence[str], as_of: datetime.datetime, wanted: Sequence[str] = ()
+    batch: pa.RecordBatch,
+    columns: Sequence[str],
+    as_of: datetime.datetime,
+    wanted: Sequence[str] = (),
+    static: Sequence[str] = (),
+    clustering: str | None = None,
 ) -> pa.RecordBatch:
     """Returns a batch as it was at a reference time.
 
@@ -35,6 +43,8 @@ def kept(
       columns: The columns that have a time of writing: those not in the primary key.
       as_of: The reference time; a cell written at it counts.
       wanted: Those of `columns` whose times of writing stay in the batch, null where the cell is.
+      static: Names of the table's static columns.
+      clustering: A clustering column of the batch, which is null where a partition has static cells and no rows.
 
     Returns:
       The rows with a cell left. Where `columns` is empty, all rows.
@@ -51,12 +61,20 @@ def kept(
             arrays.append(_nulled(array, known[field.name]) if field.name in known else array)
             fields.append(field)
     rows = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-    if not known:
+    if not columns:
         return rows
-    any_left, *others = known.values()
-    for some in others:
-        any_left = pc.or_(any_left, some)
-    return rows.filter(any_left)
+    of_rows = [known[name] for name in columns if name not in static]
+    of_partitions = [known[name] for name in columns if name in static]
+    if not of_rows:
+        return rows.filter(_any(of_partitions))
+    left = _any(of_rows)
+    if of_partitions and clustering is not None:
+        left = pc.or_(left, pc.and_(_any(of_partitions), _of(batch, clustering).is_null()))
+    return rows.filter(left)
+
+
+def _any(of_columns: Sequence[pa.BooleanArray]) -> pa.BooleanArray:
+    return functools.reduce(pc.or_, of_columns)
 
 
 def _nulled(array: pa.Array, keep: pa.BooleanArray) -> pa.Array:

@@ -104,13 +104,15 @@ class Audit:
             self._oldest[name] = max(self._oldest.get(name, 0), other._oldest[name])
         return self
 
-    def report(self, cut_off: bool) -> dict[str, Any]:
+    def report(self, cut_off: bool, overflows: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Returns the audit as JSON takes it: of each feature the shares of the four outcomes, and ages in seconds.
 
         Its notes tell what is unlikely to be meant: see _notes.
 
         Args:
           cut_off: Whether the availability cut-off was on.
+          overflows: For each feature or label that has any, how many of its values are infinite in the examples because
+            they are beyond a 32-bit float.
         """
         features: dict[str, dict[str, Any]] = {}
         for name, counts in self._counts.items():
@@ -120,7 +122,9 @@ class Audit:
             if name in self._ages:
                 quantiles = {label: self._quantile(name, q) / 1e6 for label, q in _QUANTILES.items()}
                 features[name]['age_seconds'] = {**quantiles, 'max': self._oldest[name] / 1e6}
-        return {'availability_cut_off': cut_off, 'features': features, 'notes': _notes(features)}
+        beyond = dict(sorted((overflows or {}).items()))
+        notes = _notes(features)
+        return {'availability_cut_off': cut_off, 'features': features, 'beyond_float32': beyond, 'notes': notes}
 
     def _quantile(self, name: str, q: float) -> float:
         bins = sorted(self._ages[name].items())
@@ -145,6 +149,9 @@ def readable(report: Mapping[str, Any]) -> str:
         ages = of_feature.get('age_seconds')
         spans = [_span(ages[label]) if ages else '-' for label in (*_QUANTILES, 'max')]
         lines.append(f'| {" | ".join([_cell(name), format(of_feature["examples"], ","), *shares, *spans])} |')
+    if beyond := report.get('beyond_float32'):
+        counts = ', '.join(f'{_cell(name)} {count:,}' for name, count in beyond.items())
+        lines += ['', f'Beyond a 32-bit float, which tf.Examples hold, and so infinite there: {counts} values.']
     notes = [f'- {_cell(note)}' for note in report.get('notes', ())]
     return '\n'.join([*lines, *(['', '## Notes', '', *notes] if notes else []), ''])
 

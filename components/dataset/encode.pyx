@@ -43,7 +43,8 @@ cdef extern from 'wire.h':
         const uint8_t* values
         const uint8_t* starts
         const uint8_t* head
-        int64_t valid_at, first, width, cursor, head_size, name_size, small
+        int64_t valid_at, first, width, cursor, head_size, name_size, small, overflows
+        int text
     ctypedef struct Extent:
         pass
     int hashes_init(int portable)
@@ -91,9 +92,10 @@ cdef class Framed:
     Attributes:
       buffer: The frames, one after the other: what a TFRecord file holds.
       offsets: int64, of shape (rows + 1): where each frame starts in `buffer`, and where the last one ends.
+      overflows: For each feature that has any, how many of its values are infinite for being beyond a 32-bit float.
     """
 
-    cdef readonly object buffer, offsets
+    cdef readonly object buffer, offsets, overflows
     cdef int64_t rows
     cdef uint8_t* base
     cdef int64_t* starts
@@ -248,6 +250,7 @@ def encode(batch, kinds, key=None, sequences=()):
             start = write_frames(
                 framed.base, room, columns, plain, count, rows, largest, framed.starts, keyed, framed.keys
             )
+        framed.overflows = {names[order[i]]: columns[i].overflows for i in range(count) if columns[i].overflows}
     finally:
         free(columns)
     if start < 0:
@@ -301,6 +304,7 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
         if pa.types.is_date32(items.type):
             items = items.cast(pa.int32())
         if (kind, items.type.id) not in _LEAVES:
+            c.text = pa.types.is_string(items.type) or pa.types.is_large_string(items.type)
             items = items.cast(_CASTS[kind])
     except pa.ArrowException as e:
         raise DatasetError(f'{name}: got {array.type}, rule: a {kind}: {str(e).splitlines()[0]}') from e

@@ -2,7 +2,7 @@
 
 | CQL | tf.Example |
 |---|---|
-| tinyint, smallint, int, bigint, counter, varint, boolean | int64 |
+| tinyint, smallint, int, bigint, counter, varint, boolean | int64 (varint: bytes of decimal text where so read) |
 | timestamp, date, time | int64: ms since the epoch, days since the epoch, ns since midnight |
 | float, double, decimal | float (32 bit, as tf.Example has it) |
 | ascii, text, blob, uuid, timeuuid, inet | bytes (uuid and inet: the canonical text) |
@@ -34,7 +34,7 @@ _KINDS: dict[str, Kind] = {
 _MANY = re.compile(r'(?:list|set|frozen|vector)<(.+?)(?:, *\d+)?>$')
 
 
-def kind_of(field: str, column: str, cql_type: str) -> Kind:
+def kind_of(field: str, column: str, cql_type: str, varints_as_text: bool = False) -> Kind:
     """Returns which list of a tf.Example feature holds a column of a CQL type.
 
     Raises:
@@ -46,6 +46,8 @@ def kind_of(field: str, column: str, cql_type: str) -> Kind:
     if inner not in _KINDS or len(re.findall('list<|set<|vector<', cql_type)) > 1:
         rule = 'a scalar, or a list, set or vector of scalars'
         raise SchemaError(f'{field}: got {column!r} of type {cql_type}, rule: {rule}')
+    if inner == 'varint' and varints_as_text:
+        return 'bytes_list'
     return _KINDS[inner]
 
 

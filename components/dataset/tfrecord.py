@@ -62,6 +62,15 @@ class Written(NamedTuple):
     checksum: beam.PCollection
 
 
+class Encoded(NamedTuple):
+    """What `EncodeExamples` gives: Chunks; and (feature, how many of its values are infinite because they are beyond a
+    32-bit float), for those that have any.
+    """
+
+    chunks: beam.PCollection
+    overflows: beam.PCollection
+
+
 class Chunk(NamedTuple):
     """Framed tf.Examples of one split: the frames, how many, and their checksum (see Written)."""
 
@@ -95,11 +104,29 @@ class WriteExamples(beam.PTransform):
         sequences: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self._encode = _Encode(kinds, splits, window, sequences)
+        self._encode = EncodeExamples(kinds, splits, window, sequences)
         self._write = WriteChunks(splits.names, uri, shards, seed)
 
     def expand(self, batches: beam.PCollection) -> Written:
-        return batches | 'Encode' >> beam.ParDo(self._encode) | 'Write' >> self._write
+        return (batches | 'Encode' >> self._encode).chunks | 'Write' >> self._write
+
+
+class EncodeExamples(beam.PTransform):
+    """Encodes record batches as framed tf.Examples of their splits; gives Encoded. The arguments: see WriteExamples."""
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Kind],
+        splits: Splits,
+        window: TimeWindow | None = None,
+        sequences: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self._encode = _Encode(kinds, splits, window, sequences)
+
+    def expand(self, batches: beam.PCollection) -> Encoded:
+        encoded = batches | 'Encode' >> beam.ParDo(self._encode).with_outputs('overflows', main='chunks')
+        return Encoded(encoded.chunks, encoded.overflows | 'Overflows' >> _sum())
 
 
 class WriteChunks(beam.PTransform):
@@ -136,14 +163,14 @@ def _sum() -> beam.CombinePerKey:
 
 
 class _Encode(beam.DoFn):
-    """Encodes batches and splits them; gives Chunks."""
+    """Encodes batches and splits them; gives Chunks, and on 'overflows' (feature, number of its infinite values)."""
 
     def __init__(
         self, kinds: Mapping[str, Kind], splits: Splits, window: TimeWindow | None, sequences: Sequence[str]
     ) -> None:
         self._kinds, self._splits, self._window, self._sequences = kinds, splits, window, tuple(sequences)
 
-    def process(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
+    def process(self, batch: pa.RecordBatch) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
         framed = encode(batch, self._kinds, key_of(self._splits), self._sequences)
         assigned = assign(self._splits, batch, framed, self._kinds, self._window)
         names = self._splits.names
@@ -157,6 +184,8 @@ class _Encode(beam.DoFn):
         )
         for part in parts:
             yield Chunk(*part)
+        for of_feature in framed.overflows.items():
+            yield beam.pvalue.TaggedOutput('overflows', of_feature)
 
 
 class _Spool(beam.DoFn):

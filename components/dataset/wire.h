@@ -1,4 +1,4 @@
-/* Columns -> framed tf.Examples -> splits, row by row; see examples.pyx for the layout and for who fills in a Column. */
+/* Columns -> framed tf.Examples -> splits, row by row; see encode.pyx for the layout and for who fills in a Column. */
 #ifndef WIRE_H
 #define WIRE_H
 
@@ -21,6 +21,8 @@ typedef struct {
   int64_t cursor;       /* lists yet to be written; those of null rows are not among them */
   const uint8_t *values, *starts; /* numbers; or bytes, and where in them each value starts */
   const uint8_t* head;            /* what stands before a scalar, its sizes left open; CHUNK bytes before may be read */
+  int64_t overflows; /* values that are finite, and not as a 32-bit float */
+  int text;          /* whether doubles were made of decimal text, which may be finite where they are not */
   int64_t head_size, name_size, small; /* small: bytes of a scalar up to which all its sizes take one byte */
 } Column;
 
@@ -80,7 +82,7 @@ static inline uint8_t* put_bytes(uint8_t* p, const uint8_t* data, int64_t start,
 }
 
 /* One number, or the bytes of one value without their size. */
-static inline uint8_t* put_value(uint8_t* p, const Column* c, int64_t i) {
+static inline uint8_t* put_value(uint8_t* p, Column* c, int64_t i) {
   uint64_t integer;
   uint32_t word;
   double real;
@@ -97,6 +99,7 @@ static inline uint8_t* put_value(uint8_t* p, const Column* c, int64_t i) {
     case DOUBLE:
       memcpy(&real, c->values + 8 * i, 8);
       rounded = (float)real;
+      if (__builtin_isinf(rounded)) c->overflows += c->text || !__builtin_isinf(real);
       memcpy(p - 4, &rounded, 4);
       return p - 4;
     default:

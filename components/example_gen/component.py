@@ -21,6 +21,7 @@ from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.example_gen import driver, executor, resolve
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store.connection import CassandraConnection
 
 
@@ -81,6 +82,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         cache_by: str = 'configuration',
         history: int | None = None,
         emit_schema: bool = False,
+        invalid_text: str = 'error',
+        wide_varints: str = 'error',
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
@@ -114,6 +117,10 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
             feature lists, everything else is the context. Views are scanned.
           emit_schema: Whether there is a second output, `outputs['schema']`: the examples' TensorFlow Metadata schema,
             made from the columns' CQL types, for ExampleValidator, Transform and Trainer in place of SchemaGen's.
+          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII): 'error', or 'replace' for
+            U+FFFD in place of what is not.
+          wide_varints: What varints beyond 64 bits become: 'error', or 'text' to read every varint as decimal text, so
+            that its feature holds bytes.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -129,7 +136,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         settings = config.ExampleGenConfig(
             connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
             bytes_per_second, labels, availability_cut_off, join_plan, limits,
-            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, history=history, **chosen,
+            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, history=history,
+            decoding=Decoding(invalid_text, wide_varints), **chosen,
         )  # fmt: skip
         resolve.check(settings, output_config)
         outputs = {standard_component_specs.EXAMPLES_KEY: types.Channel(type=standard_artifacts.Examples)}

@@ -1,6 +1,6 @@
 """Adapts TFX's artifacts and properties to the scan and the dataset functions.
 
-tables -> rows, one an example (training_set.py) -> tfrecord.WriteExamples -> data_tfrecord-*.gz of each split
+tables -> rows, one an example (training_set.py) -> tfrecord.py -> data_tfrecord-*.gz of each split
        -> coverage of each scan, verified -> coverage.json
        -> audit of what was joined -> audit.json, audit.md
 """
@@ -25,7 +25,7 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset import spool
-from tfx_cassandra.components.dataset.tfrecord import SPOOL, WriteExamples
+from tfx_cassandra.components.dataset.tfrecord import SPOOL, EncodeExamples, WriteChunks
 from tfx_cassandra.components.example_gen import choose, report, resolve, sources
 from tfx_cassandra.components.example_gen.training_set import ReadTrainingSet
 from tfx_cassandra.components.store import connection as connections
@@ -60,12 +60,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         spooled = os.path.join(artifact.uri, SPOOL)
         with spool.cleaned(spooled), self._make_beam_pipeline() as pipeline:
             made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, spooled)
-            written = made.rows | 'Write' >> WriteExamples(
-                found.kinds, splits, artifact.uri, settings.shards, settings.shuffle_seed, settings.window,
-                settings.sequences,
-            )  # fmt: skip
+            encoding = EncodeExamples(found.kinds, splits, settings.window, settings.sequences)
+            encoded = made.rows | 'Encode' >> encoding
+            written = encoded.chunks | 'Write' >> WriteChunks(
+                splits.names, artifact.uri, settings.shards, settings.shuffle_seed
+            )
+            overflows = beam.pvalue.AsDict(encoded.overflows)
             _ = made.coverage | 'WriteCoverage' >> beam.Map(
                 report.write_coverage,
+                overflows=overflows,
                 counts=beam.pvalue.AsDict(written.counts),
                 checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
@@ -73,7 +76,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 uri=artifact.uri,
             )
             if settings.labels is not None:
-                _ = made.audit | 'WriteAudit' >> beam.Map(report.write_audit, settings, reference, artifact.uri)
+                _ = made.audit | 'WriteAudit' >> beam.Map(
+                    report.write_audit, settings, reference, artifact.uri, overflows=overflows
+                )
         for schema in output_dict.get(standard_component_specs.SCHEMA_KEY, ()):
             report.write_schema(settings, found, schema.uri)
         report.check_audit(artifact, settings)

@@ -123,6 +123,7 @@ class _ViewReads:
     ) -> None:
         self.view = view
         self._session, self._found, self._cut_off = session, found, cut_off
+        self._decoding = settings.decoding
         key = key_read(view, found.table)
         if isinstance(key, str):
             raise ReadError(f'view {view.name}: {key}')
@@ -148,7 +149,7 @@ class _ViewReads:
                 self._again(asked, error)
                 self._ask(asked, arrived)
                 continue
-            batch = self._wanted(decode(page).content)
+            batch = self._wanted(decode(page, decoding=self._decoding).content)
             if batch.num_rows:
                 batches.append(batch)
             asked.paging_state, asked.failures = paging_state, 0

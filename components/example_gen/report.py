@@ -26,6 +26,7 @@ AUDIT_FILE, AUDIT_PAGE = 'audit.json', 'audit.md'
 
 def write_coverage(
     coverages: Mapping[str, ledger.Coverage],
+    overflows: Mapping[str, int],
     counts: Mapping[str, int],
     checksum: str,
     settings: ExampleGenConfig,
@@ -45,6 +46,7 @@ def write_coverage(
         content['fingerprint'] = hashlib.sha256('\n'.join(prints).encode()).hexdigest()
     content['examples'] = dict(sorted(counts.items()))
     content['examples_checksum'] = checksum
+    content['beyond_float32'] = dict(sorted(overflows.items()))
     if settings.span is not None:
         content['spans'] = [settings.span.first, settings.span.last]
     if settings.as_of is not None:
@@ -61,9 +63,15 @@ def version(fingerprint: str) -> int:
     return int(fingerprint[:13], 16)
 
 
-def write_audit(audit: Audit, settings: ExampleGenConfig, reference: datetime.datetime, uri: str) -> None:
+def write_audit(
+    audit: Audit,
+    settings: ExampleGenConfig,
+    reference: datetime.datetime,
+    uri: str,
+    overflows: Mapping[str, int],
+) -> None:
     """Writes the audit, as JSON and as a page to read."""
-    report = {'labels_known_at': reference.isoformat(), **audit.report(settings.availability_cut_off)}
+    report = {'labels_known_at': reference.isoformat(), **audit.report(settings.availability_cut_off, overflows)}
     _write(os.path.join(uri, AUDIT_FILE), json.dumps(report, indent=2))
     _write(os.path.join(uri, AUDIT_PAGE), readable(report))
 

@@ -58,6 +58,7 @@ def _main(settings: ExampleGenConfig) -> ReadOptions:
         settings.connection, main.table, main.columns, settings.window or _SOME_WINDOW, main.timestamp_column,
         labels.filters if labels is not None else settings.views[0].filters, settings.consistency, settings.splits,
         settings.page_rows, settings.rows_per_second, settings.bytes_per_second, as_of=settings.as_of,
+        decoding=settings.decoding,
     )  # fmt: skip
 
 

@@ -108,22 +108,21 @@ def describe(session: Session, settings: ExampleGenConfig) -> Sources:
         (view,) = settings.views
         window, time = settings.window, view.timestamp_column
         found = _read(session, settings, view.table, view.columns, window, time, view.filters)
-        columns = {} if time is None else {time: _column(found.table, f'view {view.name}', Source(time), True)}
+        columns = {} if time is None else {time: _column(found, f'view {view.name}', Source(time), True)}
         for name, source in zip(view.entity_names, view.entity, strict=True):
-            columns[name] = _column(found.table, f'view {view.name}', source, _is_key(found.table, source))
+            columns[name] = _column(found, f'view {view.name}', source, _is_key(found.table, source))
         return Sources({view.name: found}, columns | _feature_columns(found, view))
     labels = settings.labels
     spine = _read(
         session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
     )
     columns = {
-        name: _column(spine.table, 'labels', Source(name), True)
-        for name in (*labels.entity_columns, labels.timestamp_column)
+        name: _column(spine, 'labels', Source(name), True) for name in (*labels.entity_columns, labels.timestamp_column)
     }
     for label in labels.labels:
         source = Source(label.name)
         always = label.delay is None and _is_key(spine.table, source)
-        columns[label.rename or label.name] = _column(spine.table, 'labels', source, always)
+        columns[label.rename or label.name] = _column(spine, 'labels', source, always)
     reads = {LABELS: spine}
     for view in settings.views:
         reads[view.name] = _view_read(session, settings, view, spine.table)
@@ -196,10 +195,11 @@ def _read(
     options = read.ReadOptions(
         settings.connection, table, columns, window, time_column, filters, settings.consistency, settings.splits,
         settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes, settings.as_of,
+        settings.decoding,
     )  # fmt: skip
     scan = options.scan(session)
     result = session.prepare(scan.cql(scan.times)).result_metadata
-    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result])
+    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result], settings.decoding)
     return TableRead(options, scan, pa.schema(list(schema)[: len(scan.names)]))
 
 
@@ -207,7 +207,7 @@ def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
     columns = {}
     for feature in view.full_features:
         name, source = view.example_name(feature), view.source(feature)
-        columns[name] = _column(found.table, f'view {view.name}', source, feature.default is not None)
+        columns[name] = _column(found, f'view {view.name}', source, feature.default is not None)
         value_type = found.schema.field(found.scan.index(source.column)).type
         value_type = value_type.item_type if source.key is not None else value_type
         try:
@@ -225,9 +225,10 @@ def _check_steps(table: Table, view: FeatureView) -> None:
             raise SchemaError(f'view {view.name}: got {feature.name!r} of type {cql}, rule: a scalar with history')
 
 
-def _column(table: Table, field: str, source: Source, always: bool) -> Column:
-    cql = _type(field, table, source)
-    return Column(examples.kind_of(field, source.column, cql), cql, always)
+def _column(found: TableRead, field: str, source: Source, always: bool) -> Column:
+    cql = _type(field, found.table, source)
+    as_text = found.options.decoding.wide_varints == 'text'
+    return Column(examples.kind_of(field, source.column, cql, varints_as_text=as_text), cql, always)
 
 
 def _is_key(table: Table, source: Source) -> bool:

@@ -24,6 +24,7 @@ from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -54,6 +55,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--page-rows', type=int, default=PAGE_ROWS, help='rows of a page (default: %(default)s)')
     parser.add_argument('--rows-per-second', type=float, metavar='N', help='rows read a second at most')
     parser.add_argument('--bytes-per-second', type=float, metavar='N', help='bytes of results read a second at most')
+    parser.add_argument(
+        '--invalid-text', default='error', choices=('error', 'replace'), help='text that is not UTF-8: %(choices)s'
+    )
+    parser.add_argument(
+        '--wide-varints', default='error', choices=('error', 'text'),
+        help='varints beyond 64 bits: an error, or every varint as decimal text',
+    )  # fmt: skip
     parser.add_argument('--verify', action='store_true', help='show the ledger: what was read of each token range')
     parser.add_argument('--recount', action='store_true', help='count all rows once more at the end, and compare')
     add_connection_arguments(parser)
@@ -89,7 +97,8 @@ def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
     with connections.session(options.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
-        files = None if target is None else export.Files(target, kind, survey.arrow_schema(session, scan))
+        schema = survey.arrow_schema(session, scan, options.decoding)
+        files = None if target is None else export.Files(target, kind, schema)
         progress = _Progress(planned, running)
         fetcher = Fetcher(session, scan, options.fetch_options(planned.page_rows))
         for found in fetcher.fetch(planned.splits):
@@ -138,6 +147,7 @@ def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadO
     options = ReadOptions(
         connection, args.table, columns, window, args.time_column, (), args.consistency, args.splits, args.page_rows,
         args.rows_per_second, args.bytes_per_second, recount=args.recount,
+        decoding=Decoding(args.invalid_text, args.wide_varints),
     )  # fmt: skip
     if not args.where:
         return options

@@ -122,7 +122,10 @@ class _Examples:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._kinds = {
-            field.name: examples.kind_of('columns', field.name, field.metadata[b'cql'].decode()) for field in schema
+            field.name: examples.kind_of(
+                'columns', field.name, field.metadata[b'cql'].decode(), varints_as_text='string' in str(field.type)
+            )
+            for field in schema
         }
         self._file: Any = path.open('wb')
 

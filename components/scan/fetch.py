@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import heapq
 import itertools
 import queue
@@ -36,6 +37,7 @@ from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Reading, Trouble
 from tfx_cassandra.components.scan.survey import name_of
+from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 from tfx_cassandra.components.store.connection import consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
@@ -61,6 +63,7 @@ class FetchOptions:
       page_rows: Rows of a page at most.
       rows_per_second, bytes_per_second: Limits of this fetcher, or None.
       per_node: Areas read at once from one node at most.
+      decoding: What is made of values that have no form of their own.
     """
 
     consistency: str = 'LOCAL_QUORUM'
@@ -68,6 +71,7 @@ class FetchOptions:
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
     per_node: int = PER_NODE
+    decoding: Decoding = DEFAULT
 
 
 class Fetcher:
@@ -80,7 +84,7 @@ class Fetcher:
       session: A session with page.RawHandler.
       scan: What is read.
       options: How.
-      decode: What turns a page, and where its keys stand, into what is yielded.
+      decode: What turns a page, and where its keys stand, into what is yielded; None for record batches.
     """
 
     def __init__(
@@ -88,9 +92,10 @@ class Fetcher:
         session: Session,
         scan: Scan,
         options: FetchOptions = FetchOptions(),
-        decode: Callable[[Page, Keys], Decoded] = pages.decode,
+        decode: Callable[[Page, Keys], Decoded] | None = None,
     ) -> None:
-        self._session, self._scan, self._options, self._decode = session, scan, options, decode
+        self._session, self._scan, self._options = session, scan, options
+        self._decode = decode or functools.partial(pages.decode, decoding=options.decoding)
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
         self._page_rows = quarter(options.rows_per_second, options.page_rows)
@@ -136,7 +141,7 @@ class Fetcher:
                 active[node] -= 1
             elif not oversized:
                 self._ask(reading, arrived)  # the next page is under way while the caller works on this one
-            decoded = self._decoded(page)
+            decoded = self._decoded(page, reading)
             reading.reached(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
@@ -155,16 +160,16 @@ class Fetcher:
         held_up = self._limiter.blind or self._limiter.busy(time.monotonic())
         return 1 if held_up else IN_FLIGHT
 
-    def _decoded(self, page: Page) -> Decoded:
-        """Decodes a page; where it is of other columns than the scan's, the error says so."""
+    def _decoded(self, page: Page, reading: Reading) -> Decoded:
+        """Decodes a page; an error names the range, or says that the table is no longer the one that was planned."""
         try:
             if page.kinds != self._kinds:
                 identity.check_page(page, self._scan.table)
                 self._kinds = page.kinds
             return self._decode(page, self._keys)
-        except (ReadError, DatasetError):
+        except (ReadError, DatasetError) as error:
             self._check_unchanged()
-            raise
+            raise type(error)(f'{self._scan.table} token range {reading.area}: {error}') from error
 
     def _check_unchanged(self) -> None:
         """Raises SchemaError if that explains an error: the table is not the one that the scan was planned for."""

@@ -25,6 +25,7 @@ from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.scan.query import Scan, Table, plan_scan
 from tfx_cassandra.components.scan.sampling import Bounds
+from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -51,6 +52,7 @@ class ReadOptions:
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
     recount: bool = False
+    decoding: Decoding = DEFAULT
 
     def __post_init__(self) -> None:
         if not isinstance(self.connection, CassandraConnection):
@@ -91,7 +93,9 @@ class ReadOptions:
         """Leaves out what was written after `as_of`, and the write times that nobody asked for."""
         if self.as_of is None:
             return batch
-        return kept(batch, self._dated(scan.table), self.as_of, self.writetimes)
+        dated, static = self._dated(scan.table), scan.table.static
+        clustering = next((name for name in scan.table.clustering if name in scan.names), None)
+        return kept(batch, dated, self.as_of, self.writetimes, static, clustering)
 
     def _check_keys(self, table: Table) -> None:
         # A cell of today that is filtered on may be another than the one of as_of.
@@ -109,7 +113,9 @@ class ReadOptions:
         return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
     def fetch_options(self, page_rows: int) -> FetchOptions:
-        return FetchOptions(self.consistency, page_rows, self.rows_per_second, self.bytes_per_second)
+        return FetchOptions(
+            self.consistency, page_rows, self.rows_per_second, self.bytes_per_second, decoding=self.decoding
+        )
 
 
 def plan_splits(options: ReadOptions) -> Plan:

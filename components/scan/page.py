@@ -7,7 +7,6 @@ whoever takes a page decodes it.
 from __future__ import annotations
 
 import bisect
-import functools
 import struct
 from typing import Any, NamedTuple
 
@@ -16,10 +15,14 @@ import pyarrow.compute as pc
 from cassandra.metadata import Murmur3Token
 from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
 
-from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.errors import DatasetError, ReadError, invalid
 from tfx_cassandra.components.scan import rows, types
 from tfx_cassandra.components.scan.area import Position
 from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.types import DEFAULT, Decoding
+
+_DECODERS: dict[tuple, tuple[pa.Schema, list[rows.Kind]]] = {}
+_MOST_DECODERS = 256
 
 
 class Page(NamedTuple):
@@ -41,11 +44,19 @@ class Page(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Where in a result the partition key's columns stand, in their order, and the column a partition is sliced by."""
+    """What a result's columns are there for.
+
+    Attributes:
+      partition: Where the partition key's columns stand, in their order.
+      time: Where the column stands that a partition is sliced by, if there is one.
+      descending: Whether that is kept latest first.
+      columns: Where the columns stand that a batch has; None for all. Others are read for the positions alone.
+    """
 
     partition: tuple[int, ...]
     time: int | None
     descending: bool = False
+    columns: tuple[int, ...] | None = None
 
 
 class Decoded(NamedTuple):
@@ -94,48 +105,74 @@ def raw_rows(names: Any, page: Page) -> list[Page]:
 def key_columns(scan: Scan) -> Keys:
     """Returns where a scan's results have the columns that tell how far it has come."""
     time = None if scan.sliced_column is None else scan.index(scan.sliced_column)
-    return Keys(tuple(map(scan.index, scan.table.partition_key)), time, scan.table.descending)
+    filtered_by = {scan.time_column, *(column for column, _ in scan.filters)}
+    extra = [scan.index(column) for column in scan.selected if column in filtered_by]
+    columns = (*range(len(scan.names)), *extra)
+    return Keys(tuple(map(scan.index, scan.table.partition_key)), time, scan.table.descending, columns)
 
 
-def decode(page: Page, keys: Keys | None = None) -> Decoded:
+def decode(page: Page, keys: Keys | None = None, decoding: Decoding = DEFAULT) -> Decoded:
     """Turns a page into a record batch.
 
     Args:
       page: The page.
-      keys: Where its keys stand, for the positions of its first and last row; None if they are not wanted.
+      keys: What its columns are there for; None for a batch of all, without the positions of its first and last row.
+      decoding: What is made of values that have no form of their own.
 
     Raises:
-      ReadError: The page is damaged.
+      ReadError: The page is damaged, or text is not of its type's encoding; the message names the column.
       DatasetError: A varint does not fit 64 bits; the message names the column.
     """
-    schema, kinds = _decoders(page.names, page.kinds)
+    if not isinstance(page, Page):
+        raise invalid('page', page, 'a Page')
+    wanted = tuple(range(len(page.kinds))) if keys is None or keys.columns is None else keys.columns
+    schema, kinds = _decoders(page, wanted, decoding)
     cells, checksum = rows.cells(page.body, page.offset, page.rows, len(kinds))
-    arrays = []
-    for name, kind, column in zip(page.names, kinds, cells, strict=True):
+    times = [] if keys is None or keys.time is None else [keys.time]
+    arrays = {}
+    for i in {*wanted, *times}:
         try:
-            arrays.append(rows.decode(kind, column))
-        except DatasetError as error:
-            raise DatasetError(f'column {name}: {error}') from error
-    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            arrays[i] = rows.decode(kinds[i], cells[i])
+        except (ReadError, DatasetError) as error:
+            raise _located(error, page, kinds, cells, i, keys) from error
+        except MemoryError as error:
+            raise ReadError(f'column {page.names[i]}: got more than memory holds, rule: less') from error
+    batch = pa.RecordBatch.from_arrays([arrays[i] for i in wanted], schema=schema)
     if keys is None or not page.rows:
         return Decoded(batch, checksum, len(page.body))
     last_key = tuple(cells[i].value(page.rows - 1) or b'' for i in keys.partition)
-    return Decoded(batch, checksum, len(page.body), *_positions(batch, cells, keys), last_key)
+    of_rows = None if keys.time is None else arrays[keys.time]
+    return Decoded(batch, checksum, len(page.body), *_positions(page.rows, of_rows, cells, keys), last_key)
 
 
-def _positions(batch: pa.RecordBatch, cells: list[rows.Cells], keys: Keys) -> tuple[Position, Position]:
-    """Returns where the first row stands, and how far the rows have come; there is a row at least."""
+def _located(
+    error: Exception, page: Page, kinds: list[rows.Kind], cells: list[rows.Cells], column: int, keys: Keys | None
+) -> Exception:
+    """Returns an error of a column's values with the column's name, and the first row that has it."""
+    what, _, rest = str(error).partition(': ')
+    for row in range(page.rows):
+        try:
+            rows.decode(kinds[column], cells[column].only(row))
+        except (ReadError, DatasetError) as of_row:
+            what, _, rest = str(of_row).partition(': ')
+            what += f' in row {row} of the page'
+            rest += '' if keys is None else f' (token {_token_at(row, cells, keys)})'
+            break
+    return type(error)(f'column {page.names[column]}: {what}: {rest}')
 
-    def token_at(row: int) -> int:
-        return token_of([cells[i].value(row) or b'' for i in keys.partition])
 
-    first, last = token_at(0), token_at(batch.num_rows - 1)
-    if keys.time is None:
+def _token_at(row: int, cells: list[rows.Cells], keys: Keys) -> int:
+    return token_of([cells[i].value(row) or b'' for i in keys.partition])
+
+
+def _positions(count: int, times: pa.Array | None, cells: list[rows.Cells], keys: Keys) -> tuple[Position, Position]:
+    """Returns where the first of `count` rows stands, and how far the rows have come; there is a row at least."""
+    first, last = _token_at(0, cells, keys), _token_at(count - 1, cells, keys)
+    if times is None:
         return Position(first, None), Position(last, None)
-    times = batch.column(keys.time)
     # Rows come by token. Those of the last one may be of two partitions, of which the first one went further.
-    of_last = times.slice(0 if first == last else bisect.bisect_left(range(batch.num_rows), last, key=token_at))
-    furthest = pc.min_max(of_last)['min' if keys.descending else 'max']
+    start = 0 if first == last else bisect.bisect_left(range(count), last, key=lambda row: _token_at(row, cells, keys))
+    furthest = pc.min_max(times.slice(start))['min' if keys.descending else 'max']
     return Position(first, times[0].value), Position(last, furthest.value)
 
 
@@ -149,6 +186,17 @@ def token_of(key: list[bytes]) -> int:
     return Murmur3Token.hash_fn(whole)
 
 
-@functools.lru_cache(maxsize=256)
-def _decoders(names: tuple[str, ...], kinds: tuple[Any, ...]) -> tuple[pa.Schema, list[rows.Kind]]:
-    return types.schema_of(names, kinds), [types.kind_of(kind) for kind in kinds]
+def _decoders(page: Page, wanted: tuple[int, ...], decoding: Decoding) -> tuple[pa.Schema, list[rows.Kind]]:
+    """Returns the schema of the wanted columns, and how each column is decoded."""
+    # Where no type is nested, the classes are their own identities.
+    found = _DECODERS.get((page.names, page.kinds, wanted, decoding))
+    if found is None:
+        key = (page.names, tuple(map(types.identity, page.kinds)), wanted, decoding)
+        found = _DECODERS.get(key)
+    if found is None:
+        if len(_DECODERS) >= _MOST_DECODERS:
+            _DECODERS.clear()
+        schema = types.schema_of(page.names, page.kinds, decoding)
+        kinds = [types.kind_of(kind, decoding) for kind in page.kinds]
+        found = _DECODERS[key] = (pa.schema([schema[i] for i in wanted]), kinds)
+    return found

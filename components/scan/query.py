@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
+from tfx_cassandra.components.scan.types import SCALARS
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.scan.identity import Identity
@@ -28,6 +29,7 @@ class Table:
       types: (column name, CQL type) of every column.
       descending: Whether the first clustering column is kept latest first.
       has_static: Whether some column is static.
+      static: Names of the static columns.
       identity: What must stay as it is while the table is read; None if nobody looks.
     """
 
@@ -38,6 +40,7 @@ class Table:
     types: tuple[tuple[str, str], ...]
     descending: bool = False
     has_static: bool = False
+    static: tuple[str, ...] = ()
     identity: Identity | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -150,9 +153,10 @@ class Scan:
         return (area.tokens.start, area.tokens.end, *(end for end, bounded in ends if bounded))
 
     def _writetime(self, column: str) -> str:
-        # A collection that is not frozen has a write time for each of its elements.
+        # A collection or user-defined type that is not frozen has a write time for each of its parts.
         cql_type = self.table.type_of('writetimes', column)
-        function = 'MAXWRITETIME' if cql_type.startswith(('list<', 'set<', 'map<')) else 'WRITETIME'
+        one_cell = cql_type in SCALARS or cql_type.startswith(('frozen<', 'tuple<', 'vector<'))
+        function = 'WRITETIME' if one_cell else 'MAXWRITETIME'
         return f'{function}({quoted(column)}) AS {quoted(writetime_name(column))}'
 
 

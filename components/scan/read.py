@@ -25,6 +25,7 @@ from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filter
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 
@@ -59,6 +60,8 @@ class ReadFromCassandra(beam.PTransform):
         bytes_per_second: float | None = None,
         as_of: datetime.datetime | None = None,
         recount: bool = False,
+        invalid_text: str = 'error',
+        wide_varints: str = 'error',
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
@@ -83,6 +86,9 @@ class ReadFromCassandra(beam.PTransform):
           recount: Whether to count the rows of each token range once more when all are read, without slices of time,
             and to fail if the numbers differ. It reads the keys of the table again, one range after the other; rows
             that are written meanwhile differ too.
+          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII), which servers do not check as
+            strictly as readers do: 'error', or 'replace' for U+FFFD in place of what is not.
+          wide_varints: What varints beyond 64 bits become: 'error', or 'text' to read every varint as decimal text.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -93,7 +99,7 @@ class ReadFromCassandra(beam.PTransform):
         names: Any = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
             connection, table, names, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of, recount=recount,
+            bytes_per_second, as_of=as_of, recount=recount, decoding=Decoding(invalid_text, wide_varints),
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:

@@ -3,20 +3,27 @@ from typing import Any
 
 import pyarrow as pa
 
+LARGEST: int
+LARGEST_VARINT: int
+
 class Kind:
     arrow: pa.DataType
     def __init__(
         self,
         code: str,
         arrow: pa.DataType,
-        width: int = 0,
-        flip: bool = False,
         parts: Sequence[Kind] = (),
+        flip: bool = False,
+        length: int = 0,
+        size: int = 0,
+        codec: str = 'utf-8',
+        replace: bool = False,
         rare: Callable[[bytes], Any] | None = None,
     ) -> None: ...
 
 class Cells:
     def value(self, row: int) -> bytes | None: ...
+    def only(self, row: int) -> Cells: ...
 
 def cells(body: bytes, offset: int, rows: int, columns: int) -> tuple[list[Cells], int]: ...
 def decode(kind: Kind, cells: Cells) -> pa.Array: ...

@@ -3,18 +3,21 @@
 
 A page is cut into cells first (`cells`): for each column, where each row's value starts in the body and how long it is.
 A column is then decoded by its type (`decode`), and a nested type is cut into cells of its own and decoded likewise.
-Every length is checked against the body before anything is read.
+Every length is checked against the body before anything is read, and every value against its type before anything is
+given out: whoever works with the arrays takes both for granted.
 
 The wire format is that of the CQL binary protocol, version 4 and 5 (native_protocol_v5.spec, sections 4.2.5.2 and 6).
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from decimal import Decimal
+
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import pyarrow as pa
 
-from tfx_cassandra.components.errors import DatasetError, ReadError
+from tfx_cassandra.components.errors import DatasetError, ReadError, invalid
 
 cdef extern from *:
     """
@@ -28,43 +31,73 @@ cdef extern from *:
     uint32_t load32(const uint8_t* p) nogil
     uint64_t load64(const uint8_t* p) nogil
 
+cdef extern from 'utf8.h':
+    void utf8_init()
+    int64_t first_bad_text(const uint8_t* data, const int32_t* offsets, int64_t count, bint ascii_only) noexcept nogil
+
+utf8_init()
+
+LARGEST = INT32_MAX  # bytes of a page, as the protocol counts them; and values of an Arrow array here
+LARGEST_VARINT = 1 << 14  # bytes of a varint that is read as text: 39,457 digits
+_WITHIN = 'every length lies within the page'
+_SHOWN = 40  # bytes of a value in an error
+
 
 cdef enum Code:
-    FIXED, BOOLEAN, TEXT, UUID, VARINT, DURATION, LIST, MAP, TUPLE, VECTOR, RARE
+    FIXED, BOOLEAN, BLOB, TEXT, UUID, VARINT, DIGITS, DURATION, LIST, MAP, TUPLE, VECTOR, RARE
+
+
+_CODES = {
+    'fixed': FIXED, 'boolean': BOOLEAN, 'blob': BLOB, 'text': TEXT, 'uuid': UUID, 'varint': VARINT, 'digits': DIGITS,
+    'duration': DURATION, 'list': LIST, 'map': MAP, 'tuple': TUPLE, 'vector': VECTOR, 'rare': RARE,
+}
 
 
 cdef class Kind:
-    """How values of one CQL type are decoded; made by `types.kind_of`."""
+    """How values of one CQL type are decoded; made by `types.kind_of`.
+
+    Args:
+      code: How a value is laid out: a key of _CODES.
+      arrow: Arrow type of the array.
+      parts: Kinds of a nested type's parts.
+      flip: Whether the first bit of a fixed-width value is turned round.
+      length: Elements of a vector.
+      size: Bytes of each element of a vector; 0 where each has a length of its own.
+      codec: What text must be, 'ascii' or 'utf-8'.
+      replace: Whether in text that is not, U+FFFD takes the place of what is wrong.
+      rare: What decodes a value of another type.
+    """
 
     cdef Code code
-    cdef int width
-    cdef uint64_t flip
+    cdef int width, size
+    cdef int32_t length
+    cdef uint32_t flip
+    cdef bint replace
     cdef readonly object arrow
     cdef list parts
+    cdef str codec
     cdef object rare
 
-    def __init__(self, str code, object arrow, int width=0, bint flip=False, parts=(), rare=None):
-        self.code = {'fixed': FIXED, 'boolean': BOOLEAN, 'text': TEXT, 'uuid': UUID, 'varint': VARINT,
-                     'duration': DURATION, 'list': LIST, 'map': MAP, 'tuple': TUPLE, 'vector': VECTOR,
-                     'rare': RARE}[code]
-        self.arrow, self.width, self.parts, self.rare = arrow, width, list(parts), rare
+    def __init__(
+        self, str code, object arrow, parts=(), bint flip=False, int32_t length=0, int size=0, str codec='utf-8',
+        bint replace=False, rare=None,
+    ):
+        self.code, self.arrow, self.parts = _CODES[code], arrow, list(parts)
+        self.width = arrow.bit_width // 8 if self.code == FIXED else 0
         self.flip = 0x80000000 if flip else 0
+        self.length, self.size, self.codec, self.replace, self.rare = length, size, codec, replace, rare
 
 
 cdef class Cells:
-    """Where the values of one column stand in a body; a length below zero is a null."""
+    """Where the values of one column stand in a body, made by `cells`; a length below zero is a null."""
 
     cdef const uint8_t[::1] body
     cdef int32_t* starts
     cdef int32_t* lengths
     cdef Py_ssize_t count
 
-    def __cinit__(self, const uint8_t[::1] body, Py_ssize_t count):
-        self.body, self.count = body, count
-        self.starts = <int32_t*>malloc((count + 1) * 8)
-        if self.starts == NULL:
-            raise MemoryError()
-        self.lengths = self.starts + count + 1
+    def __init__(self):
+        raise TypeError('Cells: got a call, rule: made by cells')
 
     def __dealloc__(self):
         free(self.starts)
@@ -77,12 +110,37 @@ cdef class Cells:
             return None
         return bytes(self.body[self.starts[row]:self.starts[row] + self.lengths[row]])
 
+    def only(self, Py_ssize_t row):
+        """Returns the Cells that hold one of these alone."""
+        if not 0 <= row < self.count:
+            raise IndexError(row)
+        cdef Cells one = _cells(self.body, 1)
+        one.starts[0], one.lengths[0] = self.starts[row], self.lengths[row]
+        return one
 
-cdef object _damaged(str what):
-    return ReadError(f'page: got {what}, rule: every length lies within the page')
+
+cdef Cells _cells(const uint8_t[::1] body, Py_ssize_t count):
+    """Returns Cells still to be filled in."""
+    if count > LARGEST:
+        raise _damaged(f'{count} values of one type', f'at most {LARGEST}')
+    cdef Cells made = Cells.__new__(Cells)
+    made.body, made.count = body, count
+    made.starts = <int32_t*>malloc((count + 1) * 8)
+    if made.starts == NULL:
+        raise MemoryError()
+    made.lengths = made.starts + count + 1
+    return made
 
 
-def cells(const uint8_t[::1] body, Py_ssize_t offset, Py_ssize_t rows, Py_ssize_t columns):
+cdef object _damaged(str what, str rule=_WITHIN):
+    return ReadError(f'value: got {what}, rule: {rule}')
+
+
+cdef object _damaged_page(str what, str rule=_WITHIN):
+    return ReadError(f'page: got {what}, rule: {rule}')
+
+
+def cells(const uint8_t[::1] body not None, Py_ssize_t offset, Py_ssize_t rows, Py_ssize_t columns):
     """Cuts the rows of a body, which begin at `offset`, into `columns` Cells of `rows` values each.
 
     Returns:
@@ -91,19 +149,21 @@ def cells(const uint8_t[::1] body, Py_ssize_t offset, Py_ssize_t rows, Py_ssize_
     Raises:
       ReadError: A length points outside the body, or the body does not end with the last row.
     """
-    cdef Py_ssize_t size = body.shape[0], at = offset, row, column, start
+    cdef Py_ssize_t size = body.shape[0], at = offset, row = 0, column, start
     cdef int32_t length
     cdef uint64_t checksum = 0
     cdef const uint8_t* p
-    cdef list out = [Cells(body, rows) for _ in range(columns)]
+    if size > LARGEST:
+        raise _damaged_page(f'{size} bytes', f'at most {LARGEST}')
+    # A value takes at least its length's four bytes: so memory is asked for only for what can be there.
+    if not 0 <= offset <= size or columns < 0 or not 0 <= rows <= (size - offset) // (4 * max(columns, 1)):
+        raise _damaged_page(f'{rows} rows of {columns} columns from byte {offset} of {size}')
+    cdef list out = [_cells(body, rows) for _ in range(columns)]
     cdef int32_t** starts = <int32_t**>malloc((columns + 1) * sizeof(int32_t*) * 2)
     cdef int32_t** lengths = starts + columns + 1
     cdef bint bad = False
     if starts == NULL:
         raise MemoryError()
-    if offset < 0 or offset > size or rows < 0:
-        free(starts)
-        raise _damaged(f'rows from byte {offset} of {size}')
     for column in range(columns):
         starts[column] = (<Cells>out[column]).starts
         lengths[column] = (<Cells>out[column]).lengths
@@ -129,7 +189,7 @@ def cells(const uint8_t[::1] body, Py_ssize_t offset, Py_ssize_t rows, Py_ssize_
             checksum += _hash(p + start, at - start)
     free(starts)
     if bad or at != size:
-        raise _damaged(f'row {row} ending at byte {at} of {size}')
+        raise _damaged_page(f'row {row} ending at byte {at} of {size}')
     return out, checksum
 
 
@@ -160,12 +220,19 @@ def decode(Kind kind, Cells cells):
     """Decodes cells as values of a kind; gives a `pyarrow.Array` of kind.arrow with one value a cell.
 
     Raises:
-      ReadError: A value's length is not one its type can have.
+      ReadError: A value is not one its type can have, or is too much for an Arrow array.
       DatasetError: A varint does not fit 64 bits.
+      ValueError: `kind` or `cells` is something else.
     """
+    if kind is None or cells is None:
+        raise invalid('kind, cells', (kind, cells), 'made by types.kind_of and rows.cells')
+    return _decoded(kind, cells)
+
+
+cdef object _decoded(Kind kind, Cells cells):
     if kind.code == FIXED:
         return _fixed(kind, cells)
-    if kind.code == TEXT:
+    if kind.code == TEXT or kind.code == BLOB:
         return _text(kind, cells)
     if kind.code == BOOLEAN:
         return _boolean(kind, cells)
@@ -173,6 +240,8 @@ def decode(Kind kind, Cells cells):
         return _uuid(kind, cells)
     if kind.code == VARINT:
         return _varint(kind, cells)
+    if kind.code == DIGITS:
+        return _digits(kind, cells)
     if kind.code == DURATION:
         return _duration(kind, cells)
     if kind.code == LIST or kind.code == MAP:
@@ -214,7 +283,7 @@ cdef object _fixed(Kind kind, Cells cells):
     cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
     data = pa.allocate_buffer(count * width)
     cdef uint8_t* out = _address(data)
-    cdef uint32_t flip = <uint32_t>kind.flip
+    cdef uint32_t flip = kind.flip
     for i in range(count):
         length = cells.lengths[i]
         if length != width and length > 0:
@@ -255,12 +324,13 @@ cdef object _boolean(Kind kind, Cells cells):
 
 cdef object _text(Kind kind, Cells cells):
     cdef Py_ssize_t i, count = cells.count, nulls
-    cdef int64_t total = 0
+    cdef int64_t total = 0, bad = -1
+    cdef bint checked = kind.code == TEXT, ascii_only = kind.codec == 'ascii'
     cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
     ends = pa.allocate_buffer((count + 1) * 4)
     cdef int32_t* offsets = <int32_t*>_address(ends)
     offsets[0] = 0
-    for i in range(count):
+    for i in range(count):  # the sum fits, for the values lie in the body one after the other
         if cells.lengths[i] > 0:
             total += cells.lengths[i]
         offsets[i + 1] = <int32_t>total
@@ -270,8 +340,24 @@ cdef object _text(Kind kind, Cells cells):
         for i in range(count):
             if cells.lengths[i] > 0:
                 memcpy(out + offsets[i], body + cells.starts[i], cells.lengths[i])
+        if checked:
+            bad = first_bad_text(out, offsets, count, ascii_only)
+    if bad >= 0:
+        if kind.replace:
+            values = [cells.value(i) for i in range(count)]
+            return pa.array([v if v is None else v.decode(kind.codec, 'replace') for v in values], kind.arrow)
+        raise _bad_text(cells.value(bad), kind.codec)
     valid = _bitmap(cells, &nulls, 0)
     return pa.Array.from_buffers(kind.arrow, count, [valid, ends, data], nulls)
+
+
+cdef object _bad_text(bytes value, str codec):
+    try:
+        value.decode(codec)
+    except UnicodeDecodeError as error:
+        shown = value[max(0, error.start - _SHOWN // 2):error.start + _SHOWN // 2]
+        rule = f"{codec.upper()} (invalid_text='replace' reads U+FFFD for what is not)"
+        return ReadError(f'text: got {shown!r} about byte {error.start} of {len(value)}, rule: {rule}')
 
 
 cdef object _uuid(Kind kind, Cells cells):
@@ -280,6 +366,8 @@ cdef object _uuid(Kind kind, Cells cells):
     cdef const uint8_t* value
     ends = pa.allocate_buffer((count + 1) * 4)
     cdef int32_t* offsets = <int32_t*>_address(ends)
+    if count * 36 > LARGEST:
+        raise _damaged(f'{count} uuids', f'at most {LARGEST} bytes of text')
     for i in range(count):
         if cells.lengths[i] > 0 and cells.lengths[i] != 16:
             raise _damaged(f'{cells.lengths[i]} bytes for a uuid')
@@ -302,8 +390,16 @@ cdef object _uuid(Kind kind, Cells cells):
     return pa.Array.from_buffers(kind.arrow, count, [valid, ends, data], nulls)
 
 
+cdef Py_ssize_t _shortest(const uint8_t* p, Py_ssize_t size) noexcept:
+    """Returns how many of the first bytes of a varint only repeat the sign of the next one."""
+    cdef Py_ssize_t skipped = 0
+    while size - skipped > 1 and p[skipped] == (0xff if p[skipped + 1] & 0x80 else 0):
+        skipped += 1
+    return skipped
+
+
 cdef object _varint(Kind kind, Cells cells):
-    cdef Py_ssize_t i, j, count = cells.count, nulls
+    cdef Py_ssize_t i, j, first, count = cells.count, nulls
     cdef int64_t value
     cdef const uint8_t* p
     data = pa.allocate_buffer(count * 8)
@@ -313,37 +409,69 @@ cdef object _varint(Kind kind, Cells cells):
         if cells.lengths[i] > 0:
             p = &cells.body[cells.starts[i]]
             value = -1 if p[0] & 0x80 else 0
-            if cells.lengths[i] > 8:
-                # A server writes the shortest form, so more than eight bytes is more than 64 bits.
-                whole = int.from_bytes(p[:cells.lengths[i]], 'big', signed=True)
-                raise DatasetError(f'varint in row {i} of the page: got {whole}, rule: an integer of 64 bits')
-            for j in range(cells.lengths[i]):
+            # Servers keep a varint as it was written, which need not be its shortest form.
+            first = _shortest(p, cells.lengths[i]) if cells.lengths[i] > 8 else 0
+            if cells.lengths[i] - first > 8:
+                rule = "an integer of 64 bits (wide_varints='text' reads varints as decimal text)"
+                raise DatasetError(f'varint: got {_number(cells.value(i)[first:])}, rule: {rule}')
+            for j in range(first, cells.lengths[i]):
                 value = <int64_t>((<uint64_t>value << 8) | p[j])
         out[i] = value
     valid = _bitmap(cells, &nulls, 1)
     return pa.Array.from_buffers(kind.arrow, count, [valid, data], nulls)
 
 
-cdef int64_t _vint(const uint8_t* p, Py_ssize_t size, Py_ssize_t* at) except? -1:
-    """A zig-zag vint: the first byte's leading ones count the bytes that follow."""
+cdef object _number(bytes value):
+    """A varint as an error shows it."""
+    if len(value) > _SHOWN:
+        return f'an integer of {len(value)} bytes'
+    return int.from_bytes(value, 'big', signed=True)
+
+
+cdef object _digits(Kind kind, Cells cells):
+    """Varints as decimal text."""
+    cdef Py_ssize_t i
+    cdef list texts = []
+    for i in range(cells.count):
+        if cells.lengths[i] <= 0:
+            texts.append(None)
+            continue
+        if cells.lengths[i] > LARGEST_VARINT:
+            raise DatasetError(f'varint: got {cells.lengths[i]} bytes, rule: at most {LARGEST_VARINT}')
+        number = int.from_bytes(cells.value(i), 'big', signed=True)
+        # Python makes no text of an integer of more than 4,300 digits; a Decimal of one is exact, and does.
+        texts.append(str(number) if cells.lengths[i] <= 1024 else str(Decimal(number)))
+    return pa.array(texts, kind.arrow)
+
+
+cdef int _vint(const uint8_t* p, Py_ssize_t end, Py_ssize_t* at, uint64_t* value) except -1:
+    """Reads an unsigned vint at `at`: the first byte's leading ones count the bytes that follow."""
     cdef int extra = 0, i
-    cdef uint64_t value
-    if at[0] >= size:
-        raise _damaged('a duration that ends early')
+    if at[0] >= end:
+        raise _damaged('a vint that begins outside its value')
     while extra < 8 and p[at[0]] & (0x80 >> extra):
         extra += 1
-    if size - at[0] < extra + 1:
-        raise _damaged('a duration that ends early')
-    value = p[at[0]] & (0xff >> extra) if extra < 8 else 0
+    if end - at[0] < extra + 1:
+        raise _damaged('a vint that ends outside its value')
+    value[0] = p[at[0]] & (0xff >> extra) if extra < 8 else 0
     for i in range(extra):
-        value = (value << 8) | p[at[0] + 1 + i]
+        value[0] = (value[0] << 8) | p[at[0] + 1 + i]
     at[0] += extra + 1
+    return 0
+
+
+cdef int64_t _zigzag(const uint8_t* p, Py_ssize_t end, Py_ssize_t* at, int64_t largest) except? -1:
+    """Reads a signed vint at `at`, from -largest - 1 to largest."""
+    cdef uint64_t value
+    _vint(p, end, at, &value)
+    if value >> 1 > <uint64_t>largest:
+        raise _damaged(f'{value >> 1} in a duration', f'at most {largest}')
     return <int64_t>((value >> 1) ^ (0 - (value & 1)))
 
 
 cdef object _duration(Kind kind, Cells cells):
-    cdef Py_ssize_t i, count = cells.count, nulls, at
-    cdef const uint8_t* p
+    cdef Py_ssize_t i, count = cells.count, nulls, at, end
+    cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
     buffers = [pa.allocate_buffer(count * width) for width in (4, 4, 8)]
     cdef int32_t* months = <int32_t*>_address(buffers[0])
     cdef int32_t* days = <int32_t*>_address(buffers[1])
@@ -351,10 +479,12 @@ cdef object _duration(Kind kind, Cells cells):
     for i in range(count):
         months[i] = days[i] = nanoseconds[i] = 0
         if cells.lengths[i] > 0:
-            p, at = &cells.body[cells.starts[i]], 0
-            months[i] = <int32_t>_vint(p, cells.lengths[i], &at)
-            days[i] = <int32_t>_vint(p, cells.lengths[i], &at)
-            nanoseconds[i] = _vint(p, cells.lengths[i], &at)
+            at, end = cells.starts[i], cells.starts[i] + cells.lengths[i]
+            months[i] = <int32_t>_zigzag(body, end, &at, INT32_MAX)
+            days[i] = <int32_t>_zigzag(body, end, &at, INT32_MAX)
+            nanoseconds[i] = _zigzag(body, end, &at, INT64_MAX)
+            if at != end:
+                raise _damaged('a duration longer than its three numbers')
     valid = _bitmap(cells, &nulls, 1)
     parts = [pa.Array.from_buffers(kind.arrow.field(i).type, count, [None, buffers[i]]) for i in range(3)]
     return pa.Array.from_buffers(kind.arrow, count, [valid], nulls, children=parts)
@@ -377,7 +507,7 @@ cdef object _collection(Kind kind, Cells cells):
                 raise _damaged(f'{n} elements in a collection of {cells.lengths[i]} bytes')
             total += n
     offsets[count] = <int32_t>total
-    parts = [Cells(cells.body, total) for _ in range(width)]
+    parts = [_cells(cells.body, total) for _ in range(width)]
     for i in range(count):
         if cells.lengths[i] <= 0:
             continue
@@ -389,8 +519,10 @@ cdef object _collection(Kind kind, Cells cells):
         if at != end:
             raise _damaged('a collection longer than its elements')
     valid = _bitmap(cells, &nulls, 1)
-    arrays = [decode(part, part_cells) for part, part_cells in zip(kind.parts, parts)]
+    arrays = [_decoded(part, part_cells) for part, part_cells in zip(kind.parts, parts)]
     if kind.code == MAP:
+        if arrays[0].null_count:
+            raise ReadError('map: got a key that is null or empty, rule: a value, as Arrow has it for the keys of maps')
         # MapArray has no from_buffers with children; offsets with nulls say which maps are null.
         marks = pa.Array.from_buffers(pa.int32(), count + 1, [_one_more(valid, count), ends], nulls)
         return pa.MapArray.from_arrays(marks, *arrays)
@@ -428,7 +560,7 @@ cdef object _tuple(Kind kind, Cells cells):
     cdef int width = len(kind.parts)
     cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
     cdef Cells part
-    parts = [Cells(cells.body, count) for _ in range(width)]
+    parts = [_cells(cells.body, count) for _ in range(width)]
     for i in range(count):
         at, end = cells.starts[i], cells.starts[i] + max(cells.lengths[i], 0)
         for k in range(width):
@@ -440,34 +572,44 @@ cdef object _tuple(Kind kind, Cells cells):
         if at != end:
             raise _damaged('a tuple with more fields than its type')
     valid = _bitmap(cells, &nulls, 1)
-    arrays = [decode(field, field_cells) for field, field_cells in zip(kind.parts, parts)]
+    arrays = [_decoded(field, field_cells) for field, field_cells in zip(kind.parts, parts)]
     return pa.Array.from_buffers(kind.arrow, count, [valid], nulls, children=arrays)
 
 
 cdef object _vector(Kind kind, Cells cells):
-    """A vector of fixed-width elements: they stand one after the other without lengths."""
-    cdef Py_ssize_t i, j, count = cells.count, nulls
-    cdef Kind element = kind.parts[0]
-    cdef Py_ssize_t n = kind.width
-    cdef int size = element.width
-    cdef Cells flat = Cells(cells.body, count * n)
+    """A vector: its elements one after the other, each behind its length as a vint unless all are of one size."""
+    cdef Py_ssize_t i, j, count = cells.count, nulls, at, end
+    cdef Py_ssize_t n = kind.length, size = kind.size
+    cdef uint64_t length
+    cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
+    cdef Cells flat = _cells(cells.body, count * n)
+    cdef int32_t* starts
+    cdef int32_t* lengths
     for i in range(count):
-        if cells.lengths[i] > 0 and cells.lengths[i] != n * size:
-            raise _damaged(f'{cells.lengths[i]} bytes for a vector of {n} elements')
-        for j in range(n):
-            flat.starts[i * n + j] = <int32_t>(cells.starts[i] + j * size)
-            flat.lengths[i * n + j] = size if cells.lengths[i] > 0 else -1
+        at, end = cells.starts[i], cells.starts[i] + cells.lengths[i]
+        starts, lengths = flat.starts + i * n, flat.lengths + i * n
+        if cells.lengths[i] <= 0:
+            for j in range(n):
+                starts[j], lengths[j] = 0, -1
+        elif size:
+            if end - at != n * size:
+                raise _damaged(f'{end - at} bytes for a vector of {n} elements')
+            for j in range(n):
+                starts[j], lengths[j] = <int32_t>(at + j * size), <int32_t>size
+        else:
+            for j in range(n):
+                _vint(body, end, &at, &length)
+                if length > <uint64_t>(end - at):
+                    raise _damaged(f'an element of {length} bytes where {end - at} are left')
+                starts[j], lengths[j] = <int32_t>at, <int32_t>length
+                at += <Py_ssize_t>length
+            if at != end:
+                raise _damaged('a vector longer than its elements')
     valid = _bitmap(cells, &nulls, 1)
-    return pa.Array.from_buffers(kind.arrow, count, [valid], nulls, children=[decode(element, flat)])
+    return pa.Array.from_buffers(kind.arrow, count, [valid], nulls, children=[_decoded(kind.parts[0], flat)])
 
 
 cdef object _rare(Kind kind, Cells cells):
-    """Other types go through the driver's own decoding, value by value."""
-    cdef Py_ssize_t i
-    cdef list values = []
-    for i in range(cells.count):
-        if cells.lengths[i] <= 0 and not (cells.lengths[i] == 0):
-            values.append(None)
-        else:
-            values.append(bytes(cells.body[cells.starts[i]:cells.starts[i] + cells.lengths[i]]))
+    """Other types go through Python, value by value."""
+    values = [cells.value(i) for i in range(cells.count)]
     return pa.array([None if value is None else kind.rare(value) for value in values], kind.arrow)

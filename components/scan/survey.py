@@ -22,6 +22,7 @@ from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.plan import OwnedRange, SizeEstimate
 from tfx_cassandra.components.scan.query import Scan, Table, quoted
 from tfx_cassandra.components.scan.ring import TokenRange
+from tfx_cassandra.components.scan.types import Decoding
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
@@ -53,13 +54,14 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         tuple((column.name, column.cql_type) for column in table.columns.values()),
         descending=any(column.is_reversed for column in table.clustering_key[:1]),
         has_static=any(column.is_static for column in table.columns.values()),
+        static=tuple(column.name for column in table.columns.values() if column.is_static),
     )
 
 
-def arrow_schema(session: Session, scan: Scan) -> pa.Schema:
+def arrow_schema(session: Session, scan: Scan, decoding: Decoding = types.DEFAULT) -> pa.Schema:
     """Returns the schema of the batches of a scan, known before the first one comes."""
     columns = session.prepare(scan.cql()).result_metadata
-    schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
+    schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns], decoding)
     return pa.schema(list(schema)[: len(scan.names)])
 
 

@@ -6,7 +6,7 @@
 | blob | binary |
 | boolean | bool |
 | tinyint, smallint, int, bigint, counter | int8, int16, int32, int64, int64 |
-| varint | int64, or an error naming the value |
+| varint | int64, or an error naming the value; string (decimal text) with wide_varints='text' |
 | float, double | float, double |
 | decimal | string (canonical text: Arrow's decimals have one scale a column, CQL's one a value) |
 | timestamp | timestamp[ms, UTC] |
@@ -18,11 +18,15 @@
 | tuple, user-defined type | struct (a tuple's fields are named 0, 1, ...) |
 | vector<float, n> | fixed_size_list<float>[n] |
 
-A field's metadata carries the CQL type under b'cql', for what Arrow's type alone does not tell (uuid, decimal).
+Text that is not of its type's encoding is an error, or is read with U+FFFD for what is wrong (`Decoding`). An empty
+value of a type that is not text or blob is null. A field's metadata carries the CQL type under b'cql', for what Arrow's
+type alone does not tell (uuid, decimal).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import decimal
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,8 +34,8 @@ from typing import Any
 import pyarrow as pa
 from cassandra import cqltypes
 
-from tfx_cassandra.components.errors import ReadError, SchemaError
-from tfx_cassandra.components.scan.rows import Kind
+from tfx_cassandra.components.errors import ReadError, SchemaError, invalid
+from tfx_cassandra.components.scan.rows import LARGEST_VARINT, Kind
 
 _DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
 _SCALARS = {
@@ -42,16 +46,20 @@ _SCALARS = {
     'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
 }  # fmt: skip
 
-_WIDTHS = {'tinyint': 1, 'smallint': 2, 'int': 4, 'bigint': 8, 'counter': 8, 'float': 4, 'double': 8, 'timestamp': 8,
-           'date': 4, 'time': 8}  # bytes of a value  # fmt: skip
+SCALARS = frozenset(_SCALARS)  # names of the CQL types that have no parts
 
+_FIXED = ('tinyint', 'smallint', 'int', 'bigint', 'counter', 'float', 'double', 'timestamp', 'date', 'time')
 _LAYOUTS = {
-    **dict.fromkeys(['ascii', 'text', 'varchar', 'blob'], 'text'),
+    **dict.fromkeys(_FIXED, 'fixed'),
+    **dict.fromkeys(['ascii', 'text', 'varchar'], 'text'),
     **dict.fromkeys(['uuid', 'timeuuid'], 'uuid'),
     **dict.fromkeys(['list', 'set'], 'list'),
-    **{name: name for name in ('boolean', 'varint', 'duration', 'map')},
+    **{name: name for name in ('blob', 'boolean', 'varint', 'duration', 'map')},
 }
 
+# Scaling by it is exact, whatever the digits and the exponent.
+_EXACT = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
+_LARGEST_DECIMAL = 4 + LARGEST_VARINT  # bytes; four are the scale
 _PROTOCOL = 4  # of the values' encoding, which is the same in version 5
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
@@ -65,26 +73,50 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def arrow_type(cql_type: Any) -> pa.DataType:
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """What is made of values that have no form of their own in Arrow or in tf.Examples.
+
+    Attributes:
+      invalid_text: Of text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' for U+FFFD in its place.
+      wide_varints: Of varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
+    """
+
+    invalid_text: str = 'error'
+    wide_varints: str = 'error'
+
+    def __post_init__(self) -> None:
+        if self.invalid_text not in ('error', 'replace'):
+            raise invalid('invalid_text', self.invalid_text, "'error' or 'replace'")
+        if self.wide_varints not in ('error', 'text'):
+            raise invalid('wide_varints', self.wide_varints, "'error' or 'text'")
+
+
+DEFAULT = Decoding()
+
+
+def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
     """Returns the Arrow type of a driver CQL type (a class of `cassandra.cqltypes`).
 
     Raises:
       SchemaError: The type has no Arrow form here.
     """
-    name, parts = cql_type.typename, cql_type.subtypes
+    name, parts = cql_type.typename, [arrow_type(part, decoding) for part in cql_type.subtypes]
     if issubclass(cql_type, cqltypes.TupleType):  # first, since a user-defined type may be named as a scalar is
-        return pa.struct([pa.field(n, arrow_type(part)) for n, part in zip(_fields(cql_type), parts, strict=True)])
+        return pa.struct([pa.field(n, part) for n, part in zip(_fields(cql_type), parts, strict=True)])
+    if name == 'varint' and decoding.wide_varints == 'text':
+        return pa.string()
     if name in _SCALARS:
         return _SCALARS[name]
     if name in ('list', 'set'):
-        return pa.list_(arrow_type(parts[0]))
+        return pa.list_(parts[0])
     if name == 'map':
-        return pa.map_(arrow_type(parts[0]), arrow_type(parts[1]))
+        return pa.map_(*parts)
     if name == 'frozen':
-        return arrow_type(parts[0])
+        return parts[0]
     if issubclass(cql_type, cqltypes.VectorType):
-        return pa.list_(arrow_type(cql_type.subtype), cql_type.vector_size)
-    raise SchemaError(f'columns: got type {cql_type.cql_parameterized_type()}, rule: a CQL type with an Arrow form')
+        return pa.list_(arrow_type(cql_type.subtype, decoding), cql_type.vector_size)
+    raise SchemaError(f'columns: got type {name}, rule: a CQL type with an Arrow form')
 
 
 def _fields(cql_type: Any) -> list[str]:
@@ -93,53 +125,74 @@ def _fields(cql_type: Any) -> list[str]:
     return list(cql_type.fieldnames) if named else [str(i) for i in range(len(cql_type.subtypes))]
 
 
-def schema_of(names: Sequence[str], types: Sequence[Any]) -> pa.Schema:
+def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = DEFAULT) -> pa.Schema:
     """Returns the Arrow schema of a result's columns, given their names and driver CQL types.
 
     Raises:
       SchemaError: A type has no Arrow form here; the message names its column.
     """
-    return pa.schema([_field(name, kind) for name, kind in zip(names, types, strict=True)])
+    return pa.schema([_field(name, kind, decoding) for name, kind in zip(names, types, strict=True)])
 
 
-def _field(name: str, kind: Any) -> pa.Field:
-    text = kind.cql_parameterized_type()
+def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
+    text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
     try:
-        return pa.field(name, arrow_type(kind), metadata={b'cql': text.encode()})
+        return pa.field(name, arrow_type(kind, decoding), metadata={b'cql': text.encode()})
     except SchemaError as error:
         rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
         raise SchemaError(f'columns: got {name!r} of type {text}, rule: {rule}') from error
 
 
-def kind_of(cql_type: Any) -> Kind:
-    """Returns how rows.pyx decodes a driver CQL type; what it does not know goes through the driver, value by value."""
-    name, parts = cql_type.typename, cql_type.subtypes
-    arrow = arrow_type(cql_type)
+def identity(cql_type: Any) -> Any:
+    """Returns a value that is equal only for driver CQL types that are decoded alike.
+
+    The classes themselves are not: the driver makes new ones of nested types for each result.
+    """
+    parts = [*cql_type.subtypes, *filter(None, [getattr(cql_type, 'subtype', None)])]
+    if not parts:
+        return cql_type
+    names = tuple(_fields(cql_type)) if issubclass(cql_type, cqltypes.TupleType) else None
+    return (cql_type.typename, names, getattr(cql_type, 'vector_size', None), *map(identity, parts))
+
+
+def kind_of(cql_type: Any, decoding: Decoding = DEFAULT) -> Kind:
+    """Returns how rows.pyx decodes a driver CQL type."""
+    name, arrow = cql_type.typename, arrow_type(cql_type, decoding)
+    parts = [kind_of(part, decoding) for part in cql_type.subtypes]
     if issubclass(cql_type, cqltypes.TupleType):
-        return Kind('tuple', arrow, parts=[kind_of(part) for part in parts])
-    if name in _WIDTHS:
-        return Kind('fixed', arrow, _WIDTHS[name], flip=name == 'date')
-    if name in _LAYOUTS:
-        return Kind(_LAYOUTS[name], arrow, parts=[kind_of(part) for part in parts])
+        return Kind('tuple', arrow, parts)
     if name == 'frozen':
-        return kind_of(parts[0])
-    if issubclass(cql_type, cqltypes.VectorType) and _packed(cql_type.subtype):
-        return Kind('vector', arrow, cql_type.vector_size, parts=[kind_of(cql_type.subtype)])
-    return Kind('rare', arrow, rare=functools.partial(_plain, cql_type, converter(cql_type) or _same))
+        return parts[0]
+    if issubclass(cql_type, cqltypes.VectorType):
+        element = cql_type.subtype
+        size = element.serial_size() or 0
+        return Kind('vector', arrow, [kind_of(element, decoding)], length=cql_type.vector_size, size=size)
+    if name == 'varint' and decoding.wide_varints == 'text':
+        return Kind('digits', arrow)
+    if name in _LAYOUTS:
+        codec, replace = 'ascii' if name == 'ascii' else 'utf-8', decoding.invalid_text == 'replace'
+        return Kind(_LAYOUTS[name], arrow, parts, flip=name == 'date', codec=codec, replace=replace)
+    return Kind('rare', arrow, rare=functools.partial(_plain, cql_type))
 
 
-def _packed(element: Any) -> bool:
-    """Says whether a vector's elements of this type stand one after the other; those of any other have lengths."""
-    return element.typename in _WIDTHS and element.serial_size() == _WIDTHS[element.typename]
-
-
-def _plain(cql_type: Any, convert: Callable[[Any], Any], value: bytes) -> Any:
+def _plain(cql_type: Any, value: bytes) -> str | None:
+    """Decodes a decimal or an inet, as canonical text."""
+    if not value:
+        return None
     try:
-        decoded = cql_type.from_binary(value, _PROTOCOL)
-        return None if decoded is None else convert(decoded)
-    except Exception as error:  # each of the driver's decoders has errors of its own
-        rule = f'a {cql_type.cql_parameterized_type()} ({type(error).__name__}: {error})'
-        raise ReadError(f'page: got {value[:40]!r}, rule: {rule}') from error
+        return _decimal(value) if cql_type.typename == 'decimal' else cql_type.from_binary(value, _PROTOCOL)
+    except (ValueError, OSError, decimal.DecimalException) as error:
+        name = cql_type.typename
+        raise ReadError(f'{name}: got {len(value)} bytes, {value[:20]!r}, rule: a value of type {name}') from error
+
+
+def _decimal(value: bytes) -> str:
+    """Decodes four bytes of scale, and the digits as a varint."""
+    if not 4 < len(value) <= _LARGEST_DECIMAL:
+        raise ValueError(len(value))
+    scale = int.from_bytes(value[:4], 'big', signed=True)
+    digits = decimal.Decimal(int.from_bytes(value[4:], 'big', signed=True))
+    return str(_EXACT.scaleb(digits, -scale))
 
 
 def converter(kind: Any) -> Callable[[Any], Any] | None:

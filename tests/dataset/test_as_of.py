@@ -51,3 +51,15 @@ def test_a_reference_time_is_aware_and_exact() -> None:
     assert microseconds(EPOCH + datetime.timedelta(days=20_000, microseconds=7)) == 20_000 * 86_400 * 10**6 + 7
     with pytest.raises(ValueError, match='as_of: got'):
         microseconds(datetime.datetime(2013, 1, 1))
+
+
+def test_a_static_cell_keeps_a_row_only_where_no_other_cell_could() -> None:
+    names = ['k', 'c', 'x', 'writetime(x)', 's', 'writetime(s)']
+    rows = [(1, 1, 5, 1, 7, 1), (1, 2, 5, 3, 7, 1), (2, None, None, None, 7, 1), (3, None, None, None, 7, 3)]
+    arrays = [pa.array(column, pa.int64()) for column in zip(*rows, strict=True)]
+    batch = pa.RecordBatch.from_arrays(arrays, names=names)
+    at = EPOCH + datetime.timedelta(microseconds=2)
+    got = kept(batch, ['x', 's'], at, static=['s'], clustering='c')
+    assert [tuple(row.values()) for row in got.to_pylist()] == [(1, 1, 5, 7), (2, None, None, 7)]
+    of_partitions = pa.RecordBatch.from_arrays([batch.column(i) for i in (0, 4, 5)], names=['k', 's', 'writetime(s)'])
+    assert kept(of_partitions, ['s'], at, static=['s']).column(0).to_pylist() == [1, 1, 2]

@@ -97,3 +97,10 @@ def test_notes_tell_of_times_in_another_unit() -> None:
     assert f'- {lost}' in page
     (row,) = [line for line in page if line.startswith('| a')]
     assert row.startswith(r'| a\|b | 3 |')
+
+
+def test_values_that_have_become_infinite_stand_in_the_audit() -> None:
+    report = Audit().add([looked([1])]).report(cut_off=True, overflows={'x': 2, 'f': 1_000})
+    assert report['beyond_float32'] == {'f': 1000, 'x': 2}
+    assert 'infinite there: f 1,000, x 2 values.' in readable(report)
+    assert 'infinite' not in readable(Audit().add([looked([1])]).report(cut_off=True))

@@ -285,3 +285,26 @@ def test_wrong_arguments() -> None:
     for ends in ([], [0], [2, 2], [3, 2], [-1, 1], [2**32]):
         with pytest.raises(ValueError, match=r'ends: got .*, rule: ascending'):
             framed.assign(ends)
+
+
+@pytest.mark.parametrize('shape', ['scalar', 'list'])
+@pytest.mark.parametrize(
+    ('of', 'values', 'expected'),
+    [
+        (pa.float64(), [1e38, 1e39, -1e300, None, math.inf, -math.inf, math.nan, 3.4028235e38, 3.4028236e38], 3),
+        (pa.float32(), [1e38, math.inf, None], 0),
+        (pa.string(), ['1.5', '1E+39', '-1E+400', '1E-400', None, '9' * 400], 3),
+        (pa.int64(), [2**63 - 1, None], 0),
+    ],
+)
+def test_values_beyond_a_32_bit_float_are_counted(of: pa.DataType, values: list, expected: int, shape: str) -> None:
+    if shape == 'list':
+        values, of = [[value, value] if value is not None else None for value in values], pa.list_(of)
+    framed = one([*values, *values], of, 'float_list')
+    count = expected * 2 * (2 if shape == 'list' else 1)
+    assert framed.overflows == ({'c': count} if count else {})
+
+
+def test_this_build_is_tested() -> None:
+    """With make test-sanitized, the compiled parts must be those that were made for it."""
+    assert fast.__file__.startswith(os.environ.get('TFX_CASSANDRA_SANITIZED', ''))
