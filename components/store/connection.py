@@ -19,8 +19,10 @@ from types import TracebackType
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.errors import TfxCassandraError, invalid
-from tfx_cassandra.components.store.opening import open_session, tls_context
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.store.opening import open_session as _open
+from tfx_cassandra.components.store.opening import tls_context
+from tfx_cassandra.components.store.responses import ReadableHandler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,7 @@ class _Shared:
     """A session and the number of its users. The first one opens it, while the others wait for it."""
 
     def __init__(self) -> None:
-        self.users = 0
+        self.users = 0  # also those who wait
         self.session: Future[Session] = Future()
 
 
@@ -186,11 +188,10 @@ def release(connection: CassandraConnection, protocol_handler: type | None = Non
     """Gives a session back; the last user's release closes it. One from before a fork is the parent's to close."""
     key = (connection, protocol_handler)
     with _lock:
-        shared = _sessions.get(key)
-    if shared is not None:
-        _leave(key, shared)
-    elif not _inherited:
-        raise TfxCassandraError(f'connection: got {connection}, rule: acquired before it is released')
+        if _inherited and key not in _sessions:
+            return
+        shared = _sessions[key]
+    _leave(key, shared)
 
 
 def session(
@@ -227,7 +228,7 @@ def _acquired(key: _Key) -> tuple[Session, _Shared]:
             shared.users += 1
             first = shared.users == 1
         if first:
-            _open(key, shared)
+            _fill(key, shared)
         try:
             return shared.session.result(), shared
         except CancelledError:  # whoever opened it was interrupted, which is no answer for anybody else
@@ -237,9 +238,13 @@ def _acquired(key: _Key) -> tuple[Session, _Shared]:
             raise
 
 
-def _open(key: _Key, shared: _Shared) -> None:
+def _fill(key: _Key, shared: _Shared) -> None:
+    """Opens a session for all who wait for it, or tells them why it cannot be opened."""
+    connection, protocol_handler = key
     try:
-        shared.session.set_result(open_session(*key))
+        opened = _open(connection)
+        opened.client_protocol_handler = protocol_handler or ReadableHandler
+        shared.session.set_result(opened)
     except Exception as error:
         _drop(key, shared)
         shared.session.set_exception(error)

@@ -15,19 +15,14 @@ from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 
 from tfx_cassandra.components.errors import CredentialsError, UnavailableError
 from tfx_cassandra.components.store.driver_errors import one_line
-from tfx_cassandra.components.store.responses import ReadableHandler
 from tfx_cassandra.components.store.write_time import write_time
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.store.connection import CassandraConnection, Tls
 
 
-def open_session(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
+def open_session(connection: CassandraConnection) -> Session:
     """Connects to a cluster.
-
-    Args:
-      connection: How to reach the cluster.
-      protocol_handler: What the session decodes results with; None for `ReadableHandler`.
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
@@ -37,7 +32,7 @@ def open_session(connection: CassandraConnection, protocol_handler: type | None 
     cluster = None
     try:
         cluster = Cluster(**options)
-        session = cluster.connect()
+        return cluster.connect()
     except (NoHostAvailable, DriverException, OSError) as error:
         hosts = cluster.metadata.all_hosts() if cluster else []
         if cluster:
@@ -47,8 +42,6 @@ def open_session(connection: CassandraConnection, protocol_handler: type | None 
         if cluster:
             cluster.shutdown()
         raise
-    session.client_protocol_handler = protocol_handler or ReadableHandler
-    return session
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

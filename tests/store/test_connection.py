@@ -69,7 +69,7 @@ def test_unknown_consistency(name: object) -> None:
 
 @pytest.fixture
 def sessions_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, 'open_session', lambda *key: types.SimpleNamespace(cluster=mock.Mock()))
+    monkeypatch.setattr(connections, '_open', lambda connection: types.SimpleNamespace(cluster=mock.Mock()))
     monkeypatch.setattr(connections, '_sessions', {})
 
 
