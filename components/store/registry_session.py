@@ -45,7 +45,7 @@ class RegistrySession:
         with contextlib.ExitStack() as stack:
             self._session = stack.enter_context(connections.session(self._connection))
             self._statements = self._prepared()
-            self._held = stack.pop_all()
+            self._session_held = stack.pop_all()
         return self
 
     def _prepared(self) -> dict[str, PreparedStatement]:
@@ -70,7 +70,7 @@ class RegistrySession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.close()
+        self._session_held.close()
 
     def _execute(self, name: str, *values: object) -> Any:
         return self._session.execute(self._statements[name], values)
