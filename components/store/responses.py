@@ -25,7 +25,7 @@ class Milliseconds(int):
 
 
 class Nanoseconds(int):
-    """A time that is none of a day's: nanoseconds since midnight."""
+    """A time of more than a day, which the driver's own class refuses: nanoseconds since midnight."""
 
     @property
     def nanosecond_time(self) -> int:
@@ -75,7 +75,16 @@ class _Time(cqltypes.TimeType):
             return Nanoseconds(since)
 
 
-_EXACT = {cqltypes.DateType: _Timestamp, cqltypes.TimestampType: _Timestamp, cqltypes.TimeType: _Time}
+class _Decimal(cqltypes.DecimalType):
+    """Decoded in Python, for the driver's compiled decoder negates a scale of 32 bits in 32 bits."""
+
+
+_EXACT = {
+    cqltypes.DateType: _Timestamp,
+    cqltypes.TimestampType: _Timestamp,
+    cqltypes.TimeType: _Time,
+    cqltypes.DecimalType: _Decimal,
+}
 
 
 class _Result(_DriversResult):

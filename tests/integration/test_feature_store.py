@@ -337,7 +337,10 @@ def test_no_host(connection: CassandraConnection) -> None:
 
 
 def test_of_many_writes_to_one_row_the_last_wins(connection: CassandraConnection) -> None:
-    with FeatureStore(connection) as store, FeatureStore(dataclasses.replace(connection, request_timeout=59.0)) as other:
+    with (
+        FeatureStore(connection) as store,
+        FeatureStore(dataclasses.replace(connection, request_timeout=59.0)) as other,
+    ):
         rows = [FeatureValue('order', 'f', NOON, float(value)) for value in range(300, 0, -1)]
         assert all(result.error is None for result in store.write_features(rows, concurrency=300))
         assert store.get_latest_feature('order', 'f').value == 1.0
@@ -374,7 +377,9 @@ def test_a_row_that_python_cannot_hold_disturbs_no_other(
         window = TimeWindow(datetime.datetime.min.replace(tzinfo=UTC), datetime.datetime.max.replace(tzinfo=UTC))
         assert [value.value for value in store.get_time_series('spoilt', name, window)] == [2.0]
         assert list(store.get_time_series('spoilt', f'only {name}', window)) == []
-    if moment != '-9223372036854775808' and 'blob' not in moment:  # those sort before every other, and are not asked for
+    if (
+        moment != '-9223372036854775808' and 'blob' not in moment
+    ):  # those sort before every other, and are not asked for
         messages = [record.getMessage() for record in caplog.records]
         told = [message for message in messages if f"feature_name '{name}' is left out" in message]
         assert len(told) == 1

@@ -369,7 +369,7 @@ def test_of_two_answers_to_one_request_the_later_call_wins(
         log.log('m', 0.05, request_id=requests[0], timestamp=WHEN)  # no version: the one it had stays
     rows = session.execute(f'SELECT request_id, prediction, version FROM {connection.keyspace}.{table}')
     found = {row.request_id: (row.prediction, row.version) for row in rows}
-    assert found == {request: (0.1, '0.1') for request in requests} | {requests[0]: (0.05, '0.1')}
+    assert found == dict.fromkeys(requests, (0.1, '0.1')) | {requests[0]: (0.05, '0.1')}
 
 
 @pytest.mark.parametrize('moment', [WHEN, None])

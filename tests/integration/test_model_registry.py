@@ -352,7 +352,9 @@ def test_a_row_that_python_cannot_hold_hides_no_other(
     moment_cql: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    versions = f'INSERT INTO "{connection.keyspace}".model_versions (experiment_id, model_id, version, created_at) VALUES'
+    versions = (
+        f'INSERT INTO "{connection.keyspace}".model_versions (experiment_id, model_id, version, created_at) VALUES'
+    )
     session.execute(f"{versions} (%s, 'delay', '1', {moment_cql})", (experiment,))
     session.execute(f"{versions} (%s, 'delay', '2', 253402300799999)", (experiment,))  # the last that a datetime holds
     session.execute(f"{versions} (%s, 'delay', '3', 1700000000000)", (experiment,))
@@ -392,5 +394,7 @@ def test_a_claim_that_others_spoilt_hides_no_other(
     assert (held.claim, held.attempted_at) == (kept, None)
     assert not registry.release(experiment, 'delay', held)
     assert registry.claimed(experiment, 'delay', 'aa') == kept
-    with pytest.raises(RegistryError, match=rf'^version: got {spoilt.version} of .*created_at: got 1700000000000000 ms'):
+    with pytest.raises(
+        RegistryError, match=rf'^version: got {spoilt.version} of .*created_at: got 1700000000000000 ms'
+    ):
         registry.claimed(experiment, 'delay', 'bb')

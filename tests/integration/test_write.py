@@ -206,7 +206,7 @@ def test_rows_without_a_write_time_have_that_of_their_writing(
     ]
     write(connection, 'feature_store', rows, ttl=datetime.timedelta(hours=1))
     found = session.execute(
-        f"SELECT writetime(value) AS at, ttl(value) AS left FROM {connection.keyspace}.feature_store "
+        f'SELECT writetime(value) AS at, ttl(value) AS left FROM {connection.keyspace}.feature_store '
         "WHERE model_id = 'now' ALLOW FILTERING"
     ).all()
     assert len({row.at for row in found}) == 120  # no two share one
