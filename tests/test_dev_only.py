@@ -22,7 +22,9 @@ def test_a_development_cluster_is_expendable() -> None:
     check_expendable(_Session('tfx-cassandra'), {})
 
 
-@pytest.mark.parametrize('environ', [{}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': '0'}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': ''}])
+@pytest.mark.parametrize(
+    'environ', [{}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': '0'}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': ''}]
+)
 def test_any_other_cluster_is_not(environ: dict) -> None:
     with pytest.raises(RuntimeError, match=r"^cluster_name: got 'Production', rule: 'tfx-cassandra', a development"):
         check_expendable(_Session('Production'), environ)

@@ -33,7 +33,8 @@ class Tls:
       ca_file: PEM file of the authority that signed the nodes' certificates.
       cert_file: PEM file of this client's certificate, where the cluster asks for one.
       key_file: PEM file of this client's key, unencrypted; None where cert_file holds it, too.
-      check_hostname: Whether a node's certificate must carry the name or address that was connected to.
+      check_hostname: Whether a node's certificate must carry the node's address. Of a contact point's name the driver
+        takes the address, too, so that certificates with names alone want False; the authority is checked either way.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
