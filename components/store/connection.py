@@ -128,10 +128,10 @@ class CassandraConnection:
                 settings[field] = value
         if 'username' in settings:
             settings['password_env'] = 'CASSANDRA_PASSWORD'
-        ca_file, *files = (environ.get(f'CASSANDRA_{kind}_FILE') or None for kind in ('CA', 'CERT', 'KEY'))
+        ca_file, cert_file, key_file = (environ.get(f'CASSANDRA_{kind}_FILE') or None for kind in ('CA', 'CERT', 'KEY'))
         if ca_file:
-            settings['tls'] = Tls(ca_file, *files)
-        elif any(files):
+            settings['tls'] = Tls(ca_file, cert_file, key_file)
+        elif cert_file or key_file:
             # Without it there would be no TLS at all.
             raise invalid('CASSANDRA_CA_FILE', ca_file, 'set where CASSANDRA_CERT_FILE or CASSANDRA_KEY_FILE is')
         return cls(**settings)
