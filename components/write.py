@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
-import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from apache_beam.metrics import Metrics
 from cassandra import cqltypes
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
-from cassandra.util import Duration
+from cassandra.util import Date, Duration
 
 from tfx_cassandra.components.dataset.window import EPOCH, aware, whole_milliseconds
 from tfx_cassandra.components.errors import WriteError, invalid
@@ -32,11 +31,13 @@ from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import one_line
+from tfx_cassandra.components.store.responses import Milliseconds
 from tfx_cassandra.components.store.write_time import write_time
 
 CONCURRENCY = 32  # requests in flight per worker
 _GATHER_ROWS = 2000  # rows looked through for those of one partition
 _REQUEST_ROWS = 50  # rows of one partition in one request
+_MOMENT = pa.timestamp('ms', 'UTC')
 
 
 class FailedRow(NamedTuple):
@@ -116,7 +117,30 @@ def _rows(element: Mapping[str, Any] | pa.RecordBatch) -> list[Mapping[str, Any]
         return [element]
     # Python's time has microseconds, CQL's has nanoseconds: those go as integers.
     columns = [column.cast(_with_integer_times(column.type)) for column in element.columns]
-    return pa.RecordBatch.from_arrays(columns, names=element.schema.names).to_pylist()
+    batch = pa.RecordBatch.from_arrays(columns, names=element.schema.names)
+    try:
+        return batch.to_pylist()
+    except OverflowError:  # a moment or day that Python's classes cannot hold, and Cassandra can
+        values = [[_plain(value) for value in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _plain(value: pa.Scalar) -> Any:
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.MapScalar):  # before a list, which it is, too
+        return [(_plain(entry[0]), _plain(entry[1])) for entry in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_plain(item) for item in value.values]
+    if isinstance(value, pa.StructScalar):
+        return {field.name: _plain(value[i]) for i, field in enumerate(value.type)}
+    try:
+        return value.as_py()
+    except OverflowError:
+        if pa.types.is_date32(value.type):
+            return Date(value.cast(pa.int32()).as_py())
+        # What is in another unit, or without a time zone, is refused with its row.
+        return Milliseconds(value.value) if value.type == _MOMENT else value.value
 
 
 def _with_integer_times(kind: pa.DataType) -> pa.DataType:
@@ -178,8 +202,8 @@ class _WriteRows(beam.DoFn):
         for row in rows:
             try:
                 inserts.append(self._insert.bound(row))
-            except (ValueError, TypeError, KeyError, struct.error, decimal.InvalidOperation) as error:
-                unfit.append(FailedRow(row, f'{self._table}: {error}'))
+            except Exception as error:  # a value of the caller's can raise anything
+                unfit.append(FailedRow(row, f'{self._table}: {error or type(error).__name__}'))
         return inserts, unfit
 
     def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list | Exception]]:
@@ -240,7 +264,7 @@ class _Insert:
         ]
 
     def bound(self, row: Mapping[str, Any]) -> _RowInsert:
-        """Binds a row; raises ValueError, TypeError, KeyError or struct.error for one that cannot be."""
+        """Binds a row; raises whatever a value does that cannot be bound."""
         bound = self.statement.bind(self._values(row))
         # Asking for the routing key now makes a key over Cassandra's limit this row's error, not that of the loop.
         _ = bound.routing_key
@@ -274,7 +298,7 @@ def _driver_value(kind: Any) -> Callable[[str, Any], Any]:
     """Returns what turns a value, also one that scan/rows.py made, into one the driver binds to a CQL type."""
     name, parts = kind.typename, kind.subtypes
     if name == 'timestamp':
-        return whole_milliseconds
+        return lambda field, value: int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)
     if name in _FROM_TEXT:
         parse = _FROM_TEXT[name]
         return lambda _, value: parse(value) if isinstance(value, str) else value
