@@ -228,7 +228,7 @@ def test_a_key_that_is_too_long_fails_its_row_alone(monkeypatch: pytest.MonkeyPa
     insert = write._Insert(_Session(types), Table('k', 't', ('a', 'b'), (), (('a', 'text'), ('b', 'text'))), None, None)
     insert.statement.routing_key_indexes = [0, 1]
     assert insert.bound({'a': 'x' * 65535, 'b': 'y'}).statement.routing_key.startswith(b'\xff\xff')
-    with pytest.raises(Exception, match='65535|format requires'):
+    with pytest.raises(Exception, match=r'65535|format requires'):
         insert.bound({'a': 'x' * 65536, 'b': 'y'})
 
 
