@@ -61,7 +61,7 @@ class FeatureValue:
         Raises:
           ValueError: The row has what no FeatureValue can hold, as a timestamp after the year 9999.
         """
-        checked_row(row, ('model_id', 'feature_name', 'timestamp', 'value', 'metadata'))
+        checked_row(row)
         metadata = None if row.metadata is None else dict(row.metadata)
         return cls(row.model_id, row.feature_name, utc('timestamp', row.timestamp), row.value, metadata)
 

@@ -163,7 +163,7 @@ def moment(version: int) -> datetime.datetime:
 def _held_claim(row: Any, model_id: str) -> HeldClaim | None:
     """Returns the claim of a row, or None for one that others have spoilt, which must not hide the rest."""
     try:
-        checked_row(row, ('digest',))
+        checked_row(row)
         claim = Claim(row.version, utc('created_at', row.created_at))
     except ValueError as error:
         _log.warning('The claim %s of model %r is left out: %s', row.digest, model_id, error)

@@ -300,7 +300,7 @@ def _is_later(head: AliasMove, model_id: str, version: str) -> bool:
 
 def _alias_move(row: Any) -> AliasMove:
     try:
-        checked_row(row, _COLUMNS)
+        checked_row(row)
     except ValueError as error:
         raise RegistryError(f'alias: got move {row.number} of {row.alias!r}, rule: it can be read ({error})') from error
     values = {column: getattr(row, column) for column in _COLUMNS}

@@ -275,7 +275,7 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
 
 def _version(row: Any) -> ModelVersion:
     """Raises ValueError for a row that is none of a version, or that holds what Python cannot."""
-    checked_row(row, _COLUMNS)
+    checked_row(row)
     values = {column: getattr(row, column) for column in _COLUMNS}
     values['metrics'] = dict(values['metrics'] or {})
     values['gates'] = tuple(values['gates'] or ())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
 from typing import Any
 
 from cassandra import DriverException, cqltypes
@@ -134,12 +133,11 @@ class ReadableHandler(ProtocolHandler):
             return DriverException(f'a response that the driver cannot decode ({type(error).__name__}: {error})')
 
 
-def checked_row(row: Any, columns: Sequence[str]) -> None:
-    """Raises ValueError, naming the column, for a row that holds a value which could not be decoded."""
-    for column in columns:
-        value = getattr(row, column)
-        if isinstance(value, Unreadable):
-            raise ValueError(f'{column}: got {value}')
+def checked_row(row: Any) -> None:
+    """Raises ValueError, naming the column, for a row of the driver with a value that could not be decoded."""
+    if Unreadable in map(type, row):
+        column, value = next(pair for pair in zip(row._fields, row, strict=True) if type(pair[1]) is Unreadable)
+        raise ValueError(f'{column}: got {value}')
 
 
 def utc(column: str, timestamp: datetime.datetime | Milliseconds | None) -> datetime.datetime:
