@@ -8,6 +8,7 @@ the row is dropped and counted: a log must not slow the server down.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,14 @@ from cassandra.cluster import Session
 from cassandra.query import PreparedStatement
 
 from tfx_cassandra.components.assignment import SALTS, assign, bucket_of
-from tfx_cassandra.components.dataset.window import aware
+from tfx_cassandra.components.dataset.window import EPOCH, aware
 from tfx_cassandra.components.errors import SchemaError, TfxCassandraError, UnavailableError, invalid
 from tfx_cassandra.components.inference_writer import LogCounts, Row, Writer
 from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.write_time import write_time
 
 _KEYS = {
     'inference_results': ('model_id', 'timestamp', 'request_id'),
@@ -40,8 +42,8 @@ class InferenceLogger:
     """Logs inferences and outcomes from a serving process; a context manager that holds the process's session.
 
     Any number of threads may log. What is logged outside the `with` block is dropped, also in a child that was forked
-    within it, until the child enters a block of its own. Writing a row twice is harmless where request id and timestamp
-    are given.
+    within it, until the child enters a block of its own. A row logged twice, with the same request id and timestamp, is
+    one row: of its values, those of the later call count, within one process, and None leaves what is there.
 
     Example:
       with InferenceLogger(connection, experiment_id='e') as log:
@@ -93,26 +95,19 @@ class InferenceLogger:
         """
         if self._writer.running:
             raise TfxCassandraError('InferenceLogger: got a second `with` block, rule: one at a time')
-        session = connections.acquire(self._connection)
-        try:
-            statements = {table: self._prepared(session, table) for table in (self._table, 'inference_outcomes')}
-        except InvalidRequest as error:
-            connections.release(self._connection)
-            rule = f'a keyspace with the schema applied ({one_line(error)})'
-            raise SchemaError(f'keyspace: got {self._connection.keyspace!r}, rule: {rule}') from error
-        except DRIVER_ERRORS as error:
-            connections.release(self._connection)
-            rule = f'it answers ({one_line(error)})'
-            raise UnavailableError(f'connection: got {self._connection}, rule: {rule}') from error
-        self._writer.start(session, statements)
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(connections.session(self._connection))
+            statements = self._statements(session)
+            self._writer.start(session, statements)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drops further rows, writes what waits, for half a minute at most, and closes."""
-        if self._writer.stop():  # a child forked within the block has no session of this block
-            connections.release(self._connection)
+        self._writer.stop()
+        self._held.close()
 
     def log(
         self,
@@ -145,11 +140,12 @@ class InferenceLogger:
           ValueError: The timestamp is naive, or the request id no uuid.UUID.
         """
         request_id = uuid.uuid4() if request_id is None else _checked(request_id)
-        moment = _milliseconds(timestamp)
+        now = write_time()
+        moment = _milliseconds(now, timestamp)
         bucket = (bucket_of(moment, request_id, self._salts),) if self._table.endswith('bucketed') else ()
         key, unit = (model_id, *bucket, moment, request_id), None if unit == '' else unit
         answer = (input_hash, prediction, confidence, _copied(features), version, self._experiment_id, unit)
-        self._writer.put(Row(self._table, (model_id, *bucket), (*key, *answer)))
+        self._writer.put(Row(self._table, (model_id, *bucket), (*key, *answer, now)))
         return request_id
 
     def log_outcome(
@@ -166,15 +162,16 @@ class InferenceLogger:
           model_id: The model that answered the request.
           request_id: As `log` returned it, a uuid.UUID.
           outcome: What it is, such as 'click'.
-          value: Its value; the latest one counts.
+          value: Its value; the latest one counts, and of two with one timestamp that of the later call.
           timestamp: Aware moment at which it was known, cut to whole milliseconds; now by default.
 
         Raises:
           ValueError: The timestamp is naive, or the request id no uuid.UUID.
         """
-        moment = _milliseconds(timestamp)
+        now = write_time()
+        moment = _milliseconds(now, timestamp)
         bucket = bucket_of(moment, _checked(request_id), self._salts)
-        values = (model_id, bucket, moment, request_id, outcome, value)
+        values = (model_id, bucket, moment, request_id, outcome, value, now)
         self._writer.put(Row('inference_outcomes', (model_id, bucket), values))
 
     def flush(self, timeout: float = 30.0) -> bool:
@@ -186,18 +183,31 @@ class InferenceLogger:
         """Rows accepted, dropped, written and failed so far."""
         return self._writer.counts
 
+    def _statements(self, session: Session) -> dict[str, PreparedStatement]:
+        try:
+            return {table: self._prepared(session, table) for table in (self._table, 'inference_outcomes')}
+        except InvalidRequest as error:
+            rule = f'a keyspace with the schema applied ({one_line(error)})'
+            raise SchemaError(f'keyspace: got {self._connection.keyspace!r}, rule: {rule}') from error
+        except DRIVER_ERRORS as error:
+            rule = f'it answers ({one_line(error)})'
+            raise UnavailableError(f'connection: got {self._connection}, rule: {rule}') from error
+
     def _prepared(self, session: Session, table: str) -> PreparedStatement:
         columns = (*_KEYS[table], *(('value',) if table == 'inference_outcomes' else _ANSWER))
         name = f'{quoted(self._connection.keyspace)}.{quoted(table)}'
         places = ', '.join('?' * len(columns))
-        statement = session.prepare(f'INSERT INTO {name} ({", ".join(columns)}) VALUES ({places})')
+        # Each row brings its own write time, for those of one batch would share one, and the last would not win.
+        cql = f'INSERT INTO {name} ({", ".join(columns)}) VALUES ({places}) USING TIMESTAMP ?'
+        statement = session.prepare(cql)
         statement.is_idempotent = True  # an insert is an upsert, and the whole key is in the row
         statement.consistency_level = self._level
         return statement
 
 
-def _milliseconds(moment: datetime.datetime | None) -> datetime.datetime:
-    moment = datetime.datetime.now(datetime.timezone.utc) if moment is None else aware('timestamp', moment)
+def _milliseconds(now: int, moment: datetime.datetime | None) -> datetime.datetime:
+    # The write time never goes back, so of two outcomes logged without a moment the second one is never the earlier.
+    moment = EPOCH + datetime.timedelta(microseconds=now) if moment is None else aware('timestamp', moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

@@ -50,7 +50,7 @@ class LogCounts:
 
 
 class Row(NamedTuple):
-    """A row on its way, its values in the order of its table's statement."""
+    """A row on its way, its values in the order of its table's statement, the write time last."""
 
     table: str
     partition: tuple[str, ...]

@@ -8,9 +8,9 @@ An insert is an upsert, so that a runner's retry of a bundle writes the same row
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
-import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from apache_beam.metrics import Metrics
 from cassandra import cqltypes
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
-from cassandra.util import Duration
+from cassandra.util import Date, Duration
 
 from tfx_cassandra.components.dataset.window import EPOCH, aware, whole_milliseconds
 from tfx_cassandra.components.errors import WriteError, invalid
@@ -31,10 +31,13 @@ from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.driver_errors import one_line
+from tfx_cassandra.components.store.responses import Milliseconds
+from tfx_cassandra.components.store.write_time import write_time
 
 CONCURRENCY = 32  # requests in flight per worker
 _GATHER_ROWS = 2000  # rows looked through for those of one partition
 _REQUEST_ROWS = 50  # rows of one partition in one request
+_MOMENT = pa.timestamp('ms', 'UTC')
 
 
 class FailedRow(NamedTuple):
@@ -73,8 +76,9 @@ class WriteToCassandra(beam.PTransform):
           table: Name of the table.
           ttl: How long the rows live, in whole seconds; None for the table's own default.
           timestamp_column: The field (aware datetime) that gives each row's write time, so that of two writes to one
-            cell the one with the later such time wins, whatever the order they arrive in; None for the time of the
-            write.
+            cell the one with the later such time wins, whatever the order they arrive in; with the same time, the
+            greater value. None for the time of the write, which no two rows of a process share: of two rows with one
+            key, the one that came last wins.
           consistency: Consistency level of every write.
           max_errors: The pipeline fails if more rows than this fail; None for any number.
 
@@ -113,7 +117,30 @@ def _rows(element: Mapping[str, Any] | pa.RecordBatch) -> list[Mapping[str, Any]
         return [element]
     # Python's time has microseconds, CQL's has nanoseconds: those go as integers.
     columns = [column.cast(_with_integer_times(column.type)) for column in element.columns]
-    return pa.RecordBatch.from_arrays(columns, names=element.schema.names).to_pylist()
+    batch = pa.RecordBatch.from_arrays(columns, names=element.schema.names)
+    try:
+        return batch.to_pylist()
+    except OverflowError:  # a moment or day that Python's classes cannot hold, and Cassandra can
+        values = [[_plain(value) for value in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _plain(value: pa.Scalar) -> Any:
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.MapScalar):  # before a list, which it is, too
+        return [(_plain(entry[0]), _plain(entry[1])) for entry in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_plain(item) for item in value.values]
+    if isinstance(value, pa.StructScalar):
+        return {field.name: _plain(value[i]) for i, field in enumerate(value.type)}
+    try:
+        return value.as_py()
+    except OverflowError:
+        if pa.types.is_date32(value.type):
+            return Date(value.cast(pa.int32()).as_py())
+        # What is in another unit, or without a time zone, is refused with its row.
+        return Milliseconds(value.value) if value.type == _MOMENT else value.value
 
 
 def _with_integer_times(kind: pa.DataType) -> pa.DataType:
@@ -144,17 +171,15 @@ class _WriteRows(beam.DoFn):
         self._written = Metrics.counter('tfx_cassandra', 'rows_written')
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._connection)
-        self._insert = _Insert(
-            self._session,
-            survey.describe(self._session, self._connection.keyspace, self._table),
-            self._ttl,
-            self._timestamp_column,
-        )
-        self._insert.statement.consistency_level = connections.consistency_level(self._consistency)
+        with contextlib.ExitStack() as stack:
+            self._session = stack.enter_context(connections.session(self._connection))
+            table = survey.describe(self._session, self._connection.keyspace, self._table)
+            self._insert = _Insert(self._session, table, self._ttl, self._timestamp_column)
+            self._insert.statement.consistency_level = connections.consistency_level(self._consistency)
+            self._held = stack.pop_all()
 
     def teardown(self) -> None:
-        connections.release(self._connection)
+        self._held.close()
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
         inserts, unfit = self._inserts(rows)
@@ -177,8 +202,8 @@ class _WriteRows(beam.DoFn):
         for row in rows:
             try:
                 inserts.append(self._insert.bound(row))
-            except (ValueError, TypeError, KeyError, struct.error, decimal.InvalidOperation) as error:
-                unfit.append(FailedRow(row, f'{self._table}: {error}'))
+            except Exception as error:  # a value of the caller's can raise anything
+                unfit.append(FailedRow(row, f'{self._table}: {error or type(error).__name__}'))
         return inserts, unfit
 
     def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list | Exception]]:
@@ -197,29 +222,25 @@ class _WriteRows(beam.DoFn):
 
 
 class _RowInsert(NamedTuple):
-    """A row, its primary key and its bound insert."""
+    """A row and its bound insert."""
 
     row: Mapping[str, Any]
-    key: tuple
     statement: BoundStatement
 
 
 def _grouped(inserts: Iterable[_RowInsert]) -> Iterator[list[_RowInsert]]:
-    """Gathers rows of one partition, at most _REQUEST_ROWS, each key once.
+    """Gathers rows of one partition, at most _REQUEST_ROWS.
 
-    Statements of a batch share one write time, so that the last of two rows with one key would not win there.
+    Each row brings its own write time, so that the last of two rows with one key wins, whether they stand in one
+    request, in two that are answered in another order, or are sent again one by one.
     """
-    open_groups: dict[bytes, tuple[list[_RowInsert], set[tuple]]] = {}
+    open_groups: dict[bytes, list[_RowInsert]] = {}
     for insert in inserts:
-        partition = insert.statement.routing_key
-        group, keys = open_groups.setdefault(partition, ([], set()))
-        if insert.key in keys or len(group) == _REQUEST_ROWS:
-            yield group
-            group, keys = open_groups[partition] = ([], set())
+        group = open_groups.setdefault(insert.statement.routing_key, [])
         group.append(insert)
-        keys.add(insert.key)
-    for group, _ in open_groups.values():
-        yield group
+        if len(group) == _REQUEST_ROWS:
+            yield open_groups.pop(insert.statement.routing_key)
+    yield from open_groups.values()
 
 
 class _Insert:
@@ -231,25 +252,23 @@ class _Insert:
         self._table, self._ttl, self._timestamp_column = table, ttl, timestamp_column
         columns = [name for name, _ in table.types]
         self._is_feature_store = table.name == 'feature_store' and 'user_id' in columns
-        using = [*(['TTL ?'] if ttl else []), *(['TIMESTAMP ?'] if timestamp_column else [])]
+        using = ['TTL ?', 'TIMESTAMP ?'] if ttl else ['TIMESTAMP ?']
         self.statement: PreparedStatement = session.prepare(
             f'INSERT INTO {quoted(table.keyspace)}.{quoted(table.name)} '
             f'({", ".join(map(quoted, columns))}) VALUES ({", ".join("?" * len(columns))})'
-            + (f' USING {" AND ".join(using)}' if using else '')
+            f' USING {" AND ".join(using)}'
         )
         self.statement.is_idempotent = True
-        keys = {*table.partition_key, *table.clustering}
-        self._key = [index for index, column in enumerate(columns) if column in keys]
         self._fields = [
             (column.name, _driver_value(column.type)) for column in self.statement.column_metadata[: len(columns)]
         ]
 
     def bound(self, row: Mapping[str, Any]) -> _RowInsert:
-        """Binds a row; raises ValueError, TypeError, KeyError or struct.error for one that cannot be."""
+        """Binds a row; raises whatever a value does that cannot be bound."""
         bound = self.statement.bind(self._values(row))
         # Asking for the routing key now makes a key over Cassandra's limit this row's error, not that of the loop.
         _ = bound.routing_key
-        return _RowInsert(row, tuple(bound.values[i] for i in self._key), bound)
+        return _RowInsert(row, bound)
 
     def _values(self, row: Mapping[str, Any]) -> list:
         known = {name for name, _ in self._fields}
@@ -270,6 +289,8 @@ class _Insert:
         if self._timestamp_column:
             moment = aware(self._timestamp_column, row[self._timestamp_column])
             values.append((moment - EPOCH) // datetime.timedelta(microseconds=1))
+        else:
+            values.append(write_time())
         return values
 
 
@@ -277,7 +298,7 @@ def _driver_value(kind: Any) -> Callable[[str, Any], Any]:
     """Returns what turns a value, also one that scan/rows.py made, into one the driver binds to a CQL type."""
     name, parts = kind.typename, kind.subtypes
     if name == 'timestamp':
-        return whole_milliseconds
+        return lambda field, value: int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)
     if name in _FROM_TEXT:
         parse = _FROM_TEXT[name]
         return lambda _, value: parse(value) if isinstance(value, str) else value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import re
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -67,17 +69,19 @@ def fetch_jars(
     Args:
         jars: what to have.
         folder: the cache, laid out like the repository.
-        base_url: the repository, or a mirror of it.
+        base_url: the repository, or a mirror of it; a login in it, as https://user:password@host/path, is sent as
+            HTTP basic authentication and shown nowhere.
         progress: told `jars done of all, megabytes` after each jar.
 
     Raises:
         DevClusterError: a jar cannot be had, or what the repository serves fails its sum; that jar is not kept.
     """
+    base_url, login = _without_login(base_url)
     paths, size, stopped = [folder / jar.path for jar in jars], 0, threading.Event()
 
     def ensure(jar: Jar, path: Path) -> int:
         if not stopped.is_set():
-            _ensure(jar, path, f'{base_url.rstrip("/")}/{jar.path}')
+            _ensure(jar, path, f'{base_url.rstrip("/")}/{jar.path}', login)
         return path.stat().st_size if path.exists() else 0
 
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -92,13 +96,26 @@ def fetch_jars(
     return paths
 
 
-def _ensure(jar: Jar, path: Path, url: str) -> None:
+def _without_login(url: str) -> tuple[str, str | None]:
+    """Returns a URL that can be shown, and the value of the header Authorization, where a login stood in it."""
+    scheme, separator, rest = url.partition('://')
+    login, at, host_and_path = rest.rpartition('@')  # the last one: a password may have any character unescaped
+    if not separator or scheme not in ('http', 'https', 'file'):
+        shown = url.rpartition('@')[2]
+        raise DevClusterError(f'TFX_CASSANDRA_MAVEN: got {shown!r}, rule: a URL of http, https or file')
+    if not at:
+        return url, None
+    encoded = base64.b64encode(urllib.parse.unquote_to_bytes(login)).decode()
+    return f'{scheme}://{host_and_path}', f'Basic {encoded}'
+
+
+def _ensure(jar: Jar, path: Path, url: str, login: str | None) -> None:
     # Hashing the whole cache takes 0.1 s, less than a weaker check would be worth.
     damaged = path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256
     if path.exists() and not damaged:
         return
     try:
-        content = _get(url)
+        content = _get(url, login)
     except (OSError, ValueError, http.client.HTTPException) as error:
         path.unlink(missing_ok=True)
         found = f'a damaged copy at {path}' if damaged else 'no copy in the cache'
@@ -112,19 +129,22 @@ def _ensure(jar: Jar, path: Path, url: str) -> None:
     write_file(path, content)
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, login: str | None) -> bytes:
     """Returns the body behind a URL, after a second attempt where the first failed for a passing reason."""
     try:
-        return _get_once(url)
+        return _get_once(url, login)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError) and error.code < 500:
             raise
     time.sleep(_PAUSE)
-    return _get_once(url)
+    return _get_once(url, login)
 
 
-def _get_once(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+def _get_once(url: str, login: str | None) -> bytes:
+    request = urllib.request.Request(url)
+    if login is not None:
+        request.add_unredirected_header('Authorization', login)  # to the mirror alone, wherever it sends us
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
         return response.read()
 
 

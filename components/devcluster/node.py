@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tfx_cassandra.components.devcluster.distribution import Distribution
 
+CLUSTER_NAME = 'tfx-cassandra'  # of every development cluster, by which the tests know one
 STOP_SECONDS = 60  # until a node that does not end is killed
 JVM_OPTIONS = Path(__file__).with_name('jvm.txt')
 
@@ -97,7 +98,7 @@ class Node:
         """Returns the content of cassandra.yaml."""
         login = self.authenticated
         return {
-            'cluster_name': 'tfx-cassandra',
+            'cluster_name': CLUSTER_NAME,
             'num_tokens': self.tokens,
             # Tokens that are known before the start let all nodes start at once: none has to wait for another's.
             'initial_token': ','.join(map(str, ring_tokens(self.index, self.tokens))),

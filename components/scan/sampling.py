@@ -97,7 +97,9 @@ class _Sampler:
     """Adds up what the first rows of some places tell."""
 
     def __init__(self, session: Session, scan: Scan, bounds: Bounds) -> None:
-        self._session, self._scan, self._bounds, self._keys = session, scan, bounds, page.key_columns(scan)._replace(columns=())
+        self._session, self._scan, self._bounds = session, scan, bounds
+        # Of the rows only the keys matter: what has no form in a batch is the scan's to tell.
+        self._keys = page.key_columns(scan)._replace(columns=())
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
         self._statement = session.prepare(scan.cql())
         self._statement.consistency_level = ConsistencyLevel.LOCAL_ONE

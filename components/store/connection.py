@@ -12,15 +12,17 @@ import dataclasses
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
+from types import TracebackType
 
-from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException, UnresolvableContactPoints
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra import ConsistencyLevel
+from cassandra.cluster import Session
 
-from tfx_cassandra.components.errors import CredentialsError, UnavailableError, invalid
-from tfx_cassandra.components.store.driver_errors import one_line
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.store.opening import open_session as _open
+from tfx_cassandra.components.store.opening import tls_context
+from tfx_cassandra.components.store.responses import ReadableHandler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +32,12 @@ class Tls:
     Attributes:
       ca_file: PEM file of the authority that signed the nodes' certificates.
       cert_file: PEM file of this client's certificate, where the cluster asks for one.
-      key_file: PEM file of this client's key.
-      check_hostname: Whether a node's certificate must carry the name or address that was connected to.
+      key_file: PEM file of this client's key, unencrypted; None where cert_file holds it, too.
+      check_hostname: Whether a node's certificate must carry the node's address. Of a contact point's name the driver
+        takes the address, too, so that certificates with names alone want False; the authority is checked either way.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
     ca_file: str
@@ -39,12 +45,19 @@ class Tls:
     key_file: str | None = None
     check_hostname: bool = True
 
+    def __post_init__(self) -> None:
+        for field in ('ca_file', 'cert_file', 'key_file'):
+            value = getattr(self, field)
+            if (value is not None or field == 'ca_file') and (not isinstance(value, str) or not value):
+                raise invalid(field, value, 'the path of a PEM file')
+        if self.key_file is not None and self.cert_file is None:
+            raise invalid('key_file', self.key_file, 'given together with cert_file')
+        if not isinstance(self.check_hostname, bool):
+            raise invalid('check_hostname', self.check_hostname, 'True or False')
+
     def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca_file)
-        context.check_hostname = self.check_hostname
-        if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
+        """Loads the files; see `opening.tls_context`."""
+        return tls_context(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,18 +128,31 @@ class CassandraConnection:
                 settings[field] = value
         if 'username' in settings:
             settings['password_env'] = 'CASSANDRA_PASSWORD'
-        if ca_file := environ.get('CASSANDRA_CA_FILE'):
-            files = (environ.get('CASSANDRA_CERT_FILE'), environ.get('CASSANDRA_KEY_FILE'))
-            settings['tls'] = Tls(ca_file, *files)
+        ca_file, cert_file, key_file = (environ.get(f'CASSANDRA_{kind}_FILE') or None for kind in ('CA', 'CERT', 'KEY'))
+        if ca_file:
+            settings['tls'] = Tls(ca_file, cert_file, key_file)
+        elif cert_file or key_file:
+            # Without it there would be no TLS at all.
+            raise invalid('CASSANDRA_CA_FILE', ca_file, 'set where CASSANDRA_CERT_FILE or CASSANDRA_KEY_FILE is')
         return cls(**settings)
 
     def __str__(self) -> str:
         return f'{",".join(self.contact_points)}:{self.port}/{self.keyspace}'
 
 
-# (connection, protocol handler) -> (session, users)
-_sessions: dict[tuple[CassandraConnection, type | None], tuple[Session, int]] = {}
-_lock = threading.Lock()
+_Key = tuple[CassandraConnection, type | None]  # and the protocol handler
+
+
+class _Shared:
+    """A session and the number of its users. The first one opens it, while the others wait for it."""
+
+    def __init__(self) -> None:
+        self.users = 0  # also those who wait
+        self.session: Future[Session] = Future()
+
+
+_sessions: dict[_Key, _Shared] = {}
+_lock = threading.Lock()  # guards the dictionary and its counts; nobody connects or closes while holding it
 _inherited: list[dict] = []
 
 
@@ -144,44 +170,107 @@ os.register_at_fork(after_in_child=_forget)
 def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
     """Returns this process's session for a connection, opening it for the first user; pair with `release`.
 
+    `session` does both. Opening takes as long as the cluster lets it; whoever wants the same session waits, and nobody
+    else does.
+
     Args:
       connection: How to reach the cluster.
-      protocol_handler: What the session decodes results with, instead of the driver's own; such a session is apart.
+      protocol_handler: What the session decodes results with, instead of the package's own
+        (see `store/responses.py`); such a session is apart.
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
-      CredentialsError: The cluster refuses the user, or the password's variable is not set.
+      CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
     """
-    with _lock:
-        key = (connection, protocol_handler)
-        opened, users = _sessions.get(key) or (_open(connection), 0)
-        if protocol_handler is not None:
-            opened.client_protocol_handler = protocol_handler
-        _sessions[key] = (opened, users + 1)
-        return opened
+    return _acquired((connection, protocol_handler))[0]
 
 
 def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
     """Gives a session back; the last user's release closes it. One from before a fork is the parent's to close."""
+    key = (connection, protocol_handler)
     with _lock:
-        key = (connection, protocol_handler)
         if _inherited and key not in _sessions:
             return
-        opened, users = _sessions.pop(key)
-        if users > 1:
-            _sessions[key] = (opened, users - 1)
-        else:
-            opened.cluster.shutdown()
+        shared = _sessions[key]
+    _leave(key, shared)
 
 
-@contextlib.contextmanager
-def session(connection: CassandraConnection, protocol_handler: type | None = None) -> Iterator[Session]:
-    """Holds this process's session for a connection while the `with` block runs; see `acquire`."""
-    opened = acquire(connection, protocol_handler)
+def session(
+    connection: CassandraConnection, protocol_handler: type | None = None
+) -> contextlib.AbstractContextManager[Session]:
+    """Holds this process's session for a connection while the `with` block runs; see `acquire`.
+
+    What opens a session in one method and closes it in another enters this into a `contextlib.ExitStack`, so that an
+    error in between closes it, too.
+    """
+    return _Held((connection, protocol_handler))
+
+
+class _Held(contextlib.AbstractContextManager):
+    """One user of a session. In a forked child it gives nothing back, for the session is the parent's."""
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+
+    def __enter__(self) -> Session:
+        opened, self._shared = _acquired(self._key)
+        return opened
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self._key, self._shared)
+
+
+def _acquired(key: _Key) -> tuple[Session, _Shared]:
+    while True:
+        with _lock:
+            shared = _sessions.setdefault(key, _Shared())
+            shared.users += 1
+            first = shared.users == 1
+        if first:
+            _fill(key, shared)
+        try:
+            return shared.session.result(), shared
+        except CancelledError:  # whoever opened it was interrupted, which is no answer for anybody else
+            continue
+        except BaseException:
+            _leave(key, shared)
+            raise
+
+
+def _fill(key: _Key, shared: _Shared) -> None:
+    """Opens a session for all who wait for it, or tells them why it cannot be opened."""
+    connection, protocol_handler = key
     try:
-        yield opened
-    finally:
-        release(connection, protocol_handler)
+        opened = _open(connection)
+        opened.client_protocol_handler = protocol_handler or ReadableHandler
+        shared.session.set_result(opened)
+    except Exception as error:
+        _drop(key, shared)
+        shared.session.set_exception(error)
+    except BaseException:
+        _drop(key, shared)
+        shared.session.cancel()
+        raise
+
+
+def _leave(key: _Key, shared: _Shared) -> None:
+    with _lock:
+        shared.users -= 1
+        # In a forked child, a session of the parent is none of the dictionary's.
+        last = shared.users == 0 and _sessions.get(key) is shared
+        if last:
+            del _sessions[key]
+    if last:
+        shared.session.result().cluster.shutdown()
+
+
+def _drop(key: _Key, shared: _Shared) -> None:
+    """Lets the next user try anew."""
+    with _lock:
+        if _sessions.get(key) is shared:
+            del _sessions[key]
 
 
 def consistency_level(name: str) -> int:
@@ -191,61 +280,3 @@ def consistency_level(name: str) -> int:
         rule = 'one of ' + ', '.join(sorted(ConsistencyLevel.name_to_value))
         raise invalid('consistency', name, rule)
     return level
-
-
-def _open(connection: CassandraConnection) -> Session:
-    cluster = None
-    try:
-        cluster = Cluster(**_cluster_options(connection))
-        return cluster.connect()
-    except (NoHostAvailable, DriverException, OSError) as error:
-        hosts = cluster.metadata.all_hosts() if cluster else []
-        if cluster:
-            cluster.shutdown()
-        raise _explained(connection, error, {host.datacenter for host in hosts if host.datacenter}) from error
-
-
-def _cluster_options(connection: CassandraConnection) -> dict:
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(connection.local_datacenter)),
-        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        request_timeout=connection.request_timeout,
-    )
-    options: dict = {
-        'execution_profiles': {EXEC_PROFILE_DEFAULT: profile},
-        'connect_timeout': connection.connect_timeout,
-        'control_connection_timeout': connection.connect_timeout,
-    }
-    if connection.secure_connect_bundle is not None:
-        options['cloud'] = {'secure_connect_bundle': connection.secure_connect_bundle}
-        # The bundle's cluster names its own data center.
-        profile.load_balancing_policy = TokenAwarePolicy(DCAwareRoundRobinPolicy())
-    else:
-        options |= {'contact_points': list(connection.contact_points), 'port': connection.port}
-        if connection.tls:
-            options['ssl_context'] = connection.tls.context()
-    if connection.username is not None and connection.password_env is not None:
-        password = os.environ.get(connection.password_env)
-        if password is None:
-            raise CredentialsError(f'password_env: got {connection.password_env!r}, rule: a set environment variable')
-        options['auth_provider'] = PlainTextAuthProvider(connection.username, password)
-    return options
-
-
-def _explained(connection: CassandraConnection, error: Exception, datacenters: set[str]) -> UnavailableError:
-    """Turns the driver's nested connection errors into one line."""
-    causes: list = [error]
-    if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping):
-        causes = list(error.errors.values())
-    for cause in causes:
-        if isinstance(cause, AuthenticationFailed):
-            who = repr(connection.username) if connection.username else 'no user name'
-            reason = str(cause).splitlines()[0]
-            return CredentialsError(f'username: got {who}, rule: a user whose password {connection} accepts ({reason})')
-    if datacenters and connection.local_datacenter not in datacenters and not connection.secure_connect_bundle:
-        rule = f'a data center of the cluster ({", ".join(sorted(datacenters))})'
-        return UnavailableError(f'local_datacenter: got {connection.local_datacenter!r}, rule: {rule}')
-    points = ', '.join(f'{point}:{connection.port}' for point in connection.contact_points)
-    if isinstance(error, UnresolvableContactPoints):
-        return UnavailableError(f'contact_points: got {points}, rule: at least one name resolves to an address')
-    return UnavailableError(f'contact_points: got {points}, rule: at least one answers CQL ({one_line(error)})')

@@ -4,15 +4,20 @@
         store.write_feature('weather', 'temp', 3.5, moment)
         store.get_latest_feature('weather', 'temp')
 
-A value is a double: NaN and the infinities are kept as they are. A moment is kept to the millisecond.
+A value is a double: NaN and the infinities are kept as they are. A moment is kept to the millisecond. A row that others
+wrote and that Python cannot hold, as one of the year 55840, is left out, with a warning that names it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
+from typing import Any
 
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
@@ -30,6 +35,7 @@ __all__ = ['FeatureStore', 'FeatureValue', 'WriteResult']
 
 _MAX_TTL = 20 * 365 * 86400  # Cassandra's own limit, in seconds
 _READS_IN_FLIGHT = 128
+_MOMENTS = (-62_135_596_800_000, 253_402_300_800_000)  # milliseconds of the years 1 to 9999, the end excluded
 
 _COLUMNS = 'model_id, feature_name, timestamp, value, metadata'
 _ONE_FEATURE = 'WHERE model_id = ? AND feature_name = ?'
@@ -43,11 +49,17 @@ _CQL = {
         f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp < ? '
         'ORDER BY timestamp DESC LIMIT 1'
     ),
+    'latest of many': (
+        f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp >= ? AND timestamp < ? '
+        'ORDER BY timestamp DESC'
+    ),
     'series': (
         f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp >= ? AND timestamp < ? '
         'ORDER BY timestamp ASC'
     ),
 }
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,13 +104,15 @@ class FeatureStore:
         """
         if self._open is not None:
             raise TfxCassandraError(f'{self._table}: the store is open already, rule: one `with` block at a time')
-        session = connections.acquire(self._connection)
-        try:
-            statements = {name: _prepared(session, self._connection.keyspace, cql) for name, cql in _CQL.items()}
-        except DRIVER_ERRORS as error:
-            connections.release(self._connection)
-            raise SchemaError(f'{self._table}: {one_line(error)}; `tfx-cassandra schema apply` creates it') from error
-        self._open = (session, statements)
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(connections.session(self._connection))
+            try:
+                statements = {name: _prepared(session, self._connection.keyspace, cql) for name, cql in _CQL.items()}
+            except DRIVER_ERRORS as error:
+                rule = f'{one_line(error)}; `tfx-cassandra schema apply` creates it'
+                raise SchemaError(f'{self._table}: {rule}') from error
+            self._open = (session, statements)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(
@@ -110,7 +124,7 @@ class FeatureStore:
         """Gives the session back; closing twice does no harm."""
         if self._open is not None:
             self._open = None
-            connections.release(self._connection)
+            self._held.close()
 
     def write_feature(
         self,
@@ -201,7 +215,7 @@ class FeatureStore:
           before: Only values with an earlier timestamp count, excluding `before` itself; None for no such bound.
 
         Returns:
-          By name, in the order given: the newest value, or None for a feature that has none.
+          By name, in the order given: the newest value that Python can hold, or None for a feature that has none.
 
         Raises:
           ValueError: An argument breaks its rule.
@@ -213,14 +227,23 @@ class FeatureStore:
         names = list(dict.fromkeys(checked_key('feature_name', name) for name in feature_names))
         level = self._level(consistency)
         statement = 'latest' if before is None else 'latest before'
-        bounds = () if before is None else (milliseconds('before', before),)
+        end = None if before is None else milliseconds('before', before)
+        bounds = () if end is None else (end,)
         requests = ((name, self._bound(statement, (model_id, name, *bounds), level)) for name in names)
         latest: dict[str, FeatureValue | None] = {}
         for name, outcome in outcomes(self._opened()[0], requests, _READS_IN_FLIGHT):
             if isinstance(outcome, Exception):
                 raise self._read_error(model_id, name, outcome) from outcome
-            latest[name] = FeatureValue.from_row(outcome[0]) if outcome else None
+            latest[name] = self._value(outcome[0]) if outcome else None
+            if outcome and latest[name] is None:
+                latest[name] = self._latest_of_many(model_id, name, end, level)
         return latest
+
+    def _latest_of_many(self, model_id: str, name: str, end: int | None, level: int) -> FeatureValue | None:
+        """Finds the newest value behind rows that Python cannot hold, whose moments are none of a datetime's."""
+        first, last = _MOMENTS
+        bounds = (first, last if end is None else end)
+        return next(self._values(self._bound('latest of many', (model_id, name, *bounds), level), model_id, name), None)
 
     def get_time_series(
         self, model_id: str, feature_name: str, window: TimeWindow, *, consistency: str | None = None
@@ -241,9 +264,18 @@ class FeatureStore:
     def _values(self, bound: BoundStatement, model_id: str, feature_name: str) -> Iterator[FeatureValue]:
         try:
             for row in self._opened()[0].execute(bound):
-                yield FeatureValue.from_row(row)
+                if (value := self._value(row)) is not None:
+                    yield value
         except DRIVER_ERRORS as error:
             raise self._read_error(model_id, feature_name, error) from error
+
+    def _value(self, row: Any) -> FeatureValue | None:
+        """Returns the value of a row, or None where there is no such FeatureValue."""
+        try:
+            return FeatureValue.from_row(row)
+        except ValueError as error:  # others write the table, too, and one row of theirs must not hide the rest
+            _warn_once(f'{self._table}: a row of {_key(row.model_id, row.feature_name)} is left out: {error}')
+            return None
 
     def _read_error(self, model_id: str, feature_name: str, error: Exception) -> ReadError:
         return ReadError(f'{self._table}: cannot read {_key(model_id, feature_name)} ({one_line(error)})')
@@ -289,6 +321,11 @@ def _prepared(session: Session, keyspace: str, cql: str) -> PreparedStatement:
     # Sent twice it leaves the same row, for the driver fixes the time of writing once; so it may be retried.
     statement.is_idempotent = True
     return statement
+
+
+@functools.lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 def _key(model_id: str, feature_name: str) -> str:

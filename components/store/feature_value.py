@@ -8,8 +8,9 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components.dataset.window import EPOCH, MILLISECOND, whole_milliseconds
+from tfx_cassandra.components.dataset.window import whole_milliseconds
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.store.responses import checked_row, utc
 
 _KEY_BYTES = 65535  # Cassandra's limit for a partition key
 
@@ -55,11 +56,14 @@ class FeatureValue:
 
     @classmethod
     def from_row(cls, row: Any) -> FeatureValue:
-        """Builds the value from a row of the driver, with the columns named as the fields are."""
-        # The driver computes with floating-point seconds, which far from today do not hit the millisecond.
-        since = round((row.timestamp.replace(tzinfo=datetime.timezone.utc) - EPOCH) / MILLISECOND)
+        """Builds the value from a row of the package's session, with the columns named as the fields are.
+
+        Raises:
+          ValueError: The row has what no FeatureValue can hold, as a timestamp after the year 9999.
+        """
+        checked_row(row)
         metadata = None if row.metadata is None else dict(row.metadata)
-        return cls(row.model_id, row.feature_name, EPOCH + since * MILLISECOND, row.value, metadata)
+        return cls(row.model_id, row.feature_name, utc('timestamp', row.timestamp), row.value, metadata)
 
 
 def checked_key(field: str, value: object) -> str:

@@ -16,6 +16,7 @@ from tfx_cassandra.components.scan import types
 from tfx_cassandra.components.store.concurrent import outcomes
 from tfx_cassandra.components.store.connection import consistency_level
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.responses import Unreadable
 
 IN_FLIGHT = 128
 KEPT = 200_000  # rows kept of one lookup; when it has more, it starts anew
@@ -103,6 +104,9 @@ class Reader:
                         break
             except DRIVER_ERRORS as error:
                 raise self._error(request, error) from error
+        for name, value in zip(self.lookup.selected, values, strict=True):
+            if isinstance(value, Unreadable):
+                raise self._error(request, ValueError(f'column {name}: got {value}'))
         return tuple(
             value if value is None or convert is None else convert(value)
             for value, convert in zip(values, self._converters, strict=True)

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import time
+from typing import Any
 
 from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement
 
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.registry_session import RegistrySession
+from tfx_cassandra.components.store.responses import checked_row, utc
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +91,7 @@ class ModelClaims(RegistrySession):
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
         rows = self._settled(lambda: self._execute('claims', experiment_id, model_id).all(), what)
         # A partition that has only its counter left is one row without a digest.
-        held = [
-            HeldClaim(row.digest, Claim(row.version, utc(row.created_at)), row.attempted_at and utc(row.attempted_at))
-            for row in rows
-            if row.digest is not None
-        ]
+        held = [found for row in rows if row.digest is not None and (found := _held_claim(row, model_id)) is not None]
         return tuple(sorted(held, key=lambda each: each.claim.version, reverse=True))
 
     def last_version(self, experiment_id: str, model_id: str) -> int | None:
@@ -129,7 +130,13 @@ class ModelClaims(RegistrySession):
 
     def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         row = self._execute('claimed', experiment_id, model_id, digest).one()
-        return None if row is None else Claim(row.version, utc(row.created_at))
+        if row is None:
+            return None
+        try:
+            return Claim(row.version, utc('created_at', row.created_at))
+        except ValueError as error:
+            rule = f'a claim that others have not spoilt ({error})'
+            raise RegistryError(f'version: got {row.version!r} of {model_id!r}, rule: {rule}') from error
 
     def _last(self, experiment_id: str, model_id: str) -> int | None:
         row = self._execute('last', experiment_id, model_id).one()
@@ -153,9 +160,17 @@ def moment(version: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(version, datetime.timezone.utc)
 
 
-def utc(naive: datetime.datetime) -> datetime.datetime:
-    """Returns what the driver read from a timestamp column as the aware datetime it means."""
-    return naive.replace(tzinfo=datetime.timezone.utc)
+def _held_claim(row: Any, model_id: str) -> HeldClaim | None:
+    """Returns the claim of a row, or None for one that others have spoilt, which must not hide the rest."""
+    try:
+        checked_row(row)
+        claim = Claim(row.version, utc('created_at', row.created_at))
+    except ValueError as error:
+        _log.warning('The claim %s of model %r is left out: %s', row.digest, model_id, error)
+        return None
+    # A moment that no datetime can hold is as good as none: the claim is not released, for the row has another.
+    attempted_at = utc('attempted_at', row.attempted_at) if isinstance(row.attempted_at, datetime.datetime) else None
+    return HeldClaim(row.digest, claim, attempted_at)
 
 
 def _milliseconds(now: float) -> datetime.datetime:

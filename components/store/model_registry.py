@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_claims import Claim, named, utc
+from tfx_cassandra.components.store.model_claims import Claim, named
 from tfx_cassandra.components.store.model_versions import VERDICTS, ModelVersion, ModelVersions
+from tfx_cassandra.components.store.responses import checked_row, utc
 
 __all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'unknown_alias']
 
@@ -41,7 +42,7 @@ class AliasMove:
       version: The version it names since.
       action: 'promote' or 'rollback'.
       reason: Why, in the words of who moved it.
-      moved_at: When, by the mover's clock.
+      moved_at: When, by the mover's clock; None where others wrote a moment that no datetime can hold.
       before: The number of the move that a rollback from here restores, or None where there is none.
       move_id: Tells this move from another that wanted the same number.
     """
@@ -53,7 +54,7 @@ class AliasMove:
     version: str
     action: str
     reason: str | None
-    moved_at: datetime.datetime
+    moved_at: datetime.datetime | None
     before: int | None
     move_id: uuid.UUID
 
@@ -298,5 +299,10 @@ def _is_later(head: AliasMove, model_id: str, version: str) -> bool:
 
 
 def _alias_move(row: Any) -> AliasMove:
+    try:
+        checked_row(row)
+    except ValueError as error:
+        raise RegistryError(f'alias: got move {row.number} of {row.alias!r}, rule: it can be read ({error})') from error
     values = {column: getattr(row, column) for column in _COLUMNS}
-    return AliasMove(**values | {'moved_at': utc(values['moved_at'])})
+    moved_at = utc('moved_at', row.moved_at) if isinstance(row.moved_at, datetime.datetime) else None
+    return AliasMove(**values | {'moved_at': moved_at})

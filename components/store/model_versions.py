@@ -15,7 +15,8 @@ from cassandra.query import UNSET_VALUE
 from tfx_cassandra.components.dataset.window import TimeWindow, whole_milliseconds
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.model_claims import HeldClaim, ModelClaims, moment, named, utc
+from tfx_cassandra.components.store.model_claims import HeldClaim, ModelClaims, moment, named
+from tfx_cassandra.components.store.responses import checked_row, utc
 
 # The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
 REPAIRED = 'repair'
@@ -215,12 +216,12 @@ class ModelVersions(ModelClaims):
         result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
         if result.was_applied:
             return version
-        row = result.one()
-        if not row.version:
+        try:
+            return _version(result.one())
+        except ValueError as error:
             key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
-            rule = f'the row ({key}) is free, but it holds no version'
-            raise RegistryError(f'version: got {version.version!r}, rule: {rule}')
-        return _version(row)
+            rule = f'the row ({key}) is free, but it holds no version ({error})'
+            raise RegistryError(f'version: got {version.version!r}, rule: {rule}') from error
 
     def _complete_once(self, version: ModelVersion) -> Any:
         facts = (
@@ -244,12 +245,14 @@ class ModelVersions(ModelClaims):
 
     def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
         for row in self._read(statement, experiment_id, *values):
-            if row.version and row.model_id:
-                yield _version(row)
-            else:
+            try:
+                version = _version(row)
+            except ValueError as error:
                 # Others write the table, too, and one row of theirs must not hide all versions.
                 key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
-                _log.warning('The row (%s) of model_versions names no version and is left out.', key)
+                _log.warning('The row (%s) of model_versions is left out: %s', key, error)
+            else:
+                yield version
 
     def _read(self, statement: str, experiment_id: str, *values: object) -> Iterator[Any]:
         what = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
@@ -271,7 +274,9 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
 
 
 def _version(row: Any) -> ModelVersion:
+    """Raises ValueError for a row that is none of a version, or that holds what Python cannot."""
+    checked_row(row)
     values = {column: getattr(row, column) for column in _COLUMNS}
     values['metrics'] = dict(values['metrics'] or {})
     values['gates'] = tuple(values['gates'] or ())
-    return ModelVersion(**values | {'created_at': utc(values['created_at'])})
+    return ModelVersion(**values | {'created_at': utc('created_at', values['created_at'])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
+from cassandra.query import PreparedStatement
 
 from tfx_cassandra.components.errors import RegistryError, SchemaError
 from tfx_cassandra.components.scan.query import quoted
@@ -40,31 +42,35 @@ class RegistrySession:
         self._connection = connection
 
     def __enter__(self: _Self) -> _Self:
-        self._session = connections.acquire(self._connection)
+        with contextlib.ExitStack() as stack:
+            self._session = stack.enter_context(connections.session(self._connection))
+            self._statements = self._prepared()
+            self._session_held = stack.pop_all()
+        return self
+
+    def _prepared(self) -> dict[str, PreparedStatement]:
         keyspace = quoted(self._connection.keyspace)
         try:
-            self._statements = {
+            statements = {
                 name: self._session.prepare(cql.format(keyspace=keyspace))
                 for name, cql in {**self.STATEMENTS, **self.SERIAL_READS}.items()
             }
         except InvalidRequest as error:
-            connections.release(self._connection)
             rule = f'a keyspace with the schema applied ({one_line(error)})'
             raise SchemaError(f'keyspace: got {self._connection.keyspace!r}, rule: {rule}') from error
         except DRIVER_ERRORS as error:
-            connections.release(self._connection)
             raise RegistryError(f'connection: got {self._connection}, rule: it answers ({one_line(error)})') from error
         # SERIAL, not LOCAL_SERIAL: pushers in two data centers must agree, and a push can wait for the round trip.
-        for name, statement in self._statements.items():
+        for name, statement in statements.items():
             statement.serial_consistency_level = ConsistencyLevel.SERIAL
             if name in self.SERIAL_READS:
                 statement.consistency_level = ConsistencyLevel.SERIAL
-        return self
+        return statements
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connections.release(self._connection)
+        self._session_held.close()
 
     def _execute(self, name: str, *values: object) -> Any:
         return self._session.execute(self._statements[name], values)

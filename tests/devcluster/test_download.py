@@ -1,3 +1,4 @@
+import base64
 import functools
 import hashlib
 import http.server
@@ -18,7 +19,12 @@ class Repository(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         self.server.requests.append(self.path)
-        if len(self.server.requests) <= self.server.failures:
+        self.server.logins.append(self.headers['Authorization'])
+        if self.path in self.server.moved:
+            self.send_response(302)
+            self.send_header('Location', self.server.moved[self.path])
+            self.end_headers()
+        elif len(self.server.requests) <= self.server.failures:
             self.send_error(503)
         else:
             super().do_GET()
@@ -38,7 +44,7 @@ def repository(tmp_path):
     (root / 'org').mkdir(parents=True)
     (root / 'org' / 'a.jar').write_bytes(b'a good jar')
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Repository, directory=str(root)))
-    server.requests, server.failures = [], 0
+    server.requests, server.failures, server.logins, server.moved = [], 0, [], {}
     server.url, server.root = f'http://127.0.0.1:{server.server_address[1]}', root
     thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
     thread.start()
@@ -159,3 +165,51 @@ def test_two_downloads_at_once_leave_one_good_copy(repository, tmp_path):
     assert results == [tmp_path / 'cache' / 'org' / 'a.jar'] * 4
     assert files(tmp_path / 'cache') == ['org/a.jar']
     assert results[0].read_bytes() == b'a good jar'
+
+
+@pytest.mark.parametrize(
+    ('login', 'sent'),
+    [
+        ('ada:open%20sesame', 'ada:open sesame'),
+        ('ada:open/s@same?', 'ada:open/s@same?'),
+        ('token', 'token'),
+    ],
+)
+def test_a_login_is_sent_and_not_shown(tmp_path, repository, login, sent):
+    (repository.root / 'org' / 'b.jar').write_bytes(b'another jar')
+    url = repository.url.replace('://', f'://{login}@')
+    told = []
+    fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', url, told.append)
+    assert repository.logins == [f'Basic {base64.b64encode(sent.encode()).decode()}']
+    for jar, reason in (('org/none.jar', 'HTTP 404'), ('org/b.jar', 'got sha256')):
+        with pytest.raises(DevClusterError, match=reason) as caught:
+            fetch_jars([Jar(SUM, jar)], tmp_path / 'cache', url, told.append)
+        assert f'{repository.url}/{jar}' in str(caught.value)
+        told += [str(caught.value), str(caught.value.__cause__)]
+    repository.failures = 10**6
+    with pytest.raises(DevClusterError, match='HTTP 503') as caught:
+        fetch_jars([Jar(SUM, 'org/none.jar')], tmp_path / 'cache', url)
+    told.append(str(caught.value))
+    assert not any(part in ' '.join(told) for part in (login, 'open', 'sesame', 's@same', 'token'))
+
+
+@pytest.mark.parametrize(
+    'url', ['ada:secret@host/maven', '//ada:secret@host/maven', 'ftp://ada:secret@host', 'htps://ada:se@cret@host']
+)
+def test_a_mirror_that_is_no_url_is_named_without_its_login(tmp_path, url):
+    with pytest.raises(DevClusterError, match=r"^TFX_CASSANDRA_MAVEN: got 'host.*', rule: a URL of http") as caught:
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', url)
+    assert 'secret' not in str(caught.value)
+
+
+@pytest.mark.parametrize('url', ['http://ada:secret@host:port/maven', 'http://ada:secret@[host/maven'])
+def test_a_host_that_is_none_is_named_without_the_login(tmp_path, url):
+    with pytest.raises(DevClusterError, match=r'^jar a\.jar: got no copy') as caught:
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', url)
+    assert 'secret' not in str(caught.value)
+
+
+def test_a_login_does_not_follow_a_redirect(tmp_path, repository):
+    repository.moved = {'/old/org/a.jar': f'{repository.url}/org/a.jar'}
+    fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url.replace('://', '://ada:secret@') + '/old')
+    assert [login is None for login in repository.logins] == [False, True]

@@ -1,6 +1,8 @@
 """A real Cassandra for the integration tests: the one the environment names, or the dev cluster on 127.0.0.1.
 
-Each test module gets a keyspace of its own with the schema applied, dropped when the module is done.
+Each test module gets a keyspace of its own with the schema applied, dropped when the module is done. A cluster that
+`tfx-cassandra cluster` has not made is refused, for keyspaces of its own might have the modules' names, unless
+TFX_CASSANDRA_TEST_ANY_CLUSTER=1 allows it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 from cassandra.cluster import Session
+from dev_only import check_expendable
 
 from tfx_cassandra.components.errors import UnavailableError
 from tfx_cassandra.components.store import connection as connections
@@ -24,7 +27,8 @@ def cluster_connection() -> CassandraConnection:
     """A connection to a live cluster; its keyspace need not exist."""
     connection = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
     try:
-        with connections.session(connection):
+        with connections.session(connection) as session:
+            check_expendable(session)
             return connection
     except UnavailableError as error:
         if os.environ.get('TFX_CASSANDRA_REQUIRE_CLUSTER'):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cassandra import ConsistencyLevel
@@ -332,3 +334,63 @@ def test_no_host(connection: CassandraConnection) -> None:
     nowhere = dataclasses.replace(connection, contact_points=('127.0.0.1',), port=1, connect_timeout=1.0)
     with pytest.raises(UnavailableError, match=r'^contact_points: got 127\.0\.0\.1:1, rule: '), FeatureStore(nowhere):
         pass
+
+
+def test_of_many_writes_to_one_row_the_last_wins(connection: CassandraConnection) -> None:
+    with (
+        FeatureStore(connection) as store,
+        FeatureStore(dataclasses.replace(connection, request_timeout=59.0)) as other,
+    ):
+        rows = [FeatureValue('order', 'f', NOON, float(value)) for value in range(300, 0, -1)]
+        assert all(result.error is None for result in store.write_features(rows, concurrency=300))
+        assert store.get_latest_feature('order', 'f').value == 1.0
+        for value in range(50, 0, -1):  # two clusters of the driver, whose write times are still one sequence
+            (store, other)[value % 2].write_feature('order', 'g', float(value), NOON)
+        assert store.get_latest_feature('order', 'g').value == 1.0
+
+
+BAD_MOMENTS = ['1700000000000000', '-9223372036854775808', '9223372036854775807', 'blobAsTimestamp(0x)']
+
+
+@pytest.mark.parametrize('moment', BAD_MOMENTS)
+def test_a_row_that_python_cannot_hold_disturbs_no_other(
+    connection: CassandraConnection, session: Session, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f'bad {moment}'
+    insert = f'INSERT INTO {connection.keyspace}.feature_store (model_id, feature_name, timestamp, value) VALUES '
+    session.execute(f"{insert}('spoilt', '{name}', {moment}, 1.0)")
+    session.execute(f"{insert}('spoilt', 'only {name}', {moment}, 1.0)")
+    with FeatureStore(connection) as store:
+        store.write_feature('spoilt', name, 2.0, NOON)
+        store.write_feature('spoilt', 'good', 3.0, NOON)
+        expected = {name: 2.0, f'only {name}': None, 'good': 3.0}
+        done = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            # Another user of the session meanwhile.
+            others = pool.submit(lambda: [store.get_latest_feature('spoilt', 'good') for _ in iter(done.is_set, True)])
+            for before in (None, datetime.datetime(9999, 12, 31, tzinfo=UTC)):
+                for _ in range(10):
+                    got = store.get_latest_features('spoilt', expected, before=before)
+                    assert {name: value and value.value for name, value in got.items()} == expected
+            done.set()
+            assert {value.value for value in [*others.result(60), store.get_latest_feature('spoilt', 'good')]} == {3.0}
+        window = TimeWindow(datetime.datetime.min.replace(tzinfo=UTC), datetime.datetime.max.replace(tzinfo=UTC))
+        assert [value.value for value in store.get_time_series('spoilt', name, window)] == [2.0]
+        assert list(store.get_time_series('spoilt', f'only {name}', window)) == []
+    if (
+        moment != '-9223372036854775808' and 'blob' not in moment
+    ):  # those sort before every other, and are not asked for
+        messages = [record.getMessage() for record in caplog.records]
+        told = [message for message in messages if f"feature_name '{name}' is left out" in message]
+        assert len(told) == 1
+        assert f'timestamp: got {moment} ms since 1970' in told[0]
+
+
+@pytest.mark.parametrize('year', [1, 1700, 2242, 4000, 9999])
+def test_a_moment_is_kept_to_the_millisecond_in_every_year(connection: CassandraConnection, year: int) -> None:
+    moments = [datetime.datetime(year, 12, 31, 23, 59, 59, n * 1000, tzinfo=UTC) for n in (1, 333, 999)]
+    with FeatureStore(connection) as store:
+        for moment in moments:
+            store.write_feature('years', str(year), 1.0, moment)
+        window = TimeWindow(moments[0], datetime.datetime.max.replace(tzinfo=UTC))
+        assert [value.timestamp for value in store.get_time_series('years', str(year), window)] == moments

@@ -355,3 +355,55 @@ def test_a_cluster_that_does_not_answer_is_named(
     monkeypatch.setattr(Session, 'prepare', silent)
     with pytest.raises(UnavailableError, match=r'connection: got .*, rule: it answers \(OperationTimedOut'):
         InferenceLogger(connection).__enter__()
+
+
+@pytest.mark.parametrize('table', ['inference_results', 'inference_results_bucketed'])
+def test_of_two_answers_to_one_request_the_later_call_wins(
+    connection: CassandraConnection, session: Session, table: str
+) -> None:
+    requests = [uuid.UUID(int=n) for n in range(50)]
+    with InferenceLogger(connection, table=table) as log:
+        for prediction in (0.9, 0.5, 0.1):
+            for request in requests:
+                log.log('m', prediction, version=str(prediction), request_id=request, timestamp=WHEN)
+        log.log('m', 0.05, request_id=requests[0], timestamp=WHEN)  # no version: the one it had stays
+    rows = session.execute(f'SELECT request_id, prediction, version FROM {connection.keyspace}.{table}')
+    found = {row.request_id: (row.prediction, row.version) for row in rows}
+    assert found == dict.fromkeys(requests, (0.1, '0.1')) | {requests[0]: (0.05, '0.1')}
+
+
+@pytest.mark.parametrize('moment', [WHEN, None])
+def test_a_corrected_outcome_counts(
+    connection: CassandraConnection, session: Session, moment: datetime.datetime | None
+) -> None:
+    requests = [uuid.UUID(int=n) for n in range(50)]
+    with InferenceLogger(connection, salts=1) as log:
+        for request in requests:
+            log.log_outcome('m', request, 'late', 1.0, moment)
+            log.log_outcome('m', request, 'late', 0.0, moment)
+    latest = {}
+    rows = session.execute(f'SELECT request_id, timestamp, value FROM {connection.keyspace}.inference_outcomes')
+    for row in sorted(rows, key=lambda row: row.timestamp):
+        latest[row.request_id] = row.value
+    assert latest == dict.fromkeys(requests, 0.0)
+
+
+def test_a_corrected_outcome_counts_across_flushes_loggers_and_refused_requests(
+    connection: CassandraConnection, session: Session
+) -> None:
+    request = uuid.UUID(int=1)
+    with InferenceLogger(connection, salts=1) as slow, InferenceLogger(connection, salts=1) as log:
+        go = threading.Event()
+        write, slow._writer._write = slow._writer._write, lambda rows: (go.wait(30), write(rows))
+        slow.log_outcome('m', request, 'two loggers', 9.0, WHEN)
+        log.log_outcome('m', request, 'two loggers', 1.0, WHEN)
+        for value in (3.0, 2.0, 1.0):
+            log.log_outcome('m', request, 'flushed', value, WHEN)
+            assert log.flush(30)
+        # The server refuses the request of the first fifty rows, which are then sent again, after the last one.
+        log.log_outcome('m', request, 'b' * 70_000, 1.0, WHEN)
+        for value in range(60, 0, -1):
+            log.log_outcome('m', request, 'refused', value, WHEN)
+        go.set()
+    rows = session.execute(f'SELECT outcome, value FROM {connection.keyspace}.inference_outcomes')
+    assert {row.outcome: row.value for row in rows} == {'two loggers': 1.0, 'flushed': 1.0, 'refused': 1.0}

@@ -341,3 +341,60 @@ def test_a_row_that_repair_wrote_is_completed_by_the_next_push(registry: ModelRe
     complete = dataclasses.replace(pushed, metrics={**pushed.metrics, 'lift': 0.1}, verdict='hold')
     assert registry.record(pushed) == complete
     assert registry.record(dataclasses.replace(pushed, pipeline_run='run-8', ab_test_group='A')) == complete
+
+
+@pytest.mark.parametrize('moment_cql', ['1700000000000000', '-9223372036854775808', 'blobAsTimestamp(0x)'])
+def test_a_row_that_python_cannot_hold_hides_no_other(
+    registry: ModelRegistry,
+    session: Session,
+    connection: CassandraConnection,
+    experiment: str,
+    moment_cql: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    versions = (
+        f'INSERT INTO "{connection.keyspace}".model_versions (experiment_id, model_id, version, created_at) VALUES'
+    )
+    session.execute(f"{versions} (%s, 'delay', '1', {moment_cql})", (experiment,))
+    session.execute(f"{versions} (%s, 'delay', '2', 253402300799999)", (experiment,))  # the last that a datetime holds
+    session.execute(f"{versions} (%s, 'delay', '3', 1700000000000)", (experiment,))
+    for _ in range(3):
+        assert [row.version for row in registry.list(experiment)] == ['2', '3']
+    assert registry.latest(experiment, 'delay').created_at.isoformat() == '9999-12-31T23:59:59.999000+00:00'
+    assert registry.get(experiment, 'delay', '1') is None
+    assert registry.recorded(experiment, 'delay', '3').version == '3'
+    assert 'rule: a moment of the years 1 to 9999' in caplog.text
+
+
+def test_an_alias_whose_moment_python_cannot_hold_is_still_an_alias(
+    registry: ModelRegistry, session: Session, connection: CassandraConnection, experiment: str
+) -> None:
+    version = registry.record(
+        ModelVersion(experiment, 'delay', '1', moment(1), digest='aa', metrics={'not a number': float('nan')})
+    )
+    registry.promote(experiment, 'champion', 'delay', version.version)
+    where = 'WHERE experiment_id = %s AND alias = %s AND number = 1'
+    spoilt = f'UPDATE "{connection.keyspace}".model_aliases SET moved_at = 1700000000000000 {where}'
+    session.execute(f'{spoilt} IF EXISTS', (experiment, 'champion'))
+    move = registry.alias(experiment, 'champion')
+    assert (move.version, move.moved_at) == ('1', None)
+    assert registry.aliases(experiment) == registry.history(experiment, 'champion') == (move,)
+    assert registry.promote(experiment, 'champion', 'delay', '1', expected=move) == move
+
+
+def test_a_claim_that_others_spoilt_hides_no_other(
+    registry: ModelRegistry, session: Session, connection: CassandraConnection, experiment: str
+) -> None:
+    kept, spoilt = registry.claim(experiment, 'delay', 'aa'), registry.claim(experiment, 'delay', 'bb')
+    where = 'WHERE experiment_id = %s AND model_id = %s AND digest = %s IF EXISTS'
+    update = f'UPDATE "{connection.keyspace}".model_claims SET'
+    session.execute(f'{update} created_at = 1700000000000000 {where}', (experiment, 'delay', 'bb'))
+    session.execute(f'{update} attempted_at = 1700000000000000 {where}', (experiment, 'delay', 'aa'))
+    (held,) = registry.claims(experiment, 'delay')
+    assert (held.claim, held.attempted_at) == (kept, None)
+    assert not registry.release(experiment, 'delay', held)
+    assert registry.claimed(experiment, 'delay', 'aa') == kept
+    with pytest.raises(
+        RegistryError, match=rf'^version: got {spoilt.version} of .*created_at: got 1700000000000000 ms'
+    ):
+        registry.claimed(experiment, 'delay', 'bb')

@@ -169,3 +169,46 @@ def test_record_batches_with_text_uuids(connection: CassandraConnection, session
     write(connection, 'inference_results', [batch])
     row = session.execute(f"SELECT * FROM {connection.keyspace}.inference_results WHERE model_id = 'm'").one()
     assert (row.request_id, row.timestamp.replace(tzinfo=UTC)) == (request, NOON)
+
+
+def test_the_last_row_of_a_key_wins_in_one_request_and_after_a_refused_one(
+    connection: CassandraConnection, session: Session
+) -> None:
+    session.execute(f"CREATE INDEX IF NOT EXISTS ON {connection.keyspace}.model_metrics (entries(tags)) USING 'sai'")
+    key = {'model_id': 'order', 'metric_name': 'f', 'timestamp': NOON}
+    # The index refuses the first row, and with it the request of the first fifty, which are then sent one by one.
+    refused = {**key, 'timestamp': NOON + datetime.timedelta(days=1), 'value': 1.0, 'tags': {'a': 'x' * 70000}}
+    rows = [refused, *({**key, 'value': float(value)} for value in range(120, 0, -1))]
+    write(connection, 'model_metrics', rows, max_errors=1)
+    live = session.execute(
+        f"SELECT value FROM {connection.keyspace}.model_metrics WHERE model_id = 'order' ALLOW FILTERING"
+    )
+    assert [row.value for row in live] == [1.0]
+
+
+def test_a_key_of_other_bytes_is_the_same_key(connection: CassandraConnection, session: Session) -> None:
+    """1.0 and 1.00 are one decimal, and one row, though their bytes differ."""
+    name = f'{connection.keyspace}.prices'
+    session.execute(f'CREATE TABLE {name} (id int, price decimal, value double, PRIMARY KEY (id, price))')
+    prices = ['1.0', '1.00', '1', '1.000']
+    rows = [{'id': 1, 'price': price, 'value': float(4 - i)} for i, price in enumerate(prices)]
+    write(connection, 'prices', rows)
+    assert [row.value for row in session.execute(f'SELECT value FROM {name}')] == [1.0]
+
+
+def test_rows_without_a_write_time_have_that_of_their_writing(
+    connection: CassandraConnection, session: Session
+) -> None:
+    began = datetime.datetime.now(UTC)
+    rows = [
+        {'model_id': 'now', 'feature_name': 'f', 'timestamp': NOON + datetime.timedelta(0, i), 'value': 1.0}
+        for i in range(120)
+    ]
+    write(connection, 'feature_store', rows, ttl=datetime.timedelta(hours=1))
+    found = session.execute(
+        f'SELECT writetime(value) AS at, ttl(value) AS left FROM {connection.keyspace}.feature_store '
+        "WHERE model_id = 'now' ALLOW FILTERING"
+    ).all()
+    assert len({row.at for row in found}) == 120  # no two share one
+    assert all(began.timestamp() * 1e6 <= row.at <= datetime.datetime.now(UTC).timestamp() * 1e6 for row in found)
+    assert all(3500 < row.left <= 3600 for row in found)

@@ -22,7 +22,13 @@ from tfx_cassandra.components.store.connection import CassandraConnection, Tls, 
         ({'port': '9042'}, "port: got '9042', rule: an integer"),
         ({'keyspace': ''}, "keyspace: got '', rule: a non-empty text"),
         ({'username': 'ada'}, 'password_env: got None, rule: given together with username'),
+        ({'port': 65536}, 'port: got 65536, rule: an integer'),
+        ({'port': True}, 'port: got True, rule: an integer'),
+        ({'local_datacenter': None}, 'local_datacenter: got None, rule: a non-empty text'),
+        ({'password_env': 'P'}, "password_env: got 'P', rule: given together with username"),
         ({'connect_timeout': 0}, 'connect_timeout: got 0, rule: seconds above zero'),
+        ({'request_timeout': -1}, 'request_timeout: got -1, rule: seconds above zero'),
+        ({'request_timeout': float('nan')}, 'request_timeout: got nan, rule: seconds above zero'),
     ],
 )
 def test_bad_connections(arguments: dict, message: str) -> None:
@@ -49,6 +55,36 @@ def test_from_env() -> None:
         CassandraConnection.from_env({'CASSANDRA_PORT': 'x'})
 
 
+def test_the_files_of_the_environment() -> None:
+    environ = {'CASSANDRA_CA_FILE': 'ca', 'CASSANDRA_CERT_FILE': 'cert', 'CASSANDRA_KEY_FILE': 'key'}
+    assert CassandraConnection.from_env(environ).tls == Tls('ca', 'cert', 'key')
+    assert CassandraConnection.from_env({**environ, 'CASSANDRA_KEY_FILE': ''}).tls == Tls('ca', 'cert')
+    bundle = {'CASSANDRA_SECURE_CONNECT_BUNDLE': 'bundle.zip'}
+    assert CassandraConnection.from_env(bundle) == CassandraConnection(secure_connect_bundle='bundle.zip')
+    with pytest.raises(ValueError, match=r"^key_file: got 'key', rule: given together with cert_file$"):
+        CassandraConnection.from_env({**environ, 'CASSANDRA_CERT_FILE': ''})
+    for left in ('CERT', 'KEY'):  # which asked for TLS, and would have got a plain connection
+        with pytest.raises(ValueError, match=r'^CASSANDRA_CA_FILE: got None, rule: set where CASSANDRA_CERT_FILE or'):
+            CassandraConnection.from_env({f'CASSANDRA_{left}_FILE': 'file'})
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'ca_file': ''}, "ca_file: got '', rule: the path of a PEM file"),
+        ({'ca_file': None}, 'ca_file: got None, rule: the path of a PEM file'),
+        ({'cert_file': ''}, "cert_file: got '', rule: the path of a PEM file"),
+        ({'key_file': 7}, 'key_file: got 7, rule: the path of a PEM file'),
+        ({'key_file': 'key'}, "key_file: got 'key', rule: given together with cert_file"),
+        ({'check_hostname': 'no'}, "check_hostname: got 'no', rule: True or False"),
+    ],
+)
+def test_bad_files(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match='rule') as caught:
+        Tls(**{'ca_file': 'ca.pem', **arguments})
+    assert str(caught.value) == message
+
+
 def test_one_contact_point_may_stand_alone_and_connections_are_values() -> None:
     connection = CassandraConnection('10.0.0.1')  # type: ignore[arg-type]
     assert connection.contact_points == ('10.0.0.1',)
@@ -56,9 +92,9 @@ def test_one_contact_point_may_stand_alone_and_connections_are_values() -> None:
     assert hash(connection) == hash(CassandraConnection(('10.0.0.1',)))
 
 
-@pytest.mark.parametrize('name', ['ONE', 'local_quorum', 'ALL'])
-def test_consistency(name: str) -> None:
-    assert consistency_level(name) == {'ONE': 1, 'local_quorum': 6, 'ALL': 5}[name]
+@pytest.mark.parametrize(('name', 'level'), [('ONE', 1), ('local_quorum', 6), ('ALL', 5), ('LOCAL_ONE', 10)])
+def test_consistency(name: str, level: int) -> None:
+    assert consistency_level(name) == level  # of the protocol, native_protocol_v5.spec section 3
 
 
 @pytest.mark.parametrize('name', ['MOST', '', 4, None])

@@ -95,12 +95,14 @@ UNKNOWN = ErrorMessage(0x1700, 'CAS operation result is unknown', None)
 
 
 @pytest.mark.parametrize('failure', [None, TIMEOUT, UNKNOWN], ids=['contention', 'timeout', 'unknown'])
-def test_an_unsettled_attempt_is_made_again_after_a_pause(failure: object, pauses: list[float]) -> None:
+def test_an_unsettled_attempt_is_made_again_after_a_pause(
+    failure: object, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempts = Attempts(failure, failure, 'claimed')
+    monkeypatch.setattr(registry_session.random, 'uniform', lambda least, most: (least, most))
     assert ModelRegistry(CassandraConnection())._settled(attempts, 'model_id') == 'claimed'
     assert attempts.made == 3
-    assert len(pauses) == 2
-    assert all(0 <= pause <= longest_pause(number) for number, pause in enumerate(pauses))
+    assert pauses == [(0, longest_pause(0)), (0, longest_pause(1))]
 
 
 @pytest.mark.parametrize(

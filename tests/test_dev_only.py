@@ -1,0 +1,34 @@
+"""The tests refuse a cluster that may hold anything of value."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+from dev_only import check_expendable
+
+
+class _Session:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def execute(self, cql: str) -> Any:
+        assert cql == 'SELECT cluster_name FROM system.local'
+        return types.SimpleNamespace(one=lambda: types.SimpleNamespace(cluster_name=self._name))
+
+
+def test_a_development_cluster_is_expendable() -> None:
+    check_expendable(_Session('tfx-cassandra'), {})
+
+
+@pytest.mark.parametrize(
+    'environ', [{}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': '0'}, {'TFX_CASSANDRA_TEST_ANY_CLUSTER': ''}]
+)
+def test_any_other_cluster_is_not(environ: dict) -> None:
+    with pytest.raises(RuntimeError, match=r"^cluster_name: got 'Production', rule: 'tfx-cassandra', a development"):
+        check_expendable(_Session('Production'), environ)
+
+
+def test_any_other_cluster_is_where_the_environment_says_so() -> None:
+    check_expendable(_Session('Production'), {'TFX_CASSANDRA_TEST_ANY_CLUSTER': '1'})
