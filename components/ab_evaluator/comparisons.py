@@ -67,13 +67,13 @@ def compared(
     test, found = compare(metric, control, treatment, design.alpha)
     relative = found.relative or (None, None, None)
     low = high = p_value = None
+    exact = max(exact, statistics.least_p_value(control.weight, treatment.weight))
     if min(control.weight, treatment.weight) >= design.least_units:
         rho2, units = sequential.tuned(design.planned_units, design.alpha), control.n + treatment.n
         # By the cautious error: the first look may find no event at all in a small arm, and so no spread.
         reach = sequential.radius(found.cautious, units, rho2, design.alpha)
         low, high = found.difference - reach, found.difference + reach
-        attainable = statistics.least_p_value(control.weight, treatment.weight)
-        p_value = max(exact, attainable, sequential.p_value(found.difference, found.cautious, units, rho2))
+        p_value = max(exact, sequential.p_value(found.difference, found.cautious, units, rho2))
     return MetricResult(
         metric=metric.name,
         test=test,
@@ -113,7 +113,7 @@ def results_of(
 
     drafts = {
         (arm.name, metric.name): compared(
-            design, metric, *(estimates[metric.name][i] for i in (0, place)), exact(metric, place)
+            design, metric, estimates[metric.name][0], estimates[metric.name][place], exact(metric, place)
         )
         for (place, arm), metric in itertools.product(enumerate(design.treatments, 1), design.metrics)
         if metric.name in estimates

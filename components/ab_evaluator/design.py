@@ -247,7 +247,9 @@ class Design:
     @property
     def outcome_window(self) -> TimeWindow:
         """Times of all outcomes that can count."""
-        return TimeWindow(self.read_window.start - CLOCK_SKEW, self.window.end + self.outcome_delay)
+        start = self.read_window.start
+        first = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
+        return TimeWindow(start - min(CLOCK_SKEW, start - first), self.window.end + self.outcome_delay)
 
     @property
     def maturity(self) -> datetime.timedelta:

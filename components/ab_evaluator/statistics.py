@@ -157,7 +157,8 @@ def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
     variance = control.variance + treatment.variance
     if variance == 0:
         return _compared(control, treatment, alpha, math.inf, 0.0)
-    return _compared(control, treatment, alpha, _degrees_of_freedom(control, treatment), math.sqrt(variance))
+    parts = sum((arm.variance / variance) ** 2 / (arm.n - 1) for arm in (control, treatment))
+    return _compared(control, treatment, alpha, 1 / parts, math.sqrt(variance))
 
 
 def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
@@ -176,9 +177,8 @@ def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Com
 
 
 def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
-    """Compares two estimates that are normal for many units, such as ratios; by Student's t, for they may be few."""
-    variance = control.variance + treatment.variance
-    return _compared(control, treatment, alpha, _degrees_of_freedom(control, treatment), math.sqrt(variance))
+    """Compares two estimates that are normal for many observations, such as ratios."""
+    return _compared(control, treatment, alpha, math.inf, math.sqrt(control.variance + treatment.variance))
 
 
 def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
@@ -259,15 +259,6 @@ def check_weights(weights: Sequence[float]) -> None:
         raise invalid('weights', list(weights), 'positive numbers that sum to one')
 
 
-def _degrees_of_freedom(control: Estimate, treatment: Estimate) -> float:
-    """Welch and Satterthwaite's, of effective units; at least one."""
-    variance = control.variance + treatment.variance
-    if variance == 0:
-        return math.inf
-    shares = ((arm.variance / variance, max(arm.weight - 1, 1.0)) for arm in (control, treatment))
-    return 1 / sum(share**2 / freedom for share, freedom in shares)
-
-
 def _enough(arm: Moments) -> None:
     if arm.n < 2:
         raise invalid('units with a value', int(arm.n), 'at least two in each arm')
@@ -317,7 +308,6 @@ def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, t
         p_value = float(2 * stats.t.sf(abs(difference) / test_stderr, df))
     else:
         p_value = 1.0 if difference == 0 else 0.0
-    p_value = max(p_value, least_p_value(control.weight, treatment.weight))
     reach = float(stats.t.isf(alpha / 2, df)) * stderr
     # One arm's spread may stand in for the other's, where that has had too few units to show it.
     spread = control.n * (control.n * control.variance) + treatment.n * (treatment.n * treatment.variance)

@@ -183,7 +183,8 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
             except ValueError:  # a half whose denominators are all zero
                 continue
             exact = exact_p_value(few if few is None else few.filter(pl.col('arm') == 0), 'half', 1)
-            yield AaCheck(metric.name, max(exact, compared.p_value))
+            attainable = statistics.least_p_value(first.weight, second.weight)
+            yield AaCheck(metric.name, max(exact, attainable, compared.p_value))
 
 
 def _aa_problems(design: Design, checks: Sequence[AaCheck]) -> list[str]:
@@ -203,7 +204,10 @@ def _treatment(
         # The numbers stay, to find out what is wrong; nothing is concluded from them.
         undecided = tuple(dataclasses.replace(result, conclusion='undecided') for result in results)
         return dataclasses.replace(arm, verdict='invalid', metrics=undecided)
-    reasons = tuple(_words(design, metric, result) for metric, result in _paired(design, results))
+    reasons = tuple(
+        _words(design, metric, result, min(estimates[metric.name][i].n for i in (0, place)))
+        for metric, result in _paired(design, results)
+    )
     return dataclasses.replace(arm, verdict=_verdict(design, results), reasons=reasons, metrics=tuple(results))
 
 
@@ -225,12 +229,12 @@ def _overall(design: Design, treatments: Sequence[ArmResult]) -> tuple[str, str 
     return ('harm' if any(arm.verdict == 'harm' for arm in treatments) else 'hold'), None
 
 
-def _words(design: Design, metric: Metric, result: MetricResult) -> str:
-    """Says one result in words."""
+def _words(design: Design, metric: Metric, result: MetricResult, units: int) -> str:
+    """Says one result in words; `units` is the number of units with a value in the smaller arm."""
     decided = deciding(design, result)
     if decided is None:
-        few = f'fewer than {design.least_units:,} effective units with a value in an arm'
-        return f'{metric.name}: too early to tell, {few}'
+        few = 'effective units' if units >= design.least_units else 'units'
+        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} {few} with a value in an arm'
     low, high, p_adjusted = decided
     guardrail = '' if metric.margin is None else f' (guardrail, margin {metric.margin:.4g})'
     lift = '' if result.relative is None else f' ({result.relative:+.1%})'
