@@ -96,6 +96,7 @@ class ABEvaluatorConfig:
     splits: int | None = None
     page_rows: int = 5000
     shards: int = 64
+    as_of: datetime.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +130,8 @@ _DATACLASSES: dict[str, Any] = {
     for c in (
         ABEvaluatorConfig, AuditLimits, CassandraConnection, Decoding, ExampleGenConfig, Feature, FeatureView, Label,
         LabelSource, PusherConfig, RetrievalConfig, SpanRange, TimeWindow, Tls, design.Arm, design.Design,
-        design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.MetricResult, results.Point,
-        results.Verdict,
+        design.Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit, results.MetricResult,
+        results.Point, results.Verdict,
     )
 }  # fmt: skip
 

@@ -220,7 +220,7 @@ class PusherConfig(_message.Message):
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ..., alias: _Optional[str] = ..., max_metrics: _Optional[int] = ...) -> None: ...
 
 class ABEvaluatorConfig(_message.Message):
-    __slots__ = ("connection", "design", "requests_table", "consistency", "splits", "page_rows", "shards")
+    __slots__ = ("connection", "design", "requests_table", "consistency", "splits", "page_rows", "shards", "as_of")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TABLE_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,7 @@ class ABEvaluatorConfig(_message.Message):
     SPLITS_FIELD_NUMBER: _ClassVar[int]
     PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     design: Design
     requests_table: str
@@ -235,7 +236,8 @@ class ABEvaluatorConfig(_message.Message):
     splits: int
     page_rows: int
     shards: int
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., requests_table: _Optional[str] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ...) -> None: ...
+    as_of: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., requests_table: _Optional[str] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., as_of: _Optional[str] = ...) -> None: ...
 
 class Arm(_message.Message):
     __slots__ = ("name", "model_id", "version", "weight")
@@ -250,7 +252,7 @@ class Arm(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Metric(_message.Message):
-    __slots__ = ("name", "value", "kind", "denominator", "covariate", "missing", "better", "margin", "per")
+    __slots__ = ("name", "value", "kind", "denominator", "covariate", "missing", "better", "margin", "per", "cap")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +262,7 @@ class Metric(_message.Message):
     BETTER_FIELD_NUMBER: _ClassVar[int]
     MARGIN_FIELD_NUMBER: _ClassVar[int]
     PER_FIELD_NUMBER: _ClassVar[int]
+    CAP_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: str
     kind: str
@@ -269,7 +272,8 @@ class Metric(_message.Message):
     better: str
     margin: float
     per: str
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., denominator: _Optional[str] = ..., covariate: _Optional[str] = ..., missing: _Optional[float] = ..., better: _Optional[str] = ..., margin: _Optional[float] = ..., per: _Optional[str] = ...) -> None: ...
+    cap: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., denominator: _Optional[str] = ..., covariate: _Optional[str] = ..., missing: _Optional[float] = ..., better: _Optional[str] = ..., margin: _Optional[float] = ..., per: _Optional[str] = ..., cap: _Optional[float] = ...) -> None: ...
 
 class Design(_message.Message):
     __slots__ = ("experiment_id", "control", "treatments", "window", "metrics", "outcome_delay_seconds", "alpha", "power", "decide_by", "planned_units", "least_units", "srm_alpha", "aa_alpha", "series_step_seconds", "before_seconds")
@@ -306,18 +310,30 @@ class Design(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., control: _Optional[_Union[Arm, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[Arm, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., outcome_delay_seconds: _Optional[float] = ..., alpha: _Optional[float] = ..., power: _Optional[float] = ..., decide_by: _Optional[str] = ..., planned_units: _Optional[int] = ..., least_units: _Optional[int] = ..., srm_alpha: _Optional[float] = ..., aa_alpha: _Optional[float] = ..., series_step_seconds: _Optional[float] = ..., before_seconds: _Optional[float] = ...) -> None: ...
 
 class ArmEstimate(_message.Message):
-    __slots__ = ("metric", "n", "left_out", "value", "stderr")
+    __slots__ = ("metric", "n", "left_out", "value", "stderr", "effective_units")
     METRIC_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_UNITS_FIELD_NUMBER: _ClassVar[int]
     metric: str
     n: int
     left_out: int
     value: float
     stderr: float
-    def __init__(self, metric: _Optional[str] = ..., n: _Optional[int] = ..., left_out: _Optional[int] = ..., value: _Optional[float] = ..., stderr: _Optional[float] = ...) -> None: ...
+    effective_units: float
+    def __init__(self, metric: _Optional[str] = ..., n: _Optional[int] = ..., left_out: _Optional[int] = ..., value: _Optional[float] = ..., stderr: _Optional[float] = ..., effective_units: _Optional[float] = ...) -> None: ...
+
+class HeavyUnit(_message.Message):
+    __slots__ = ("metric", "unit", "share")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    unit: str
+    share: float
+    def __init__(self, metric: _Optional[str] = ..., unit: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
 
 class MetricResult(_message.Message):
     __slots__ = ("metric", "test", "difference", "stderr", "low", "high", "p_value", "p_adjusted", "relative", "relative_low", "relative_high", "sequential_low", "sequential_high", "sequential_p", "sequential_p_adjusted", "minimum_detectable_effect", "conclusion")
@@ -358,7 +374,7 @@ class MetricResult(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., test: _Optional[str] = ..., difference: _Optional[float] = ..., stderr: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., p_value: _Optional[float] = ..., p_adjusted: _Optional[float] = ..., relative: _Optional[float] = ..., relative_low: _Optional[float] = ..., relative_high: _Optional[float] = ..., sequential_low: _Optional[float] = ..., sequential_high: _Optional[float] = ..., sequential_p: _Optional[float] = ..., sequential_p_adjusted: _Optional[float] = ..., minimum_detectable_effect: _Optional[float] = ..., conclusion: _Optional[str] = ...) -> None: ...
 
 class ArmResult(_message.Message):
-    __slots__ = ("arm", "model_id", "version", "weight", "requests", "estimates", "verdict", "reasons", "metrics", "units")
+    __slots__ = ("arm", "model_id", "version", "weight", "requests", "estimates", "verdict", "reasons", "metrics", "units", "heaviest")
     ARM_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +385,7 @@ class ArmResult(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
+    HEAVIEST_FIELD_NUMBER: _ClassVar[int]
     arm: str
     model_id: str
     version: str
@@ -379,7 +396,8 @@ class ArmResult(_message.Message):
     reasons: _containers.RepeatedScalarFieldContainer[str]
     metrics: _containers.RepeatedCompositeFieldContainer[MetricResult]
     units: int
-    def __init__(self, arm: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ..., requests: _Optional[int] = ..., estimates: _Optional[_Iterable[_Union[ArmEstimate, _Mapping]]] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[MetricResult, _Mapping]]] = ..., units: _Optional[int] = ...) -> None: ...
+    heaviest: _containers.RepeatedCompositeFieldContainer[HeavyUnit]
+    def __init__(self, arm: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[str] = ..., weight: _Optional[float] = ..., requests: _Optional[int] = ..., estimates: _Optional[_Iterable[_Union[ArmEstimate, _Mapping]]] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[MetricResult, _Mapping]]] = ..., units: _Optional[int] = ..., heaviest: _Optional[_Iterable[_Union[HeavyUnit, _Mapping]]] = ...) -> None: ...
 
 class AaCheck(_message.Message):
     __slots__ = ("metric", "p_value")
@@ -410,7 +428,7 @@ class Point(_message.Message):
     def __init__(self, time: _Optional[str] = ..., arm: _Optional[str] = ..., metric: _Optional[str] = ..., n: _Optional[int] = ..., value: _Optional[float] = ..., difference: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("experiment_id", "verdict", "reasons", "winner", "control", "treatments", "srm_p_value", "aa_checks", "outcomes", "outcomes_without_request", "series", "design")
+    __slots__ = ("experiment_id", "verdict", "reasons", "winner", "control", "treatments", "srm_p_value", "aa_checks", "outcomes", "outcomes_without_request", "series", "design", "as_of", "immature")
     EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
@@ -423,6 +441,8 @@ class Verdict(_message.Message):
     OUTCOMES_WITHOUT_REQUEST_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    IMMATURE_FIELD_NUMBER: _ClassVar[int]
     experiment_id: str
     verdict: str
     reasons: _containers.RepeatedScalarFieldContainer[str]
@@ -435,7 +455,9 @@ class Verdict(_message.Message):
     outcomes_without_request: int
     series: _containers.RepeatedCompositeFieldContainer[Point]
     design: Design
-    def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ...) -> None: ...
+    as_of: str
+    immature: int
+    def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., as_of: _Optional[str] = ..., immature: _Optional[int] = ...) -> None: ...
 
 class RetrievalConfig(_message.Message):
     __slots__ = ("connection", "views", "as_of", "missing", "consistency")

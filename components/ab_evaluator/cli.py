@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.results import Verdict, deciding
 from tfx_cassandra.components.cli_options import add_command, add_connection_arguments, connection_from
 from tfx_cassandra.components.config import ABEvaluatorConfig
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import TimeWindow, aware
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import step
 
@@ -46,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument(
         '--requests-table', default='inference_results', help='table of the requests (default: %(default)s)'
     )
+    run.add_argument('--as-of', metavar='TIME', help='evaluate as at this time, ISO-8601 with an offset (default: now)')
     add_connection_arguments(run)
     about = 'Shows the verdict of a folder, or of the artifact at a URI. Exit code 1 for harm and invalid.'
     report = _add_command(commands, 'report', _report, about, 'ab report verdict --format json')
@@ -74,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
-    settings = ABEvaluatorConfig(connection, design, options.requests_table)
+    as_of = parse_time('as-of', options.as_of) if options.as_of else None
+    settings = ABEvaluatorConfig(connection, design, options.requests_table, as_of=as_of)
     executor.check(settings)
     with step(f'evaluate {design.experiment_id}') as progress:
         verdict = executor.evaluate(beam.Pipeline, settings, options.output)
@@ -110,6 +113,14 @@ def read_design(path: pathlib.Path) -> Design:
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
     defaults = {'outcome_delay_seconds': Design.outcome_delay.total_seconds(), **_defaults(Design)}
     return config.from_json(Design, json.dumps({**defaults, **given, 'metrics': metrics}))
+
+
+def parse_time(field: str, text: str) -> datetime.datetime:
+    """Returns the moment of an ISO-8601 text with an offset; raises ValueError for any other."""
+    try:
+        return aware(field, datetime.datetime.fromisoformat(text.replace('Z', '+00:00')))
+    except ValueError as error:
+        raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
 
 
 def _defaults(kind: type) -> dict[str, Any]:

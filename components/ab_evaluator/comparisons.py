@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
+import polars as pl
+
 from tfx_cassandra.components.ab_evaluator import sequential, statistics
 from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments, total
@@ -42,17 +44,36 @@ def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float
     return name + (' with CUPED' if metric.covariate else ''), found
 
 
-def compared(design: Design, metric: Metric, control: Estimate, treatment: Estimate) -> MetricResult:
-    """Compares by both the fixed and the sequential test; nothing is corrected or concluded yet."""
+def exact_p_value(few: pl.DataFrame | None, group: str, second: int) -> float:
+    """Returns the p-value of the permutation test between group 0 and another of `Tally.few`; 0 where it is None."""
+    if few is None:
+        return 0.0
+    of_groups = few.filter(pl.col(group) == 0), few.filter(pl.col(group) == second)
+    return statistics.permutation_test(*(units.select('y', 'd').to_numpy() for units in of_groups))
+
+
+def compared(
+    design: Design, metric: Metric, control: Estimate, treatment: Estimate, exact: float = 0.0
+) -> MetricResult:
+    """Compares by both the fixed and the sequential test; nothing is corrected or concluded yet.
+
+    Args:
+      design: The experiment.
+      metric: The metric.
+      control: Estimate of the control.
+      treatment: Estimate of a treatment.
+      exact: The p-value of an exact test, where the units are few: no other p-value is below it.
+    """
     test, found = compare(metric, control, treatment, design.alpha)
     relative = found.relative or (None, None, None)
     low = high = p_value = None
-    if min(control.n, treatment.n) >= design.least_units:
+    exact = max(exact, statistics.least_p_value(control.weight, treatment.weight))
+    if min(control.weight, treatment.weight) >= design.least_units:
         rho2, units = sequential.tuned(design.planned_units, design.alpha), control.n + treatment.n
         # By the cautious error: the first look may find no event at all in a small arm, and so no spread.
         reach = sequential.radius(found.cautious, units, rho2, design.alpha)
         low, high = found.difference - reach, found.difference + reach
-        p_value = sequential.p_value(found.difference, found.cautious, units, rho2)
+        p_value = max(exact, sequential.p_value(found.difference, found.cautious, units, rho2))
     return MetricResult(
         metric=metric.name,
         test=test,
@@ -60,7 +81,7 @@ def compared(design: Design, metric: Metric, control: Estimate, treatment: Estim
         stderr=found.stderr,
         low=found.low,
         high=found.high,
-        p_value=found.p_value,
+        p_value=max(exact, found.p_value),
         p_adjusted=None,
         relative=relative[0],
         relative_low=relative[1],
@@ -74,10 +95,26 @@ def compared(design: Design, metric: Metric, control: Estimate, treatment: Estim
     )
 
 
-def results_of(design: Design, estimates: Estimates) -> dict[str, list[MetricResult]]:
-    """Returns each treatment's comparisons, corrected for the number of goals of all treatments."""
+def results_of(
+    design: Design, estimates: Estimates, few: Mapping[str, pl.DataFrame] | None = None
+) -> dict[str, list[MetricResult]]:
+    """Returns each treatment's comparisons, corrected for the number of goals of all treatments.
+
+    Args:
+      design: The experiment.
+      estimates: By metric, of each arm.
+      few: By metric, the units themselves where these are few (`Tally.few`).
+    """
+
+    def exact(metric: Metric, place: int) -> float:
+        # What a covariate takes out, the permutation test does not know of.
+        adjusted = metric.covariate and min(e.n for e in estimates[metric.name]) >= statistics.LEAST_ADJUSTED
+        return 0.0 if adjusted else exact_p_value((few or {}).get(metric.name), 'arm', place)
+
     drafts = {
-        (arm.name, metric.name): compared(design, metric, *(estimates[metric.name][i] for i in (0, place)))
+        (arm.name, metric.name): compared(
+            design, metric, estimates[metric.name][0], estimates[metric.name][place], exact(metric, place)
+        )
         for (place, arm), metric in itertools.product(enumerate(design.treatments, 1), design.metrics)
         if metric.name in estimates
     }

@@ -69,6 +69,7 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         splits: int | None = None,
         page_rows: int = 5000,
         shards: int = 64,
+        as_of: datetime.datetime | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
@@ -79,13 +80,13 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
           treatments: The other arms.
           window: Times of the requests that count, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
           metrics: Goals and guardrails.
-          outcome_delay: An outcome counts if it was known less than this after its request. Evaluate when the window's
-            end is that long ago.
+          outcome_delay: An outcome counts if it was known less than this after its request, and a request counts once
+            it is that old: you may evaluate at any time.
           alpha: Chance of a false discovery among all goals of all treatments.
           power: Chance of finding the minimum detectable effect.
           decide_by: 'sequential' (valid however often it is evaluated) or 'fixed' (valid once).
           planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
-          least_units: Below so many units with a value in either arm, nothing sequential is said.
+          least_units: Below so many effective units with a value in either arm, nothing is decided; see Design.
           srm_alpha: The test is invalid if the p-value of the planned shares is below this.
           aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
           series_step: Step of the time series; None for a twenty-fourth of the window.
@@ -95,6 +96,8 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
           splits: Least number of token ranges read apart; None for 64.
           page_rows: Rows of a page of a read.
           shards: Parts that requests and outcomes are joined in; a worker holds one at a time.
+          as_of: Evaluates as at this time (aware datetime): with metrics of outcomes only requests that were
+            `outcome_delay` old by then count; None for the time of the run, which the verdict records.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -116,6 +119,8 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
             series_step=series_step,
             before=before,
         )
-        settings = config.ABEvaluatorConfig(connection, design, requests_table, consistency, splits, page_rows, shards)
+        settings = config.ABEvaluatorConfig(
+            connection, design, requests_table, consistency, splits, page_rows, shards, as_of
+        )
         executor.check(settings)
         super().__init__(spec=ABEvaluatorSpec(config=config.to_json(settings), verdict=types.Channel(type=AbVerdict)))

@@ -21,6 +21,7 @@ KINDS = ('mean', 'proportion', 'ratio')
 PER = ('request', 'unit')
 BEFORE = 'before'
 DECISIONS = ('sequential', 'fixed')
+CLOCK_SKEW = datetime.timedelta(minutes=1)  # by which an outcome may seem to be known before its request
 _MOST_STEPS = 400
 _NAME = r'[A-Za-z0-9_.-]+'
 
@@ -73,6 +74,9 @@ class Metric:
       per: What counts alike. 'request': the mean is that of all requests, and its error is still that of the units,
         whose requests are alike. 'unit': the mean is that of the units' sums, such as what a user spent, and the
         proportion that of the units with a one, such as users who ever clicked.
+      cap: What one unit may contribute at most (winsorised), fixed beforehand, such as the 99 % quantile of an earlier
+        time. With `per='unit'` a unit's sum is cut to [-cap, cap]; otherwise its requests, or the denominators of a
+        ratio, count together as `cap` of them at most. None for no limit. Not for a proportion of units.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Metric:
     better: str = 'higher'
     margin: float | None = None
     per: str = 'request'
+    cap: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(_NAME, self.name):
@@ -103,6 +108,10 @@ class Metric:
         _one_of(f'{self.name}.per', self.per, PER)
         if self.per == 'unit' and self.kind == 'ratio':
             raise invalid(f'{self.name}.per', self.per, "'request' of a ratio, which is one of sums")
+        if self.cap is not None and not (_number(self.cap) and self.cap > 0):
+            raise invalid(f'{self.name}.cap', self.cap, 'a number above zero, or None')
+        if self.cap is not None and self.per == 'unit' and self.kind == 'proportion':
+            raise invalid(f'{self.name}.cap', self.cap, 'None of a proportion of units, where each counts as one')
         if self.missing is not None and not _number(self.missing):
             raise invalid(f'{self.name}.missing', self.missing, 'a finite number, or None')
         if self.missing is not None and not any(parse_value(value)[0] in OUTCOME_KINDS for value in self.values):
@@ -121,6 +130,12 @@ class Metric:
         return tuple(filter(None, (self.value, self.denominator, self.feature)))
 
     @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The names of the outcomes that value and denominator take."""
+        parsed = (parse_value(value) for value in filter(None, (self.value, self.denominator)))
+        return tuple(dict.fromkeys(name for kind, name in parsed if name and kind in OUTCOME_KINDS))
+
+    @property
     def feature(self) -> str | None:
         """The covariate, where it is a feature."""
         return None if self.covariate == BEFORE else self.covariate
@@ -136,14 +151,16 @@ class Design:
       treatments: The other arms.
       window: Times of the requests that count, `[start, end)`.
       metrics: Goals and guardrails, at least one.
-      outcome_delay: An outcome counts if it was known less than this after its request: the same for each request, and
-        a later run finds no more of them.
+      outcome_delay: An outcome counts if it was known less than this after its request, and not more than a minute
+        before it (clocks differ): the same for each request, and a later run finds no more of them. Where a metric
+        takes outcomes, a request counts once it is this old, so that no arm is judged by the outcomes that come early.
       alpha: Chance of a false discovery among all goals of all treatments.
       power: Chance of finding the minimum detectable effect.
       decide_by: 'sequential' is valid however often the experiment is evaluated; 'fixed' needs fewer requests, and is
         valid if it is evaluated once, at an end that was fixed beforehand.
       planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
-      least_units: Below so many units with a value in either arm, nothing sequential is said.
+      least_units: Below so many effective units with a value in either arm, nothing is decided: (sum d)^2 / sum d^2,
+        with d a unit's requests or denominators, which is the number of units where all weigh the same.
       srm_alpha: The test is invalid if the p-value of the planned shares is below this.
       aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
       series_step: Step of the time series; None for a twenty-fourth of the window.
@@ -230,7 +247,14 @@ class Design:
     @property
     def outcome_window(self) -> TimeWindow:
         """Times of all outcomes that can count."""
-        return TimeWindow(self.read_window.start, self.window.end + self.outcome_delay)
+        start = self.read_window.start
+        first = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
+        return TimeWindow(start - min(CLOCK_SKEW, start - first), self.window.end + self.outcome_delay)
+
+    @property
+    def maturity(self) -> datetime.timedelta:
+        """How old a request must be to count: until all outcomes that can count for it are known."""
+        return self.outcome_delay if self.names_of(*OUTCOME_KINDS) else datetime.timedelta(0)
 
     @property
     def step(self) -> datetime.timedelta:

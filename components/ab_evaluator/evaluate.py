@@ -10,6 +10,7 @@ memory does not grow with them.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -67,14 +68,15 @@ class EvaluateAb(beam.PTransform):
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
         joined = sides | 'Join' >> CoGroupBatches(self._folder)
-        rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards)).with_outputs()
+        as_of = self._settings.as_of
+        rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards, as_of)).with_outputs()
         units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._folder)
         of_units = units | 'TallyUnits' >> beam.Map(_tally_units, design)
         return (
             (rows.tallied, of_units)
             | 'Tallies' >> beam.Flatten()
             | 'Merge' >> beam.CombineGlobally(_Merge(design))
-            | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged))
+            | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged, as_of))
         )
 
     def _read(self, table: str, columns: Iterable[str], window: TimeWindow, **where: Iterable[str]) -> beam.PTransform:
@@ -129,12 +131,12 @@ def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int
 class _Observe(beam.DoFn):
     """A shard of requests and outcomes -> the tally of those without a unit, and the rows of the others by unit."""
 
-    def __init__(self, design: Design, shards: int) -> None:
-        self._design, self._shards = design, shards
+    def __init__(self, design: Design, shards: int, as_of: datetime.datetime | None) -> None:
+        self._design, self._shards, self._as_of = design, shards, as_of
 
     def process(self, joined: tuple[int, dict[str, Iterable[pa.RecordBatch]]]) -> Iterator[beam.pvalue.TaggedOutput]:
         shard, sides = joined
-        rows, counts = observed(list(sides['requests']), list(sides.get('outcomes', ())), self._design)
+        rows, counts = observed(list(sides['requests']), list(sides.get('outcomes', ())), self._design, self._as_of)
         own = tally(rows.filter(pl.col('unit').is_null()), counts, self._design)
         yield beam.pvalue.TaggedOutput('tallied', (('request', shard), own))
         for part in _sharded(rows.filter(pl.col('unit').is_not_null()), 'unit', self._shards):

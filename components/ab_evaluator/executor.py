@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import os
 import uuid
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
 from tfx_cassandra.components.ab_evaluator.results import Verdict
 from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset import spool
+from tfx_cassandra.components.dataset.window import aware
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.read import ReadOptions
 
@@ -53,6 +56,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorConfig, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
+    if settings.as_of is None:
+        # Once for the whole run: what has come of age must not depend on the worker.
+        settings = dataclasses.replace(settings, as_of=datetime.datetime.now(datetime.timezone.utc))
     # A name of its own: the directory may be the user's, with more in it than what is made here.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
     try:
@@ -76,5 +82,7 @@ def check(settings: ABEvaluatorConfig) -> None:
         splits=settings.splits,
         page_rows=settings.page_rows,
     )
+    if settings.as_of is not None:
+        aware('as_of', settings.as_of)
     if not isinstance(settings.shards, int) or settings.shards < 1:
         raise invalid('shards', settings.shards, 'an integer of at least 1')

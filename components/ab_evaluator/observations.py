@@ -5,7 +5,8 @@
 
 What is asked and known is made narrow before it is shuffled: an identity of 16 bytes, and the columns that count.
 A row of the result has `unit`, `request_id`, `timestamp`, `arm` (place in the design; null before the window), and of
-each metric `NAME.y` (value), `NAME.d` (denominator, where it is a ratio) and `NAME.x` (covariate, where a feature).
+each metric `NAME.y` (value), `NAME.d` (denominator, where it is a ratio), `NAME.x` (covariate, where a
+feature) and `NAME.k` (whether its outcomes are known, where it takes some).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfx_cassandra.components.ab_evaluator.design import OUTCOME_KINDS, Arm, Design, Metric, parse_value
+from tfx_cassandra.components.ab_evaluator.design import CLOCK_SKEW, OUTCOME_KINDS, Arm, Design, Metric, parse_value
 
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
 _IDENTITY = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'unit')
@@ -36,12 +37,16 @@ class Counts:
       exposed: Requests of the experiment before its window, where the time before is looked at.
       outcomes: Outcomes read, without those of requests before the window.
       orphans: Outcomes without a request.
+      ambiguous: Request ids that stand for several units; their requests count for none.
+      immature: Requests of the window that are too young to count at the time of the evaluation.
     """
 
     unattributed: int = 0
     exposed: int = 0
     outcomes: int = 0
     orphans: int = 0
+    ambiguous: int = 0
+    immature: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
@@ -89,7 +94,10 @@ def arrow_of(rows: pl.DataFrame) -> pa.RecordBatch:
 
 
 def observed(
-    requests: Sequence[pa.RecordBatch], outcomes: Sequence[pa.RecordBatch], design: Design
+    requests: Sequence[pa.RecordBatch],
+    outcomes: Sequence[pa.RecordBatch],
+    design: Design,
+    as_of: datetime.datetime | None = None,
 ) -> tuple[pl.DataFrame, Counts]:
     """Joins outcomes to requests and takes the metrics' values of each.
 
@@ -98,6 +106,7 @@ def observed(
       outcomes: What `known` returned. Of several rows of one outcome of one request the latest within the delay counts;
         of a request before the window it must have been known before the window, too.
       design: The experiment.
+      as_of: Time of the evaluation, by which a request must be `design.maturity` old; None takes all for old enough.
 
     Returns:
       (one row a request and arm, in the order of request ids, whatever the order of batches and rows; counts)
@@ -108,15 +117,26 @@ def observed(
     first = ('request_id', 'arm', 'timestamp')
     placed = rows.sort(*first, *(name for name in rows.columns if name not in first))
     once = placed.filter(pl.col('arm').is_in([_UNATTRIBUTED, _EXPOSED]).not_()).unique(
-        ['request_id', 'arm'], keep='first', maintain_order=True
+        ['request_id', 'arm', 'unit'], keep='first', maintain_order=True
     )
     later = _frame(outcomes, _KNOWN)
     orphans = later.join(once, on='request_id', how='anti').height
     ours = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
     arm = pl.when(pl.col('arm') != _EARLIER).then(pl.col('arm').cast(pl.Int64)).alias('arm')
     values = [column for metric in design.metrics for column in _columns(metric)]
-    joined = _with_outcomes(once, later, design).select('unit', 'request_id', 'timestamp', arm, *values)
-    return joined, Counts(unattributed, exposed, ours + orphans, orphans)
+    inside = once.filter(pl.col('arm') != _EARLIER)
+    ambiguous = inside.group_by('request_id').agg(pl.col('unit').n_unique()).filter(pl.col('unit') > 1)
+    counted = once.join(ambiguous, on='request_id', how='anti').filter(_is_mature(design, as_of))
+    joined = _with_outcomes(counted, later, design).select('unit', 'request_id', 'timestamp', arm, *values)
+    immature = inside.filter(~_is_mature(design, as_of)).height
+    return joined, Counts(unattributed, exposed, ours + orphans, orphans, ambiguous.height, immature)
+
+
+def _is_mature(design: Design, as_of: datetime.datetime | None) -> pl.Expr:
+    if as_of is None:
+        return pl.lit(True)
+    limit = as_of.astimezone(datetime.timezone.utc) - design.maturity
+    return pl.col('timestamp') <= pl.lit(limit).cast(pl.Datetime('us', 'UTC'))
 
 
 _ASKED = {
@@ -176,9 +196,9 @@ def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Desig
     delayed = pl.col('timestamp') + design.outcome_delay
     before = pl.min_horizontal(delayed, _start(design))
     until = pl.when(pl.col('arm') == _EARLIER).then(before).otherwise(delayed)
-    in_time = outcomes.join(requests.select('request_id', 'arm', until.alias('until')), on='request_id').filter(
-        pl.col('timestamp') < pl.col('until')
-    )
+    in_time = outcomes.join(
+        requests.select('request_id', 'arm', pl.col('timestamp').alias('asked'), until.alias('until')), on='request_id'
+    ).filter(pl.col('timestamp').is_between(pl.col('asked') - CLOCK_SKEW, pl.col('until'), closed='left'))
     key = ['request_id', 'arm']  # a request before the window and one in it may have one id
     rows = requests
     for place, name in enumerate(design.names_of(*OUTCOME_KINDS)):
@@ -191,11 +211,15 @@ def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Desig
 def _columns(metric: Metric) -> list[pl.Expr]:
     """Returns the values, denominators and covariates that a metric takes of requests."""
     taken = {'y': metric.value, 'd': metric.denominator, 'x': metric.feature}
-    return [
+    columns = [
         _value(value, metric.missing).cast(pl.Float64).alias(f'{metric.name}.{name}')
         for name, value in taken.items()
         if value is not None
     ]
+    if metric.outcomes:
+        known = pl.all_horizontal(pl.col(f'outcome:{name}').is_not_null() for name in metric.outcomes)
+        columns.append(known.alias(f'{metric.name}.k'))
+    return columns
 
 
 def _value(value: str, missing: float | None) -> pl.Expr:

@@ -14,6 +14,7 @@ from tfx_cassandra.components.ab_evaluator import plots
 from tfx_cassandra.components.ab_evaluator.design import Metric
 from tfx_cassandra.components.ab_evaluator.results import ArmResult, MetricResult, Verdict, metric_values
 
+_NOTABLE = 0.01  # share of an arm from which a unit is named
 _MEANING = {
     'ship': 'A treatment is better, and nothing stands against it.',
     'hold': 'The data does not decide yet.',
@@ -103,9 +104,21 @@ def _estimates(verdict: Verdict, metric: Metric) -> str:
         estimate = next(estimate for estimate in arm.estimates if estimate.metric == metric.name)
         shown = ((field, getattr(estimate, field)) for field in ('n', 'value', 'stderr'))
         cells = [_value(verdict, arm, f'{metric.name}{{ab={field}}}', _short(number)) for field, number in shown]
+        cells.append(f'<td class="n">{_short(estimate.effective_units)}</td>')
         rows.append([_text(arm.arm), *cells, f'<td class="n">{estimate.left_out:,}</td>'])
     kind = metric.kind if metric.per == 'request' else f'{metric.kind} per unit'
-    return _table(('arm', 'units', kind, 'standard error', 'requests left out'), rows)
+    table = _table(('arm', 'units', kind, 'standard error', 'effective units', 'requests left out'), rows)
+    return f'{table}{_heaviest(verdict, metric)}'
+
+
+def _heaviest(verdict: Verdict, metric: Metric) -> str:
+    """Names the units that weigh most, by arm; nothing where no unit weighs more than a hundredth."""
+    named = [
+        f'{arm.arm}: ' + ', '.join(f'{unit.unit} {unit.share:.1%}' for unit in units)
+        for arm in verdict.arms
+        if (units := [u for u in arm.heaviest if u.metric == metric.name and u.share >= _NOTABLE])
+    ]
+    return f'<p class="muted">Units that weigh most: {_text("; ".join(named))}.</p>' if named else ''
 
 
 def _comparisons(verdict: Verdict, results: Sequence[tuple[ArmResult, MetricResult]]) -> str:
@@ -136,6 +149,9 @@ def _checks(verdict: Verdict) -> str:
     ]
     rows.append(['outcomes read', f'<td class="n">{verdict.outcomes:,}</td>'])
     rows.append(['of these without a request', f'<td class="n">{verdict.outcomes_without_request:,}</td>'])
+    if verdict.as_of is not None:
+        rows.append(['evaluated as of', _text(verdict.as_of.isoformat(timespec='seconds'))])
+    rows.append(['requests too young to count', f'<td class="n">{verdict.immature:,}</td>'])
     return _table(('check', 'p or count'), rows)
 
 

@@ -19,6 +19,7 @@ class ArmEstimate:
       left_out: Requests without one.
       value: Mean, proportion or ratio; adjusted, where the metric has a covariate. None where it cannot be had.
       stderr: Its standard error.
+      effective_units: Units of one weight that weigh as these do together.
     """
 
     metric: str
@@ -26,6 +27,23 @@ class ArmEstimate:
     left_out: int
     value: float | None
     stderr: float | None
+    effective_units: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HeavyUnit:
+    """A unit that weighs much in a metric of an arm.
+
+    Attributes:
+      metric: Name of the metric.
+      unit: The unit, or the request where none was logged.
+      share: Its share of the arm's requests or denominators, or of the sum of the sizes where units count alike, before
+        it is capped.
+    """
+
+    metric: str
+    unit: str
+    share: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +104,7 @@ class ArmResult:
       verdict: 'ship', 'hold', 'harm' or 'invalid' of a treatment; None of the control.
       reasons: Why, in words.
       metrics: A treatment's metrics against the control.
+      heaviest: The units that weigh most, by metric.
     """
 
     arm: str
@@ -98,6 +117,7 @@ class ArmResult:
     verdict: str | None = None
     reasons: tuple[str, ...] = ()
     metrics: tuple[MetricResult, ...] = ()
+    heaviest: tuple[HeavyUnit, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +171,8 @@ class Verdict:
       outcomes_without_request: Of these, those that no request was found for.
       series: Metrics over time.
       design: What was asked.
+      as_of: When it was evaluated; None in verdicts that were written before this was recorded.
+      immature: Requests of the window that were too young to count then.
     """
 
     experiment_id: str
@@ -165,6 +187,8 @@ class Verdict:
     outcomes_without_request: int
     series: tuple[Point, ...]
     design: Design
+    as_of: datetime.datetime | None = None
+    immature: int = 0
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
@@ -174,10 +198,10 @@ class Verdict:
 
 def deciding(design: Design, result: MetricResult) -> tuple[float, float, float | None] | None:
     """Returns the interval and the corrected p-value that the design decides by; None where it is too early."""
-    if design.decide_by == 'fixed':
-        return result.low, result.high, result.p_adjusted
     if result.sequential_low is None or result.sequential_high is None:
         return None
+    if design.decide_by == 'fixed':
+        return result.low, result.high, result.p_adjusted
     return result.sequential_low, result.sequential_high, result.sequential_p_adjusted
 
 

@@ -40,7 +40,8 @@ def _point(
 
 def _running(design: Design, metric: Metric, control: Moments, treatment: Moments) -> tuple[float | None, ...]:
     try:
-        result = compared(design, metric, *estimates_of(metric, [control, treatment]))
+        first, second = estimates_of(metric, [control, treatment])
+        result = compared(design, metric, first, second)
     except ValueError:
         return None, None, None
     return result.difference, result.sequential_low, result.sequential_high

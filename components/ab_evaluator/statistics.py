@@ -11,11 +11,12 @@ docs/ab-testing.md gives the formulas and their sources.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.errors import invalid
@@ -24,6 +25,8 @@ Y, D = 0, 1  # places of value and denominator
 COVARIATES = slice(2, 4)
 LEAST_ADJUSTED = 20
 _ROUNDING = 1e-12
+_GREATEST = 1e100  # beyond it squares are infinite
+_MAX_WAYS = 10_000  # to part units into two arms that a permutation test looks at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Estimate:
       variance: What the value adds to the variance of a difference between arms.
       alone: Variance of the value itself: the same, unless the value is adjusted, which is done by what all arms share.
       binomial: Whether the value is a share of n independent trials.
+      effective: How many units of one weight would say as much: (sum d)^2 / sum d^2 (Kish 1965). Where one unit makes
+        most of the requests it is near one, however many units there are; None for n.
     """
 
     n: int
@@ -43,6 +48,12 @@ class Estimate:
     variance: float
     alone: float
     binomial: bool = False
+    effective: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """The effective number of units, n where it is not given."""
+        return self.n if self.effective is None else self.effective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +68,8 @@ class Comparison:
       p_value: Two-sided, of the hypothesis that there is no difference.
       cautious: A standard error that is none too small either where one arm is, or its values are, few: the greatest of
         `stderr`, the pooled one, and that of the interval.
-      relative: The difference over the control's value, with its interval; None where that value is zero.
+      relative: The difference over the size of the control's value, with its interval: above zero where the treatment's
+        value is greater, also where both are negative. None where the control's value is zero or next to it.
     """
 
     difference: float
@@ -121,7 +133,8 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
         value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
         # The center is of all arms: it leaves a difference as it is, and of the value by itself it is a part.
         alone = _variance(arm, value, w - (0, 0, *((1 - shares[i]) * theta))) + sum(of_center) - of_center[i]
-        estimates.append(Estimate(int(arm.n), float(value), _variance(arm, value, w - (0, 0, *theta)), float(alone)))
+        variance = _variance(arm, value, w - (0, 0, *theta))
+        estimates.append(Estimate(int(arm.n), float(value), variance, float(alone), effective=_effective(arm)))
     return estimates
 
 
@@ -166,6 +179,46 @@ def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Com
 def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
     """Compares two estimates that are normal for many observations, such as ratios."""
     return _compared(control, treatment, alpha, math.inf, math.sqrt(control.variance + treatment.variance))
+
+
+def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
+    """Returns the two-sided p-value of the hypothesis that it is chance which units are in which arm.
+
+    Of all ways to part the units it is the share whose difference of mean(y) / mean(d) is as great as the one seen
+    (Fisher 1935; Phipson and Smyth 2010 for the drawn ones): every way where there are at most 10,000, else 9,999 drawn
+    ones and the one seen. The same units always give the same p-value.
+
+    Args:
+      control: (y, d) of each unit, shape (units, 2).
+      treatment: As `control`.
+    """
+    units = np.concatenate([control, treatment])
+
+    def difference(first: np.ndarray) -> np.ndarray:
+        """Takes which units are in the first arm, shape (ways, units)."""
+        with np.errstate(divide='ignore', invalid='ignore'):
+            a, b = first @ units, ~first @ units
+            return np.nan_to_num(np.abs(b[:, 0] / b[:, 1] - a[:, 0] / a[:, 1]), nan=np.inf)
+
+    seen = difference(np.arange(len(units))[None, :] < len(control))[0]
+    enough = seen * (1 - 1e-9)
+    if math.comb(len(units), len(control)) <= _MAX_WAYS:
+        chosen = np.array(list(itertools.combinations(range(len(units)), len(control))))
+        ways = np.zeros((len(chosen), len(units)), dtype=bool)
+        np.put_along_axis(ways, chosen, True, axis=1)
+        return float((difference(ways) >= enough).mean())
+    order = np.random.default_rng(0).random((_MAX_WAYS - 1, len(units))).argsort(axis=1)
+    return float((1 + (difference(order < len(control)) >= enough).sum()) / _MAX_WAYS)
+
+
+def least_p_value(control: float, treatment: float) -> float:
+    """Returns the least two-sided p-value that a permutation test of so many units in each arm can have.
+
+    Whatever the values are, chance alone parts them as they are seen in one of so many ways, and its reverse.
+    """
+    a, b = max(control, 1.0), max(treatment, 1.0)
+    ways = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
+    return min(1.0, 2 * math.exp(-ways))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -213,12 +266,15 @@ def _enough(arm: Moments) -> None:
 
 def _linear(arm: Moments, value: float, w: np.ndarray) -> Estimate:
     variance = _variance(arm, value, w)
-    return Estimate(int(arm.n), float(value), variance, variance)
+    return Estimate(int(arm.n), float(value), variance, variance, effective=_effective(arm))
 
 
 def _variance(arm: Moments, value: float, w: np.ndarray) -> float:
-    parts = np.outer(w, w) * arm.covariance
-    variance = float(parts.sum()) / int(arm.n)
+    with np.errstate(over='ignore', invalid='ignore'):
+        parts = np.outer(w, w) * arm.covariance
+        variance = float(parts.sum()) / int(arm.n)
+    if not math.isfinite(variance):
+        raise invalid('variance', variance, 'finite: values and denominators of a size that can be squared')
     # What rounding leaves of values that do not vary, or of parts that cancel out.
     noise = max((_ROUNDING * value) ** 2, _ROUNDING * float(np.abs(parts).sum()) / int(arm.n))
     return variance if variance > noise else 0.0
@@ -227,7 +283,15 @@ def _variance(arm: Moments, value: float, w: np.ndarray) -> float:
 def _ratio(arm: Moments) -> float:
     if not arm.mean[D] > 0:
         raise invalid('denominator', float(arm.mean[D]), 'a mean above zero')
-    return float(arm.mean[Y] / arm.mean[D])
+    value = float(arm.mean[Y]) / float(arm.mean[D])
+    if not abs(value) <= _GREATEST:
+        raise invalid('value', value, 'a size of at most 1e100')
+    return value
+
+
+def _effective(arm: Moments) -> float:
+    squares = float(arm.products[D, D]) + int(arm.n) * float(arm.mean[D]) ** 2  # sum d^2
+    return (int(arm.n) * float(arm.mean[D])) ** 2 / squares if squares > 0 else float(arm.n)
 
 
 def _gradient(arm: Moments) -> np.ndarray:
@@ -254,13 +318,17 @@ def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, t
 
 
 def _relative(control: Estimate, treatment: Estimate, alpha: float) -> tuple[float, float, float] | None:
-    """Returns (treatment - control) / control with its interval by the delta method."""
+    """Returns (treatment - control) / |control| with its interval by the delta method; None where it is no number."""
     if control.value == 0:
         return None
+    size = abs(control.value)
     rate = treatment.value / control.value
-    lift = rate - 1
+    lift = (treatment.value - control.value) / size
+    if not abs(rate) <= _GREATEST:
+        return None
     # What the values share, where they are adjusted, is what their difference does not vary by.
     shared = (control.alone + treatment.alone - control.variance - treatment.variance) / 2
-    variance = (treatment.alone + rate**2 * control.alone - 2 * rate * shared) / control.value**2
-    reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(max(variance, 0.0))
-    return lift, lift - reach, lift + reach
+    variance = treatment.alone + rate**2 * control.alone - 2 * rate * shared
+    reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(max(variance, 0.0)) / size
+    found = (lift, lift - reach, lift + reach)
+    return found if all(map(math.isfinite, found)) else None

@@ -13,6 +13,8 @@ from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.ab_evaluator.observations import Counts
 
 HALVES = 2
+MAX_EXACT_UNITS = 60  # of all arms: so many values are kept as they are, for exact tests
+HEAVIEST = 3  # units of an arm that are named in the report
 _GREATEST = 1e100  # sums of squares of more are infinite
 _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
 
@@ -31,6 +33,12 @@ class Tally:
         shape (arms,).
       crossed: Units that were answered by two arms; they count for neither.
       counts: What was found when outcomes were joined to requests.
+      valued: By metric, moments of each unit's (requests with a value, requests); groups of shape (arms,).
+      outcomes: By metric that takes outcomes, requests whose outcomes are known, shape (arms,).
+      heaviest: By metric, the units that weigh most: frames of `arm`, `unit`, `weight`, HEAVIEST an arm at most.
+      weights: By metric, the weights of all units together, shape (arms,).
+      few: By metric, `arm`, `half`, `y` and `d` of each unit, in order; absent where there are more than
+        MAX_EXACT_UNITS.
     """
 
     requests: np.ndarray
@@ -40,6 +48,11 @@ class Tally:
     unusable: dict[str, np.ndarray]
     crossed: int = 0
     counts: Counts = dataclasses.field(default_factory=Counts)
+    valued: dict[str, Moments] = dataclasses.field(default_factory=dict)
+    outcomes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    heaviest: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    few: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -50,6 +63,11 @@ class Tally:
             {name: counts + other.unusable[name] for name, counts in self.unusable.items()},
             self.crossed + other.crossed,
             self.counts + other.counts,
+            {name: moments + other.valued[name] for name, moments in self.valued.items()},
+            {name: counts + other.outcomes[name] for name, counts in self.outcomes.items()},
+            {name: _heaviest(pl.concat([units, other.heaviest[name]])) for name, units in self.heaviest.items()},
+            {name: weights + other.weights[name] for name, weights in self.weights.items()},
+            _few({name: pl.concat([few, other.few[name]]) for name, few in self.few.items() if name in other.few}),
         )
 
 
@@ -72,17 +90,38 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     placed = _with_cells(inside.filter(~crossing), design)
     firsts = placed.unique('unit', keep='first', maintain_order=True)
     cells = len(design.arms) * HALVES * design.steps
-    moments, left_out, unusable = {}, {}, {}
+    moments, left_out, unusable, valued, outcomes, heaviest, weights, few = {}, {}, {}, {}, {}, {}, {}, {}
     for metric in design.metrics:
         absent, usable = _absent(metric), _usable(metric)
         left_out[metric.name] = _by_arm(placed.filter(absent), design)
         unusable[metric.name] = _by_arm(placed.filter(~absent & ~usable), design)
         units = _units(metric, placed.filter(usable), _covariates(metric, firsts, rows))
+        weighed = units.select(_arm_of(design), 'unit', _weight(metric))
+        heaviest[metric.name] = _heaviest(weighed)
+        weights[metric.name] = np.bincount(weighed['arm'].to_numpy(), weighed['weight'].to_numpy(), len(design.arms))
+        units = _capped(metric, units)
+        few[metric.name] = units.select(_arm_of(design), _half_of(design), 'y', 'd')
+        valued[metric.name] = _valued(placed, usable, design)
+        if metric.outcomes:
+            outcomes[metric.name] = _by_arm(placed.filter(pl.col(f'{metric.name}.k')), design)
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
         taken = Moments.of(values, units['cell'].to_numpy(), cells)
         moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
     requests, units_of_arms = _by_arm(placed, design), _by_arm(firsts, design)
-    return Tally(requests, units_of_arms, moments, left_out, unusable, crossed, counts)
+    return Tally(
+        requests,
+        units_of_arms,
+        moments,
+        left_out,
+        unusable,
+        crossed,
+        counts,
+        valued,
+        outcomes,
+        heaviest,
+        weights,
+        _few(few),
+    )
 
 
 def _with_cells(rows: pl.DataFrame, design: Design) -> pl.DataFrame:
@@ -142,6 +181,47 @@ def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
         return (y.max() if metric.kind == 'proportion' else y.sum()).alias('y'), pl.lit(1.0).alias('d')
     d = pl.col(f'{metric.name}.d').sum() if metric.denominator else y.len().cast(pl.Float64)
     return y.sum().alias('y'), d.alias('d')
+
+
+def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
+    """Cuts what each unit contributes to the metric's cap: its sum, or else the weight of its requests."""
+    if metric.cap is None:
+        return units
+    if metric.per == 'unit':
+        return units.with_columns(pl.col('y').clip(-metric.cap, metric.cap))
+    share = pl.when(pl.col('d').abs() > metric.cap).then(metric.cap / pl.col('d').abs()).otherwise(1.0)
+    return units.with_columns(pl.col('y') * share, pl.col('d') * share)
+
+
+def _valued(placed: pl.DataFrame, usable: pl.Expr, design: Design) -> Moments:
+    """Returns the moments of (requests with a value, requests) over units, by arm."""
+    units = placed.group_by('unit', maintain_order=True).agg(
+        pl.col('arm').first(), usable.sum().cast(pl.Float64).alias('valued'), pl.len().cast(pl.Float64).alias('all')
+    )
+    # As the statistics take them: value, denominator, and no covariate.
+    values = units.select('valued', 'all', pl.lit(0.0).alias('x'), pl.lit(0.0).alias('known')).to_numpy()
+    return Moments.of(values, units['arm'].to_numpy(), len(design.arms))
+
+
+def _weight(metric: Metric) -> pl.Expr:
+    return pl.col('y' if metric.per == 'unit' else 'd').abs().alias('weight')
+
+
+def _heaviest(units: pl.DataFrame) -> pl.DataFrame:
+    ordered = units.sort('arm', 'weight', 'unit', descending=[False, True, False])
+    return ordered.group_by('arm', maintain_order=True).head(HEAVIEST).select('arm', 'unit', 'weight')
+
+
+def _few(units: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    return {name: frame for name, frame in units.items() if frame.height <= MAX_EXACT_UNITS}
+
+
+def _arm_of(design: Design) -> pl.Expr:
+    return (pl.col('cell') // (HALVES * design.steps)).cast(pl.Int64).alias('arm')
+
+
+def _half_of(design: Design) -> pl.Expr:
+    return (pl.col('cell') // design.steps % HALVES).cast(pl.Int64).alias('half')
 
 
 def _by_arm(rows: pl.DataFrame, design: Design) -> np.ndarray:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import itertools
 import math
+import uuid
 from collections.abc import Iterator, Sequence
+
+import polars as pl
+from scipy import stats
 
 from tfx_cassandra.components.ab_evaluator import statistics
 from tfx_cassandra.components.ab_evaluator.comparisons import (
@@ -12,6 +18,7 @@ from tfx_cassandra.components.ab_evaluator.comparisons import (
     by_arm,
     compare,
     estimates_of,
+    exact_p_value,
     results_of,
 )
 from tfx_cassandra.components.ab_evaluator.design import Design, Metric
@@ -20,6 +27,7 @@ from tfx_cassandra.components.ab_evaluator.results import (
     AaCheck,
     ArmEstimate,
     ArmResult,
+    HeavyUnit,
     MetricResult,
     Verdict,
     deciding,
@@ -29,24 +37,33 @@ from tfx_cassandra.components.ab_evaluator.statistics import Estimate
 from tfx_cassandra.components.ab_evaluator.tally import Tally
 
 
-def decide(design: Design, tally: Tally) -> Verdict:
-    """Returns what the tally says of the design's arms; where it cannot tell, a verdict 'invalid' that says why."""
+def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None) -> Verdict:
+    """Returns what the tally says of the design's arms; where it cannot tell, a verdict 'invalid' that says why.
+
+    Args:
+      design: The experiment.
+      tally: Its requests that count.
+      as_of: The time of the evaluation, which the verdict records.
+    """
     estimates: dict[str, Sequence[Estimate]] = {}
-    problems = [*_traffic_problems(design, tally), *_number_problems(design, tally)]
+    problems = [*_traffic_problems(design, tally), *_number_problems(design, tally), *_lost_outcomes(design, tally)]
+    early: list[str] = []  # what is no problem while requests are still to come of age
     for metric in design.metrics:
         try:
             estimates[metric.name] = estimates_of(metric, by_arm(tally.moments[metric.name]))
         except ValueError as error:
-            problems.append(f'metric {metric.name}: {error}')
+            (early if tally.counts.immature else problems).append(f'metric {metric.name}: {error}')
     checks = tuple(_aa_checks(design, tally, estimates))
     problems += _aa_problems(design, checks)
-    results = results_of(design, estimates)
+    results = results_of(design, estimates, tally.few)
     treatments = tuple(
         _treatment(design, tally, estimates, place, results[arm.name], bool(problems))
         for place, arm in enumerate(design.treatments, 1)
     )
     verdict, winner = ('invalid', None) if problems else _overall(design, treatments)
-    said = [f'{arm.arm}: {reason}' for arm in treatments for reason in arm.reasons]
+    said = early + [f'{arm.arm}: {reason}' for arm in treatments for reason in arm.reasons]
+    if tally.counts.immature:
+        said.append(f'{tally.counts.immature:,} requests are younger than {design.maturity} and do not count yet')
     return Verdict(
         experiment_id=design.experiment_id,
         verdict=verdict,
@@ -60,13 +77,15 @@ def decide(design: Design, tally: Tally) -> Verdict:
         outcomes_without_request=tally.counts.orphans,
         series=tuple(series_of(design, tally)),
         design=design,
+        as_of=as_of,
+        immature=tally.counts.immature,
     )
 
 
 def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
     counts = tally.units.tolist()
     for arm, count in zip(design.arms, counts, strict=True):
-        if not count:
+        if not count and not tally.counts.immature:
             yield f'arm {arm.name}: no request of model {arm.model_id} version {arm.version} in {design.window}'
     p_value = _srm(design, tally)
     if p_value is not None and p_value < design.srm_alpha:
@@ -75,6 +94,8 @@ def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
             for arm, count in zip(design.arms, counts, strict=True)
         )
         yield f'sample-ratio mismatch: units went to {got}; chance does so with p = {p_value:.2g}'
+    if tally.counts.ambiguous:
+        yield f'{tally.counts.ambiguous:,} request ids stand for more than one unit'
     if tally.crossed:
         yield f'{tally.crossed:,} units were answered by more than one arm'
     if tally.counts.unattributed:
@@ -94,6 +115,56 @@ def _number_problems(design: Design, tally: Tally) -> Iterator[str]:
                 yield f'metric {metric.name}: {count:,} values of arm {arm.name} are {rule}'
 
 
+def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
+    """Finds arms whose requests have values less often than those of the others: which are lost is then no chance."""
+    found: dict[str, float] = {}
+    words: dict[str, str] = {}
+    for metric, (place, arm) in itertools.product(design.metrics, enumerate(design.arms)):
+        if metric.name not in tally.valued:
+            continue
+        shares = tally.valued[metric.name]
+        if place and min(shares.n[0], shares.n[place]) > 1 and shares.mean[[0, place], 0].min() >= 0:
+            key = f'{metric.name} {arm.name}'
+            control, treatment = (statistics.proportion(shares[i]) for i in (0, place))
+            found[key] = _share_p_value(control, treatment)
+            words[key] = (
+                f'metric {metric.name}: {control.value:.2%} of the requests of {design.control.name} have a value, and '
+                f'{treatment.value:.2%} of {arm.name}'
+            )
+    for key, p_value in statistics.holm(found).items():
+        if p_value < design.srm_alpha:
+            yield f'{words[key]}; chance does so with p = {p_value:.2g}, so values were lost in one arm'
+    yield from _silent_arms(design, tally)
+
+
+def _share_p_value(control: Estimate, treatment: Estimate) -> float:
+    """Returns the p-value that as many requests of two arms have a value; exact where each unit has one request."""
+    if not (control.binomial and treatment.binomial):
+        return statistics.z_test(control, treatment, 0.05).p_value
+    ones = [round(arm.n * arm.value) for arm in (control, treatment)]
+    table = [[count, arm.n - count] for count, arm in zip(ones, (control, treatment), strict=True)]
+    return float(stats.fisher_exact(table)[1])
+
+
+def _silent_arms(design: Design, tally: Tally) -> Iterator[str]:
+    """Finds arms of which no outcome is known at all, where the other arms have so many that it is no chance."""
+    for metric in design.metrics:
+        if metric.missing is None or metric.name not in tally.outcomes:
+            continue  # without `missing`, such an arm has no values
+        known, requests = tally.outcomes[metric.name], tally.requests
+        for place, arm in enumerate(design.arms):
+            if known[place] or not requests[place] or not known.sum():
+                continue
+            # Fisher's exact test, of the arm against the others.
+            table = [[0, requests[place]], [known.sum(), requests.sum() - requests[place] - known.sum()]]
+            p_value = float(stats.fisher_exact(table)[1])
+            if p_value < design.srm_alpha:
+                yield (
+                    f'metric {metric.name}: of the {requests[place]:,} requests of arm {arm.name} no outcome '
+                    f'{", ".join(metric.outcomes)} is known; chance does so with p = {p_value:.2g}'
+                )
+
+
 def _srm(design: Design, tally: Tally) -> float | None:
     counts, weights = tally.units.tolist(), [arm.weight for arm in design.arms]
     return statistics.sample_ratio_mismatch(counts, weights) if sum(counts) else None
@@ -103,6 +174,7 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
     """Compares the control's halves, each metric without its covariate."""
     for metric in design.metrics:
         halves = [total(half.along(0)) for half in tally.moments[metric.name][0].along(0)]
+        few = tally.few.get(metric.name)
         if metric.name in estimates and all(half.n > 1 for half in halves):
             plain = dataclasses.replace(metric, covariate=None)
             try:
@@ -110,7 +182,9 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
                 _, compared = compare(plain, first, second, design.alpha)
             except ValueError:  # a half whose denominators are all zero
                 continue
-            yield AaCheck(metric.name, compared.p_value)
+            exact = exact_p_value(few if few is None else few.filter(pl.col('arm') == 0), 'half', 1)
+            attainable = statistics.least_p_value(first.weight, second.weight)
+            yield AaCheck(metric.name, max(exact, attainable, compared.p_value))
 
 
 def _aa_problems(design: Design, checks: Sequence[AaCheck]) -> list[str]:
@@ -130,7 +204,10 @@ def _treatment(
         # The numbers stay, to find out what is wrong; nothing is concluded from them.
         undecided = tuple(dataclasses.replace(result, conclusion='undecided') for result in results)
         return dataclasses.replace(arm, verdict='invalid', metrics=undecided)
-    reasons = tuple(_words(design, metric, result) for metric, result in _paired(design, results))
+    reasons = tuple(
+        _words(design, metric, result, min(estimates[metric.name][i].n for i in (0, place)))
+        for metric, result in _paired(design, results)
+    )
     return dataclasses.replace(arm, verdict=_verdict(design, results), reasons=reasons, metrics=tuple(results))
 
 
@@ -152,11 +229,12 @@ def _overall(design: Design, treatments: Sequence[ArmResult]) -> tuple[str, str 
     return ('harm' if any(arm.verdict == 'harm' for arm in treatments) else 'hold'), None
 
 
-def _words(design: Design, metric: Metric, result: MetricResult) -> str:
-    """Says one result in words."""
+def _words(design: Design, metric: Metric, result: MetricResult, units: int) -> str:
+    """Says one result in words; `units` is the number of units with a value in the smaller arm."""
     decided = deciding(design, result)
     if decided is None:
-        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} units with a value in an arm'
+        few = 'effective units' if units >= design.least_units else 'units'
+        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} {few} with a value in an arm'
     low, high, p_adjusted = decided
     guardrail = '' if metric.margin is None else f' (guardrail, margin {metric.margin:.4g})'
     lift = '' if result.relative is None else f' ({result.relative:+.1%})'
@@ -180,7 +258,26 @@ def _arm(design: Design, tally: Tally, estimates: Estimates, place: int) -> ArmR
         requests=int(tally.requests[place]),
         units=int(tally.units[place]),
         estimates=tuple(_arm_estimate(metric, tally, estimates, place) for metric in design.metrics),
+        heaviest=tuple(_heaviest(design, tally, place)),
     )
+
+
+def _heaviest(design: Design, tally: Tally, place: int) -> Iterator[HeavyUnit]:
+    for metric in design.metrics:
+        units = tally.heaviest.get(metric.name)
+        total_weight = tally.weights.get(metric.name)
+        if units is None or total_weight is None or not total_weight[place]:
+            continue
+        for unit, weight in units.filter(pl.col('arm') == place).select('unit', 'weight').iter_rows():
+            yield HeavyUnit(metric.name, _name_of(unit), weight / float(total_weight[place]))
+
+
+def _name_of(unit: bytes) -> str:
+    """Returns the text of a unit; a request that is its own unit is 16 bytes."""
+    try:
+        return unit.decode()
+    except UnicodeDecodeError:
+        return str(uuid.UUID(bytes=unit)) if len(unit) == 16 else unit.hex()
 
 
 def _arm_estimate(metric: Metric, tally: Tally, estimates: Estimates, place: int) -> ArmEstimate:
@@ -189,4 +286,4 @@ def _arm_estimate(metric: Metric, tally: Tally, estimates: Estimates, place: int
     if metric.name not in estimates:
         return ArmEstimate(metric.name, n, left_out, None, None)
     estimate = estimates[metric.name][place]
-    return ArmEstimate(metric.name, n, left_out, estimate.value, math.sqrt(estimate.alone))
+    return ArmEstimate(metric.name, n, left_out, estimate.value, math.sqrt(estimate.alone), estimate.weight)
