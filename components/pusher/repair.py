@@ -81,7 +81,7 @@ def find(
     """
     try:
         found = list(_Search(registry, experiment_id, model_id, base_directory).findings())
-    except publish.FAILURES as error:
+    except (*publish.FAILURES, UnicodeError) as error:
         rule = f'readable ({publish.one_line(error)})'
         raise RegistryError(f'base_directory: got {base_directory!r}, rule: {rule}') from error
     limit = datetime.datetime.now(datetime.timezone.utc) - age_limit
@@ -116,7 +116,7 @@ class _Search:
     def __init__(self, registry: ModelRegistry, experiment_id: str, model_id: str, base_directory: str) -> None:
         self._registry, self._experiment, self._model, self._base = registry, experiment_id, model_id, base_directory
         # The directory first: what a pusher completes meanwhile is then found complete in the tables.
-        self._names = files.names(base_directory) if fileio.isdir(base_directory) else []
+        self._names = files.names(base_directory) if fileio.exists(base_directory) else []
         self._claims = {str(held.claim.version): held for held in registry.claims(experiment_id, model_id)}
         self._last = registry.last_version(experiment_id, model_id)
         self._rows = {row.version: row for row in registry.list(experiment_id) if row.model_id == model_id}
