@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab mutants
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -38,6 +38,9 @@ test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSa
 
 test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)
+
+mutants: venv  ## says which changes of a module its tests miss (MODULE=... TESTS=...)
+	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python tools/mutants $(MODULE) $(TESTS)
 
 lint: venv  ## checks style and types
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .

@@ -150,8 +150,9 @@ def from_json(kind: type[T], text: str) -> T:
     message = getattr(cassandra_pb2, kind.__name__)()
     try:
         json_format.Parse(text, message)
-    except json_format.ParseError as error:
-        reason = str(error).splitlines()[0]
+    # A list where an object belongs is a TypeError or AttributeError of json_format, deep nesting a RecursionError.
+    except (json_format.ParseError, TypeError, AttributeError, RecursionError) as error:
+        reason = ' '.join(str(error).splitlines()[:1])
         raise invalid('config', text[:_QUOTED], f'JSON of {kind.__name__} ({reason})') from error
     return _from_proto(kind, message)
 
@@ -192,6 +193,8 @@ def _field(message: Message, name: str, hint: str) -> Any:
     fields = message.DESCRIPTOR.fields_by_name
     descriptor = next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
     if descriptor.has_presence and not message.HasField(descriptor.name):
+        if descriptor.message_type is not None and 'None' not in hint and 'Optional' not in hint:
+            raise invalid(name, None, 'given')
         return None
     content = getattr(message, descriptor.name)
     if descriptor.name == f'{name}_json':

@@ -89,7 +89,11 @@ def _report(options: argparse.Namespace) -> int:
     path = pathlib.Path(options.folder) / 'verdict.json'
     if path.is_file():
         # Without TFX's file systems, which take seconds to import.
-        return _show(config.from_json(Verdict, path.read_text()), options.format)
+        try:
+            text = path.read_text(encoding='utf-8')
+        except (OSError, ValueError) as error:
+            raise invalid('folder', str(path), f'a readable file of text ({error})') from error
+        return _show(config.from_json(Verdict, text), options.format)
     from tfx_cassandra.components.ab_evaluator.record import read_verdict
 
     return _show(read_verdict(options.folder), options.format)
@@ -106,7 +110,7 @@ def read_design(path: pathlib.Path) -> Design:
     try:
         given = json.loads(path.read_text())
         metrics = [_defaults(Metric) | metric for metric in given.get('metrics', ())]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise invalid('design', str(path), f'a readable file of JSON ({error})') from error
     if isinstance(given.get('window'), str):
         window = TimeWindow.parse(given['window'])

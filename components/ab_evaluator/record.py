@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import tensorflow as tf
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import BoundStatement
@@ -50,6 +51,8 @@ def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
     try:
         with fileio.open(path) as file:
             verdict = config.from_json(Verdict, file.read())
+    except (OSError, tf.errors.OpError) as error:
+        raise RegistryError(f'verdict: got {path!r}, rule: readable ({one_line(error)})') from error
     except (TypeError, ValueError) as error:
         # The cause of a text that is no JSON; the error itself repeats the text.
         cause = ' '.join(str(error.__cause__ or error).split())

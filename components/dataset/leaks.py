@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
+import tensorflow as tf
 
 from tfx_cassandra.components.dataset.decode import decode, records
 from tfx_cassandra.components.dataset.window import MILLISECOND, duration
@@ -86,14 +88,24 @@ def read(paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Reads single-valued features of the examples in TFRecord files, for `find`.
 
     Raises:
-      DatasetError: An example lacks one of them, or has several values of it.
+      DatasetError: An example lacks one of them, or has several values of it, or a file is not of tf.Examples.
     """
     tables = []
     for path in paths:
-        for some in records(path):
-            batch, _ = decode(some)
+        for batch in _batches(path):
             tables.append(pa.table({name: _single(batch, name) for name in columns}))
     return pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.int64()) for name in columns})
+
+
+def _batches(path: str) -> Iterator[pa.RecordBatch]:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DatasetError(f'examples: got {path!r}, rule: a regular file')
+    try:
+        for some in records(path):
+            yield decode(some)[0]
+    except (tf.errors.OpError, RuntimeError) as error:  # what TensorFlow and tfx_bsl raise
+        cause = ' '.join(str(getattr(error, 'message', error)).rpartition('}} ')[2].split())
+        raise DatasetError(f'examples: got {path!r}, rule: a TFRecord file of tf.Examples ({cause})') from error
 
 
 def _single(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -105,4 +117,6 @@ def _single(batch: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def _milliseconds(times: pl.Series) -> pl.Series:
+    if not times.dtype.is_temporal() and not times.dtype.is_numeric():
+        raise DatasetError(f'time: got a feature of {times.dtype}, rule: milliseconds since 1970')
     return times.dt.epoch('ms') if times.dtype.is_temporal() else times.cast(pl.Int64)

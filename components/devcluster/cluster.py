@@ -96,7 +96,7 @@ class DevCluster:
             return cls(record.parent, **json.loads(record.read_text()))
         except FileNotFoundError:
             return None
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise DevClusterError(f'directory: got {record}, rule: the record of a cluster ({error})') from error
 
     @property

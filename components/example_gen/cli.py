@@ -30,18 +30,29 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_leaks)
 
 
-def _leaks(options: argparse.Namespace) -> int:
-    # Only here: TensorFlow takes seconds to import, and every command would wait for it.
+def _paths(uri: str, split: str) -> list[str]:
+    """Returns the files of a split."""
+    import tensorflow as tf
     from tfx.dsl.io import fileio
 
+    try:
+        return sorted(map(str, fileio.glob(os.path.join(uri, f'Split-{split}', '*'))))
+    except (OSError, UnicodeError, tf.errors.OpError) as error:
+        raise invalid('uri', uri, f'a folder that can be read ({" ".join(str(error).split())})') from error
+
+
+def _leaks(options: argparse.Namespace) -> int:
+    # Only here: TensorFlow takes seconds to import, and every command would wait for it.
     from tfx_cassandra.components.dataset import leaks
 
     entity = [name for name in (options.entity or '').split(',') if name]
-    if not entity and options.time is None:
+    if len(set(options.splits)) < max(2, len(options.splits)):
+        raise invalid('splits', ' '.join(options.splits), 'two or more, each once')
+    if not entity and not options.time:
         raise invalid('--entity', options.entity, 'this or --time')
     columns, splits = [*entity, *filter(None, [options.time])], {}
     for name in options.splits:
-        paths = sorted(map(str, fileio.glob(os.path.join(options.uri, f'Split-{name}', '*'))))
+        paths = _paths(options.uri, name)
         if not paths:
             raise invalid('splits', name, f'a folder Split-{name} with files in {options.uri}')
         splits[name] = leaks.read(paths, columns)

@@ -55,7 +55,8 @@ class CassandraPusher(base_component.BaseComponent):
 
     Outputs:
       pushed_model: A PushedModel with TFX's custom properties (`pushed`, `pushed_destination`, `pushed_version`) and
-        the rest of the row's key: `experiment_id`, `model_id`, `created_at` (ISO-8601).
+        the rest of the row's key: `experiment_id`, `model_id`, `created_at` (ISO-8601). `higher_versions` lists what
+        the directory holds above every version pushed, which TensorFlow Serving serves instead.
     """
 
     SPEC_CLASS = CassandraPusherSpec

@@ -9,7 +9,7 @@ from tfx import types
 from tfx.components.pusher import executor as tfx_executor
 from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import io_utils, proto_utils
+from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
@@ -51,11 +51,14 @@ class Executor(tfx_executor.Executor):
         if version is None:
             self._MarkNotPushed(pushed_model)
             return
-        io_utils.copy_dir(self.GetModelPath(input_dict), pushed_model.uri)
+        publish.archive(self.GetModelPath(input_dict), pushed_model.uri, str(version.digest))
         self._MarkPushed(pushed_model, str(version.model_uri), version.version)
         for field in ('experiment_id', 'model_id'):
             pushed_model.set_string_custom_property(field, getattr(version, field))
         pushed_model.set_string_custom_property('created_at', version.created_at.isoformat())
+        higher = _higher_versions(config, base_directory, int(version.version))
+        if higher:
+            pushed_model.set_string_custom_property('higher_versions', ', '.join(map(str, higher)))
 
     def _push(
         self,
@@ -135,6 +138,24 @@ def _facts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) ->
         stated = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
         facts |= {f'examples_{name}': value for name, value in stated.items() if value}
     return facts
+
+
+def _higher_versions(config: PusherConfig, base_directory: str, version: int) -> list[int]:
+    """Returns the versions in the directory above all that were pushed, which a model server serves; warns of them."""
+    higher = publish.higher_versions(base_directory, version)
+    if higher:  # a later version of this model is where it should be
+        with ModelRegistry(config.connection) as registry:
+            last = registry.last_version(config.experiment_id, config.model_id) or version
+        higher = [number for number in higher if number > last]
+    if higher:
+        logging.warning(
+            'TensorFlow Serving goes on serving version %d in %s, not what is pushed, for its number is higher than'
+            ' all of %s. Move it elsewhere if it is not meant to be served.',
+            higher[-1],
+            base_directory,
+            config.model_id,
+        )
+    return higher
 
 
 def _optional(input_dict: dict[str, list[types.Artifact]], key: str) -> types.Artifact | None:

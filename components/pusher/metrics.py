@@ -32,10 +32,14 @@ from typing import Any
 import numpy as np
 import tensorflow_model_analysis as tfma
 from absl import logging
+from google.protobuf import json_format, message
 
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.pusher.publish import FAILURES, one_line
 
 _ENCODED = {ord(character): f'%{ord(character):02X}' for character in '%{}=,'}
+# What TFMA raises for a file that is no TFRecord of its messages, or no JSON of an EvalConfig.
+_UNREADABLE = (message.Error, json_format.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 def flat_metrics(evaluation_uri: str, limit: int) -> dict[str, float]:
@@ -100,6 +104,13 @@ def flat_key(key: Any, slices: Sequence[Any] = ()) -> str:
 
 def _metrics(evaluation_uri: str) -> dict[str, tuple[int, float]]:
     """Returns (number of slice features, value) of each metric, by flat key."""
+    try:
+        return _read_metrics(evaluation_uri)
+    except (*FAILURES, *_UNREADABLE) as error:
+        raise RegistryError(f'evaluation: got {evaluation_uri!r}, rule: readable ({one_line(error)})') from error
+
+
+def _read_metrics(evaluation_uri: str) -> dict[str, tuple[int, float]]:
     config = tfma.load_eval_result(evaluation_uri).config
     baselines = {spec.name for spec in config.model_specs if spec.is_baseline} if config else set()
     metrics: dict[str, tuple[int, float]] = {}

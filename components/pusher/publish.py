@@ -13,6 +13,7 @@ from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.pusher import files
 
 MARKER = 'saved_model.pb'
 # TensorFlow Serving loads directories whose name is an integer and looks at no other.
@@ -32,10 +33,12 @@ def content_digest(directory: str) -> str:
       64 hexadecimal digits.
 
     Raises:
-      RegistryError: The directory holds no file, or one that cannot be read.
+      RegistryError: The directory holds no file, or one that cannot be read or copied: see `files`.
     """
     try:
         manifest = _manifest(directory)
+    except files.UnfitFileError as error:
+        raise RegistryError(f'model: got {error.path!r}, rule: {error.rule}') from error
     except FAILURES as error:
         raise RegistryError(f'model: got {directory!r}, rule: readable ({one_line(error)})') from error
     if not manifest:
@@ -129,30 +132,61 @@ def _changed(model_path: str, copy: str) -> RegistryError:
 
 
 def _occupied(directory: str) -> RegistryError:
-    return RegistryError(f'push_destination: got {directory!r}, rule: free, or a copy of the pushed model')
+    rule = 'free, or a copy of the pushed model; move what is there elsewhere and push again, the number stays'
+    return RegistryError(f'push_destination: got {directory!r}, rule: {rule}')
 
 
 def holds(directory: str, digest: str) -> bool:
     """Returns whether the version's directory is complete; raises where something else stands in its place."""
     if half_copied(directory):
         return False
-    if _digest(_manifest(directory)) == digest:
-        return True
+    with contextlib.suppress(files.UnfitFileError):
+        if _digest(_manifest(directory)) == digest:
+            return True
     raise _occupied(directory)
 
 
 def half_copied(directory: str) -> bool:
     """Returns whether the version's directory is absent, or one whose push has not come to its end."""
-    paths = _files(directory)
+    try:
+        paths = files.files(directory)
+    except files.UnfitFileError:  # no push copies such a file
+        return False
     return not paths or (not can_rename(directory) and MARKER not in paths)
 
 
 def _remove_leftovers(base_directory: str, version: int) -> None:
     """Removes what runs that died left of a version that is complete now."""
-    for name in map(str, fileio.listdir(base_directory)):
+    for name in files.names(base_directory):
         # If the run was alive after all it finds the version complete.
         if name.startswith(f'{TEMPORARY}{version}-'):
             _remove(os.path.join(base_directory, name))
+
+
+def higher_versions(base_directory: str, version: int) -> list[int]:
+    """Returns the numbers above a version that a model server finds in a directory, and serves instead of it."""
+    numbers = [int(name) for name in files.names(base_directory) if is_version(name)]
+    return sorted(number for number in numbers if number > version)
+
+
+def is_version(name: str) -> bool:
+    """Returns whether TensorFlow Serving takes a name for a version: the digits of a 64-bit integer."""
+    return name.isascii() and name.isdecimal() and int(name) < 1 << 63
+
+
+def archive(model_path: str, uri: str, digest: str) -> None:
+    """Copies a model into an artifact, as TFX's Pusher does.
+
+    Raises:
+      RegistryError: The copy failed, or the model changed meanwhile.
+    """
+    try:
+        io_utils.copy_dir(model_path, uri)
+        if _digest(_manifest(uri)) != digest:
+            raise _changed(model_path, uri)
+    except FAILURES as error:
+        rule = f'a directory this process can write ({one_line(error)})'
+        raise RegistryError(f'pushed_model: got {uri!r}, rule: {rule}') from error
 
 
 def _remove(temporary: str) -> None:
@@ -167,8 +201,8 @@ def can_rename(path: str) -> bool:
     On object stores a rename copies file by file, also where gcsfuse mounts one under /gcs/; HDFS moves a directory
     into one that is there, which fileio looks for only before.
     """
-    local = path.removeprefix('file://')
-    return '://' not in local and not local.startswith('/gcs/')
+    local = files.local_path(path)
+    return local is not None and not local.startswith('/gcs/')
 
 
 def _digest(manifest: dict[str, str]) -> str:
@@ -178,7 +212,7 @@ def _digest(manifest: dict[str, str]) -> str:
 
 def _manifest(directory: str) -> dict[str, str]:
     """Returns the size and SHA-256 of each file under a directory by its relative path, sorted."""
-    return {path: _content(os.path.join(directory, path)) for path in _files(directory)}
+    return {path: _content(os.path.join(directory, path)) for path in files.files(directory)}
 
 
 def _content(path: str) -> str:
@@ -190,27 +224,10 @@ def _content(path: str) -> str:
     return f'{size}\0{content.hexdigest()}'
 
 
-def _files(directory: str) -> list[str]:
-    """Returns the sorted relative paths of all files under a directory; none where it does not exist."""
-    if not fileio.isdir(directory):
-        return []
-    root = directory.rstrip('/')
-    paths = []
-    for folder, _, names in fileio.walk(root, onerror=_raise):
-        # Object stores end folder names with a slash, file systems do not.
-        parts = [part for part in str(folder)[len(root) :].split('/') if part]
-        paths += ['/'.join([*parts, str(name)]) for name in names]
-    return sorted(paths)
-
-
-def _raise(error: Exception) -> None:
-    raise error
-
-
 def modified(directory: str) -> datetime.datetime | None:
     """Returns the newest time of a file under a directory, or of itself where it has none; None where none is kept."""
     try:
-        paths = [os.path.join(directory, path) for path in _files(directory)] or [directory]
+        paths = [os.path.join(directory, path) for path in files.files(directory)] or [directory]
         stats = [fileio.stat(path) for path in paths]
     except FAILURES:  # removed meanwhile
         return None

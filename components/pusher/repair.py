@@ -7,7 +7,7 @@
     version without a row          writing the row with what is known; the next push of the model completes it
     claim without version or row   releasing it
     row without directory          nothing here: push the same model again
-    version with other files       nothing here: somebody has changed it
+    version with other files       nothing here: move it elsewhere and push the same model again
     directory that nobody claimed  nothing here: it is not the registry's
 
 A pusher that is at work leaves the same things for a while. So what has changed within the age limit is reported, and
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from tfx.dsl.io import fileio
 
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.pusher import publish
+from tfx_cassandra.components.pusher import files, publish
 from tfx_cassandra.components.store.model_claims import HeldClaim, moment
 from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
 from tfx_cassandra.components.store.model_versions import REPAIRED
@@ -36,6 +36,7 @@ from tfx_cassandra.components.store.model_versions import REPAIRED
 _TEMPORARY = re.compile(rf'{re.escape(publish.TEMPORARY)}(\d+)-\w+')
 # No clock of a pusher says less. Numbers that people count by, 1 and 2, are not of a push.
 _FIRST = 1_000_000_000
+_CHANGED = 'none: somebody has changed it; move it elsewhere and push the same model again'
 AGE_LIMIT = datetime.timedelta(hours=24)
 
 
@@ -80,7 +81,7 @@ def find(
     """
     try:
         found = list(_Search(registry, experiment_id, model_id, base_directory).findings())
-    except publish.FAILURES as error:
+    except (*publish.FAILURES, UnicodeError) as error:
         rule = f'readable ({publish.one_line(error)})'
         raise RegistryError(f'base_directory: got {base_directory!r}, rule: {rule}') from error
     limit = datetime.datetime.now(datetime.timezone.utc) - age_limit
@@ -115,8 +116,7 @@ class _Search:
     def __init__(self, registry: ModelRegistry, experiment_id: str, model_id: str, base_directory: str) -> None:
         self._registry, self._experiment, self._model, self._base = registry, experiment_id, model_id, base_directory
         # The directory first: what a pusher completes meanwhile is then found complete in the tables.
-        names = map(str, fileio.listdir(base_directory)) if fileio.isdir(base_directory) else ()
-        self._names = sorted(name.rstrip('/') for name in names)
+        self._names = files.names(base_directory) if fileio.exists(base_directory) else []
         self._claims = {str(held.claim.version): held for held in registry.claims(experiment_id, model_id)}
         self._last = registry.last_version(experiment_id, model_id)
         self._rows = {row.version: row for row in registry.list(experiment_id) if row.model_id == model_id}
@@ -127,7 +127,7 @@ class _Search:
             if _TEMPORARY.fullmatch(name):
                 remove = functools.partial(fileio.rmtree, path)
                 yield Finding('temporary directory', path, publish.modified(path), 'remove it', remove)
-            elif name.isdecimal():
+            elif publish.is_version(name):
                 row = self._rows.get(name)
                 if row is None:
                     yield self._unrecorded(name, path)
@@ -148,11 +148,14 @@ class _Search:
             since = publish.modified(path) or moment(int(version))
             return Finding('half-copied version', path, since, 'remove it', functools.partial(fileio.rmtree, path))
         if held is None:
-            return Finding('directory that nobody claimed', path, publish.modified(path), 'none: not of this registry')
+            remedy = 'none: not of this registry'
+            if self._last is not None and int(version) > self._last:
+                remedy += ', but a model server prefers its higher number'
+            return Finding('directory that nobody claimed', path, publish.modified(path), remedy)
         try:
             complete = publish.holds(path, held.digest)
         except RegistryError:
-            return Finding('version with other files', path, publish.modified(path), 'none: somebody has changed it')
+            return Finding('version with other files', path, publish.modified(path), _CHANGED)
         if complete:
             record = functools.partial(self._record, held, path)
             return Finding('version without a row', path, self._begun(held), 'write its row', record)

@@ -33,7 +33,7 @@ def verdicts(uri: str, experiment_id: str, model_id: str) -> dict[str, str]:
         experiment, arms = found['experiment_id'], [_arm(treatment) for treatment in found['treatments']]
     except FAILURES as error:
         raise RegistryError(f'verdict: got {path!r}, rule: readable ({one_line(error)})') from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         rule = f'JSON with experiment_id and treatments, each with model_id, version and verdict ({one_line(error)})'
         raise RegistryError(f'verdict: got {path!r}, rule: {rule}') from error
     check_experiment(experiment, experiment_id)
@@ -48,4 +48,7 @@ def _arm(treatment: dict[str, Any]) -> tuple[str, str, str]:
     """Returns (model_id, version, verdict)."""
     if treatment['verdict'] not in VERDICTS:
         raise ValueError(f'verdict {treatment["verdict"]!r} is not one of {", ".join(VERDICTS)}')
+    for field in ('model_id', 'version'):
+        if not isinstance(treatment[field], str):
+            raise TypeError(f'{field} {treatment[field]!r} is not a text')
     return treatment['model_id'], treatment['version'], treatment['verdict']

@@ -44,6 +44,7 @@ class HeldClaim:
     attempted_at: datetime.datetime | None
 
 
+_LONGEST = 65_535  # bytes of a text in a key
 _KEY = 'experiment_id = ? AND model_id = ? AND digest = ?'
 
 
@@ -83,11 +84,13 @@ class ModelClaims(RegistrySession):
 
     def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         """Returns the version that one model's files have, or None where none was claimed for them."""
+        _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
         return self._settled(lambda: (self._held(experiment_id, model_id, digest),), what)[0]
 
     def claims(self, experiment_id: str, model_id: str) -> tuple[HeldClaim, ...]:
         """Returns every claim of a model, those of greater versions first."""
+        _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
         rows = self._settled(lambda: self._execute('claims', experiment_id, model_id).all(), what)
         # A partition that has only its counter left is one row without a digest.
@@ -96,6 +99,7 @@ class ModelClaims(RegistrySession):
 
     def last_version(self, experiment_id: str, model_id: str) -> int | None:
         """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
+        _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
         return self._settled(lambda: (self._last(experiment_id, model_id),), what)[0]
 
@@ -143,10 +147,21 @@ class ModelClaims(RegistrySession):
         return None if row is None else row.last_version
 
 
+def _check_model(experiment_id: str, model_id: str) -> None:
+    named('experiment_id', experiment_id)
+    named('model_id', model_id)
+
+
 def named(field: str, value: object) -> str:
-    """Returns `value` if it is a non-empty text; raises ValueError naming `field` if not."""
+    """Returns `value` if it is a non-empty text that a key can hold; raises ValueError naming `field` if not."""
     if not isinstance(value, str) or not value:
         raise invalid(field, value, 'a non-empty text')
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise invalid(field, value, 'a text that UTF-8 has') from error
+    if size > _LONGEST:
+        raise invalid(field, f'{value[:20]}...', f'at most {_LONGEST:,} bytes, but it has {size:,}')
     return value
 
 

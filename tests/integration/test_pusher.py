@@ -326,6 +326,29 @@ def test_nothing_is_copied_where_nothing_can_be_recorded(broken: Any, error: typ
     assert not (push.folder / 'pushed').exists()
 
 
+def test_a_higher_number_that_nobody_pushed_is_told(push: Push, caplog: pytest.LogCaptureFixture) -> None:
+    versions = [push.run(factor).get_string_custom_property('pushed_version') for factor in (2.0, 3.0)]
+    assert not push.run(2.0).has_custom_property('higher_versions')
+    assert 'TensorFlow Serving' not in caplog.text
+    for name in ('20260101120000', versions[0] + '0', '7'):
+        (push.base / name).mkdir()
+    with caplog.at_level('WARNING', logger='absl'):
+        pushed = push.run(2.0)
+    assert pushed.get_string_custom_property('pushed_version') == versions[0]
+    assert pushed.get_string_custom_property('higher_versions') == f'{versions[0]}0, 20260101120000'
+    assert f'TensorFlow Serving goes on serving version 20260101120000 in {push.base}' in caplog.text
+    assert push.run(3.0).has_custom_property('higher_versions')
+
+
+def test_a_file_that_cannot_be_copied_is_told_before_anything_is_claimed(push: Push, session: Session) -> None:
+    os.mkfifo(pathlib.Path(push.model(2.0).uri) / 'Format-Serving' / 'pipe')
+    with pytest.raises(RegistryError, match=r"^model: got '.*/pipe', rule: a regular file or a directory, but a FIFO"):
+        push.run(2.0)
+    cql = f'SELECT * FROM "{push.connection.keyspace}".model_claims WHERE experiment_id = %s AND model_id = %s'
+    assert not push.base.exists()
+    assert list(session.execute(cql, (push.experiment, 'scale'))) == []
+
+
 def test_an_evaluation_without_metrics_is_told_before_anything_is_claimed(push: Push, session: Session) -> None:
     (push.folder / 'evaluation').mkdir()
     with pytest.raises(RegistryError, match=r'^evaluation: got'):
@@ -365,7 +388,7 @@ STEPS = {
     'record': lambda: after(ModelRegistry, 'record'),
     'before alias': lambda: setattr(ModelRegistry, 'advance', die),
     'alias': lambda: after(ModelRegistry, 'advance'),
-    'archive': lambda: after(executor.io_utils, 'copy_dir', calls=2),
+    'archive': lambda: after(publish.io_utils, 'copy_dir', calls=2),
 }
 for step, (uri, pushed_uri, properties) in json.load(sys.stdin).items():
     pid = os.fork()

@@ -191,6 +191,33 @@ def test_what_cannot_be_mended_is_told(pushes: Pushes) -> None:
     assert 'row without directory' not in kinds(pushes.find())
 
 
+def test_a_number_above_every_version_pushed_is_told(pushes: Pushes) -> None:
+    row = pushes.record('a')
+    pushes.write(f'{int(row.version) + 9}/saved_model.pb')
+    pushes.write('7/saved_model.pb')
+    theirs = 'none: not of this registry'
+    remedies = {finding.what: finding.remedy for finding in pushes.find()}
+    assert remedies == {
+        f'{pushes.base}/{int(row.version) + 9}': f'{theirs}, but a model server prefers its higher number',
+        f'{pushes.base}/7': theirs,
+    }
+
+
+def test_files_that_no_push_made_hide_nothing_else(pushes: Pushes) -> None:
+    if pushes.base.startswith('ram:'):
+        pytest.skip('no such files there')
+    claimed, free = pushes.claim('a'), pushes.claim('b')
+    for version in (str(claimed), '7'):
+        pushes.write(f'{version}/saved_model.pb')
+        os.mkfifo(f'{pushes.base}/{version}/pipe')
+    os.mkdir(os.path.join(os.fsencode(pushes.base), b'caf\xe9'))
+    assert {finding.kind: finding.what.split(',')[0] for finding in pushes.find()} == {
+        'version with other files': f'{pushes.base}/{claimed}',
+        'directory that nobody claimed': f'{pushes.base}/7',
+        'claim without version or row': f'version {free}',
+    }
+
+
 def test_nothing_that_is_young_is_touched(pushes: Pushes) -> None:
     pushes.claim('a')
     pushes.publish('b')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import re
+import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -102,6 +104,117 @@ def test_a_model_without_files_is_an_error(tmp_path: pathlib.Path) -> None:
     for path in (tmp_path / 'empty', tmp_path / 'absent'):
         with pytest.raises(RegistryError, match=f"^model: got '{path}', rule: a directory that holds a model"):
             publish.content_digest(str(path))
+
+
+def socket_at(path: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.basename(path))  # the names of sockets are short
+    if not os.path.exists(path):
+        os.rename(os.path.basename(path), path)
+
+
+# what is made in a model -> (its name, what to make there, the rule in the error)
+UNFIT: dict[str, tuple[bytes, Callable[[bytes], object], str]] = {
+    'name that is not UTF-8': (b'caf\xe9.txt', lambda at: os.close(os.open(at, os.O_CREAT)), 'a name in UTF-8'),
+    'directory that is not UTF-8': (b'caf\xe9', os.mkdir, 'a name in UTF-8'),
+    'FIFO': (b'pipe', os.mkfifo, 'a regular file or a directory, but a FIFO'),
+    'socket': (b'socket', socket_at, 'a regular file or a directory, but a socket'),
+    'device': (
+        b'zero',
+        lambda at: os.symlink('/dev/zero', at),
+        'a regular file or a directory, but a character device',
+    ),
+    'dangling link': (b'link', lambda at: os.symlink('nowhere', at), r'a link to a file or directory \(No such file'),
+    'link to itself': (b'link', lambda at: os.symlink('link', at), r'a link to a file or directory \(Too many levels'),
+    'link to a directory above': (b'up', lambda at: os.symlink('..', at), 'a directory of its own, but a link to one'),
+    'link to a file outside': (b'link', lambda at: os.symlink('/etc/passwd', at), "in .*, but a link to '/etc/passwd'"),
+    'link to a directory outside': (b'link', lambda at: os.symlink('/etc', at), "in .*, but a link to '/etc'"),
+}
+
+
+@pytest.mark.parametrize('case', UNFIT)
+@pytest.mark.parametrize('prefix', ['', 'file://'])
+def test_what_cannot_be_copied_is_named_before_anything_is_read(
+    case: str, prefix: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, make, rule = UNFIT[case]
+    monkeypatch.chdir(f'{model}/assets')
+    make(os.path.join(os.fsencode(model), b'assets', name))
+    printed = re.escape(repr(f'{model}/assets/{name.decode("utf-8", "backslashreplace")}'))
+    monkeypatch.setattr(fileio, 'open', fail_after(0, AssertionError('a file was opened')))
+    with pytest.raises(RegistryError, match=f'^model: got {printed}, rule: {rule}') as caught:
+        publish.content_digest(f'{prefix}{model}')
+    assert '\n' not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('case', UNFIT)
+def test_a_version_directory_that_no_push_made_is_told_and_left(
+    case: str, model: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, make, _ = UNFIT[case]
+    directory = tmp_path / 'serving' / str(VERSION)
+    directory.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    make(os.path.join(os.fsencode(directory), name))
+    assert not publish.half_copied(str(directory))
+    rule = 'free, or a copy of the pushed model; move what is there elsewhere and push again, the number stays'
+    with pytest.raises(RegistryError, match=f"^push_destination: got '{directory}', rule: {rule}$"):
+        push(model, str(directory.parent))
+    assert os.listdir(os.fsencode(directory)) == [name]
+
+
+def test_links_within_a_model_are_followed(model: str, base: str, tmp_path: pathlib.Path) -> None:
+    os.symlink('000.txt', f'{model}/assets/first')
+    os.symlink('assets', f'{model}/words')
+    os.symlink(model, tmp_path / 'latest')
+    found = read(push(str(tmp_path / 'latest'), base))
+    assert found == {**read(model), **{f'words/{name}': content for name, content in assets(found).items()}}
+    assert found['assets/first'] == b'word 0'
+    assert len(assets(found)) == 6
+
+
+def assets(found: dict[str, bytes]) -> dict[str, bytes]:
+    return {path.removeprefix('assets/'): content for path, content in found.items() if path.startswith('assets/')}
+
+
+def test_names_that_are_odd_but_sound_are_pushed(tmp_path: pathlib.Path) -> None:
+    names = ['n' * 255, 'a\nb', 'a\\b', ' a ', 'a*[b]?', 'caf\xe9', '\u2028', '-rf', '%2F', 'a/' * 60 + 'deep']
+    model = str(write(tmp_path / 'model', {'saved_model.pb': 'graph', **dict.fromkeys(names, 'content')}))
+    assert read(push(model, str(tmp_path / 'serving'))) == {
+        'saved_model.pb': b'graph',
+        **dict.fromkeys(names, b'content'),
+    }
+
+
+def test_a_name_in_the_serving_directory_that_is_not_utf_8_stops_no_push(model: str, tmp_path: pathlib.Path) -> None:
+    base = tmp_path / 'serving'
+    base.mkdir()
+    os.mkdir(os.path.join(os.fsencode(base), b'caf\xe9'))
+    assert read(push(model, str(base))) == read(model)
+    assert publish.higher_versions(str(base), 0) == [VERSION]
+
+
+def test_numbers_above_a_version_are_those_a_model_server_finds(base: str) -> None:
+    names = ['7', '0', str(VERSION), str(VERSION + 2), str(VERSION + 1), f'0{VERSION + 3}', '-5', '+9', str(2**63 - 1)]
+    names += [str(2**63), '9' * 200, '\uff19' * 12, '1e12', '9999999999x', f'.pushing-{VERSION + 7}-a', '9 9']
+    for name in names:
+        fileio.makedirs(f'{base}/{name}')
+    found = publish.higher_versions(base, VERSION)
+    assert found == [VERSION + 1, VERSION + 2, VERSION + 3, 2**63 - 1]
+
+
+def test_the_artifact_is_a_checked_copy(model: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = publish.content_digest(model)
+    publish.archive(model, str(tmp_path / 'pushed'), digest)
+    assert read(str(tmp_path / 'pushed')) == read(model)
+    write(pathlib.Path(model), {'variables/variables.index': 'retrained'})
+    with pytest.raises(RegistryError, match=f"^model: got '{model}', rule: unchanged while it is pushed to"):
+        publish.archive(model, str(tmp_path / 'pushed'), digest)
+    monkeypatch.setattr(fileio, 'copy', fail_after(3, tf.errors.ResourceExhaustedError(None, None, 'disk\nfull')))
+    with pytest.raises(RegistryError, match=r"^pushed_model: got '.*', rule: .*disk full") as caught:
+        publish.archive(model, str(tmp_path / 'pushed'), digest)
+    assert '\n' not in str(caught.value)
 
 
 def test_a_push_copies_every_file_and_a_second_one_none(model: str, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
