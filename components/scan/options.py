@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import decimal
-import ipaddress
-import uuid
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +12,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import plan, survey
+from tfx_cassandra.components.scan import plan, survey, values
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
@@ -136,14 +132,9 @@ def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
         time = batch.column(batch.schema.get_field_index(scan.time_column))
         start, end = (pa.scalar(bound, time.type) for bound in scan.window.bounds)
         batch = batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
-    for column, values in scan.filters:
-        array = batch.column(batch.schema.get_field_index(column))
-        batch = batch.filter(pc.is_in(array, pa.array(list(map(_as_read, values)), array.type)))
+    for column, wanted in scan.filters:
+        cql_type = scan.table.type_of('where', column)
+        batch = batch.filter(values.matches(batch.column(scan.index(column)), cql_type, wanted))
     # What the scan reads for its own use stands behind the wanted columns.
-    wanted = len(scan.names)
-    return pa.RecordBatch.from_arrays(batch.columns[:wanted], schema=pa.schema(list(batch.schema)[:wanted]))
-
-
-def _as_read(value: Any) -> Any:
-    """Returns a filter's value as batches hold it: ids, addresses and decimals are text there."""
-    return str(value) if isinstance(value, (uuid.UUID, decimal.Decimal, ipaddress._BaseAddress)) else value
+    count = len(scan.names)
+    return pa.RecordBatch.from_arrays(batch.columns[:count], schema=pa.schema(list(batch.schema)[:count]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan import values
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
 
 
@@ -53,7 +54,7 @@ class Scan:
       columns: The columns wanted, in this order.
       window: Event times wanted, `[start, end)`, or None for all.
       time_column: The column the window is about.
-      filters: (column, values) that a row must have one of; applied after decoding.
+      filters: (column, values parsed into its type) that a row must have one of; applied after decoding.
       writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
         in microseconds since 1970.
     """
@@ -101,6 +102,12 @@ class Scan:
         """Returns the place of a column that is read in the result."""
         return [*self.names, *self.selected].index(column)
 
+    @property
+    def select(self) -> str:
+        """The statement for every row of the table, without a condition."""
+        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
+        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)}'
+
     def cql(self, times: Slice = ALL_TIMES) -> str:
         """The statement for the areas of a slice; its values are `values` of the area."""
         partition = ', '.join(map(quoted, self.table.partition_key))
@@ -109,8 +116,7 @@ class Scan:
             time = quoted(str(self.sliced_column))
             # A slice of the first clustering column reaches the storage engine as a slice, so filtering costs nothing.
             where += f' AND {time} >= ? AND {time} <= ? ALLOW FILTERING'
-        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
-        return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)} WHERE {where}'
+        return f'{self.select} WHERE {where}'
 
     def values(self, area: Area) -> tuple[int, ...]:
         """The values of `cql(area.times)` for an area; the last moment of a slice is bound as an inclusive end."""
@@ -139,18 +145,18 @@ def plan_scan(
       columns: Names of the columns wanted; None for all, keys first.
       window: Event times wanted, `[start, end)`; None for all.
       time_column: The column of type timestamp the window is about; None for the first clustering column.
-      filters: (column, values): rows whose value is none of these are left out.
+      filters: (column, values as given): rows whose value is none of these are left out.
       writetimes: Names of columns, outside of the primary key, whose write times are wanted.
 
     Raises:
-      SchemaError: The table lacks a column, the window's column is not a timestamp, or a key's write time is asked for.
+      SchemaError: The table lacks a column, a filter's value is none of its column's type, the window's column is not a
+        timestamp, or a key's write time is asked for.
     """
     keys = (*table.partition_key, *table.clustering)
     everything = (*keys, *(name for name, _ in table.types if name not in keys))
     for column in columns or ():
         table.type_of('columns', column)
-    for column, _ in filters:
-        table.type_of('where', column)
+    parsed = [(column, values.parse_all(column, table.type_of('where', column), given)) for column, given in filters]
     for column in writetimes:
         if table.type_of('writetimes', column) == 'counter' or column in keys:
             raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')
@@ -160,7 +166,7 @@ def plan_scan(
         if kind != 'timestamp':
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or everything), window, time_column, tuple(filters), tuple(writetimes))
+    return Scan(table, tuple(columns or everything), window, time_column, tuple(parsed), tuple(writetimes))
 
 
 def writetime_name(column: str) -> str:
