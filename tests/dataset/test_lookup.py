@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tfx_cassandra.components.dataset.lookup import moments, plan_lookup
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
+from tfx_cassandra.components.dataset.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.scan.query import Table
 
@@ -55,8 +55,9 @@ def test_keys_are_whole_and_columns_take_defaults() -> None:
     )
     keys = lookup.keys(batch, [5, 6, 5, None])
     assert keys == [(b's', 1, 5), (b's', 1, 6), None, None]
-    found = {((b's', 1, 5), None): (1.5, [('x', 3), ('y', 4)]), ((b's', 1, 6), None): None}
-    types = {'spent': pa.float64(), 'more': pa.map_(pa.string(), pa.int32())}
+    assert lookup.sources == (Source('spent'), Source('more', 'x'))
+    found = {((b's', 1, 5), None): (1.5, 3), ((b's', 1, 6), None): None}
+    types = {Source('spent'): pa.float64(), Source('more', 'x'): pa.int32()}
     columns = lookup.columns(keys, found, types)
     assert {name: array.to_pylist() for name, array in columns.items()} == {
         'v_spent': [1.5, None, None, None],
