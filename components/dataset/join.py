@@ -25,6 +25,7 @@ from tfx_cassandra.components.dataset.facts import ALWAYS, created_name, value_n
 from tfx_cassandra.components.dataset.sequence import last_values
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.values import plain
 
 FOUND, MISSING, EXPIRED, CUT_OFF = range(4)
 STATUSES = ('found', 'missing', 'expired', 'cut_off')
@@ -150,7 +151,7 @@ def _candidates(
     if tied.height:
         # Not even the creation tells them apart: the text of the value does, so that it is the same one every time.
         values = _combined(facts.column(value_name(view, feature))).take(pa.array(tied['row'].to_numpy()))
-        texts = tied.select('row', pl.Series('text', [str(value) for value in values.to_pylist()]))
+        texts = tied.select('row', pl.Series('text', [str(value) for value in plain(values).to_pylist()]))
         ordered = ordered.join(texts, on='row', how='left').sort([*order, 'text'], nulls_last=False)
     return ordered
 
