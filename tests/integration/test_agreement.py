@@ -1,31 +1,41 @@
 """The scan plan, the lookup plan and retrieval give one answer to one question: keys and ttls of every kind.
 
 For each type of key there is a view; one label source has events with keys for all of them, many of which no view can
-hold. So one run of ExampleGen a plan, and one of the retrieval, answer for every type at once.
+hold. What is compared is what the steps of ExampleGen and retrieval give, without Beam around them, for speed;
+test_training_set.py and test_feature_retrieval.py run the components.
 """
 
 from __future__ import annotations
 
 import datetime
 import itertools
-import tempfile
+import struct
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import apache_beam as beam
+import pyarrow as pa
 import pytest
 import tensorflow as tf
-from apache_beam.testing.util import assert_that
 from cassandra.cluster import Session
 from cassandra.util import Time
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tfx.types import standard_artifacts
 
-from tfx_cassandra.components import CassandraConnection, CassandraExampleGen, Feature, FeatureView, LabelSource
-from tfx_cassandra.components.example_gen import executor
-from tfx_cassandra.components.feature_retrieval.retrieve import RetrieveFeatures
+from tfx_cassandra.components import CassandraConnection, Feature, FeatureView, LabelSource, TimeWindow
+from tfx_cassandra.components.config import ExampleGenConfig, RetrievalConfig
+from tfx_cassandra.components.dataset import label
+from tfx_cassandra.components.dataset.encode import Framed, encode
+from tfx_cassandra.components.dataset.facts import facts
+from tfx_cassandra.components.dataset.join import join
+from tfx_cassandra.components.example_gen import sources
+from tfx_cassandra.components.example_gen.lookup import LookUp
+from tfx_cassandra.components.example_gen.sources import TableRead
+from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
+from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.scan.options import filtered, plan_splits
+from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.store import connection as connections
 
 pytestmark = pytest.mark.integration
 
@@ -141,17 +151,40 @@ def write(session: Session, keyspace: str, drawn: dict[str, Any]) -> None:
                 insert(f'{cql_type}s_of', {'k': k, 'shop': shop, 'z': z, 'ts': ts, 'v': v})
 
 
-def generated(connection: CassandraConnection, plan: str, drawn: dict[str, Any], folder: Path) -> list[bytes]:
-    spine = LabelSource('events', tuple(SPINE), 'at', ('i',))
-    component = CassandraExampleGen(
-        connection, views(drawn['ttls']), spine, WINDOW, availability_cut_off=False, join_plan=plan
+def rows_of(session: Session, found: TableRead) -> Iterator[pa.RecordBatch]:
+    """Scans a table as the workers do."""
+    planned = plan_splits(found.options)
+    for group in planned.groups:
+        options = found.options.fetch_options(planned.page_rows)
+        for batch in Fetcher(session, planned.scan, options).fetch(group):
+            if isinstance(batch, pa.RecordBatch):
+                yield found.options.kept(filtered(batch, planned.scan), planned.scan)
+
+
+def joined(connection: CassandraConnection, drawn: dict[str, Any]) -> tuple[pa.Table, pa.Table, dict]:
+    """Returns the training set of either plan, and the kinds of its columns."""
+    labels = LabelSource('events', tuple(SPINE), 'at', ('i',))
+    window = TimeWindow.parse(WINDOW)
+    configured = ExampleGenConfig(
+        connection, tuple(views(drawn['ttls'])), window, labels=labels, availability_cut_off=False
     )
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(folder)
-    properties = {name: component.exec_properties[name] for name in ('config', 'output_config')}
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
-    files = sorted(map(str, folder.glob('Split-*/data_tfrecord-*.gz')))
-    return sorted(tf.data.TFRecordDataset(files, compression_type='GZIP').as_numpy_iterator())
+    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
+        found = sources.describe(session, configured)
+        batches = [label.spine(batch, labels, window.end) for batch in rows_of(raw, found.reads[sources.LABELS])]
+        spine = pa.Table.from_batches(batches).combine_chunks()
+        scanned, looked_up = spine, spine
+        for view in configured.views:
+            read = found.reads[view.name]
+            empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in read.schema], schema=read.schema)
+            held = [facts(empty, view), *(facts(batch, view) for batch in rows_of(raw, read))]
+            scanned, _ = join(scanned, 'at', pa.Table.from_batches(held), view, cut_off=False)
+            lookup = LookUp(configured, [(view, read)], 'at', cut_off=False)
+            lookup.setup()
+            try:
+                looked_up = pa.Table.from_batches([next(lookup.process(looked_up.to_batches()[0]))])
+            finally:
+                lookup.teardown()
+    return scanned, looked_up, found.kinds
 
 
 def events(drawn: dict[str, Any]) -> list[bytes]:
@@ -176,21 +209,29 @@ def plain(record: bytes) -> dict[str, list]:
     return {name: list(getattr(f, f.WhichOneof('kind')).value) for name, f in features.items() if f.WhichOneof('kind')}
 
 
-# Each example runs three pipelines on a cluster: too slow to be shrunk.
-@settings(max_examples=2, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
 @given(drawn=rounds())
 def test_both_plans_and_retrieval_agree(tables: CassandraConnection, session: Session, drawn: dict[str, Any]) -> None:
     write(session, tables.keyspace, drawn)
-    with tempfile.TemporaryDirectory() as folder:
-        scanned = generated(tables, 'scan', drawn, Path(folder) / 'scan')
-        looked_up = generated(tables, 'lookup', drawn, Path(folder) / 'lookup')
-    assert list(map(plain, scanned)) == list(map(plain, looked_up))
-    assert scanned == looked_up
-    expected = sorted(map(plain, scanned), key=lambda example: example['i'])
+    scanned, looked_up, kinds = joined(tables, drawn)
+    assert looked_up.schema == scanned.schema
+    encoded = [encode(table.combine_chunks().to_batches()[0], kinds) for table in (scanned, looked_up)]
+    assert encoded[0].buffer.equals(encoded[1].buffer)
+    expected = {record['i'][0]: record for record in map(plain, records(encoded[0]))}
+    retriever = Retriever(RetrievalConfig(tables, tuple(views(drawn['ttls'])), as_of='at'), present=0)
+    retriever.open()
+    try:
+        framed, _ = retriever.enrich(events(drawn))
+    finally:
+        retriever.close()
+    assert {record['i'][0]: record for record in map(plain, records(framed))} == expected
+    assert len(expected) == len(drawn['events'])
 
-    def check(found: list[bytes]) -> None:
-        assert sorted(map(plain, found), key=lambda example: example['i']) == expected
 
-    with beam.Pipeline() as pipeline:
-        enriched = pipeline | beam.Create(events(drawn)) | RetrieveFeatures(tables, views(drawn['ttls']), as_of='at')
-        assert_that(enriched, check)
+def records(framed: Framed) -> list[bytes]:
+    data, found, at = framed.buffer.to_pybytes(), [], 0
+    while at < len(data):
+        (size,) = struct.unpack_from('<Q', data, at)
+        found.append(data[at + 12 : at + 12 + size])
+        at += 16 + size
+    return found
