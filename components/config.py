@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
+import ipaddress
 import json
 import typing
+import uuid
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
@@ -164,7 +167,7 @@ def _to_proto(value: Any) -> Message:
         if content is None:
             continue
         if f'{field.name}_json' in message.DESCRIPTOR.fields_by_name:
-            setattr(message, f'{field.name}_json', json.dumps(content))
+            setattr(message, f'{field.name}_json', json.dumps(content, default=_tagged))
         elif isinstance(content, datetime.timedelta):
             setattr(message, f'{field.name}_seconds', content.total_seconds())
         elif isinstance(content, datetime.datetime):
@@ -189,6 +192,31 @@ def _from_proto(kind: type[T], message: Message) -> T:
     return kind(**values)
 
 
+# What JSON has no form for travels as text, with the name of its type: {"uuid": "..."}.
+_TAGS: dict[type, tuple[str, typing.Callable[[Any], str], typing.Callable[[str], Any]]] = {
+    bytes: ('blob', bytes.hex, bytes.fromhex),
+    uuid.UUID: ('uuid', str, uuid.UUID),
+    ipaddress.IPv4Address: ('inet', str, ipaddress.ip_address),
+    ipaddress.IPv6Address: ('inet', str, ipaddress.ip_address),
+    decimal.Decimal: ('decimal', str, decimal.Decimal),
+    datetime.datetime: ('timestamp', datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    datetime.date: ('date', datetime.date.isoformat, datetime.date.fromisoformat),
+    datetime.time: ('time', datetime.time.isoformat, datetime.time.fromisoformat),
+}
+
+
+def _tagged(value: Any) -> dict[str, str]:
+    for kind, (tag, write, _) in _TAGS.items():
+        if isinstance(value, kind):
+            return {tag: write(value)}
+    raise TypeError(f'got {value!r}, rule: a value that has a form in JSON')
+
+
+def _untagged(content: dict[str, str]) -> Any:
+    ((tag, text),) = content.items()
+    return {known: read for known, _, read in _TAGS.values()}[tag](text)
+
+
 def _field(message: Message, name: str, hint: str) -> Any:
     fields = message.DESCRIPTOR.fields_by_name
     descriptor = next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
@@ -198,7 +226,7 @@ def _field(message: Message, name: str, hint: str) -> Any:
         return None
     content = getattr(message, descriptor.name)
     if descriptor.name == f'{name}_json':
-        return json.loads(content)
+        return json.loads(content, object_hook=_untagged)
     if descriptor.name == f'{name}_seconds':
         try:
             return datetime.timedelta(seconds=content)

@@ -56,6 +56,12 @@ class DevClusterError(TfxCassandraError):
     """The development cluster cannot start, run or stop."""
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Returns a value as a message shows it: what Python calls it, cut off where it is long."""
+    whole = repr(value[: most + 1] if isinstance(value, (str, bytes)) else value)
+    return whole if len(whole) <= most + 2 else f'{whole[:most]}...'
+
+
 def invalid(field: str, value: object, rule: str) -> ValueError:
     """Returns the error for a wrong argument, worded the one way this package words them."""
-    return ValueError(f'{field}: got {value!r}, rule: {rule}')
+    return ValueError(f'{field}: got {shown(value, 500)}, rule: {rule}')

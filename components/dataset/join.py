@@ -34,6 +34,7 @@ from tfx_cassandra.components.dataset.facts import age_limit, created_name, valu
 from tfx_cassandra.components.dataset.sequence import last_values
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.values import plain
 
 FOUND, MISSING, EXPIRED, CUT_OFF = range(4)
 STATUSES = ('found', 'missing', 'expired', 'cut_off')
@@ -211,7 +212,7 @@ def _candidates(held: pl.DataFrame, values: pa.Array, created: pa.ChunkedArray, 
     tied = ordered.filter(after | after.shift(-1, fill_value=False))
     if tied.height:
         # Not even the creation tells them apart: the text of the value does, so that it is the same one every time.
-        texts = [str(value) for value in values.take(pa.array(tied['row'].to_numpy())).to_pylist()]
+        texts = [str(value) for value in plain(values.take(pa.array(tied['row'].to_numpy()))).to_pylist()]
         ordered = ordered.join(tied.select('row', pl.Series('text', texts)), on='row', how='left')
         ordered = ordered.sort([*order, 'text'], nulls_last=False)
     return ordered

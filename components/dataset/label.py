@@ -48,7 +48,7 @@ class LabelSource:
         or Labels where a name is not enough.
       delay: How long after its event a label is known. A label that was not yet known at the reference time (`as_of`,
         else the start of the run) is missing in the example. None for known at once.
-      where: Column -> value, or several values of which a row must have one.
+      where: Column -> value, or several values of which a row must have one, as in FeatureView.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.

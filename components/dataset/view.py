@@ -5,15 +5,23 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import decimal
+import ipaddress
 import re
+import uuid
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from tfx_cassandra.components.dataset.window import duration
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.scan.values import alternatives, unboxed
 
 _MAP_ENTRY = re.compile(r"(?P<column>.+)\['(?P<key>.+)'\]", re.DOTALL)
-_PLAIN = (bool, int, float, str)  # what a default or a restriction may be made of
+_PLAIN = (bool, int, float, str)  # what a default may be made of
+_VALUES = (
+    *_PLAIN, bytes, uuid.UUID, ipaddress.IPv4Address, ipaddress.IPv6Address, decimal.Decimal, datetime.datetime,
+    datetime.date, datetime.time,
+)  # what a restriction may be made of  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -81,7 +89,8 @@ class FeatureView:
       prefix: Put before each feature's name in the examples.
       join_columns: Columns of the label source that hold the entity, in the order of entity_columns; empty where they
         have the entity's own names.
-      where: Column -> value, or several values of which a row must have one.
+      where: Column -> value, or several values of which a row must have one. They are compared as values of the
+        column's CQL type, in any form that scan/parsers.py tells: an id as uuid.UUID or as text, for one.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -186,15 +195,30 @@ def restrictions(where: Mapping[str, Any] | Collection[tuple[str, Any]]) -> tupl
     """Returns restrictions in their one form, (column, values) each.
 
     Raises:
-      ValueError: A column has no value, or one that is no number, text or boolean.
+      ValueError: A column has no value, or one of a kind that no column is compared with.
     """
     pairs = []
     for column, value in where.items() if isinstance(where, Mapping) else where:
-        values = tuple(value) if isinstance(value, Collection) and not isinstance(value, (str, bytes)) else (value,)
-        if not values or not all(isinstance(one, _PLAIN) for one in values):
-            raise invalid('where', {column: value}, 'numbers, texts or booleans, at least one a column')
+        values = tuple(map(_restriction, alternatives(value)))
+        if not values or not all(map(_is_restriction, values)):
+            rule = 'numbers, texts or booleans, at least one a column (or ids, addresses, times, bytes)'
+            raise invalid('where', {column: value}, rule)
         pairs.append((column, values))
     return tuple(pairs)
+
+
+def _restriction(value: Any) -> Any:
+    """Returns a value in a form that is equal for equal values and can be hashed."""
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    # A value of a column of tuples or lists is a collection itself.
+    return tuple(map(_restriction, value)) if isinstance(value, (list, tuple, set, frozenset)) else unboxed(value)
+
+
+def _is_restriction(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_restriction, value))
+    return isinstance(value, _VALUES) and not getattr(value, 'nanosecond', 0)  # which JSON would lose
 
 
 def _check_names(view: FeatureView, field: str, optional: bool) -> None:

@@ -6,20 +6,15 @@ have one any more. What is read goes through the same join as what is scanned: s
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import datetime
 import itertools
-import queue
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from cassandra.cluster import EXEC_PROFILE_DEFAULT
-from cassandra.query import BoundStatement
 
 from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.audit import Audit
@@ -36,14 +31,15 @@ from tfx_cassandra.components.dataset.join import join
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.example_gen.sources import TableRead
-from tfx_cassandra.components.scan.page import RawHandler, decode, raw_rows
-from tfx_cassandra.components.scan.query import Table, quoted
+from tfx_cassandra.components.scan import values
+from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.parsers import OutOfRangeError
+from tfx_cassandra.components.scan.query import Scan, Table, quoted
 from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.store.key_reads import KeyReads, Read
 
-IN_FLIGHT = 64  # reads at once, by one worker thread
-_ATTEMPTS = 5
-_FIRST_PAGE, _LARGEST_PAGE = 16, 5000  # rows
+_FIRST_ROWS = 16  # of a read, where rows are small
+_MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +57,21 @@ class KeyRead:
 
 def key_read(view: FeatureView, table: Table) -> KeyRead | str:
     """Returns how a view can be read by key, or the reason why it cannot."""
-    known = {source.column for source in view.entity if source.key is None}
-    known |= {column for column, _ in view.filters}
+    restricted, types = {column for column, _ in view.filters}, dict(table.types)
+    known = restricted | {source.column for source in view.entity if source.key is None}
     if lacking := [column for column in table.partition_key if column not in known]:
         return f'the partition key of {table} has {", ".join(lacking)}, which neither entity nor where gives'
     before = list(itertools.takewhile(lambda column: column != view.timestamp_column, table.clustering))
-    restricted = table.partition_key if view.timestamp_column is None else (*table.partition_key, *before)
-    if lacking := [name for name in view.entity_columns if name not in restricted]:
+    named = table.partition_key if view.timestamp_column is None else (*table.partition_key, *before)
+    if lacking := [name for name in view.entity_columns if name not in named]:
         return f'{", ".join(lacking)} is not in the part of the key of {table} that a read can name'
+    if vague := [name for name in named if name in restricted and not values.has_one_form(types[name])]:
+        return f'values of {vague[0]}, of type {types[vague[0]]}, may be equal without being stored alike'
     if view.timestamp_column is None:
         return KeyRead(table.partition_key, timed=False)
     if view.timestamp_column not in table.clustering or not known.issuperset(before):
         return f'{view.timestamp_column} is no clustering column of {table} that follows on known ones'
-    return KeyRead(restricted, timed=True)
+    return KeyRead(named, timed=True)
 
 
 class LookUp(beam.DoFn):
@@ -86,10 +84,14 @@ class LookUp(beam.DoFn):
         self._settings, self._views, self._time, self._cut_off = settings, views, timestamp_column, cut_off
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._settings.connection, RawHandler)
-        self._reads = [
-            _ViewReads(self._session, self._settings, view, found, self._cut_off) for view, found in self._views
-        ]
+        session = connections.acquire(self._settings.connection, RawHandler)
+        try:
+            self._reads = [
+                _ViewReads(session, self._settings, view, found, self._cut_off) for view, found in self._views
+            ]
+        except BaseException:
+            self.teardown()  # which nobody calls after a setup that failed
+            raise
 
     def teardown(self) -> None:
         connections.release(self._settings.connection, RawHandler)
@@ -106,13 +108,10 @@ class LookUp(beam.DoFn):
 
 @dataclasses.dataclass
 class _Asked:
-    """One read: its statement, the time it is for (us), the features still without an answer."""
+    """What a read is for: the time (us), and the features still without an answer."""
 
-    statement: BoundStatement
     now: int
     open: dict[Feature, int | None]  # -> event time of the value found, None as long as there is none
-    paging_state: bytes | None = None
-    failures: int = 0
 
 
 class _ViewReads:
@@ -122,46 +121,37 @@ class _ViewReads:
         self, session: Any, settings: ExampleGenConfig, view: FeatureView, found: TableRead, cut_off: bool
     ) -> None:
         self.view = view
-        self._session, self._found, self._cut_off = session, found, cut_off
-        self._decoding = settings.decoding
+        self._found, self._cut_off = found, cut_off
         key = key_read(view, found.table)
         if isinstance(key, str):
             raise ReadError(f'view {view.name}: {key}')
         self._key, self._types = key, dict(found.table.types)
+        self._allowed: dict[str, tuple] = {}
+        for column, wanted in found.scan.filters:
+            self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
         self._oldest = found.options.window.bounds[0] if key.timed and found.options.window else None
-        self._statement = session.prepare(self._cql())
-        self._statement.consistency_level = connections.consistency_level(settings.consistency)
-        self._statement.is_idempotent = True
-        self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
+        self._reads = KeyReads(
+            session, session.prepare(statement(view, found.scan, key)), lambda _: f'view {view.name}: {found.table}',
+            settings.consistency, _FIRST_ROWS, settings.decoding,
+        )  # fmt: skip
         empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in found.schema], schema=found.schema)
         self._schema = facts(empty, view).schema
 
     def facts(self, spine: pa.Table, timestamp_column: str) -> pa.Table:
         """Reads what the rows of a spine need."""
-        arrived: queue.SimpleQueue = queue.SimpleQueue()
-        waiting, active, batches = collections.deque(self._requests(spine, timestamp_column)), 0, []
-        while waiting or active:
-            while waiting and active < IN_FLIGHT:
-                self._ask(waiting.popleft(), arrived)
-                active += 1
-            asked, page, paging_state, error = arrived.get()
-            if error is not None:
-                self._again(asked, error)
-                self._ask(asked, arrived)
-                continue
-            batch = self._wanted(decode(page, decoding=self._decoding).content)
+        batches = []
+
+        def take(asked: _Asked, page: pa.RecordBatch) -> bool:
+            batch = self._wanted(page)
             if batch.num_rows:
                 batches.append(batch)
-            asked.paging_state, asked.failures = paging_state, 0
-            if paging_state is None or self._done(asked, batch):
-                active -= 1
-            else:
-                asked.statement.fetch_size = min(4 * asked.statement.fetch_size, _LARGEST_PAGE)
-                self._ask(asked, arrived)
+            return not self._done(asked, batch)
+
+        self._reads.run(self._requests(spine, timestamp_column), take)
         # Reads of one entity at different times overlap: a fact twice is a fact once.
         return pa.Table.from_batches(batches, self._schema)
 
-    def _requests(self, spine: pa.Table, timestamp_column: str) -> Iterator[_Asked]:
+    def _requests(self, spine: pa.Table, timestamp_column: str) -> Iterator[Read]:
         view = self.view
         entities = zip(*(array.to_pylist() for array in entity_arrays(spine, view.spine_columns)), strict=True)
         times = microseconds(spine.column(timestamp_column).combine_chunks()).to_pylist()
@@ -170,21 +160,32 @@ class _ViewReads:
             (entity, now if self._key.timed else 0) for entity, now in zip(entities, times, strict=True)
         )
         of_entity = {source.column: i for i, source in enumerate(view.entity) if source.key is None}
-        alternatives = dict(view.filters)
         for entity, now in wanted:
             choices = [
-                (entity[of_entity[column]],) if column in of_entity else alternatives[column]
+                self._choices(column, entity[of_entity[column]] if column in of_entity else None)
                 for column in self._key.columns
             ]
-            for values in itertools.product(*choices):
-                bound = [self._bound(column, value) for column, value in zip(self._key.columns, values, strict=True)]
-                statement = self._statement.bind(bound + ([now // 1000, self._oldest] if self._key.timed else []))
-                statement.fetch_size = _FIRST_PAGE if self._key.timed else _LARGEST_PAGE
-                yield _Asked(statement, now, dict.fromkeys(self._features(values)))
+            for key in itertools.product(*choices):
+                given = [values.bound(self._types[c], value) for c, value in zip(self._key.columns, key, strict=True)]
+                given += [now // 1000, self._oldest] if self._key.timed else []
+                read = self._reads.read(given, _Asked(now, dict.fromkeys(self._features(key))))
+                if read is not None:
+                    yield read
 
-    def _features(self, values: tuple) -> list[Feature]:
-        """Returns the features that a read of these key values can hold."""
-        by_column = dict(zip(self._key.columns, values, strict=True))
+    def _choices(self, column: str, value: Any) -> tuple:
+        """Returns the values of a key's column; none where the entity's is none that the column can hold."""
+        allowed = self._allowed.get(column)
+        if value is None:
+            return allowed or ()
+        try:
+            value = values.parse(self._types[column], value)
+        except OutOfRangeError:
+            return ()
+        return (value,) if allowed is None or value in allowed else ()
+
+    def _features(self, key: tuple) -> list[Feature]:
+        """Returns the features that a read of a key can hold."""
+        by_column = dict(zip(self._key.columns, key, strict=True))
         name = by_column.get(str(self.view.feature_name_column))
         return [feature for feature in self.view.full_features if name is None or feature.name == name]
 
@@ -212,48 +213,21 @@ class _ViewReads:
         # Rows of the same time as the answer may stand on the next page.
         return all(found is not None and last < found for found in asked.open.values())
 
-    def _wanted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        for column, values in self.view.filters:
-            if column not in self._key.columns:
-                array = batch.column(batch.schema.get_field_index(column))
-                batch = batch.filter(pc.is_in(array, pa.array(values, array.type)))
-        return facts(batch, self.view)
-
-    def _cql(self) -> str:
+    def _wanted(self, page: pa.RecordBatch) -> pa.RecordBatch:
         scan = self._found.scan
-        extra = [column for column, _ in self.view.filters if column not in scan.columns]
-        # Everything up to the last WHERE is what the scan selects.
-        select, _, _ = scan.cql().rpartition(' WHERE ')
-        columns, _, table = select.rpartition(' FROM ')
-        columns = ', '.join([columns, *map(quoted, extra)])
-        where = ' AND '.join(f'{quoted(column)} = ?' for column in self._key.columns)
-        if self._key.timed:
-            moment = quoted(str(self.view.timestamp_column))
-            where += f' AND {moment} <= ? AND {moment} >= ? ORDER BY {moment} DESC'
-        return f'{columns} FROM {table} WHERE {where}'
+        for column, wanted in scan.filters:
+            if column not in self._key.columns:
+                page = page.filter(values.matches(page.column(scan.index(column)), self._types[column], wanted))
+        return facts(page, self.view)
 
-    def _bound(self, column: str, value: Any) -> Any:
-        return uuid.UUID(str(value)) if self._types[column] in ('uuid', 'timeuuid') else value
 
-    def _ask(self, asked: _Asked, arrived: queue.SimpleQueue) -> None:
-        try:
-            future = self._session.execute_async(
-                asked.statement, execution_profile=self._profile, paging_state=asked.paging_state
-            )
-        except DRIVER_ERRORS as error:
-            arrived.put((asked, None, None, error))
-            return
-        future.add_callbacks(
-            lambda pages: arrived.put((asked, pages[0], future._paging_state, None)),
-            lambda error: arrived.put((asked, None, None, error)),
-        )
-
-    def _again(self, asked: _Asked, error: Exception) -> None:
-        asked.failures += 1
-        if asked.failures == _ATTEMPTS:
-            rule = f'read in {_ATTEMPTS} attempts ({one_line(error)})'
-            raise ReadError(f'view {self.view.name}: got no answer from {self._found.table}, rule: {rule}') from error
-        time.sleep(0.1 * 2**asked.failures)
+def statement(view: FeatureView, scan: Scan, key: KeyRead) -> str:
+    """Returns the CQL that reads what a scan reads, of one entity, latest first."""
+    where = ' AND '.join(f'{quoted(column)} = ?' for column in key.columns)
+    if not key.timed:
+        return f'{scan.select} WHERE {where}'
+    time = quoted(str(view.timestamp_column))
+    return f'{scan.select} WHERE {where} AND {time} <= ? AND {time} >= ? ORDER BY {time} DESC'
 
 
 def unavailable(views: Iterable[tuple[FeatureView, Table]]) -> dict[str, str]:

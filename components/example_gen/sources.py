@@ -195,7 +195,7 @@ def _read(
     options = read.ReadOptions(
         settings.connection, table, columns, window, time_column, filters, settings.consistency, settings.splits,
         settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes, settings.as_of,
-        settings.decoding,
+        decoding=settings.decoding,
     )  # fmt: skip
     scan = options.scan(session)
     result = session.prepare(scan.cql(scan.times)).result_metadata

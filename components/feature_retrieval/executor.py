@@ -23,10 +23,11 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.decode import records
+from tfx_cassandra.components.dataset.lookup import no_moments
 from tfx_cassandra.components.dataset.spool import cleaned
 from tfx_cassandra.components.dataset.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
+from tfx_cassandra.components.feature_retrieval.retrieve import LATEST, Retrieve, Retriever, now
 from tfx_cassandra.components.store import connection as connections
 
 RETRIEVAL_FILE = 'retrieval.json'
@@ -69,7 +70,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _ = (
                 pipeline
                 | beam.Create([os.path.join(artifact.uri, RETRIEVAL_FILE)])
-                | 'Tell' >> beam.Map(_write_numbers, numbers=beam.pvalue.AsDict(numbers))
+                | 'Tell' >> beam.Map(_write_numbers, settings.as_of, numbers=beam.pvalue.AsDict(numbers))
             )
         for name in (utils.SPAN_PROPERTY_NAME, utils.VERSION_PROPERTY_NAME):
             if sources[0].has_custom_property(name):
@@ -101,10 +102,18 @@ def _splits(sources: Sequence[types.Artifact]) -> list[str]:
     return names
 
 
-def _write_numbers(path: str, numbers: Mapping[tuple[str, str], int]) -> None:
-    """Writes retrieval.json: for each split the examples, the lookups sent, and for each feature who lacks it."""
+def _write_numbers(path: str, as_of: str, numbers: Mapping[tuple[str, str], int]) -> None:
+    """Writes retrieval.json: for each split the examples, the lookups sent, and for each feature who lacks it.
+
+    Raises:
+      DatasetError: No example of any split has a moment.
+    """
     content: dict[str, dict[str, int]] = {}
     for (split, what), number in sorted(numbers.items()):
         content.setdefault(split, {})[what] = number
+    whats = ('examples', f'missing {as_of}')
+    examples, without = (sum(told.get(what, 0) for told in content.values()) for what in whats)
+    if as_of != LATEST and 0 < examples == without:
+        raise no_moments(as_of)
     with fileio.open(path, 'w') as file:
         file.write(json.dumps(content, indent=2) + '\n')

@@ -24,7 +24,9 @@ from tfx_cassandra.components.dataset.unit import check_milliseconds
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.dataset.window import milliseconds
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.survey import describe
+from tfx_cassandra.components.scan.values import plain
 from tfx_cassandra.components.store import connection as connections
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.lookups import Reader
@@ -52,7 +54,7 @@ class Retriever:
 
     def open(self) -> None:
         """Connects; raises SchemaError where a view does not fit the live tables."""
-        session = connections.acquire(self._settings.connection)
+        session = connections.acquire(self._settings.connection, RawHandler)
         try:
             self._readers = [Reader(session, lookup, self._settings.consistency) for lookup in self.lookups(session)]
         except BaseException:
@@ -68,7 +70,7 @@ class Retriever:
         ]
 
     def close(self) -> None:
-        connections.release(self._settings.connection)
+        connections.release(self._settings.connection, RawHandler)
 
     @property
     def requests(self) -> int:
@@ -79,18 +81,19 @@ class Retriever:
         """Adds the views' features to examples.
 
         Returns:
-          (the enriched examples, in order; for each added feature the number of examples that lack it)
+          (the enriched examples, in order; for each added feature and the moment the number of examples that lack it)
 
         Raises:
-          DatasetError: An example has a feature of the same name, or lacks its entity's columns or (with missing
-            'error') a feature.
+          DatasetError: An example has a feature of the same name, or several values for one of its entity or moment, or
+            (with missing 'error') lacks a feature.
           ReadError: Cassandra did not answer.
         """
         batch, kinds = decode(examples)
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         added: dict[str, pa.Array] = {}
+        times = self._moments(batch)
         for reader, view in zip(self._readers, self._settings.views, strict=True):
-            found = reader.read(reader.lookup.keys(batch, self._moments(batch)))
+            found = reader.read(reader.lookup.keys(batch, times))
             if clash := sorted(found.keys() & (columns.keys() | added.keys())):
                 raise DatasetError(f'view {view.name}: got feature {clash[0]!r}, rule: a name no example has yet')
             added |= found
@@ -101,6 +104,8 @@ class Retriever:
             raise DatasetError(
                 f'feature {name}: got none for {missing[name]} of {len(examples)} examples, rule: in each'
             )
+        if self._settings.as_of != LATEST:
+            missing[self._settings.as_of] = times.count(None)
         columns |= added
         rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
         return encode(rows, kinds), missing
@@ -108,6 +113,8 @@ class Retriever:
     def _moments(self, batch: pa.RecordBatch) -> list[int | None]:
         if self._settings.as_of == LATEST:
             return [self._present] * batch.num_rows
+        if self._settings.as_of not in batch.schema.names:  # other batches may have it
+            return [None] * batch.num_rows
         return moments(batch, self._settings.as_of)
 
 
@@ -195,7 +202,7 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         self._settings = RetrievalConfig(connection, (view,), as_of, 'absent', consistency)
 
     def __enter__(self) -> CassandraEnrichmentHandler:
-        session = connections.acquire(self._settings.connection)
+        session = connections.acquire(self._settings.connection, RawHandler)
         try:
             (lookup,) = Retriever(self._settings, now()).lookups(session)
             self._reader = Reader(session, lookup, self._settings.consistency)
@@ -205,11 +212,11 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        connections.release(self._settings.connection)
+        connections.release(self._settings.connection, RawHandler)
 
     def __call__(self, request: beam.Row, *_: Any, **__: Any) -> tuple[beam.Row, beam.Row]:
         found = self._reader.read([self._key(request)], kept=False)
-        return request, beam.Row(**{name: array[0].as_py() for name, array in found.items()})
+        return request, beam.Row(**{name: _value(array[0]) for name, array in found.items()})
 
     def get_cache_key(self, request: beam.Row) -> str:
         (view,) = self._settings.views
@@ -217,11 +224,21 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         names = view.spine_columns if self._settings.as_of == LATEST else (*view.spine_columns, self._settings.as_of)
         return repr((view.name, *(fields[name] for name in names)))
 
-    def _key(self, request: beam.Row) -> tuple:
+    def _key(self, request: beam.Row) -> tuple | None:
         (view,) = self._settings.views
         fields = request._asdict()
-        values = (fields[column] for column in view.spine_columns)
+        entity = [fields[column] for column in view.spine_columns]
         moment = now() if self._settings.as_of == LATEST else fields[self._settings.as_of]
         check_milliseconds(f'as_of field {self._settings.as_of}', [moment])
-        entity = (value.encode() if isinstance(value, str) else value for value in values)
-        return (*entity, moment if self._reader.lookup.by_time else None)
+        by_time = self._reader.lookup.by_time
+        if None in entity or (by_time and moment is None):
+            return None
+        return (*entity, moment if by_time else None)
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """Returns a feature as a Python value: a time that Python has none for as a whole number."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return plain(pa.array([scalar.value], scalar.type))[0].as_py()

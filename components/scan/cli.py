@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import ipaddress
 import json
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -144,41 +141,18 @@ def _extent(area: Any) -> int:
 def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadOptions:
     columns = tuple(filter(None, args.columns.split(','))) if args.columns else None
     window = TimeWindow.parse(args.window) if args.window else None
-    options = ReadOptions(
-        connection, args.table, columns, window, args.time_column, (), args.consistency, args.splits, args.page_rows,
-        args.rows_per_second, args.bytes_per_second, recount=args.recount,
-        decoding=Decoding(args.invalid_text, args.wide_varints),
-    )  # fmt: skip
-    if not args.where:
-        return options
-    with connections.session(connection) as session:
-        table = survey.describe(session, connection.keyspace, args.table)
-    filters: dict[str, list] = {}
+    where: dict[str, list[str]] = {}
     for condition in args.where:
         column, equals, text = condition.partition('=')
         if not equals:
             raise invalid('where', condition, 'COLUMN=VALUE')
-        filters.setdefault(column, []).append(parsed(column, table.type_of('where', column), text))
-    return ReadOptions(**{**vars(options), 'filters': tuple((name, tuple(each)) for name, each in filters.items())})
-
-
-def parsed(column: str, cql_type: str, text: str) -> Any:
-    """Parses the text of a value of a CQL type; raises ValueError naming the column."""
-    readers: dict[str, Any] = {
-        **dict.fromkeys(('tinyint', 'smallint', 'int', 'bigint', 'varint'), int),
-        **dict.fromkeys(('float', 'double'), float),
-        **dict.fromkeys(('ascii', 'text'), str),
-        **dict.fromkeys(('uuid', 'timeuuid'), uuid.UUID),
-        'inet': ipaddress.ip_address,
-        'boolean': lambda value: {'true': True, 'false': False}[value],
-        'timestamp': lambda value: datetime.datetime.fromisoformat(value.replace('Z', '+00:00')),
-        'date': datetime.date.fromisoformat,
-    }
-    try:
-        return readers[cql_type](text)
-    except (KeyError, ValueError) as error:
-        rule = f'a {cql_type}' if cql_type in readers else f'a column of one of the types {", ".join(sorted(readers))}'
-        raise invalid(f'where {column}', text, rule) from error
+        where.setdefault(column, []).append(text)
+    return ReadOptions(
+        connection, args.table, columns, window, args.time_column,
+        tuple((column, tuple(texts)) for column, texts in where.items()), args.consistency, args.splits,
+        args.page_rows, args.rows_per_second, args.bytes_per_second, recount=args.recount,
+        decoding=Decoding(args.invalid_text, args.wide_varints),
+    )  # fmt: skip
 
 
 def _report(args: argparse.Namespace, rows: int, coverage: Coverage, summary: dict[str, Any]) -> None:

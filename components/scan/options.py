@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import decimal
-import ipaddress
 import logging
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +15,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.dataset.as_of import kept, microseconds
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
+from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey, values
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.page import RawHandler
@@ -185,14 +182,9 @@ def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
         time = batch.column(scan.index(str(scan.time_column)))
         start, end = (pa.scalar(bound, time.type) for bound in scan.window.bounds)
         batch = batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
-    for column, values in scan.filters:
-        array = batch.column(scan.index(column))
-        batch = batch.filter(pc.is_in(array, pa.array(list(map(_as_read, values)), array.type)))
+    for column, wanted in scan.filters:
+        cql_type = scan.table.type_of('where', column)
+        batch = batch.filter(values.matches(batch.column(scan.index(column)), cql_type, wanted))
     # What the scan reads for its own use stands behind the wanted columns.
-    wanted = len(scan.names)
-    return pa.RecordBatch.from_arrays(batch.columns[:wanted], schema=pa.schema(list(batch.schema)[:wanted]))
-
-
-def _as_read(value: Any) -> Any:
-    """Returns a filter's value as batches hold it: ids, addresses and decimals are text there."""
-    return str(value) if isinstance(value, (uuid.UUID, decimal.Decimal, ipaddress._BaseAddress)) else value
+    count = len(scan.names)
+    return pa.RecordBatch.from_arrays(batch.columns[:count], schema=pa.schema(list(batch.schema)[:count]))

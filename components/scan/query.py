@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan import values
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
 from tfx_cassandra.components.scan.types import SCALARS
 
@@ -71,7 +72,7 @@ class Scan:
       columns: The columns wanted, in this order.
       window: Event times wanted, `[start, end)`, or None for all.
       time_column: The column the window is about.
-      filters: (column, values) that a row must have one of; applied after decoding.
+      filters: (column, values parsed into its type) that a row must have one of; applied after decoding.
       writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
         in microseconds since 1970.
       slices: Whether the server takes slices of the first clustering column; if not, a window is filtered after
@@ -175,17 +176,17 @@ def plan_scan(
       columns: Names of the columns wanted; None for all, keys first.
       window: Event times wanted, `[start, end)`; None for all.
       time_column: The column of type timestamp the window is about; None for the first clustering column.
-      filters: (column, values): rows whose value is none of these are left out.
+      filters: (column, values as given): rows whose value is none of these are left out.
       writetimes: Names of columns, outside of the primary key, whose write times are wanted.
 
     Raises:
-      SchemaError: The table lacks a column, the window's column is not a timestamp, or a key's write time is asked for.
+      SchemaError: The table lacks a column, a filter's value is none of its column's type, the window's column is not a
+        timestamp, or a key's write time is asked for.
     """
     keys = (*table.partition_key, *table.clustering)
     for column in columns or ():
         table.type_of('columns', column)
-    for column, _ in filters:
-        table.type_of('where', column)
+    parsed = [(column, values.parse_all(column, table.type_of('where', column), given)) for column, given in filters]
     for column in writetimes:
         if table.type_of('writetimes', column) == 'counter' or column in keys:
             raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')
@@ -195,7 +196,7 @@ def plan_scan(
         if kind != 'timestamp':
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or table.readable), window, time_column, tuple(filters), tuple(writetimes))
+    return Scan(table, tuple(columns or table.readable), window, time_column, tuple(parsed), tuple(writetimes))
 
 
 def writetime_name(column: str) -> str:

@@ -11,7 +11,7 @@ batches, so that a runner's retry of a bundle counts neither twice.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.scan import values
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
@@ -72,8 +73,9 @@ class ReadFromCassandra(beam.PTransform):
           window: Event times wanted, half-open `[start, end)`; None for all. On the first clustering column the server
             reads only this slice; on any other column every row is read and filtered by the workers.
           time_column: The column of type timestamp that the window is about; None for the first clustering column.
-          where: Column -> value, or a collection of values, that a row must have. Where it names the whole partition
-            key, only these partitions are read; otherwise every row is read and filtered by the workers.
+          where: Column -> value, or a collection of values, that a row must have: compared as values of the column's
+            CQL type, in any form that scan/parsers.py tells. Where it names the whole partition key, only these
+            partitions are read; otherwise every row is read and filtered by the workers.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for as many as the table's size asks for.
           page_rows: Rows of a page at most, the unit of memory: fewer where rows are large, so that a page stays near
@@ -94,7 +96,7 @@ class ReadFromCassandra(beam.PTransform):
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         super().__init__()
-        filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
+        filters = tuple((column, values.alternatives(value)) for column, value in (where or {}).items())
         # A text is a sequence too, of letters: as it is, it is refused.
         names: Any = columns if columns is None or isinstance(columns, str) else tuple(columns)
         self._options = ReadOptions(
@@ -161,12 +163,6 @@ class _ReadSplits(beam.DoFn):
             batch = self._options.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch
-
-
-def _alternatives(value: Any) -> tuple:
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping)):
-        return tuple(value)
-    return (value,)
 
 
 __all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from cassandra.cluster import Session
 from cassandra.metadata import LocalStrategy, Murmur3Token
 
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import ring, types
+from tfx_cassandra.components.scan import page, ring, types, values
 from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.plan import OwnedRange, SizeEstimate
 from tfx_cassandra.components.scan.query import Scan, Table, quoted
@@ -156,12 +155,11 @@ def _unwrapped(start: int, end: int) -> list[TokenRange]:
 def key_tokens(session: Session, scan: Scan) -> list[int] | None:
     """Returns the tokens of the partitions that the scan's filters allow, each once; None where they allow many.
 
-    Raises:
-      SchemaError: A value is none of its column's type.
+    A key of a type whose equal values are stored in several forms is not told by its value.
     """
     allowed = dict(scan.filters)
-    keys = scan.table.partition_key
-    if any(column not in allowed for column in keys):
+    keys, kinds = scan.table.partition_key, dict(scan.table.types)
+    if any(column not in allowed or not values.has_one_form(kinds[column]) for column in keys):
         return None
     count = 1
     for column in keys:
@@ -171,13 +169,6 @@ def key_tokens(session: Session, scan: Scan) -> list[int] | None:
     where = ' AND '.join(f'{quoted(column)} = ?' for column in keys)
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
     statement = session.prepare(f'SELECT {quoted(keys[0])} FROM {table} WHERE {where}')
-    ids = [dict(scan.table.types)[column] in ('uuid', 'timeuuid') for column in keys]
-    tokens = set()
-    for given in itertools.product(*(allowed[column] for column in keys)):
-        try:
-            values = [uuid.UUID(v) if is_id and isinstance(v, str) else v for v, is_id in zip(given, ids, strict=True)]
-            tokens.add(Murmur3Token.hash_fn(statement.bind(values).routing_key))
-        except (TypeError, ValueError) as error:
-            rule = f'values of the types of {", ".join(keys)} ({" ".join(str(error).split())})'
-            raise SchemaError(f'where: got {given!r}, rule: {rule}') from error
-    return sorted(tokens)
+    choices = [[values.bound(kinds[column], value) for value in allowed[column]] for column in keys]
+    stored = (statement.bind(given).values for given in itertools.product(*choices))
+    return sorted({page.token_of(key) for key in stored if values.is_key(key)})

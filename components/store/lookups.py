@@ -1,27 +1,21 @@
-"""Runs lookups: few requests at a time, each asked once, what was found kept for the next batch."""
+"""Runs lookups: each key is read once, and what was found is kept for the next batch."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-from cassandra import OperationTimedOut, ReadTimeout, Unavailable
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, NoHostAvailable, Session
-from cassandra.query import PreparedStatement, tuple_factory
+from cassandra.cluster import Session
 
+from tfx_cassandra.components.dataset.facts import cell
 from tfx_cassandra.components.dataset.lookup import Key, Lookup, Request
-from tfx_cassandra.components.errors import ReadError, SchemaError
-from tfx_cassandra.components.scan import types
-from tfx_cassandra.components.store.concurrent import outcomes
-from tfx_cassandra.components.store.connection import consistency_level
+from tfx_cassandra.components.dataset.view import Source
+from tfx_cassandra.components.errors import SchemaError, shown
+from tfx_cassandra.components.scan import types, values
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.store.responses import Unreadable
+from tfx_cassandra.components.store.key_reads import KeyReads, Read
 
-IN_FLIGHT = 128
 KEPT = 200_000  # rows kept of one lookup; when it has more, it starts anew
-_TRIES, _PAUSE = 4, 0.5  # seconds, doubled each time
-_PASSING = (OperationTimedOut, ReadTimeout, Unavailable, NoHostAvailable)
 
 
 class Reader:
@@ -30,7 +24,7 @@ class Reader:
     What was read once is not read again, so that all examples of a worker see one value of one key.
 
     Args:
-      session: An open session of the lookup's cluster.
+      session: An open session of the lookup's cluster, with page.RawHandler.
       lookup: What is read.
       consistency: Consistency level of the reads.
 
@@ -39,18 +33,16 @@ class Reader:
     """
 
     def __init__(self, session: Session, lookup: Lookup, consistency: str = 'LOCAL_QUORUM') -> None:
-        self._session, self.lookup = session, lookup
-        self._profile = session.execution_profile_clone_update(
-            EXEC_PROFILE_DEFAULT, row_factory=tuple_factory, consistency_level=consistency_level(consistency)
-        )
+        self.lookup = lookup
         try:
-            self._newest = self._prepared(f'{lookup.cql} LIMIT 1')
-            self._all = self._prepared(lookup.cql)
+            statement = session.prepare(lookup.cql)
         except DRIVER_ERRORS as error:
             raise SchemaError(f'view {lookup.view.name}: {one_line(error)}') from error
-        kinds = [column[3] for column in self._newest.result_metadata]
-        self._converters = [types.converter(kind) for kind in kinds]
-        self.types: dict[str, pa.DataType] = dict(zip(lookup.selected, map(types.arrow_type, kinds), strict=True))
+        self._reads = KeyReads(session, statement, self._named, consistency)
+        columns = statement.result_metadata
+        schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
+        empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+        self.types: dict[Source, pa.DataType] = {source: cell(empty, source).type for source in lookup.sources}
         self._kept: dict[Request, tuple | None] = {}
         self.requests = 0  # sent so far
 
@@ -70,55 +62,37 @@ class Reader:
             self._kept = {}
         elif len(self._kept) + len(wanted) > KEPT:
             self._kept = {request: self._kept[request] for request in wanted & self._kept.keys()}
-        self._fetch(list(wanted - self._kept.keys()))
+        self._fetch(wanted - self._kept.keys())
         return self.lookup.columns(keys, self._kept, self.types)
 
-    def _fetch(self, missing: Sequence[Request]) -> None:
-        for attempt in range(_TRIES):
-            failed = []
-            self.requests += len(missing)
-            bound = ((request, self._newest.bind(self.lookup.bound(request))) for request in missing)
-            for request, outcome in outcomes(self._session, bound, IN_FLIGHT, self._profile):
-                if isinstance(outcome, Exception):
-                    if attempt == _TRIES - 1 or not isinstance(outcome, _PASSING):
-                        raise self._error(request, outcome) from outcome
-                    failed.append(request)
-                else:
-                    self._kept[request] = self._row(request, outcome)
-            if not failed:
-                return
-            missing = failed
-            time.sleep(_PAUSE * 2**attempt)
+    def _fetch(self, missing: Iterable[Request]) -> None:
+        found: dict[Request, list | None] = {}
+        self._reads.run(self._requests(missing, found), lambda request, batch: self._take(request, batch, found))
+        self._kept |= {request: row if row is None else tuple(row) for request, row in found.items()}
 
-    def _row(self, request: Request, rows: Sequence[tuple]) -> tuple | None:
-        """Fills what is null in the newest row from older ones: each feature has its own newest value."""
-        if not rows:
-            return None
-        values = list(rows[0])
-        if None in values and self.lookup.view.timestamp_column:
-            try:
-                bound = self._all.bind(self.lookup.bound(request))
-                for row in self._session.execute(bound, execution_profile=self._profile):
-                    values = [old if new is None else new for new, old in zip(values, row, strict=True)]
-                    if None not in values:
-                        break
-            except DRIVER_ERRORS as error:
-                raise self._error(request, error) from error
-        for name, value in zip(self.lookup.selected, values, strict=True):
-            if isinstance(value, Unreadable):
-                raise self._error(request, ValueError(f'column {name}: got {value}'))
-        return tuple(
-            value if value is None or convert is None else convert(value)
-            for value, convert in zip(values, self._converters, strict=True)
-        )
+    def _requests(self, missing: Iterable[Request], found: dict[Request, list | None]) -> Iterator[Read]:
+        for request in missing:
+            found[request] = None
+            key = self.lookup.bound(request)
+            read = None if key is None else self._reads.read(key, request)
+            if read is not None:
+                self.requests += 1
+                yield read
 
-    def _prepared(self, cql: str) -> PreparedStatement:
-        statement = self._session.prepare(cql)
-        statement.is_idempotent = True
-        statement.fetch_size = 100
-        return statement
+    def _take(self, request: Request, batch: pa.RecordBatch, found: dict[Request, list | None]) -> bool:
+        """Fills what is null in newer rows: each feature has its own newest value."""
+        if not batch.num_rows:
+            return True
+        row = found[request] or [None] * len(self.lookup.sources)
+        for i, source in enumerate(self.lookup.sources):
+            if row[i] is None:
+                known = values.plain(cell(batch, source)).drop_null()
+                row[i] = known[0].as_py() if len(known) else None
+        found[request] = row
+        return None in row and self.lookup.view.timestamp_column is not None
 
-    def _error(self, request: Request, error: Exception) -> ReadError:
+    def _named(self, request: Request) -> str:
         (*entity, moment), feature = request
-        where = f'view {self.lookup.view.name}: {dict(zip(self.lookup.view.entity_columns, entity, strict=True))}'
-        return ReadError(f'{where}, {feature or "its features"} at {moment}: not read ({one_line(error)})')
+        view = self.lookup.view
+        key = dict(zip(view.entity_columns, map(shown, entity), strict=True))
+        return f'view {view.name}: {key}, {feature or "its features"} at {moment}'

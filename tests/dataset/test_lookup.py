@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
 
 import pyarrow as pa
 import pytest
+from cassandra.util import Date
 
 from tfx_cassandra.components.dataset.lookup import moments, plan_lookup
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
+from tfx_cassandra.components.dataset.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.scan.query import Table
 
@@ -55,8 +57,9 @@ def test_keys_are_whole_and_columns_take_defaults() -> None:
     )
     keys = lookup.keys(batch, [5, 6, 5, None])
     assert keys == [(b's', 1, 5), (b's', 1, 6), None, None]
-    found = {((b's', 1, 5), None): (1.5, [('x', 3), ('y', 4)]), ((b's', 1, 6), None): None}
-    types = {'spent': pa.float64(), 'more': pa.map_(pa.string(), pa.int32())}
+    assert lookup.sources == (Source('spent'), Source('more', 'x'))
+    found = {((b's', 1, 5), None): (1.5, 3), ((b's', 1, 6), None): None}
+    types = {Source('spent'): pa.float64(), Source('more', 'x'): pa.int32()}
     columns = lookup.columns(keys, found, types)
     assert {name: array.to_pylist() for name, array in columns.items()} == {
         'v_spent': [1.5, None, None, None],
@@ -92,3 +95,77 @@ def test_what_examples_must_hold() -> None:
         moments(batch, 'asked')
     with pytest.raises(DatasetError, match="feature shop: got b'no', rule: a uuid"):
         lookup.bound(((b'no', 1, None), None))
+
+
+KEYED = Table(
+    'ks', 'keyed', ('k',), ('ts',), (('k', 'int'), ('ts', 'timestamp'), ('v', 'double'), ('m', 'map<int, text>')),
+)  # fmt: skip
+BY_KEY = FeatureView('keyed', 'keyed', ('k',), 'ts', ('v',))
+
+
+@pytest.mark.parametrize(
+    ('cql_type', 'value', 'bound'),
+    [
+        ('int', 7, 7), ('int', 7.0, 7), ('int', b'7', 7), ('int', 3_000_000_000, None), ('tinyint', 128, None),
+        ('ascii', b'a', 'a'), ('ascii', 'é'.encode(), None), ('text', b'', ''), ('varint', 2**62, 2**62),
+        ('uuid', str(SHOP).upper().encode(), SHOP), ('timeuuid', str(SHOP).encode(), None), ('boolean', 1, True),
+        ('inet', b'2001:DB8::1', '2001:db8::1'), ('blob', b'0x', b'0x'), ('time', 86_400 * 10**9, None),
+        ('timestamp', 2**62, 2**62), ('date', -1, Date(-1)),
+    ],
+)  # fmt: skip
+def test_an_entity_is_exactly_one_key_or_none(cql_type: str, value: object, bound: object) -> None:
+    table = dataclasses.replace(KEYED, types=(('k', cql_type), *KEYED.types[1:]))
+    found = plan_lookup(BY_KEY, table, False).bound(((value, None), None))
+    assert found == (None if bound is None else (bound,))
+
+
+@pytest.mark.parametrize(
+    ('cql_type', 'value'),
+    [
+        ('int', 7.9), ('int', 16_777_216.0), ('int', float('nan')), ('int', b'x'), ('text', 7), ('text', b'\xff'),
+        ('blob', 7), ('boolean', 2), ('uuid', b'x' * 10**6), ('timestamp', 7.5), ('inet', b'10'), ('date', b'now'),
+    ],
+)  # fmt: skip
+def test_an_entity_of_another_kind_is_an_error(cql_type: str, value: object) -> None:
+    table = dataclasses.replace(KEYED, types=(('k', cql_type), *KEYED.types[1:]))
+    with pytest.raises(DatasetError, match='feature k: got ') as caught:
+        plan_lookup(BY_KEY, table, False).bound(((value, None), None))
+    assert f'rule: a {cql_type} (' in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    'microseconds', [1, 999, 1000, 1001, 1_001_000, 29_007_000, 10**16 + 1, 86_399_999_999_999_999_999]
+)
+def test_a_ttl_is_exact(microseconds: int) -> None:
+    ttl = datetime.timedelta(microseconds=microseconds)
+    lookup = plan_lookup(dataclasses.replace(BY_KEY, ttl=ttl), KEYED, True)
+    moment = 1_577_836_800_000
+    _, latest, too_old = lookup.bound(((7, moment), None))
+    assert latest == moment
+    # The newest event that is too old: moment - event >= ttl, and not so a millisecond later.
+    assert (moment - too_old) * 1000 >= microseconds > (moment - too_old - 1) * 1000
+    assert lookup.bound(((7, -(2**63)), None)) == (7, -(2**63), -(2**63))
+
+
+def test_an_entry_of_a_map_of_maps_has_its_type() -> None:
+    table = dataclasses.replace(KEYED, types=(*KEYED.types, ('n', 'frozen<map<frozen<tuple<int, text>>, double>>')))
+    view = dataclasses.replace(BY_KEY, features=("n['x']", "m['5']"))
+    assert plan_lookup(view, table, False).kinds == {'n.x': 'float_list', 'm.5': 'bytes_list'}
+    with pytest.raises(SchemaError, match='rule: an entry of a map'):
+        _ = plan_lookup(dataclasses.replace(BY_KEY, features=("v['x']",)), table, False).kinds
+
+
+@pytest.mark.parametrize(
+    ('where', 'message'),
+    [
+        ({'shop': 'x'}, "where shop: got 'x', rule: a uuid"),
+        ({'shop': [SHOP, uuid.UUID(int=6)]}, "view visits: got several values of 'shop' in where"),
+    ],
+)
+def test_where_is_checked_before_anything_is_read(where: dict, message: str) -> None:
+    view = dataclasses.replace(VISITS, entity_columns=('customer',), where=where)
+    with pytest.raises(SchemaError, match=message):
+        plan_lookup(view, WIDE, False)
+    spelled = dataclasses.replace(view, where={'shop': [SHOP, str(SHOP).upper()]})
+    assert plan_lookup(spelled, WIDE, False).bound(((3, None), None)) == (3, SHOP)

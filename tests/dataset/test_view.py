@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+import ipaddress
+import uuid
 
+import numpy as np
 import pytest
 
+from tfx_cassandra.components import config
 from tfx_cassandra.components.dataset.view import Feature, FeatureView
+from tfx_cassandra.components.store.connection import CassandraConnection
 
 WIDE = {'name': 'v', 'table': 't', 'entity_columns': ('e',), 'timestamp_column': 'ts', 'features': ('a', 'b')}
 LONG = {**WIDE, 'layout': 'long', 'feature_name_column': 'name', 'value_column': 'value'}
@@ -46,6 +52,22 @@ def test_restrictions_have_one_form() -> None:
     assert views[0] == views[1]
     assert views[0].filters == (('m', ('x',)), ('n', (1, 2)))
     assert FeatureView(**LONG, where={'m': 'x'}).filters == (('name', ('a', 'b')), ('m', ('x',)))
+
+
+def test_restrictions_may_be_ids_addresses_and_times_and_reach_the_executor() -> None:
+    where = {
+        'id': [uuid.UUID(int=1), 'x'], 'ip': ipaddress.ip_address('::1'), 'price': decimal.Decimal('1.50'),
+        'at': datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc), 'day': datetime.date(2020, 1, 1),
+        'time': datetime.time(12, 30), 'raw': [b'\0', bytearray(b'a')], 'n': np.int64(3), 'pair': [(1, 'x')],
+        'set': [{'a'}],
+    }  # fmt: skip
+    view = FeatureView(**WIDE, where=where)
+    assert view.where[0] == ('id', (uuid.UUID(int=1), 'x'))
+    settings = config.RetrievalConfig(CassandraConnection(), (view,))
+    again = config.from_json(config.RetrievalConfig, config.to_json(settings))
+    assert again == settings
+    assert hash(again.views[0].where) == hash(view.where)
+    assert repr(again.views[0].where) == repr(view.where)
 
 
 @pytest.mark.parametrize(

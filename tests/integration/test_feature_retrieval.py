@@ -21,11 +21,18 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import channel_utils, standard_artifacts
 
+from tfx_cassandra.components.config import RetrievalConfig
+from tfx_cassandra.components.dataset.tfrecord import Chunk
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.feature_retrieval import executor
 from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
-from tfx_cassandra.components.feature_retrieval.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
+from tfx_cassandra.components.feature_retrieval.retrieve import (
+    CassandraEnrichmentHandler,
+    RetrieveFeatures,
+    Retriever,
+    _records,
+)
 from tfx_cassandra.components.store.connection import CassandraConnection
 from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue
 
@@ -238,6 +245,36 @@ def test_a_view_that_cannot_be_looked_up_stops_before_beam(
 def test_a_moment_that_is_none(filled: CassandraConnection, tmp_path: Path, as_of: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
         run(filled, written(tmp_path / 'in', {'all': made(4)}), tmp_path / 'out', VISITS, as_of=as_of)
+
+
+def test_what_no_example_of_a_file_has_is_absent(filled: CassandraConnection, session: Session, tmp_path: Path) -> None:
+    bare = [tf.train.Example() for _ in range(3)]
+    for i, example in enumerate(bare):
+        example.features.feature['n'].int64_list.value.append(i)
+    whole = [record for record in made(30) if {'customer', 'asked'} <= plain(record).keys()]
+    splits = {'bare': [example.SerializeToString() for example in bare], 'whole': whole}
+    run(filled, written(tmp_path / 'in', splits), tmp_path / 'out', VISITS, as_of='asked')
+    assert sorted(plain(record)['n'] for record in read(tmp_path / 'out', 'bare')) == [[0], [1], [2]]
+    assert {name for record in read(tmp_path / 'out', 'bare') for name in plain(record)} == {'n'}
+    told = json.loads((tmp_path / 'out' / 'retrieval.json').read_text())
+    assert (told['bare']['missing asked'], told['bare']['missing v_spent']) == (3, 3)
+    run(filled, written(tmp_path / 'no', {'bare': splits['bare']}), tmp_path / 'no-out', VISITS)
+
+
+def test_where_holds_an_id_as_text_or_as_an_id(filled: CassandraConnection, session: Session) -> None:
+    examples = [record for record in made(60) if {'customer', 'asked'} <= plain(record).keys()]
+    of_shop = [record for record in examples if plain(record)['shop'] == [str(SHOPS[1]).encode()]]
+    spent = [expected(session, filled.keyspace, plain(record), 'asked').get('v_spent') for record in of_shop]
+    for shop in (SHOPS[1], f'{{{str(SHOPS[1]).upper()}}}'):
+        view = dataclasses.replace(VISITS, entity_columns=('customer',), features=('spent',), where={'shop': shop})
+        retriever = Retriever(RetrievalConfig(filled, (view,), as_of='asked'), 0)
+        retriever.open()
+        try:
+            framed, _ = retriever.enrich(of_shop)
+        finally:
+            retriever.close()
+        chunk = Chunk('', framed.buffer.to_pybytes(), len(framed), 0)
+        assert [plain(record).get('v_spent') for record in _records(chunk)] == spent
 
 
 def test_it_stands_between_stock_components(filled: CassandraConnection, tmp_path: Path) -> None:

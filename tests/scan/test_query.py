@@ -37,8 +37,9 @@ def test_a_window_on_the_first_clustering_column_is_pushed_down() -> None:
 
 
 def test_a_window_on_another_column_is_read_and_filtered_here() -> None:
-    scan = plan_scan(TABLE, ['v'], WINDOW, 'seen', [('id', ('x',))])
+    scan = plan_scan(TABLE, ['v'], WINDOW, 'seen', [('id', ('{00000000000000000000000000000AbC}',))])
     assert not scan.pushed_down
+    assert scan.filters == (('id', ('00000000-0000-0000-0000-000000000abc',)),)
     assert scan.cql() == f'SELECT "v", "seen", "id", "a", "B", "ts" FROM "ks"."T" WHERE {RING}'
     assert scan.times == ALL_TIMES
 
@@ -87,6 +88,7 @@ def test_write_times_stand_behind_the_columns() -> None:
     [
         ({'columns': ['v', 'w']}, "columns: got 'w', rule: a column of ks.T (B, a, id, seen, ts, v)"),
         ({'filters': [('w', (1,))]}, "where: got 'w', rule: a column of ks.T"),
+        ({'filters': [('B', (1, 'x'))]}, "where B: got 'x', rule: a int"),
         ({'writetimes': ['ts']}, "writetimes: got 'ts', rule: a column with a write time, no key and no counter"),
         ({'window': WINDOW, 'time_column': 'w'}, "time_column: got 'w', rule: a column of ks.T"),
         ({'window': WINDOW, 'time_column': 'v'}, "time_column: got 'v', rule: a column of type timestamp"),
