@@ -186,7 +186,7 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
         raise SchemaError(
             f'{field}: got {[c for c, _ in view.filters]} in where, rule: each column once, to look up by key'
         )
-    where.pop(view.feature_name_column, None)
+    where.pop(str(view.feature_name_column), None)
     if several := [column for column, wanted in where.items() if len(wanted) > 1]:
         raise SchemaError(f'{field}: got several values of {several[0]!r} in where, rule: one, to look up by key')
     if vague := [column for column in where if not values.has_one_form(table.type_of(field, column))]:

@@ -128,7 +128,7 @@ def _timestamp(value: object) -> int:
         value = datetime.datetime.fromisoformat(value.replace('Z', '+00:00'))
     if not isinstance(value, datetime.datetime):
         return _integer(value, 64)
-    if value != value or getattr(value, 'nanosecond', 0):  # of pandas: no time, and finer than a millisecond
+    if value != value or getattr(value, 'nanosecond', False):  # of pandas: no time, and finer than a millisecond
         raise ValueError('not a moment of whole milliseconds')
     return whole_milliseconds('the moment', value)
 

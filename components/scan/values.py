@@ -46,7 +46,7 @@ def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple:
     Raises:
       SchemaError: One of them is none of the type; the message names column, value and type.
     """
-    parsed = {}
+    parsed: dict[object, None] = {}
     for value in values:
         try:
             parsed[parse(cql_type, value)] = None

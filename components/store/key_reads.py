@@ -198,7 +198,7 @@ class _Flight:
                 return first
         return self.waiting.popleft() if self.waiting else next(self.source, None)
 
-    def landed(self) -> tuple[Read, Any, bytes | None, Exception | None]:
+    def landed(self) -> tuple[Read, Any, Any, Exception | None]:
         """Waits for a page that was asked for."""
         read, page, paging_state, error = self.arrived.get()
         self.active, self.bytes = self.active - 1, self.bytes - read.expected
