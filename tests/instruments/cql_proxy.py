@@ -59,16 +59,21 @@ class Execute:
     def token_range(self) -> tuple[int, int] | None:
         """The range `(start, end]` that the statement reads; None where it is no read of a range, or only a sample."""
         bounds = self._bound(r'token\(.*?\) (>|<=) \?')
-        return None if bounds is None or self.consistency == ConsistencyLevel.ONE else (bounds[0], bounds[1])
+        sampled = self.consistency == ConsistencyLevel.LOCAL_ONE
+        return None if len(bounds) != 2 or sampled else (bounds['>'], bounds['<='])
 
     def slice_of(self, column: str) -> tuple[int, int] | None:
-        """The slice `[start, end)` of a timestamp clustering column that the statement reads, in milliseconds."""
-        bounds = self._bound(rf'"?{column}"? (>=|<=) \?')
-        return None if bounds is None else (bounds[0], bounds[1] + 1)
+        """The slice `[start, end)` of a timestamp clustering column that the statement reads, in milliseconds.
 
-    def _bound(self, pattern: str) -> tuple[int, ...] | None:
-        found = [self.cql[: match.end()].count('?') - 1 for match in re.finditer(pattern, self.cql)]
-        return tuple(struct.unpack('>q', self.values[i] or b'')[0] for i in found) if len(found) == 2 else None
+        An end without a condition is that of the timestamps Cassandra can hold; None where there is no condition.
+        """
+        bounds = self._bound(rf'"?{column}"? (>=|<=) \?')
+        return (bounds.get('>=', -(2**63)), bounds.get('<=', 2**63 - 1) + 1) if bounds else None
+
+    def _bound(self, pattern: str) -> dict[str, int]:
+        """Returns the values that the matches of a pattern compare with, by the sign that is its group."""
+        found = {match[1]: self.cql[: match.end()].count('?') - 1 for match in re.finditer(pattern, self.cql)}
+        return {sign: struct.unpack('>q', self.values[i] or b'')[0] for sign, i in found.items()}
 
 
 @dataclasses.dataclass(frozen=True)
