@@ -10,9 +10,9 @@ from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.view import FeatureView
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.example_gen.lookup import unavailable
-from tfx_cassandra.components.example_gen.sources import LABELS, Sources
+from tfx_cassandra.components.example_gen.sources import LABELS, Sources, TableRead
 from tfx_cassandra.components.scan import read
-from tfx_cassandra.components.scan.query import Scan, quoted
+from tfx_cassandra.components.scan.query import quoted
 from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 # Per worker, of one node: only their ratio matters, and not to a factor of two.
@@ -44,7 +44,7 @@ def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> t
         return tuple(view.name for view in settings.views)
     limits = {view.name: _rows_worth_looking_up(sources, view) for view in settings.views if view.name not in reasons}
     most = min(max(limits.values(), default=0), _MOST_COUNTED)
-    rows = _count(session, sources.reads[LABELS].scan, most + 1) if most else 1
+    rows = _count(session, sources.reads[LABELS], most + 1) if most else 1
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, most))
     _log.info('Looked up for %s events: %s; scanned: the rest.', rows, chosen or 'no view')
     return chosen
@@ -62,8 +62,9 @@ def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
     return int(seconds * LOOKUPS_PER_SECOND / reads)
 
 
-def _count(session: Session, scan: Scan, most: int) -> int:
+def _count(session: Session, spine: TableRead, most: int) -> int:
     """Counts the rows of the spine's window, at most `most`; that many too where counting fails."""
+    scan = spine.scan
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
     query, values = f'SELECT {quoted(scan.table.partition_key[0])} FROM {table}', []
     if scan.pushed_down and scan.window is not None:
@@ -73,7 +74,10 @@ def _count(session: Session, scan: Scan, most: int) -> int:
     else:  # every row of the table, at least
         query += f' LIMIT {most}'
     try:
-        return sum(1 for _ in session.execute(session.prepare(query), values))
+        statement = session.prepare(query)
+        # A node reads whole rows, though it sends keys alone: a page has no more of them than one of the scan.
+        statement.fetch_size = read.plan_splits(spine.options).page_rows
+        return sum(1 for _ in session.execute(statement, values))
     except DRIVER_ERRORS as error:
         _log.info('Events of %s not counted: %s', scan.table, one_line(error))
         return most
