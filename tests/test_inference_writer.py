@@ -273,3 +273,17 @@ def test_a_forked_child_begins_from_nothing(writers: list[Writer]) -> None:
     assert writer.counts == LogCounts()
     assert not writer.stop()
     go.set()
+
+
+def test_each_outage_is_told_once(writers: list[Writer], caplog: pytest.LogCaptureFixture) -> None:
+    def answer(numbers: list[int]) -> None:
+        if 7 in numbers:
+            raise OperationTimedOut('late')
+
+    writer = _started(writers, _Session(answer))
+    told = []
+    for n in (7, 7, 1, 1, 7, 7):  # a gather without any loss ends an outage
+        writer.put(_row(n))
+        assert writer.flush(30)
+        told.append(len(caplog.records))
+    assert told == [1, 1, 1, 1, 2, 2]

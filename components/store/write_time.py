@@ -10,22 +10,25 @@ Two processes may still write at the same microsecond: which of two such writes 
 from __future__ import annotations
 
 import os
+import threading
+import time
 
-from cassandra.timestamps import MonotonicTimestampGenerator
-
-_clock = MonotonicTimestampGenerator()
+_lock = threading.Lock()
+_last = 0
 
 
 def write_time() -> int:
     """Returns microseconds since 1970: now, or one more than what was returned last where that is greater."""
-    return _clock()
+    global _last
+    with _lock:
+        _last = max(time.time_ns() // 1000, _last + 1)
+        return _last
 
 
-def _continue_in_child() -> None:
-    """Goes on from where the parent was, with a lock that no thread of the parent holds."""
-    global _clock
-    last, _clock = _clock.last, MonotonicTimestampGenerator()
-    _clock.last = last
+def _unlock() -> None:
+    """Goes on from where the parent was, in a forked child, which has no thread that holds the parent's lock."""
+    global _lock
+    _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_continue_in_child)
+os.register_at_fork(after_in_child=_unlock)
