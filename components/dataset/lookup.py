@@ -39,7 +39,7 @@ _ENTITIES = (
     'ascii', 'text', 'varchar', 'uuid', 'timeuuid', 'tinyint', 'smallint', 'int', 'bigint', 'varint', 'timestamp',
     'blob', 'inet', 'boolean', 'date', 'time',
 )  # fmt: skip
-_MILLISECOND = datetime.timedelta(milliseconds=1)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 _EXACT_FLOATS = 2.0**24  # from here on a float of 32 bits, as in a tf.Example, stands for several whole numbers
 
 
@@ -122,7 +122,8 @@ class Lookup:
             key.append(moment)
             if view.ttl is not None:
                 # Of whole milliseconds those after moment - ttl are those after that rounded down.
-                key.append(max(moment + -view.ttl // _MILLISECOND, -(2**63)))
+                age = -(-(view.ttl // _MICROSECOND) // 1000)
+                key.append(max(moment - age, -(2**63)))
         return tuple(key)
 
     def keys(self, batch: pa.RecordBatch, moments: Sequence[int | None]) -> list[Key | None]:

@@ -168,10 +168,10 @@ def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraCon
     session.execute(f'INSERT INTO {name} (price, id, n) VALUES (2.5, {uuid.UUID(int=1)}, 3)')
     for where, rows in [
         ({'id': str(key).upper()}, [1, 2]), ({'id': f'{{{key}}}'}, [1, 2]), ({'id': key.hex}, [1, 2]),
-        ({'id': key}, [1, 2]),
-        ({'ip': '2001:DB8:0::1'}, [1]), ({'ip': ipaddress.ip_address('2001:db8::1')}, [1]), ({'n': [1, '2']}, [1, 2]),
-        ({'price': 1.5}, [1, 2]), ({'price': decimal.Decimal('2.500')}, [3]), ({'price': [1, 2]}, []),
-        ({'at': '2020-01-01T01:00+01:00'}, [1]), ({'at': datetime.datetime(2020, 1, 1, tzinfo=UTC)}, [1]),
+        ({'id': key}, [1, 2]), ({'ip': '2001:DB8:0::1'}, [1]), ({'ip': ipaddress.ip_address('2001:db8::1')}, [1]),
+        ({'n': [1, '2']}, [1, 2]), ({'price': 1.5}, [1, 2]), ({'price': decimal.Decimal('2.500')}, [3]),
+        ({'price': [1, 2]}, []), ({'at': '2020-01-01T01:00+01:00'}, [1]),
+        ({'at': datetime.datetime(2020, 1, 1, tzinfo=UTC)}, [1]),
         ({'day': '2020-01-01'}, [1]), ({'day': datetime.date(2020, 1, 1)}, [1]), ({'hour': datetime.time(12, 30)}, [1]),
         ({'big': 7}, [1, 2]), ({'f': 0.1}, [1]), ({'raw': b'\xca\xfe'}, [1]), ({'few': [['b', 'a']]}, [1]),
         ({'pair': [(1, 'x'), (2, 'y')]}, [1]), ({'near': [[0.5, 1.0]]}, [1]),
@@ -308,8 +308,6 @@ def test_what_the_cluster_lacks_is_one_line(
     [
         ({'table': ''}, "table: got '', rule: the name of a table"),
         ({'columns': []}, 'columns: got (), rule: one or more names'),
-        ({'columns': 'id'}, "columns: got 'id', rule: one or more names, each once, in a list"),
-        ({'columns': [1]}, 'columns: got (1,), rule: one or more names'),
         ({'splits': 0}, 'splits: got 0, rule: an integer of at least 1'),
         ({'page_rows': -1}, 'page_rows: got -1, rule'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),
