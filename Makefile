@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab mutants
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab mutants wheel
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -46,6 +46,9 @@ lint: venv  ## checks style and types
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .
 	@mkdir -p $(TYPES) && ln -sfn $(CURDIR)/components $(CURDIR)/pipelines $(CURDIR)/proto $(TYPES)/
 	@MYPYPATH=$(STATE)/types $(RUN)/mypy --cache-dir $(STATE)/mypy -p tfx_cassandra.components -p tfx_cassandra.pipelines
+
+wheel: venv  ## builds a wheel of this checkout into dist/
+	@$(RUN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 format: venv  ## formats the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from tfx_cassandra import components
+
+
+def test_the_three_lists_of_public_names_agree() -> None:
+    tree = ast.parse(pathlib.Path(str(components.__file__)).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    typed = {alias.name: str(node.module) for node in imports for alias in node.names}
+    lazy = {name: f'{components.__name__}.{module}' for name, module in components._MODULES.items()}
+    assert typed == lazy
+    assert sorted(components.__all__) == sorted(lazy)
 
 
 @pytest.mark.parametrize('name', components.__all__)
