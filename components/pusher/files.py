@@ -69,7 +69,8 @@ def _raise(error: Exception) -> None:
 def _local(root: str) -> list[str]:
     paths = []
     top = os.path.realpath(root)
-    pending = [('', (top,))]  # (relative path, the directory and those it is in) of each directory
+    # (relative path, the directory and those it is in) of each directory
+    pending: list[tuple[str, tuple[str, ...]]] = [('', (top,))]
     while pending:
         folder, above = pending.pop()
         for name in os.listdir(os.path.join(root, folder)):
