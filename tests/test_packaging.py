@@ -71,6 +71,7 @@ def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     *files, rows = done.stdout.splitlines() or ['']
     assert rows == '2', done.stderr
+    assert len(files) == len(COMPILED)
     assert all(Path(file).is_relative_to(tmp_path / 'clean') and file.endswith('.so') for file in files)
 
 

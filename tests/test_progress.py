@@ -68,6 +68,38 @@ def test_a_slow_step_repeats_plain_lines_in_a_log(impatient):
     assert re.fullmatch(r'ingest \.\.\. 0\.\d s', last)
 
 
+@pytest.mark.parametrize(
+    ('stream', 'pauses', 'shown'),
+    [
+        (Terminal, ('SHOW_AFTER', 'REWRITE_EVERY'), '\ringest ... 0 s'),
+        (io.StringIO, ('REPEAT_EVERY',), 'ingest ... 0 s\n'),
+    ],
+)
+def test_a_terminal_and_a_log_have_pauses_of_their_own(monkeypatch, stream, pauses, shown):
+    for name in ('SHOW_AFTER', 'REWRITE_EVERY', 'REPEAT_EVERY'):
+        monkeypatch.setattr(progress, name, 0.02 if name in pauses else 60)
+    out = stream()
+    with step('ingest', out):
+        wait_for(shown * 2 if stream is io.StringIO else f'{shown}\x1b[K{shown}', out)
+
+
+def test_what_is_shown_is_flushed(impatient):
+    class Buffered(io.StringIO):
+        flushed = ''
+
+        def flush(self) -> None:
+            self.flushed = self.getvalue()
+
+    out = Buffered()
+    with step('ingest', out):
+        wait_for('\n', out)
+        deadline = time.monotonic() + 5
+        while not out.flushed:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert out.flushed == out.getvalue()
+
+
 def test_a_failing_step_says_so_and_lets_the_error_through():
     out = io.StringIO()
 

@@ -183,6 +183,7 @@ def test_two_partitions_of_one_token_are_not_cut_as_if_they_were_one(
     window = TimeWindow(epoch, epoch + datetime.timedelta(seconds=1000))
     got = read_rows(proxied, table, columns=['key', 'n'], window=window, page_rows=100)
     assert got == sorted((key, n) for key, _, n in rows)
+    assert sum(execute.rows is None for execute in proxy.scans()) == len(late), 'each of them timed out'
 
 
 def holds(execute: Execute, token: int) -> bool:

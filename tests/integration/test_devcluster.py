@@ -110,7 +110,7 @@ def test_three_nodes_are_a_ring_with_three_copies(tmp_path, out):
     cluster = DevCluster(tmp_path, nodes=3, subnet='127.0.7', jmx_port=7431, heap='512M')
     try:
         cluster.start(functools.partial(step, stream=out))
-        assert all(status.answers for status in cluster.status())
+        assert [status.answers for status in cluster.status()] == [True] * 3
         with session(connection(cluster)) as cql:
             ring = cql.cluster.metadata
             assert {(host.datacenter, host.rack) for host in ring.all_hosts()} == {

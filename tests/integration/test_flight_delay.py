@@ -131,6 +131,7 @@ def test_each_flight_has_the_weather_and_the_aircraft_that_the_files_say(trained
         planes = {line['tailnum']: line for line in csv.DictReader(file)}
     hours = {(line['origin'], line['time_hour']): line for line in weather}
     features = [example.features.feature for example in examples_in(trained.examples)]
+    seen = collections.Counter()
     for known in sorted(features, key=lambda one: one['flight_id'].bytes_list.value[0])[::50]:
         origin, tail = (known[name].bytes_list.value[0].decode() for name in ('origin', 'tailnum'))
         left = datetime.datetime.fromtimestamp(known['scheduled_departure'].int64_list.value[0] / 1000, UTC)
@@ -143,9 +144,12 @@ def test_each_flight_has_the_weather_and_the_aircraft_that_the_files_say(trained
                     expected = [float(np.float32(value))]
                     break
             assert list(known[name].float_list.value) == expected
+            seen[name] += bool(expected)
         for column, name in (('built', 'year'), ('seats', 'seats')):
             value = planes.get(tail, {}).get(name, 'NA')
             assert list(known[column].int64_list.value) == ([] if value == 'NA' else [int(value)])
+            seen[column] += value != 'NA'
+    assert all(seen[name] > 0 for name in (*data.WEATHER, 'built', 'seats')), 'the files say something'
 
 
 def test_the_long_table_gives_one_example_per_airport_and_hour(filled, session, tmp_path):
@@ -203,7 +207,9 @@ def test_what_is_known_only_afterwards_does_not_move_the_prediction(trained):
     before = examples_in(trained.examples)[:50]
     inputs = [tf.train.Example.FromString(example.SerializeToString()) for example in before]
     for example in inputs:
-        for name in set(example.features.feature) - set(INPUTS):
+        afterwards = set(example.features.feature) - set(INPUTS)
+        assert 'arr_delay' in afterwards
+        for name in afterwards:
             del example.features.feature[name]
         assert set(example.features.feature) <= set(INPUTS)
     chances = [

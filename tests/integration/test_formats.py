@@ -201,7 +201,9 @@ def test_splits_are_those_of_tfx(filled: CassandraConnection, tmp_path: Path) ->
         run(component(filled, output_config=config), tmp_path / folder)
         rule = config.split_config if config else example_gen_pb2.SplitConfig()
         for number, name in enumerate(('train', 'eval')):
-            for record in records(tmp_path / folder, name):
+            found = records(tmp_path / folder, name)
+            assert found
+            for record in found:
                 example = tf.train.SequenceExample.FromString(record)
                 assert base_example_gen_executor._PartitionFn(example, 2, [2, 3], rule) == number
     noon = START + 720 * MINUTE

@@ -218,6 +218,17 @@ def test_files_that_no_push_made_hide_nothing_else(pushes: Pushes) -> None:
     }
 
 
+@pytest.mark.parametrize('base', ['nope://serving', 'a\udcffb', 'file'])
+def test_a_directory_that_cannot_be_read_is_one_line(
+    registry: ModelRegistry, tmp_path: pathlib.Path, base: str
+) -> None:
+    (tmp_path / 'file').touch()
+    where = base if '://' in base else f'{tmp_path}/{base}'
+    with pytest.raises(RegistryError, match=r'^base_directory: got .*, rule: readable') as caught:
+        repair.find(registry, 'e', 'm', where)
+    assert str(caught.value).isprintable()
+
+
 def test_nothing_that_is_young_is_touched(pushes: Pushes) -> None:
     pushes.claim('a')
     pushes.publish('b')

@@ -109,6 +109,8 @@ def test_an_empty_result_is_a_file_without_rows(scan: Command, tmp_path: pathlib
     assert pq.read_table(tmp_path / 'parquet' / 'part-00000.parquet').schema.names == ['k', 'hour', 'id', 'v']
     with pa.ipc.open_file(str(tmp_path / 'arrow' / 'part-00000.arrow')) as file:
         assert file.read_all().num_rows == 0
+    (path,) = map(str, (tmp_path / 'tfrecord').glob('data_tfrecord-*'))
+    assert list(tf.data.TFRecordDataset([path], compression_type='GZIP')) == []
 
 
 def test_the_ledger_is_shown_and_stands_beside_the_data(

@@ -67,6 +67,7 @@ def test_the_outputs_are_those_of_the_latest_run(tmp_path):
     earlier = outputs(tmp_path)
     lines_of(two_components(tmp_path))
     later = outputs(tmp_path)
+    assert set(earlier) == set(later) == {('First', 'number'), ('Second', 'twice')}
     assert all(later[key].id > earlier[key].id for key in earlier)
 
 

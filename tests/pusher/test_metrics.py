@@ -181,3 +181,52 @@ def test_two_candidates_are_an_error(tmp_path: pathlib.Path) -> None:
     uri = save(tmp_path, metrics, [{'name': 'one'}, {'name': 'two'}])
     with pytest.raises(RegistryError, match=r"^evaluation: got 'auc' twice, rule: metrics of one candidate"):
         overall_metrics(uri)
+
+
+CONFIG = {'version': tfma.VERSION_STRING, 'evalConfig': {'modelSpecs': [{}]}}
+
+
+@pytest.mark.parametrize(
+    'config',
+    ['', '{', '[]', '1', '{}', '[' * 100_000, '{"version": 1}', '{"evalConfig": 5}', '\xff',
+     json.dumps({**CONFIG, 'evalConfig': {'modelSpecs': 5}})],
+    ids=lambda config: config[:40],
+)  # fmt: skip
+def test_a_damaged_configuration_is_one_line(config: str, tmp_path: pathlib.Path) -> None:
+    save(tmp_path, {MetricKey('auc'): 0.5})
+    (tmp_path / 'eval_config.json').write_bytes(config.encode('latin-1'))
+    with pytest.raises(RegistryError, match=f"^evaluation: got '{tmp_path}', rule: readable") as caught:
+        flat_metrics(str(tmp_path), 5)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [b'\xff' * 100, b'record'], ids=['file', 'record'])
+def test_damaged_metrics_are_one_line(content: bytes, tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(save(tmp_path, {})) / 'metrics-00000-of-00001.tfrecord'
+    path.write_bytes(content)
+    if content == b'record':
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(b'\xff\xff\xff')
+    with pytest.raises(RegistryError, match=f"^evaluation: got '{tmp_path}', rule: readable") as caught:
+        flat_metrics(str(tmp_path), 5)
+    assert '\n' not in str(caught.value)
+
+
+def test_what_a_limit_leaves_out_is_told(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    uri = save(tmp_path, {MetricKey('a'): 1.0, MetricKey('b'): 2.0, MetricKey('c'): 3.0})
+    assert list(flat_metrics(uri, 3)) == ['a', 'b', 'c']
+    assert not caplog.records
+    with caplog.at_level('WARNING', logger='absl'):
+        assert list(flat_metrics(uri, 2)) == ['a', 'b']
+    assert caplog.messages == ['2 of 3 metrics stay; max_metrics is 2.']
+
+
+def test_slices_are_not_of_the_overall_metrics(tmp_path: pathlib.Path) -> None:
+    uri = save_slices(tmp_path, {(): {MetricKey('a'): 1.0}, (('f', 'x'),): {MetricKey('a'): 2.0}})
+    assert overall_metrics(uri) == {'a': 1.0}
+
+
+def test_a_difference_from_the_baseline_is_kept_whoever_is_named(tmp_path: pathlib.Path) -> None:
+    metrics = {MetricKey('auc', model_name='old', is_diff=True): 0.1, MetricKey('auc', model_name='old'): 0.8}
+    uri = save(tmp_path, metrics, [{'name': 'new'}, {'name': 'old', 'isBaseline': True}])
+    assert overall_metrics(uri) == {'auc{diff=true}': 0.1}
