@@ -35,25 +35,12 @@ class Tls:
       key_file: PEM file of this client's key, unencrypted; None where cert_file holds it, too.
       check_hostname: Whether a node's certificate must carry the node's address. Of a contact point's name the driver
         takes the address, too, so that certificates with names alone want False; the authority is checked either way.
-
-    Raises:
-      ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
     ca_file: str
     cert_file: str | None = None
     key_file: str | None = None
     check_hostname: bool = True
-
-    def __post_init__(self) -> None:
-        for field in ('ca_file', 'cert_file', 'key_file'):
-            value = getattr(self, field)
-            if (value is not None or field == 'ca_file') and (not isinstance(value, str) or not value):
-                raise invalid(field, value, 'the path of a PEM file')
-        if self.key_file is not None and self.cert_file is None:
-            raise invalid('key_file', self.key_file, 'given together with cert_file')
-        if not isinstance(self.check_hostname, bool):
-            raise invalid('check_hostname', self.check_hostname, 'True or False')
 
     def context(self) -> ssl.SSLContext:
         """Loads the files; see `opening.tls_context`."""

@@ -50,15 +50,17 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     Raises:
       CredentialsError: A file is missing, cannot be read, or is not what it should be; the message names its field.
     """
-    for field in ('ca_file', 'cert_file', 'key_file'):
-        if path := getattr(tls, field):
+    for field, path in (('ca_file', tls.ca_file), ('cert_file', tls.cert_file), ('key_file', tls.key_file)):
+        if path is not None:  # the empty path too, for which Python would take the system's authorities
             _check_readable(field, path)
+    if tls.key_file is not None and tls.cert_file is None:
+        raise CredentialsError(f'key_file: got {tls.key_file!r}, rule: given together with cert_file')
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except (OSError, ValueError) as error:
         raise _bad_file('ca_file', tls.ca_file, 'a PEM file of certificates', error) from error
     context.check_hostname = tls.check_hostname
-    if tls.cert_file:
+    if tls.cert_file is not None:
         try:
             # Asked for a password, OpenSSL would wait for one to be typed.
             context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: '')
@@ -123,7 +125,6 @@ def _cloud(connection: CassandraConnection) -> dict:
     field, path = 'secure_connect_bundle', str(connection.secure_connect_bundle)
     # Unpacked beside the bundle otherwise, where a mounted secret lets nobody write.
     cloud = {field: path, 'use_default_tempdir': True, 'connect_timeout': connection.connect_timeout}
-    _check_readable(field, path)
     try:
         read_cloud_config_from_zip(cloud, False)
     except Exception as error:  # of zip, JSON and TLS files

@@ -61,28 +61,9 @@ def test_the_files_of_the_environment() -> None:
     assert CassandraConnection.from_env({**environ, 'CASSANDRA_KEY_FILE': ''}).tls == Tls('ca', 'cert')
     bundle = {'CASSANDRA_SECURE_CONNECT_BUNDLE': 'bundle.zip'}
     assert CassandraConnection.from_env(bundle) == CassandraConnection(secure_connect_bundle='bundle.zip')
-    with pytest.raises(ValueError, match=r"^key_file: got 'key', rule: given together with cert_file$"):
-        CassandraConnection.from_env({**environ, 'CASSANDRA_CERT_FILE': ''})
     for left in ('CERT', 'KEY'):  # which asked for TLS, and would have got a plain connection
         with pytest.raises(ValueError, match=r'^CASSANDRA_CA_FILE: got None, rule: set where CASSANDRA_CERT_FILE or'):
             CassandraConnection.from_env({f'CASSANDRA_{left}_FILE': 'file'})
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ({'ca_file': ''}, "ca_file: got '', rule: the path of a PEM file"),
-        ({'ca_file': None}, 'ca_file: got None, rule: the path of a PEM file'),
-        ({'cert_file': ''}, "cert_file: got '', rule: the path of a PEM file"),
-        ({'key_file': 7}, 'key_file: got 7, rule: the path of a PEM file'),
-        ({'key_file': 'key'}, "key_file: got 'key', rule: given together with cert_file"),
-        ({'check_hostname': 'no'}, "check_hostname: got 'no', rule: True or False"),
-    ],
-)
-def test_bad_files(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match='rule') as caught:
-        Tls(**{'ca_file': 'ca.pem', **arguments})
-    assert str(caught.value) == message
 
 
 def test_one_contact_point_may_stand_alone_and_connections_are_values() -> None:
