@@ -189,7 +189,11 @@ def _from_proto(kind: type[T], message: Message) -> T:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         values[field.name] = _field(message, field.name, str(hints[field.name]))
-    return kind(**values)
+    made = kind(**values)  # its own checks speak first
+    for name, value in values.items():
+        if value is None and dataclasses.is_dataclass(hints[name]):
+            raise invalid(name, None, 'given')
+    return made
 
 
 # What JSON has no form for travels as text, with the name of its type: {"uuid": "..."}.
@@ -221,8 +225,6 @@ def _field(message: Message, name: str, hint: str) -> Any:
     fields = message.DESCRIPTOR.fields_by_name
     descriptor = next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
     if descriptor.has_presence and not message.HasField(descriptor.name):
-        if descriptor.message_type is not None and 'None' not in hint and 'Optional' not in hint:
-            raise invalid(name, None, 'given')
         return None
     content = getattr(message, descriptor.name)
     if descriptor.name == f'{name}_json':

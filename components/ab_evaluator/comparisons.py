@@ -13,6 +13,7 @@ from tfx_cassandra.components.ab_evaluator.design import Design, Metric
 from tfx_cassandra.components.ab_evaluator.moments import Moments, total
 from tfx_cassandra.components.ab_evaluator.results import MetricResult, deciding
 from tfx_cassandra.components.ab_evaluator.statistics import Comparison, Estimate
+from tfx_cassandra.components.ab_evaluator.tally import MAX_EXACT_UNITS, Tally
 
 Estimates = Mapping[str, Sequence[Estimate]]  # by metric, of each arm
 
@@ -44,12 +45,9 @@ def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float
     return name + (' with CUPED' if metric.covariate else ''), found
 
 
-def exact_p_value(few: pl.DataFrame | None, group: str, second: int) -> float:
-    """Returns the p-value of the permutation test between group 0 and another of `Tally.few`; 0 where it is None."""
-    if few is None:
-        return 0.0
-    of_groups = few.filter(pl.col(group) == 0), few.filter(pl.col(group) == second)
-    return statistics.permutation_test(*(units.select('y', 'd').to_numpy() for units in of_groups))
+def exact_p_value(first: pl.DataFrame, second: pl.DataFrame) -> float:
+    """Returns the p-value of the permutation test between units with `y` and `d`."""
+    return statistics.permutation_test(*(units.select('y', 'd').to_numpy() for units in (first, second)))
 
 
 def compared(
@@ -95,21 +93,23 @@ def compared(
     )
 
 
-def results_of(
-    design: Design, estimates: Estimates, few: Mapping[str, pl.DataFrame] | None = None
-) -> dict[str, list[MetricResult]]:
+def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, list[MetricResult]]:
     """Returns each treatment's comparisons, corrected for the number of goals of all treatments.
 
     Args:
       design: The experiment.
       estimates: By metric, of each arm.
-      few: By metric, the units themselves where these are few (`Tally.few`).
+      tally: What they are of, with the units themselves where these are few.
     """
 
     def exact(metric: Metric, place: int) -> float:
         # What a covariate takes out, the permutation test does not know of.
         adjusted = metric.covariate and min(e.n for e in estimates[metric.name]) >= statistics.LEAST_ADJUSTED
-        return 0.0 if adjusted else exact_p_value((few or {}).get(metric.name), 'arm', place)
+        units = [tally.units_of(metric.name, i) for i in (0, place)]
+        known = [each for each in units if each is not None]
+        if adjusted or len(known) < 2 or sum(map(len, known)) > MAX_EXACT_UNITS:
+            return 0.0
+        return exact_p_value(known[0], known[1])
 
     drafts = {
         (arm.name, metric.name): compared(

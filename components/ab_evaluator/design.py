@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
+from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow, duration
 from tfx_cassandra.components.errors import invalid
 
 # What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1;
@@ -200,8 +200,8 @@ class Design:
             if not _number(getattr(self, field)) or not 0 < getattr(self, field) < 1:
                 raise invalid(field, getattr(self, field), 'between 0 and 1')
         for field in ('planned_units', 'least_units'):
-            if not isinstance(getattr(self, field), int) or getattr(self, field) < 2:
-                raise invalid(field, getattr(self, field), 'an integer of at least 2')
+            if not isinstance(getattr(self, field), int) or not 2 <= getattr(self, field) < 2**31:
+                raise invalid(field, getattr(self, field), 'an integer of at least 2 and below 2^31')
         if self.outcome_delay <= datetime.timedelta(0):
             raise invalid('outcome_delay', self.outcome_delay, 'above zero')
         self._check_before()
@@ -226,6 +226,9 @@ class Design:
             wrong = [one for one in (value if isinstance(value, tuple) else (value,)) if not isinstance(one, kind)]
             if wrong:
                 raise invalid(field, wrong[0], f'of type {kind.__name__}')
+        for field in ('outcome_delay', 'series_step', 'before'):
+            if getattr(self, field) is not None or field == 'outcome_delay':
+                duration(field, getattr(self, field))
 
     def _check_arms(self) -> None:
         _each_once('arms', [arm.name for arm in self.arms])
@@ -255,6 +258,11 @@ class Design:
     def maturity(self) -> datetime.timedelta:
         """How old a request must be to count: until all outcomes that can count for it are known."""
         return self.outcome_delay if self.names_of(*OUTCOME_KINDS) else datetime.timedelta(0)
+
+    @property
+    def complete(self) -> datetime.datetime:
+        """When all requests of the window are old enough: whoever looks later sees the same."""
+        return self.window.end + self.maturity
 
     @property
     def step(self) -> datetime.timedelta:
@@ -301,4 +309,7 @@ def _doubled(names: list[str]) -> Iterator[str]:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

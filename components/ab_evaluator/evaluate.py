@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
-from tfx_cassandra.components.ab_evaluator.design import OUTCOME_KINDS, Design
+from tfx_cassandra.components.ab_evaluator.design import CLOCK_SKEW, OUTCOME_KINDS, Design
 from tfx_cassandra.components.ab_evaluator.observations import (
     OUTCOME_COLUMNS,
     Counts,
@@ -33,7 +33,8 @@ from tfx_cassandra.components.ab_evaluator.tally import Tally, tally
 from tfx_cassandra.components.ab_evaluator.verdict import decide
 from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset.spool import CoGroupBatches
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.dataset.window import TimeWindow, aware
+from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.read import ReadFromCassandra
 
 _Place = tuple[str, int]  # what a shard is of, and its number
@@ -45,9 +46,14 @@ class EvaluateAb(beam.PTransform):
     """Reads, joins and reduces what `settings` name; gives a PCollection of one Verdict."""
 
     def __init__(self, settings: ABEvaluatorConfig, folder: str) -> None:
-        """Declares the evaluation; rows are spooled into `folder`, to be removed when the pipeline has ended."""
+        """Declares the evaluation; rows are spooled into `folder`, to be removed when the pipeline has ended.
+
+        Raises:
+          ValueError: `settings.as_of` is in the future.
+        """
         super().__init__()
         self._settings, self._folder = settings, folder
+        self._as_of = time_of_look(settings.design, settings.as_of)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
@@ -68,7 +74,7 @@ class EvaluateAb(beam.PTransform):
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
         joined = sides | 'Join' >> CoGroupBatches(self._folder)
-        as_of = self._settings.as_of
+        as_of = self._as_of
         rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards, as_of)).with_outputs()
         units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._folder)
         of_units = units | 'TallyUnits' >> beam.Map(_tally_units, design)
@@ -92,6 +98,21 @@ class EvaluateAb(beam.PTransform):
             splits=settings.splits,
             page_rows=settings.page_rows,
         )
+
+
+def time_of_look(design: Design, as_of: datetime.datetime | None) -> datetime.datetime:
+    """Returns the time by which requests must be old enough: `as_of` or now, but at most `design.complete`.
+
+    Looks after that moment see the same, so that they are recorded alike, and a rerun gives the same bits.
+
+    Raises:
+      ValueError: `as_of` is in the future: outcomes that are still to come would count as missing.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    look = now if as_of is None else aware('as_of', as_of)
+    if look > now + CLOCK_SKEW:
+        raise invalid('as_of', look.isoformat(), f'not after the time of the run ({now.isoformat()})')
+    return min(look, design.complete)
 
 
 class _Shard(beam.DoFn):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import os
 import uuid
 from collections.abc import Callable
@@ -56,9 +54,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorConfig, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
-    if settings.as_of is None:
-        # Once for the whole run: what has come of age must not depend on the worker.
-        settings = dataclasses.replace(settings, as_of=datetime.datetime.now(datetime.timezone.utc))
     # A name of its own: the directory may be the user's, with more in it than what is made here.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
     try:

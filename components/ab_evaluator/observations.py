@@ -120,6 +120,8 @@ def observed(
         ['request_id', 'arm', 'unit'], keep='first', maintain_order=True
     )
     later = _frame(outcomes, _KNOWN)
+    if as_of is not None:
+        later = later.filter(pl.col('timestamp') < _moment(as_of))  # an earlier look anew counts what it counted then
     orphans = later.join(once, on='request_id', how='anti').height
     ours = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
     arm = pl.when(pl.col('arm') != _EARLIER).then(pl.col('arm').cast(pl.Int64)).alias('arm')
@@ -135,8 +137,11 @@ def observed(
 def _is_mature(design: Design, as_of: datetime.datetime | None) -> pl.Expr:
     if as_of is None:
         return pl.lit(True)
-    limit = as_of.astimezone(datetime.timezone.utc) - design.maturity
-    return pl.col('timestamp') <= pl.lit(limit).cast(pl.Datetime('us', 'UTC'))
+    return pl.col('timestamp').cast(pl.Datetime('us', 'UTC')) + design.maturity <= _moment(as_of)
+
+
+def _moment(time: datetime.datetime) -> pl.Expr:
+    return pl.lit(time.astimezone(datetime.timezone.utc)).cast(pl.Datetime('us', 'UTC'))
 
 
 _ASKED = {

@@ -20,6 +20,8 @@ from scipy import special
 
 from tfx_cassandra.components.errors import invalid
 
+_GREATEST = 1e100  # number of standard errors; the square of much more is no float
+
 
 def tuned(observations: int, alpha: float) -> float:
     """Returns rho^2 for which the interval is narrowest at a number of observations.
@@ -55,5 +57,6 @@ def p_value(difference: float, stderr: float, observations: int, rho2: float) ->
     if stderr == 0:
         return 1.0 if difference == 0 else 0.0
     scaled = observations * rho2
-    exponent = (difference / stderr) ** 2 * scaled / (2 * (scaled + 1))
+    shift = min(abs(difference) / stderr, _GREATEST)
+    exponent = shift**2 * scaled / (2 * (scaled + 1))
     return min(1.0, math.exp(0.5 * math.log1p(scaled) - exponent))

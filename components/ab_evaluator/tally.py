@@ -13,9 +13,10 @@ from tfx_cassandra.components.ab_evaluator.moments import Moments
 from tfx_cassandra.components.ab_evaluator.observations import Counts
 
 HALVES = 2
-MAX_EXACT_UNITS = 60  # of all arms: so many values are kept as they are, for exact tests
+MAX_EXACT_UNITS = 60  # of an arm: so many values are kept as they are, for exact tests
 HEAVIEST = 3  # units of an arm that are named in the report
 _GREATEST = 1e100  # sums of squares of more are infinite
+_LEAST = 1e-100  # squares of much less are zero
 _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
 
 
@@ -34,11 +35,10 @@ class Tally:
       crossed: Units that were answered by two arms; they count for neither.
       counts: What was found when outcomes were joined to requests.
       valued: By metric, moments of each unit's (requests with a value, requests); groups of shape (arms,).
-      outcomes: By metric that takes outcomes, requests whose outcomes are known, shape (arms,).
+      outcomes: By metric that takes outcomes, units of which any outcome is known, shape (arms,).
       heaviest: By metric, the units that weigh most: frames of `arm`, `unit`, `weight`, HEAVIEST an arm at most.
       weights: By metric, the weights of all units together, shape (arms,).
-      few: By metric, `arm`, `half`, `y` and `d` of each unit, in order; absent where there are more than
-        MAX_EXACT_UNITS.
+      few: By metric, `arm`, `half`, `y` and `d` of each unit of the arms that have few; see `units_of`.
     """
 
     requests: np.ndarray
@@ -67,8 +67,16 @@ class Tally:
             {name: counts + other.outcomes[name] for name, counts in self.outcomes.items()},
             {name: _heaviest(pl.concat([units, other.heaviest[name]])) for name, units in self.heaviest.items()},
             {name: weights + other.weights[name] for name, weights in self.weights.items()},
-            _few({name: pl.concat([few, other.few[name]]) for name, few in self.few.items() if name in other.few}),
+            {name: _few(pl.concat([few, other.few[name]])) for name, few in self.few.items()},
         )
+
+    def units_of(self, metric: str, place: int) -> pl.DataFrame | None:
+        """Returns the units with a value in one arm, or None where they are more than MAX_EXACT_UNITS."""
+        if metric not in self.few:
+            return None
+        units = self.few[metric].filter(pl.col('arm') == place)
+        # What one shard had left out is missing here, so that the others' units are not taken for all.
+        return units if units.height == self.moments[metric].n[place].sum() else None
 
 
 def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
@@ -99,11 +107,12 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         weighed = units.select(_arm_of(design), 'unit', _weight(metric))
         heaviest[metric.name] = _heaviest(weighed)
         weights[metric.name] = np.bincount(weighed['arm'].to_numpy(), weighed['weight'].to_numpy(), len(design.arms))
-        units = _capped(metric, units)
-        few[metric.name] = units.select(_arm_of(design), _half_of(design), 'y', 'd')
+        units = _rounded(_capped(metric, units))
+        few[metric.name] = _few(units.select(_arm_of(design), _half_of(design), 'y', 'd'))
         valued[metric.name] = _valued(placed, usable, design)
         if metric.outcomes:
-            outcomes[metric.name] = _by_arm(placed.filter(pl.col(f'{metric.name}.k')), design)
+            answered = placed.filter(pl.col(f'{metric.name}.k')).unique('unit')
+            outcomes[metric.name] = _by_arm(answered, design)
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
         taken = Moments.of(values, units['cell'].to_numpy(), cells)
         moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
@@ -120,7 +129,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         outcomes,
         heaviest,
         weights,
-        _few(few),
+        few,
     )
 
 
@@ -183,6 +192,12 @@ def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
     return y.sum().alias('y'), d.alias('d')
 
 
+def _rounded(units: pl.DataFrame) -> pl.DataFrame:
+    """Takes values next to zero for zero, whose squares would be."""
+    tiny = (pl.when(pl.col(name).abs() < _LEAST).then(0.0).otherwise(pl.col(name)).alias(name) for name in 'ydx')
+    return units.with_columns(tiny)
+
+
 def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
     """Cuts what each unit contributes to the metric's cap: its sum, or else the weight of its requests."""
     if metric.cap is None:
@@ -212,8 +227,8 @@ def _heaviest(units: pl.DataFrame) -> pl.DataFrame:
     return ordered.group_by('arm', maintain_order=True).head(HEAVIEST).select('arm', 'unit', 'weight')
 
 
-def _few(units: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    return {name: frame for name, frame in units.items() if frame.height <= MAX_EXACT_UNITS}
+def _few(units: pl.DataFrame) -> pl.DataFrame:
+    return units.filter(pl.len().over('arm') <= MAX_EXACT_UNITS)
 
 
 def _arm_of(design: Design) -> pl.Expr:

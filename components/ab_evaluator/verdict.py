@@ -55,15 +55,14 @@ def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None)
             (early if tally.counts.immature else problems).append(f'metric {metric.name}: {error}')
     checks = tuple(_aa_checks(design, tally, estimates))
     problems += _aa_problems(design, checks)
-    results = results_of(design, estimates, tally.few)
+    results = results_of(design, estimates, tally)
     treatments = tuple(
         _treatment(design, tally, estimates, place, results[arm.name], bool(problems))
         for place, arm in enumerate(design.treatments, 1)
     )
     verdict, winner = ('invalid', None) if problems else _overall(design, treatments)
     said = early + [f'{arm.arm}: {reason}' for arm in treatments for reason in arm.reasons]
-    if tally.counts.immature:
-        said.append(f'{tally.counts.immature:,} requests are younger than {design.maturity} and do not count yet')
+    said += _young(design, tally)
     return Verdict(
         experiment_id=design.experiment_id,
         verdict=verdict,
@@ -80,6 +79,13 @@ def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None)
         as_of=as_of,
         immature=tally.counts.immature,
     )
+
+
+def _young(design: Design, tally: Tally) -> list[str]:
+    if not tally.counts.immature:
+        return []
+    which = f'younger than {design.maturity}' if design.maturity else 'later than the evaluation'
+    return [f'{tally.counts.immature:,} requests are {which} and do not count yet']
 
 
 def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
@@ -140,7 +146,8 @@ def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
 def _share_p_value(control: Estimate, treatment: Estimate) -> float:
     """Returns the p-value that as many requests of two arms have a value; exact where each unit has one request."""
     if not (control.binomial and treatment.binomial):
-        return statistics.z_test(control, treatment, 0.05).p_value
+        cautious = statistics.least_p_value(control.weight, treatment.weight)
+        return max(cautious, statistics.z_test(control, treatment, 0.05).p_value)
     ones = [round(arm.n * arm.value) for arm in (control, treatment)]
     table = [[count, arm.n - count] for count, arm in zip(ones, (control, treatment), strict=True)]
     return float(stats.fisher_exact(table)[1])
@@ -151,16 +158,16 @@ def _silent_arms(design: Design, tally: Tally) -> Iterator[str]:
     for metric in design.metrics:
         if metric.missing is None or metric.name not in tally.outcomes:
             continue  # without `missing`, such an arm has no values
-        known, requests = tally.outcomes[metric.name], tally.requests
+        known, units = tally.outcomes[metric.name], tally.units
         for place, arm in enumerate(design.arms):
-            if known[place] or not requests[place] or not known.sum():
+            if known[place] or not units[place] or not known.sum():
                 continue
-            # Fisher's exact test, of the arm against the others.
-            table = [[0, requests[place]], [known.sum(), requests.sum() - requests[place] - known.sum()]]
+            # Fisher's exact test, of the arm against the others, by units: requests of one are alike.
+            table = [[0, units[place]], [known.sum(), units.sum() - units[place] - known.sum()]]
             p_value = float(stats.fisher_exact(table)[1])
             if p_value < design.srm_alpha:
                 yield (
-                    f'metric {metric.name}: of the {requests[place]:,} requests of arm {arm.name} no outcome '
+                    f'metric {metric.name}: of the {units[place]:,} units of arm {arm.name} no outcome '
                     f'{", ".join(metric.outcomes)} is known; chance does so with p = {p_value:.2g}'
                 )
 
@@ -174,7 +181,7 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
     """Compares the control's halves, each metric without its covariate."""
     for metric in design.metrics:
         halves = [total(half.along(0)) for half in tally.moments[metric.name][0].along(0)]
-        few = tally.few.get(metric.name)
+        few = tally.units_of(metric.name, 0)
         if metric.name in estimates and all(half.n > 1 for half in halves):
             plain = dataclasses.replace(metric, covariate=None)
             try:
@@ -182,9 +189,9 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
                 _, compared = compare(plain, first, second, design.alpha)
             except ValueError:  # a half whose denominators are all zero
                 continue
-            exact = exact_p_value(few if few is None else few.filter(pl.col('arm') == 0), 'half', 1)
-            attainable = statistics.least_p_value(first.weight, second.weight)
-            yield AaCheck(metric.name, max(exact, attainable, compared.p_value))
+            exact = 0.0 if few is None else exact_p_value(few.filter(half=0), few.filter(half=1))
+            cautious = statistics.least_p_value(first.weight, second.weight)
+            yield AaCheck(metric.name, max(exact, cautious, compared.p_value))
 
 
 def _aa_problems(design: Design, checks: Sequence[AaCheck]) -> list[str]:

@@ -177,7 +177,7 @@ def test_an_arm_without_any_outcome_is_noticed(silent: int) -> None:
     found = evaluated(requests, told, DESIGN)
     assert found.verdict == 'invalid'
     arm = ('control', 'treatment')[silent]
-    assert f'metric click: of the 1,000 requests of arm {arm} no outcome click is known' in found.reasons[0]
+    assert f'metric click: of the 1,000 units of arm {arm} no outcome click is known' in found.reasons[0]
 
 
 def test_a_small_arm_may_have_seen_no_event_yet() -> None:
