@@ -36,7 +36,9 @@ connections = st.one_of(
     ),
 )
 moments = st.datetimes(
-    timezones=st.sampled_from([datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=2))])
+    datetime.datetime(1, 1, 2),
+    datetime.datetime(9999, 12, 30),
+    timezones=st.sampled_from([datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=2))]),
 )
 windows = st.tuples(moments, moments).filter(lambda pair: pair[0] < pair[1]).map(lambda pair: TimeWindow(*pair))
 views = st.builds(
