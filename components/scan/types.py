@@ -135,12 +135,13 @@ def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = D
 
 
 def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
-    text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
     try:
-        return pa.field(name, arrow_type(kind, decoding), metadata={b'cql': text.encode()})
+        arrow = arrow_type(kind, decoding)
     except SchemaError as error:
         rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
-        raise SchemaError(f'columns: got {name!r} of type {text}, rule: {rule}') from error
+        raise SchemaError(f'columns: got {name!r} of type {kind.typename}, rule: {rule}') from error
+    text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
+    return pa.field(name, arrow, metadata={b'cql': text.encode()})
 
 
 def identity(cql_type: Any) -> Any:

@@ -40,14 +40,14 @@ def test_a_lookup_gives_what_a_scan_gives(connection: CassandraConnection, sessi
     with connections.session(connection, RawHandler) as raw:
         profile = raw.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
         scanned = page.decode(raw.execute(f'SELECT * FROM {table}', execution_profile=profile).one()).content
-    row_of = {number: row for row, number in enumerate(scanned.column(0).to_pylist())}
-    for name in ODD:
-        view = FeatureView('odd', 'odd', ('id',), None, (name,))
-        reader = Reader(session, plan_lookup(view, describe(session, connection.keyspace, 'odd'), False))
-        for number, (of, value) in enumerate(values):
-            if of == name:
-                (found,) = reader.read([(number, None)]).values()
-                expected = scanned.column(scanned.schema.get_field_index(name)).slice(row_of[number], 1)
-                # Compared as text, too, in which a NaN is a NaN.
-                assert found.type == expected.type
-                assert found.equals(expected) or str(found) == str(expected), f'{name}: {value}'
+        row_of = {number: row for row, number in enumerate(scanned.column(0).to_pylist())}
+        for name in ODD:
+            view = FeatureView('odd', 'odd', ('id',), None, (name,))
+            reader = Reader(raw, plan_lookup(view, describe(session, connection.keyspace, 'odd'), False))
+            for number, (of, value) in enumerate(values):
+                if of == name:
+                    (found,) = reader.read([(number, None)]).values()
+                    expected = scanned.column(scanned.schema.get_field_index(name)).slice(row_of[number], 1)
+                    # Compared as text, too, in which a NaN is a NaN.
+                    assert found.type == expected.type
+                    assert found.equals(expected) or str(found) == str(expected), f'{name}: {value}'

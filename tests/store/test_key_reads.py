@@ -49,7 +49,7 @@ class Session:
 
 @pytest.fixture(autouse=True)
 def decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def batch(page: Page) -> Any:
+    def batch(page: Page, **_: Any) -> Any:
         return SimpleNamespace(content=pa.RecordBatch.from_arrays([pa.nulls(page.rows)], ['x']))
 
     monkeypatch.setattr(key_reads, 'decode', batch)
