@@ -55,7 +55,7 @@ def test_a_key_is_checked_before_the_cluster_is_asked(call: object, field: str, 
 
 def test_what_the_driver_read_is_in_utc() -> None:
     naive = datetime.datetime(2026, 11, 28, 12, 0, 0, 123_000)
-    assert model_claims.utc(naive) == datetime.datetime(2026, 11, 28, 12, 0, 0, 123_000, UTC)
+    assert model_claims.utc('created_at', naive) == datetime.datetime(2026, 11, 28, 12, 0, 0, 123_000, UTC)
 
 
 @pytest.mark.parametrize(('now', 'milliseconds'), [(0.0, 0), (1_700_000_000.1239, 123), (1_700_000_000.9999, 999)])
