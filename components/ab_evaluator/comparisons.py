@@ -65,7 +65,7 @@ def compared(
     test, found = compare(metric, control, treatment, design.alpha)
     relative = found.relative or (None, None, None)
     low = high = p_value = None
-    exact = max(exact, statistics.least_p_value(control.weight, treatment.weight))
+    exact = max(exact, statistics.cautious_p_value(control, treatment))
     if min(control.weight, treatment.weight) >= design.least_units:
         rho2, units = sequential.tuned(design.planned_units, design.alpha), control.n + treatment.n
         # By the cautious error: the first look may find no event at all in a small arm, and so no spread.

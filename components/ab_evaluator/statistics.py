@@ -211,6 +211,21 @@ def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
     return float((1 + (difference(order < len(control)) >= enough).sum()) / _MAX_WAYS)
 
 
+def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
+    """Returns a p-value that no test of the two should go below; one that is needed where few units weigh much.
+
+    It is the greater of `least_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
+    of effective units. Where all units weigh the same, that is Welch's t. A share of independent trials has the first.
+    """
+    attainable = least_p_value(control.weight, treatment.weight)
+    variance = control.variance + treatment.variance
+    if variance == 0 or (control.binomial and treatment.binomial):
+        return attainable
+    parts = sum((arm.variance / variance) ** 2 / max(arm.weight - 1, _ROUNDING) for arm in (control, treatment))
+    p_value = 2 * stats.t.sf(abs(treatment.value - control.value) / math.sqrt(variance), 1 / parts)
+    return max(attainable, float(p_value))
+
+
 def least_p_value(control: float, treatment: float) -> float:
     """Returns the least two-sided p-value that a permutation test of so many units in each arm can have.
 

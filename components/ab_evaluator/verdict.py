@@ -146,7 +146,7 @@ def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
 def _share_p_value(control: Estimate, treatment: Estimate) -> float:
     """Returns the p-value that as many requests of two arms have a value; exact where each unit has one request."""
     if not (control.binomial and treatment.binomial):
-        cautious = statistics.least_p_value(control.weight, treatment.weight)
+        cautious = statistics.cautious_p_value(control, treatment)
         return max(cautious, statistics.z_test(control, treatment, 0.05).p_value)
     ones = [round(arm.n * arm.value) for arm in (control, treatment)]
     table = [[count, arm.n - count] for count, arm in zip(ones, (control, treatment), strict=True)]
@@ -190,7 +190,7 @@ def _aa_checks(design: Design, tally: Tally, estimates: Estimates) -> Iterator[A
             except ValueError:  # a half whose denominators are all zero
                 continue
             exact = 0.0 if few is None else exact_p_value(few.filter(half=0), few.filter(half=1))
-            cautious = statistics.least_p_value(first.weight, second.weight)
+            cautious = statistics.cautious_p_value(first, second)
             yield AaCheck(metric.name, max(exact, cautious, compared.p_value))
 
 
