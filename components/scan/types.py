@@ -96,6 +96,14 @@ class Decoding:
 DEFAULT = Decoding()
 
 
+class _NoArrowForm(SchemaError):
+    def __init__(self, message: str, typename: str) -> None:
+        super().__init__(message, typename)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
     """Returns the Arrow type of a driver CQL type (a class of `cassandra.cqltypes`).
 
@@ -117,7 +125,7 @@ def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
         return parts[0]
     if issubclass(cql_type, cqltypes.VectorType):
         return pa.list_(arrow_type(cql_type.subtype, decoding), cql_type.vector_size)
-    raise SchemaError(f'columns: got type {name}, rule: a CQL type with an Arrow form')
+    raise _NoArrowForm(f'columns: got type {name}, rule: a CQL type with an Arrow form', name)
 
 
 def _fields(cql_type: Any) -> list[str]:
@@ -138,9 +146,9 @@ def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = D
 def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
     try:
         arrow = arrow_type(kind, decoding)
-    except SchemaError as error:
+    except _NoArrowForm as error:
         rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
-        raise SchemaError(f'columns: got {name!r} of type {kind.typename}, rule: {rule}') from error
+        raise SchemaError(f'columns: got {name!r} of type {error.args[1]}, rule: {rule}') from error
     text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
     return pa.field(name, arrow, metadata={b'cql': text.encode()})
 
