@@ -22,11 +22,13 @@ tensorflow/core/lib/io/record_writer.cc.
 from array import array
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfx_cassandra.components.errors import DatasetError, invalid
 
@@ -43,8 +45,8 @@ cdef extern from 'wire.h':
         const uint8_t* values
         const uint8_t* starts
         const uint8_t* head
-        int64_t valid_at, first, width, cursor, head_size, name_size, small, overflows
-        int text
+        int64_t valid_at, first, width, cursor, head_size, name_size, small
+        float largest
     ctypedef struct Extent:
         pass
     int hashes_init(int portable)
@@ -250,11 +252,13 @@ def encode(batch, kinds, key=None, sequences=()):
             start = write_frames(
                 framed.base, room, columns, plain, count, rows, largest, framed.starts, keyed, framed.keys
             )
-        framed.overflows = {names[order[i]]: columns[i].overflows for i in range(count) if columns[i].overflows}
+        extreme = [i for i in range(count) if columns[i].largest == INFINITY]
     finally:
         free(columns)
     if start < 0:
         raise DatasetError(f'example of row {-1 - start}: got too many bytes, rule: at most {largest}')
+    counts = {names[order[i]]: _overflows(*alive[i][2:]) for i in extreme}
+    framed.overflows = {name: number for name, number in counts.items() if number}
     framed.base += start
     framed.buffer = framed.buffer.slice(start)
     return framed
@@ -304,7 +308,6 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
         if pa.types.is_date32(items.type):
             items = items.cast(pa.int32())
         if (kind, items.type.id) not in _LEAVES:
-            c.text = pa.types.is_string(items.type) or pa.types.is_large_string(items.type)
             items = items.cast(_CASTS[kind])
     except pa.ArrowException as e:
         raise DatasetError(f'{name}: got {array.type}, rule: a {kind}: {str(e).splitlines()[0]}') from e
@@ -326,7 +329,18 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
     if c.shape != SCALAR:
         most = size = size + count * (1 + varint_size(size + 30)) * (3 if stepwise else 1)
     room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(most + c.name_size + 60)))
-    return lists, items, head
+    return head, lists, items, array.type
+
+
+def _overflows(items, given):
+    """Returns how many items of a column are infinite because they are beyond a 32-bit float."""
+    infinite = _infinite(items.cast(pa.float32()))
+    # What was text before is a decimal, of which none is infinite.
+    return infinite if 'string' in str(given) else infinite - _infinite(items)
+
+
+def _infinite(array):
+    return pc.sum(pc.is_inf(array), min_count=0).as_py()
 
 
 cdef object _items(Column* c, lists):

@@ -21,8 +21,7 @@ typedef struct {
   int64_t cursor;       /* lists yet to be written; those of null rows are not among them */
   const uint8_t *values, *starts; /* numbers; or bytes, and where in them each value starts */
   const uint8_t* head;            /* what stands before a scalar, its sizes left open; CHUNK bytes before may be read */
-  int64_t overflows; /* values that are finite, and not as a 32-bit float */
-  int text;          /* whether doubles were made of decimal text, which may be finite where they are not */
+  float largest;                  /* of the doubles that have become floats, without their signs */
   int64_t head_size, name_size, small; /* small: bytes of a scalar up to which all its sizes take one byte */
 } Column;
 
@@ -99,8 +98,9 @@ static inline uint8_t* put_value(uint8_t* p, Column* c, int64_t i) {
     case DOUBLE:
       memcpy(&real, c->values + 8 * i, 8);
       rounded = (float)real;
-      if (__builtin_isinf(rounded)) c->overflows += c->text || !__builtin_isinf(real);
       memcpy(p - 4, &rounded, 4);
+      rounded = __builtin_fabsf(rounded);
+      c->largest = rounded > c->largest ? rounded : c->largest; /* no branch: it is rare that anyone must look which */
       return p - 4;
     default:
       return put_bytes(p, c->values, value_start(c, i), value_start(c, i + 1));
