@@ -96,7 +96,7 @@ class Decoding:
 DEFAULT = Decoding()
 
 
-class _NoArrowForm(SchemaError):
+class _NoArrowFormError(SchemaError):
     def __init__(self, message: str, typename: str) -> None:
         super().__init__(message, typename)
 
@@ -125,7 +125,7 @@ def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
         return parts[0]
     if issubclass(cql_type, cqltypes.VectorType):
         return pa.list_(arrow_type(cql_type.subtype, decoding), cql_type.vector_size)
-    raise _NoArrowForm(f'columns: got type {name}, rule: a CQL type with an Arrow form', name)
+    raise _NoArrowFormError(f'columns: got type {name}, rule: a CQL type with an Arrow form', name)
 
 
 def _fields(cql_type: Any) -> list[str]:
@@ -146,7 +146,7 @@ def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = D
 def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
     try:
         arrow = arrow_type(kind, decoding)
-    except _NoArrowForm as error:
+    except _NoArrowFormError as error:
         rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
         raise SchemaError(f'columns: got {name!r} of type {error.args[1]}, rule: {rule}') from error
     text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
