@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from cassandra.metadata import Murmur3Token
 from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
 
+from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.scan import rows, types
 from tfx_cassandra.components.scan.area import Position
 from tfx_cassandra.components.scan.query import Scan
 

@@ -17,13 +17,15 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.metadata import Murmur3Token
 from cassandra.query import BoundStatement
 
+from tfx_cassandra.components.cql import types
+from tfx_cassandra.components.cql.table import Table, quoted
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import area, page, ring, types
+from tfx_cassandra.components.scan import area, page, ring
 from tfx_cassandra.components.scan.page import Decoded
 from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Giant, OwnedRange, Sample, SizeEstimate
-from tfx_cassandra.components.scan.query import Scan, Table, quoted
+from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 _SAMPLE_RANGES = 8
 _SAMPLE_ROWS = 200  # of a page; few, for nothing is known yet of how large they are
@@ -31,28 +33,6 @@ _SAMPLE_PAGES = 64
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
 
 _log = logging.getLogger(__name__)
-
-
-def describe(session: Session, keyspace: str, name: str) -> Table:
-    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none."""
-    metadata = session.cluster.metadata
-    if keyspace not in metadata.keyspaces:
-        rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
-        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
-    known = metadata.keyspaces[keyspace]
-    table = known.tables.get(name) or known.views.get(name)
-    if table is None:
-        rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
-        raise SchemaError(f'table: got {name!r}, rule: {rule}')
-    return Table(
-        keyspace,
-        name,
-        tuple(column.name for column in table.partition_key),
-        tuple(column.name for column in table.clustering_key),
-        tuple((column.name, column.cql_type) for column in table.columns.values()),
-        descending=any(column.is_reversed for column in table.clustering_key[:1]),
-        has_static=any(column.is_static for column in table.columns.values()),
-    )
 
 
 def arrow_schema(session: Session, scan: Scan) -> pa.Schema:

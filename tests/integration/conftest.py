@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pytest
 from cassandra.cluster import Session
 
+from tfx_cassandra.components import schema
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import UnavailableError
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 
 @pytest.fixture(scope='session')

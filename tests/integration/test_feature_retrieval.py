@@ -21,13 +21,13 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import channel_utils, standard_artifacts
 
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.feature_retrieval import executor
 from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
 from tfx_cassandra.components.feature_retrieval.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue
+from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue
 
 pytestmark = pytest.mark.integration
 

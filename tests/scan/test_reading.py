@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.scan.area import Area, Position, Slice, faults
 from tfx_cassandra.components.scan.plan import PAGE_BYTES, Split
-from tfx_cassandra.components.scan.query import Table, plan_scan
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.reading import BUDGET, RETRIES, Reading, Trouble
 from tfx_cassandra.components.scan.ring import TokenRange
 
