@@ -33,7 +33,7 @@ test: lint cluster  ## runs the whole test suite against the development cluster
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
 
-test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/scan/test_rows.py" to choose)
+test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/cql/test_rows.py" to choose)
 	@tools/test-sanitized $(TESTS)
 
 test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables

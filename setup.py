@@ -13,15 +13,15 @@ SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 # Compiled by Cython; nothing but the C library is linked.
 EXTENSIONS = [
     Extension(
-        'tfx_cassandra.components.scan.rows',
-        ['components/scan/rows.pyx'],
-        depends=['components/scan/utf8.h'],
+        'tfx_cassandra.components.cql.rows',
+        ['components/cql/rows.pyx'],
+        depends=['components/cql/utf8.h'],
         extra_compile_args=['-O3'],
     ),
     Extension(
-        'tfx_cassandra.components.dataset.encode',
-        ['components/dataset/encode.pyx'],
-        depends=['components/dataset/wire.h', 'components/dataset/hashes.h'],
+        'tfx_cassandra.components.dataset.files.encode',
+        ['components/dataset/files/encode.pyx'],
+        depends=['components/dataset/files/wire.h', 'components/dataset/files/hashes.h'],
         extra_compile_args=['-O3'],
     ),
 ]
@@ -85,6 +85,6 @@ setup(
             'uv',
         ],
     },
-    entry_points={'console_scripts': ['tfx-cassandra=tfx_cassandra.components.cli:main']},
+    entry_points={'console_scripts': ['tfx-cassandra=tfx_cassandra.components.cli.main:main']},
     zip_safe=False,
 )

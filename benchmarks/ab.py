@@ -24,16 +24,16 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
-from tfx_cassandra.components.ab_evaluator.results import Verdict
-from tfx_cassandra.components.assignment import assign, bucket_of
+from tfx_cassandra.components import schema
 from tfx_cassandra.components.config import ABEvaluatorConfig
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.write import WriteToCassandra
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.experiment.assignment import assign, bucket_of
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.evaluate import EvaluateAb
+from tfx_cassandra.components.experiment.results import Verdict
+from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.components.write.transform import WriteToCassandra
 
 WINDOW = TimeWindow.parse('2026-01-01T00:00Z/2026-01-08T00:00Z')
 DESIGN = Design(

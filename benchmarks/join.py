@@ -48,11 +48,11 @@ def names(entity: np.ndarray) -> pa.Array:
 
 
 def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
-    from tfx_cassandra.components.dataset import shards
-    from tfx_cassandra.components.dataset.facts import facts
-    from tfx_cassandra.components.dataset.join import join
-    from tfx_cassandra.components.dataset.view import FeatureView
-    from tfx_cassandra.components.dataset.window import TimeWindow
+    from tfx_cassandra.components.dataset.join import shards
+    from tfx_cassandra.components.dataset.join.facts import facts
+    from tfx_cassandra.components.dataset.join.join import join
+    from tfx_cassandra.components.dataset.spec.view import FeatureView
+    from tfx_cassandra.components.window import TimeWindow
 
     view = FeatureView('v', 't', ('user',), 'ts', ('a', 'b'))
     window = TimeWindow.parse('2020-01-01T00:00Z/2020-01-31T00:00Z')

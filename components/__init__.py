@@ -7,47 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
-    from tfx_cassandra.components.ab_evaluator.design import Arm, Metric
-    from tfx_cassandra.components.dataset.audit import AuditLimits
-    from tfx_cassandra.components.dataset.label import Label, LabelSource
-    from tfx_cassandra.components.dataset.span import SpanRange
-    from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
-    from tfx_cassandra.components.dataset.view import Feature, FeatureView
-    from tfx_cassandra.components.dataset.window import TimeWindow
+    from tfx_cassandra.components.dataset.join.audit import AuditLimits
+    from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
+    from tfx_cassandra.components.dataset.spec.span import SpanRange
+    from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
+    from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+    from tfx_cassandra.components.driver.connection import CassandraConnection
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+    from tfx_cassandra.components.experiment.design import Arm, Metric
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
-    from tfx_cassandra.components.inference_logger import InferenceLogger
+    from tfx_cassandra.components.feature_store.client import FeatureStore
+    from tfx_cassandra.components.inference_log.logger import InferenceLogger
     from tfx_cassandra.components.pusher.component import CassandraPusher
+    from tfx_cassandra.components.registry.registry import ModelRegistry
     from tfx_cassandra.components.scan.read import ReadFromCassandra
-    from tfx_cassandra.components.store.connection import CassandraConnection
-    from tfx_cassandra.components.store.feature_store import FeatureStore
-    from tfx_cassandra.components.store.model_registry import ModelRegistry
-    from tfx_cassandra.components.write import WriteToCassandra
+    from tfx_cassandra.components.window import TimeWindow
+    from tfx_cassandra.components.write.transform import WriteToCassandra
 
 # Loaded at first use: TFX takes seconds to import, and a Beam worker or a serving process that only wants a
 # FeatureStore should not wait for it.
 _MODULES = {
     'ABEvaluator': 'ab_evaluator.component',
-    'Arm': 'ab_evaluator.design',
-    'AuditLimits': 'dataset.audit',
-    'CassandraConnection': 'store.connection',
+    'Arm': 'experiment.design',
+    'AuditLimits': 'dataset.join.audit',
+    'CassandraConnection': 'driver.connection',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
-    'Feature': 'dataset.view',
-    'EntitySplits': 'dataset.split',
-    'FeatureStore': 'store.feature_store',
-    'FeatureView': 'dataset.view',
-    'InferenceLogger': 'inference_logger',
-    'Metric': 'ab_evaluator.design',
-    'Label': 'dataset.label',
-    'LabelSource': 'dataset.label',
-    'ModelRegistry': 'store.model_registry',
+    'Feature': 'dataset.spec.view',
+    'EntitySplits': 'dataset.spec.split',
+    'FeatureStore': 'feature_store.client',
+    'FeatureView': 'dataset.spec.view',
+    'InferenceLogger': 'inference_log.logger',
+    'Metric': 'experiment.design',
+    'Label': 'dataset.spec.label',
+    'LabelSource': 'dataset.spec.label',
+    'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
-    'SpanRange': 'dataset.span',
-    'TimeSplits': 'dataset.split',
-    'TimeWindow': 'dataset.window',
-    'WriteToCassandra': 'write',
+    'SpanRange': 'dataset.spec.span',
+    'TimeSplits': 'dataset.spec.split',
+    'TimeWindow': 'window',
+    'WriteToCassandra': 'write.transform',
 }
 
 __all__ = [

@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from tfx_cassandra.components.ab_evaluator import design, results
-from tfx_cassandra.components.ab_evaluator.design import Design
-from tfx_cassandra.components.dataset.audit import AuditLimits
-from tfx_cassandra.components.dataset.label import Label, LabelSource
-from tfx_cassandra.components.dataset.span import SpanRange
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql.types import DEFAULT, Decoding
+from tfx_cassandra.components.dataset.join.audit import AuditLimits
+from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
+from tfx_cassandra.components.dataset.spec.span import SpanRange
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection, Tls, consistency_level
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.scan.types import DEFAULT, Decoding
-from tfx_cassandra.components.store.connection import CassandraConnection, Tls, consistency_level
+from tfx_cassandra.components.experiment import design, results
+from tfx_cassandra.components.experiment.design import Design
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
 
 T = TypeVar('T')

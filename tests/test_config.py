@@ -10,16 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.ab_evaluator import results
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.config import ABEvaluatorConfig, ExampleGenConfig, PusherConfig, RetrievalConfig
-from tfx_cassandra.components.dataset.audit import AuditLimits
-from tfx_cassandra.components.dataset.label import Label, LabelSource
-from tfx_cassandra.components.dataset.span import SpanRange
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
-from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
-from tfx_cassandra.components.scan.types import Decoding
-from tfx_cassandra.components.store.connection import CassandraConnection, Tls
+from tfx_cassandra.components.config import (
+    ABEvaluatorConfig,
+    ExampleGenConfig,
+    PusherConfig,
+    RetrievalConfig,
+)
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.dataset.join.audit import AuditLimits
+from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
+from tfx_cassandra.components.dataset.spec.span import SpanRange
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection, Tls
+from tfx_cassandra.components.experiment import results
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
 
 names = st.text(min_size=1, max_size=8)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.feature_retrieval.retrieve import CassandraEnrichmentHandler
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 VIEW = FeatureView('visits', 'visits', ('user', 'shop'), 'at', ('n',), join_columns=('who', 'where'))
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = ('components', 'pipelines', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
 KEPT = {'.py', '.pyi', '.cql', '.proto', '.typed', '.txt'}
-COMPILED = ['components.scan.rows', 'components.dataset.encode']
+COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +61,7 @@ def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> N
         'for name in sys.argv[1:]:\n'
         '    print(importlib.import_module(f"tfx_cassandra.{name}").__file__)\n'
         'import pyarrow\n'
-        'from tfx_cassandra.components.dataset import encode\n'
+        'from tfx_cassandra.components.dataset.files import encode\n'
         'batch = pyarrow.RecordBatch.from_arrays([pyarrow.array([1, 2])], ["c"])\n'
         'print(len(encode.encode(batch, {"c": "int64_list"})))\n'
     )

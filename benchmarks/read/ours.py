@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import load
 import pyarrow as pa
 
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import options as scans
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadOptions
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page, RawHandler, decode
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
@@ -68,7 +68,8 @@ class Reading:
 
     def write_examples(self, folder: str) -> int:
         """Writes the scan as TFX has it, one subfolder of a folder a split; returns the number of examples."""
-        from tfx_cassandra.components.dataset import examples, split, tfrecord
+        from tfx_cassandra.components.dataset.files import examples, tfrecord
+        from tfx_cassandra.components.dataset.spec import split
 
         schema = self._session.cluster.metadata.keyspaces[self.connection.keyspace].tables[self.table]
         names = load.layout_of(self.table).example_columns
@@ -105,7 +106,7 @@ READERS: dict[str, Callable[[Reading, str], int]] = {
 def preload(reader: str) -> None:
     """Imports what a reader needs, before its clock starts."""
     if reader == 'examples':
-        from tfx_cassandra.components.dataset import tfrecord  # noqa: F401
+        pass
 
 
 def example_gen(connection: CassandraConnection, table: str) -> CassandraExampleGen:

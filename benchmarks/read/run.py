@@ -24,10 +24,10 @@ from figures import Figures, rates, summarize, table, verdicts
 from load import FEATURE_STORE, WIDE, Table
 from readers import BY_KEY, READERS, Reader
 
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 HOME = Path('.tfx-cassandra/bench')
 HERE = Path(__file__).parent

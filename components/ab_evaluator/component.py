@@ -12,10 +12,10 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.ab_evaluator import executor
-from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.artifacts import AbVerdict
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.window import TimeWindow
 
 
 class ABEvaluatorSpec(component_spec.ComponentSpec):

@@ -13,14 +13,14 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.ab_evaluator import record
-from tfx_cassandra.components.ab_evaluator.evaluate import EvaluateAb
-from tfx_cassandra.components.ab_evaluator.results import Verdict
 from tfx_cassandra.components.config import ABEvaluatorConfig
-from tfx_cassandra.components.dataset import spool
-from tfx_cassandra.components.dataset.window import aware
+from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.experiment import record
+from tfx_cassandra.components.experiment.evaluate import EvaluateAb
+from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.scan.read import ReadOptions
+from tfx_cassandra.components.window import aware
 
 CONFIG_KEY = 'config'
 VERDICT_KEY = 'verdict'

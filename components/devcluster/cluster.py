@@ -20,9 +20,9 @@ from tfx_cassandra.components.devcluster.distribution import find_distribution
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
 from tfx_cassandra.components.devcluster.node import Node, heap_bytes
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
-from tfx_cassandra.components.store import connection as connections
 
 Progress = Callable[[str], AbstractContextManager[Step]]
 

@@ -13,16 +13,17 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.dataset.audit import AuditLimits
-from tfx_cassandra.components.dataset.label import LabelSource
-from tfx_cassandra.components.dataset.span import SpanRange
-from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
-from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.dataset.join.audit import AuditLimits
+from tfx_cassandra.components.dataset.spec.label import LabelSource
+from tfx_cassandra.components.dataset.spec.span import SpanRange
+from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.example_gen import driver, executor, resolve
-from tfx_cassandra.components.scan.types import Decoding
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.example_gen import driver, executor
+from tfx_cassandra.components.training_set import resolve
+from tfx_cassandra.components.window import TimeWindow
 
 
 class CassandraExampleGenSpec(component_spec.ComponentSpec):

@@ -14,9 +14,9 @@ from tfx.proto.orchestration import driver_output_pb2
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
-from tfx_cassandra.components.example_gen import resolve, sources
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.scan import probe
-from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.training_set import resolve, sources
 
 FINGERPRINT_KEY = 'input_fingerprint'  # TFX's own name for it
 

@@ -24,11 +24,11 @@ from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import ExampleGenConfig
-from tfx_cassandra.components.dataset import spool
-from tfx_cassandra.components.dataset.tfrecord import SPOOL, EncodeExamples, WriteChunks
-from tfx_cassandra.components.example_gen import choose, report, resolve, sources
-from tfx_cassandra.components.example_gen.training_set import ReadTrainingSet
-from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.dataset.files import spool
+from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.training_set import choose, report, resolve, sources
+from tfx_cassandra.components.training_set.read import ReadTrainingSet
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

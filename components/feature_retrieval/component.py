@@ -10,9 +10,9 @@ from tfx.types import channel, component_spec, standard_artifacts, standard_comp
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.feature_retrieval import executor
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 
 class CassandraFeatureRetrievalSpec(component_spec.ComponentSpec):

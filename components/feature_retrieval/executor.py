@@ -22,13 +22,13 @@ from tfx.types import artifact_utils, standard_component_specs
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.config import RetrievalConfig
-from tfx_cassandra.components.dataset.decode import records
-from tfx_cassandra.components.dataset.lookup import no_moments
-from tfx_cassandra.components.dataset.spool import cleaned
-from tfx_cassandra.components.dataset.tfrecord import SPOOL, WriteChunks
+from tfx_cassandra.components.dataset.files.decode import records
+from tfx_cassandra.components.dataset.files.spool import cleaned
+from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.feature_retrieval.retrieve import LATEST, Retrieve, Retriever, now
-from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.lookup.latest import no_moments
 
 RETRIEVAL_FILE = 'retrieval.json'
 SOURCE_KEY = 'source_examples'  # an input and an output cannot both be called examples

@@ -16,20 +16,20 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.enrichment import EnrichmentSourceHandler
 
 from tfx_cassandra.components.config import RetrievalConfig
-from tfx_cassandra.components.dataset.decode import decode
-from tfx_cassandra.components.dataset.encode import Framed, encode
-from tfx_cassandra.components.dataset.lookup import Lookup, moments, plan_lookup
-from tfx_cassandra.components.dataset.tfrecord import Chunk
-from tfx_cassandra.components.dataset.unit import check_milliseconds
-from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.dataset.window import milliseconds
+from tfx_cassandra.components.cql.values import plain
+from tfx_cassandra.components.dataset.files.decode import decode
+from tfx_cassandra.components.dataset.files.encode import Framed, encode
+from tfx_cassandra.components.dataset.files.tfrecord import Chunk
+from tfx_cassandra.components.dataset.join.unit import check_milliseconds
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.lookup.latest import Lookup, moments, plan_lookup
+from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.scan.page import RawHandler
-from tfx_cassandra.components.scan.survey import describe
-from tfx_cassandra.components.scan.values import plain
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.lookups import Reader
+from tfx_cassandra.components.window import milliseconds
 
 LATEST = 'latest'
 _BATCH = 1000  # examples looked up together by RetrieveFeatures

@@ -9,12 +9,12 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from tfx.types.system_executions import Deploy
 
 from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
+from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.pusher import executor
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import named
+from tfx_cassandra.components.registry.claims import named
 
 
 class CassandraPusherSpec(component_spec.ComponentSpec):

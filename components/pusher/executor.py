@@ -14,9 +14,10 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.pusher import metrics, publish
+from tfx_cassandra.components.pusher import metrics
 from tfx_cassandra.components.pusher.verdict import verdicts
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.registry import publish
+from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
 CONFIG_KEY = 'config'
 VERDICT_KEY = 'verdict'

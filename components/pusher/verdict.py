@@ -8,11 +8,11 @@ from typing import Any
 
 from tfx.dsl.io import fileio
 
-from tfx_cassandra.components.ab_evaluator.artifacts import VERDICT_FILE
-from tfx_cassandra.components.ab_evaluator.record import check_experiment
+from tfx_cassandra.components.artifacts import VERDICT_FILE
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.pusher.publish import FAILURES, one_line
-from tfx_cassandra.components.store.model_versions import VERDICTS
+from tfx_cassandra.components.experiment.record import check_experiment
+from tfx_cassandra.components.registry.publish import FAILURES, one_line
+from tfx_cassandra.components.registry.versions import VERDICTS
 
 
 def verdicts(uri: str, experiment_id: str, model_id: str) -> dict[str, str]:

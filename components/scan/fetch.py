@@ -25,6 +25,9 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
+from tfx_cassandra.components.cql.types import DEFAULT, Decoding
+from tfx_cassandra.components.driver.connection import consistency_level
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import DatasetError, ReadError
 from tfx_cassandra.components.scan import identity
 from tfx_cassandra.components.scan import page as pages
@@ -37,9 +40,6 @@ from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Reading, Trouble
 from tfx_cassandra.components.scan.survey import name_of
-from tfx_cassandra.components.scan.types import DEFAULT, Decoding
-from tfx_cassandra.components.store.connection import consistency_level
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
 IN_FLIGHT = 16  # areas read at once by one worker thread

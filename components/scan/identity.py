@@ -8,33 +8,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
+from tfx_cassandra.components.cql import types
+from tfx_cassandra.components.cql.table import Identity, Table
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError
-from tfx_cassandra.components.scan import page, types
+from tfx_cassandra.components.scan import page
 from tfx_cassandra.components.scan.page import Page
-from tfx_cassandra.components.scan.query import Scan, Table
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.scan.query import Scan
 
 _ATTEMPTS, _PAUSE = 3, 1.0  # of a question at the end of a scan, and seconds between two
-
-
-class Identity(NamedTuple):
-    """What must stay as it is while a table is read.
-
-    Attributes:
-      id: The table's id; None if there is no such table.
-      user_types: (name, field names, field types) of each user-defined type in the table's columns.
-      schema: Arrow schema of all columns that are read.
-    """
-
-    id: str | None
-    user_types: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-    schema: pa.Schema
 
 
 def identity(session: Session, scan: Scan) -> Identity:

@@ -12,19 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.dataset.as_of import kept, microseconds
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql import values
+from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.cql.types import DEFAULT, Decoding
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver import tables
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey, values
+from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
+from tfx_cassandra.components.scan.as_of import kept, microseconds
 from tfx_cassandra.components.scan.fetch import FetchOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
-from tfx_cassandra.components.scan.query import Scan, Table, plan_scan
+from tfx_cassandra.components.scan.query import Scan, plan_scan
 from tfx_cassandra.components.scan.sampling import Bounds
-from tfx_cassandra.components.scan.types import DEFAULT, Decoding
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 PAGE_ROWS = 5000
 
@@ -79,7 +82,7 @@ class ReadOptions:
 
     def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
-        table = survey.describe(session, self.connection.keyspace, self.table)
+        table = tables.describe(session, self.connection.keyspace, self.table)
         needed = self.writetimes
         if self.as_of is not None:
             needed = tuple(dict.fromkeys([*self.writetimes, *self._dated(table)]))

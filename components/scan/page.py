@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from cassandra.metadata import Murmur3Token
 from cassandra.protocol import ResultMessage, _ProtocolHandler, read_int
 
+from tfx_cassandra.components.cql import rows, types
+from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, invalid
-from tfx_cassandra.components.scan import rows, types
 from tfx_cassandra.components.scan.area import Position
 from tfx_cassandra.components.scan.query import Scan
-from tfx_cassandra.components.scan.types import DEFAULT, Decoding
 
 _DECODERS: dict[tuple, tuple[pa.Schema, list[rows.Kind]]] = {}
 _MOST_DECODERS = 256

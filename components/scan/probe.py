@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
-from tfx_cassandra.components.store import connection as connections
 
 _FEW_ROWS = 200  # of a page, where the first row that is found ends the reading
 

@@ -4,63 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql import values
+from tfx_cassandra.components.cql.table import Table, quoted, writetime_name
+from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import values
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
-from tfx_cassandra.components.scan.types import SCALARS
-
-if TYPE_CHECKING:
-    from tfx_cassandra.components.scan.identity import Identity
-
-_EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A live table or view: its keys and its columns' CQL types.
-
-    Attributes:
-      keyspace: Name of the keyspace.
-      name: Name of the table or materialized view.
-      partition_key: Names of the partition key's columns, in order.
-      clustering: Names of the clustering columns, in order.
-      types: (column name, CQL type) of every column.
-      descending: Whether the first clustering column is kept latest first.
-      has_static: Whether some column is static.
-      static: Names of the static columns.
-      identity: What must stay as it is while the table is read; None if nobody looks.
-    """
-
-    keyspace: str
-    name: str
-    partition_key: tuple[str, ...]
-    clustering: tuple[str, ...]
-    types: tuple[tuple[str, str], ...]
-    descending: bool = False
-    has_static: bool = False
-    static: tuple[str, ...] = ()
-    identity: Identity | None = dataclasses.field(default=None, compare=False)
-
-    @property
-    def readable(self) -> tuple[str, ...]:
-        """The names of all columns, keys first, but for those that cannot hold a value: relics of COMPACT STORAGE."""
-        keys = (*self.partition_key, *self.clustering)
-        others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
-        return (*keys, *others)
-
-    def type_of(self, field: str, column: str) -> str:
-        """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
-        types = dict(self.types)
-        if column not in types:
-            rule = f'a column of {self.keyspace}.{self.name} ({", ".join(sorted(types))})'
-            raise SchemaError(f'{field}: got {column!r}, rule: {rule}')
-        return types[column]
-
-    def __str__(self) -> str:
-        return f'{self.keyspace}.{self.name}'
+from tfx_cassandra.components.window import TimeWindow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,13 +147,3 @@ def plan_scan(
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
     return Scan(table, tuple(columns or table.readable), window, time_column, tuple(parsed), tuple(writetimes))
-
-
-def writetime_name(column: str) -> str:
-    """Returns the name of the batch column that holds a column's write time."""
-    return f'writetime({column})'
-
-
-def quoted(identifier: str) -> str:
-    """Quotes a CQL identifier."""
-    return '"' + identifier.replace('"', '""') + '"'

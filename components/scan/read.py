@@ -18,17 +18,17 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.scan import values
+from tfx_cassandra.components.cql import values
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
-from tfx_cassandra.components.scan.types import Decoding
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 
 class ReadResult(NamedTuple):

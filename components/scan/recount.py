@@ -11,16 +11,17 @@ from collections.abc import Iterator, Sequence
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.driver.connection import consistency_level
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import CoverageError, ReadError
 from tfx_cassandra.components.scan import page
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Plan
-from tfx_cassandra.components.scan.query import Scan, quoted
+from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
-from tfx_cassandra.components.store.connection import consistency_level
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 
 def check(session: Session, planned: Plan, reads: Sequence[RangeRead], consistency: str) -> None:

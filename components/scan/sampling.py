@@ -18,15 +18,17 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import BoundStatement
 
-from tfx_cassandra.components.scan import page, ring, rows
+from tfx_cassandra.components.cql import rows
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.scan import page, ring
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.limits import Limiter, quarter
 from tfx_cassandra.components.scan.page import Page
 from tfx_cassandra.components.scan.page_size import PageSize
 from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Giant, Sample
-from tfx_cassandra.components.scan.query import Scan, quoted
+from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 _PLACES = 8
 _PAGES = 128  # in all

@@ -13,48 +13,24 @@ from typing import Any
 import pyarrow as pa
 from cassandra import ConsistencyLevel, InvalidRequest
 from cassandra.cluster import Session
-from cassandra.metadata import LocalStrategy, Murmur3Token
+from cassandra.metadata import Murmur3Token
 
+from tfx_cassandra.components.cql import types, values
+from tfx_cassandra.components.cql.table import Table, quoted
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import page, ring, types, values
+from tfx_cassandra.components.scan import page, ring
 from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.plan import OwnedRange, SizeEstimate
-from tfx_cassandra.components.scan.query import Scan, Table, quoted
+from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
-from tfx_cassandra.components.scan.types import Decoding
-from tfx_cassandra.components.store.driver_errors import DRIVER_ERRORS, one_line
 
 MOST_KEYS = 10_000  # partitions read one by one; beyond that a scan of the ring costs less
 
 _MOMENT = Area(TokenRange(0, 1), Slice(0, 1))
 
 _log = logging.getLogger(__name__)
-
-
-def describe(session: Session, keyspace: str, name: str) -> Table:
-    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none."""
-    metadata = session.cluster.metadata
-    if keyspace not in metadata.keyspaces:
-        rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
-        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
-    known = metadata.keyspaces[keyspace]
-    if known.virtual or isinstance(known.replication_strategy, LocalStrategy):
-        rule = 'a keyspace that nodes share; each node has tables of its own in this one'
-        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
-    table = known.tables.get(name) or known.views.get(name)
-    if table is None:
-        rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
-        raise SchemaError(f'table: got {name!r}, rule: {rule}')
-    return Table(
-        keyspace,
-        name,
-        tuple(column.name for column in table.partition_key),
-        tuple(column.name for column in table.clustering_key),
-        tuple((column.name, column.cql_type) for column in table.columns.values()),
-        descending=any(column.is_reversed for column in table.clustering_key[:1]),
-        has_static=any(column.is_static for column in table.columns.values()),
-        static=tuple(column.name for column in table.columns.values() if column.is_static),
-    )
 
 
 def arrow_schema(session: Session, scan: Scan, decoding: Decoding = types.DEFAULT) -> pa.Schema:

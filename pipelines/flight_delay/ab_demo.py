@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.ab_evaluator.results import Verdict
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.components.registry.registry import ModelRegistry
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ingest
 from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
@@ -109,7 +109,7 @@ class AbDemo(Demo):
         return arms, models
 
     def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
-        from tfx_cassandra.components.ab_evaluator.record import read_verdict
+        from tfx_cassandra.components.experiment.record import read_verdict
 
         root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
         local_runner.run(evaluation(self.connection, arms, self.window, root, metadata), terminal)

@@ -17,8 +17,8 @@ import zipfile
 import polars as pl
 import pyarrow as pa
 
-from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.window import TimeWindow
 
 WEATHER = ('temp', 'dewp', 'humid', 'wind_dir', 'wind_speed', 'wind_gust', 'precip', 'pressure', 'visib')
 AIRPORTS = ('EWR', 'JFK', 'LGA')

@@ -16,12 +16,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from tfx_cassandra.components.dataset.window import TimeWindow
 from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import TfxCassandraError, invalid
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import data, ingest
 

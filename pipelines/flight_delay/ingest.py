@@ -14,12 +14,12 @@ import pyarrow as pa
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components import schema
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import WriteError
-from tfx_cassandra.components.scan.query import quoted
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
 
 _DDL_SECONDS = 120
@@ -103,7 +103,7 @@ def ingest(connection: CassandraConnection, load: Load) -> bool:
     """
     import apache_beam as beam
 
-    from tfx_cassandra.components.write import WriteToCassandra
+    from tfx_cassandra.components.write.transform import WriteToCassandra
 
     with connections.session(connection) as session:
         if contents(session, connection.keyspace, load) == load.contents:

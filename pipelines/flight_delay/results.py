@@ -12,9 +12,9 @@ import tensorflow as tf
 from cassandra.cluster import Session
 from tfx.components.evaluator.constants import BLESSED_FILE_NAME
 
-from tfx_cassandra.components.example_gen.report import AUDIT_PAGE, COVERAGE_FILE
+from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.pusher.metrics import overall_metrics
-from tfx_cassandra.components.scan.query import quoted
+from tfx_cassandra.components.training_set.report import AUDIT_PAGE, COVERAGE_FILE
 from tfx_cassandra.pipelines.flight_delay.pipeline import metadata_path, pipeline_root
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 from tfx_cassandra.pipelines.local_runner import last_outputs

@@ -15,11 +15,11 @@ from typing import Any
 import polars as pl
 import tensorflow as tf
 
-from tfx_cassandra.components.ab_evaluator.design import Arm
-from tfx_cassandra.components.dataset.window import MILLISECOND, TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import WriteError
-from tfx_cassandra.components.inference_logger import InferenceLogger, assign
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.experiment.design import Arm
+from tfx_cassandra.components.inference_log.logger import InferenceLogger, assign
+from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
 from tfx_cassandra.pipelines.flight_delay.ab_demo import ASKED_BEFORE
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL, WEATHER_TTL

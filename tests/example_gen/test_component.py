@@ -10,14 +10,14 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from tfx_cassandra.components.config import ExampleGenConfig, from_json
-from tfx_cassandra.components.dataset.label import LabelSource
-from tfx_cassandra.components.dataset.span import DAY, SpanRange
-from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.example_gen import resolve
+from tfx_cassandra.components.dataset.spec.label import LabelSource
+from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
+from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.training_set import resolve
+from tfx_cassandra.components.window import TimeWindow
 
 UTC = datetime.timezone.utc
 WINDOW = '2013-01-01T00:00Z/2013-02-01T00:00Z'

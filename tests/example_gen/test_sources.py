@@ -6,11 +6,11 @@ import datetime
 
 import pytest
 
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
-from tfx_cassandra.components.dataset.window import TimesBefore, TimeWindow
+from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.example_gen import sources
-from tfx_cassandra.components.scan.query import Table
+from tfx_cassandra.components.training_set import sources
+from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
 TABLE = Table(
     'ks', 't', ('e',), ('ts', 'kind', 'tags', 'made'),

@@ -11,10 +11,10 @@ from cassandra.cluster import Session
 from cql_proxy import CqlProxy
 from nodes import running
 
+from tfx_cassandra.components import schema
 from tfx_cassandra.components.devcluster.cluster import DevCluster
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 
 _WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))  # each has a node of its own
 _SUBNET = f'127.0.{22 + _WORKER}'

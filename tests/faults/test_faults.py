@@ -14,11 +14,11 @@ from cql_proxy import OVERLOADED, READ_TIMEOUT, CqlProxy, Damage, Delay, Drop, E
 from murmur3 import key_of
 from scans import looped_rows, read_rows
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan import reading
 from tfx_cassandra.components.scan.ring import RING
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -15,8 +15,8 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cql_proxy import CqlProxy
 
 from tfx_cassandra.components import ReadFromCassandra
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import fetch
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 pytestmark = pytest.mark.integration
 

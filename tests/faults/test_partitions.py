@@ -16,8 +16,8 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from cql_proxy import CqlProxy
 from scans import read_batches, read_rows
 
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from cassandra import cqltypes
 
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.scan.page import Page, token_of
-from tfx_cassandra.components.scan.query import Table
 
 TABLE = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp'), ('v', 'blob')))
 _KINDS = (cqltypes.Int32Type, cqltypes.DateType, cqltypes.BytesType)

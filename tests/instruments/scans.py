@@ -16,7 +16,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from cassandra.cluster import Session
 
 from tfx_cassandra.components import ReadFromCassandra
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection
 
 
 def read_batches(connection: CassandraConnection, table: str, **options: Any) -> list[pa.RecordBatch]:

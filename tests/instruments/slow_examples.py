@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow.core.example import example_pb2
 
-from tfx_cassandra.components.dataset.examples import Kind
+from tfx_cassandra.components.dataset.files.examples import Kind
 
 
 def encode(batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> list[bytes]:

@@ -16,10 +16,10 @@ import pytest
 from cassandra.cluster import Session
 from dev_only import check_expendable
 
+from tfx_cassandra.components import schema
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import UnavailableError
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 
 @pytest.fixture(scope='session')

@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 from cassandra.cluster import Session
 
-from tfx_cassandra.components import Arm, ModelRegistry, TimeWindow, cli
-from tfx_cassandra.components.ab_evaluator.record import read_verdict
+from tfx_cassandra.components import Arm, ModelRegistry, TimeWindow
+from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.config import to_json
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import ModelVersion
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.experiment.record import read_verdict
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ab_demo, serving
 

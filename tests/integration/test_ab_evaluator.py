@@ -17,16 +17,16 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 
 from tfx_cassandra.components import ABEvaluator, Arm, InferenceLogger, Metric, ModelRegistry
-from tfx_cassandra.components.ab_evaluator import record
-from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
 from tfx_cassandra.components.ab_evaluator.executor import Executor
-from tfx_cassandra.components.ab_evaluator.results import Verdict, metric_values
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.artifacts import AbVerdict
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.inference_logger import assign
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import ModelVersion
+from tfx_cassandra.components.experiment import record
+from tfx_cassandra.components.experiment.results import Verdict, metric_values
+from tfx_cassandra.components.inference_log.logger import assign
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import ModelVersion
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -8,14 +8,14 @@ import pathlib
 import pytest
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.ab_evaluator import record
-from tfx_cassandra.components.ab_evaluator.design import Arm, Design, Metric
-from tfx_cassandra.components.ab_evaluator.results import ArmResult, Point, Verdict
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, SchemaError
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.experiment import record
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.results import ArmResult, Point, Verdict
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -24,18 +24,18 @@ from hypothesis import strategies as st
 
 from tfx_cassandra.components import CassandraConnection, Feature, FeatureView, LabelSource, TimeWindow
 from tfx_cassandra.components.config import ExampleGenConfig, RetrievalConfig
-from tfx_cassandra.components.dataset import label
-from tfx_cassandra.components.dataset.encode import Framed, encode
-from tfx_cassandra.components.dataset.facts import facts
-from tfx_cassandra.components.dataset.join import join
-from tfx_cassandra.components.example_gen import sources
-from tfx_cassandra.components.example_gen.lookup import LookUp
-from tfx_cassandra.components.example_gen.sources import TableRead
+from tfx_cassandra.components.dataset.files.encode import Framed, encode
+from tfx_cassandra.components.dataset.join.facts import facts
+from tfx_cassandra.components.dataset.join.join import join
+from tfx_cassandra.components.dataset.spec import label
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
+from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.options import filtered, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
-from tfx_cassandra.components.store import connection as connections
+from tfx_cassandra.components.training_set import sources
+from tfx_cassandra.components.training_set.sources import TableRead
 
 pytestmark = pytest.mark.integration
 

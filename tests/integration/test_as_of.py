@@ -12,12 +12,12 @@ import apache_beam as beam
 import pytest
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.dataset.window import EPOCH, TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadOptions
 from tfx_cassandra.components.scan.read import ReadFromCassandra
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import EPOCH, TimeWindow
 
 pytestmark = pytest.mark.integration
 

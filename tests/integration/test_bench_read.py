@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection
 
 pytestmark = pytest.mark.integration
 

@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from tfx_cassandra.components import cli
+from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import CredentialsError
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.node import Node
+from tfx_cassandra.components.driver.connection import CassandraConnection, session
 from tfx_cassandra.components.errors import CredentialsError, DevClusterError
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.store.connection import CassandraConnection, session
 
 pytestmark = pytest.mark.integration
 

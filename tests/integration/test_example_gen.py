@@ -19,13 +19,13 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, UnavailableError
 from tfx_cassandra.components.example_gen import executor
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
+from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue
 from tfx_cassandra.components.scan import ring
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue
 
 pytestmark = pytest.mark.integration
 

@@ -22,8 +22,9 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import channel_utils, standard_artifacts
 
 from tfx_cassandra.components.config import RetrievalConfig
-from tfx_cassandra.components.dataset.tfrecord import Chunk
-from tfx_cassandra.components.dataset.view import FeatureView
+from tfx_cassandra.components.dataset.files.tfrecord import Chunk
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.feature_retrieval import executor
 from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
@@ -33,8 +34,7 @@ from tfx_cassandra.components.feature_retrieval.retrieve import (
     Retriever,
     _records,
 )
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue
+from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,17 @@ import pytest
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.dataset.window import TimeWindow
-from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, UnavailableError, WriteError
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.feature_store import FeatureStore, FeatureValue, WriteResult
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.errors import (
+    ReadError,
+    SchemaError,
+    TfxCassandraError,
+    UnavailableError,
+    WriteError,
+)
+from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue, WriteResult
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -25,15 +25,16 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 from tfx_bsl.tfxio import dataset_options
 
-from tfx_cassandra.components.dataset import shards
-from tfx_cassandra.components.dataset.label import Label, LabelSource
-from tfx_cassandra.components.dataset.split import TimeSplits
-from tfx_cassandra.components.dataset.view import Feature, FeatureView
-from tfx_cassandra.components.dataset.window import EPOCH
+from tfx_cassandra.components.dataset.join import shards
+from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
+from tfx_cassandra.components.dataset.spec.split import TimeSplits
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.example_gen import executor, training_set
+from tfx_cassandra.components.example_gen import executor
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.training_set import read as training_set
+from tfx_cassandra.components.window import EPOCH
 
 pytestmark = pytest.mark.integration
 
@@ -282,7 +283,7 @@ def test_example_validator_accepts_the_schema(
 
 def test_a_feature_of_several_values_is_no_step(filled: CassandraConnection, tmp_path: Path) -> None:
     view = FeatureView('clicks', 'shops_over_time', ('user',), 'ts', ('tags',))
-    from tfx_cassandra.components.store import connection as connections
+    from tfx_cassandra.components.driver import connection as connections
 
     with connections.session(filled) as session:
         session.execute(

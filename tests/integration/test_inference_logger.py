@@ -13,10 +13,10 @@ import pytest
 from cassandra import OperationTimedOut
 from cassandra.cluster import Session
 
-from tfx_cassandra.components import inference_writer
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, TfxCassandraError, UnavailableError
-from tfx_cassandra.components.inference_logger import InferenceLogger, bucket_of
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.inference_log import writer as inference_writer
+from tfx_cassandra.components.inference_log.logger import InferenceLogger, bucket_of
 
 pytestmark = pytest.mark.integration
 

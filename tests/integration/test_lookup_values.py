@@ -6,13 +6,13 @@ import pytest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
 from tfx_cassandra.components import FeatureView
-from tfx_cassandra.components.dataset.lookup import plan_lookup
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.tables import describe
+from tfx_cassandra.components.lookup.latest import plan_lookup
+from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.scan import page
 from tfx_cassandra.components.scan.page import RawHandler, raw_rows
-from tfx_cassandra.components.scan.survey import describe
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.lookups import Reader
 
 pytestmark = pytest.mark.integration
 

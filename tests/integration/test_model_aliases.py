@@ -18,11 +18,11 @@ from cassandra.cluster import Session
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.store import registry_session
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import AliasMove, ModelRegistry, ModelVersion
+from tfx_cassandra.components.registry import session as registry_session
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import AliasMove, ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 
@@ -293,7 +293,7 @@ def test_what_a_write_is_decided_by_is_read_with_serial(registry: ModelRegistry,
 MOVER = """
 import json, sys
 from tfx_cassandra.components import config
-from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.components.registry.registry import ModelRegistry
 settings, versions = config.from_json(config.PusherConfig, sys.argv[1]), json.loads(sys.argv[2])
 with ModelRegistry(settings.connection) as registry:
     print('ready', flush=True)

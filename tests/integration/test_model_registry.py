@@ -18,12 +18,12 @@ from cassandra.query import BatchStatement
 
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
-from tfx_cassandra.components.store import model_claims
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import Claim, ModelRegistry, ModelVersion
+from tfx_cassandra.components.registry import claims as model_claims
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import Claim, ModelRegistry, ModelVersion
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +75,7 @@ def test_versions_only_grow_when_a_clock_goes_back(
 CLAIMER = """
 import json, sys
 from tfx_cassandra.components import config
-from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.components.registry.registry import ModelRegistry
 settings = config.from_json(config.PusherConfig, sys.argv[1])
 with ModelRegistry(settings.connection) as registry:
     print('ready', flush=True)

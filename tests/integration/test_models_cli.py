@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tfx_cassandra.components import cli
-from tfx_cassandra.components.pusher import publish
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.registry import publish
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 

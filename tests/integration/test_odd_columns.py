@@ -11,7 +11,13 @@ import tensorflow as tf
 from cassandra.cluster import Session
 from tfx.types import standard_artifacts
 
-from tfx_cassandra.components import AuditLimits, CassandraConnection, CassandraExampleGen, FeatureView, LabelSource
+from tfx_cassandra.components import (
+    AuditLimits,
+    CassandraConnection,
+    CassandraExampleGen,
+    FeatureView,
+    LabelSource,
+)
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.example_gen import executor
 

@@ -13,12 +13,18 @@ from cassandra.cluster import Session
 from scans import read_batches, read_rows
 from tfx.types import standard_artifacts
 
-from tfx_cassandra.components import CassandraConnection, CassandraExampleGen, FeatureView, LabelSource, cli
-from tfx_cassandra.components.dataset.window import EPOCH
+from tfx_cassandra.components import (
+    CassandraConnection,
+    CassandraExampleGen,
+    FeatureView,
+    LabelSource,
+)
+from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.cql import types as cql_types
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.example_gen import executor
-from tfx_cassandra.components.scan import types as cql_types
 from tfx_cassandra.components.scan.options import ReadOptions
+from tfx_cassandra.components.window import EPOCH
 
 pytestmark = pytest.mark.integration
 

@@ -23,12 +23,12 @@ from tfx.proto import pusher_pb2
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config as configs
+from tfx_cassandra.components import schema
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.devcluster.cluster import DevCluster
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import AliasMove, ModelRegistry
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.registry.registry import AliasMove, ModelRegistry
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ import json, os, signal, sys, threading, traceback
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import standard_artifacts
 from tfx_cassandra.components.pusher import executor, publish
-from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.components.registry.registry import ModelRegistry
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -30,15 +30,15 @@ from tfx.types import Artifact, standard_artifacts
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
+from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
 from tfx_cassandra.components.pusher.component import CassandraPusher
 from tfx_cassandra.components.pusher.executor import Executor
-from tfx_cassandra.components.pusher.publish import content_digest
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_claims import moment
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.registry.claims import moment
+from tfx_cassandra.components.registry.publish import content_digest
+from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
@@ -364,7 +364,7 @@ import json, os, signal, sys
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import standard_artifacts
 from tfx_cassandra.components.pusher import executor, publish
-from tfx_cassandra.components.store.model_registry import ModelRegistry
+from tfx_cassandra.components.registry.registry import ModelRegistry
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

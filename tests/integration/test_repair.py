@@ -13,10 +13,10 @@ import pytest
 from cassandra.cluster import Session
 from tfx.dsl.io import fileio
 
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.pusher import publish, repair
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.model_registry import ModelRegistry, ModelVersion
+from tfx_cassandra.components.registry import publish, repair
+from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
 pytestmark = pytest.mark.integration
 

@@ -14,9 +14,9 @@ from nodes import running
 from scans import looped_rows, read_rows
 
 from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 pytestmark = pytest.mark.integration
 

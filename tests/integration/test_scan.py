@@ -19,10 +19,10 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import ledger, read, ring
 from tfx_cassandra.components.scan.read import ReadFromCassandra
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

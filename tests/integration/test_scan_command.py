@@ -15,9 +15,10 @@ import pytest
 import tensorflow as tf
 from cassandra.cluster import Session
 
-from tfx_cassandra.components import cli
-from tfx_cassandra.components.scan import export, options
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.cli import export
+from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.scan import options
 
 pytestmark = pytest.mark.integration
 

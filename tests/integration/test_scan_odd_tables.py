@@ -11,7 +11,8 @@ import pytest
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent_with_args
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import CoverageError, SchemaError
 from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.area import ALL_TIMES
@@ -19,8 +20,7 @@ from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
-from tfx_cassandra.components.store import connection as connections
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from cassandra.cluster import Session
 
+from tfx_cassandra.components import schema
+from tfx_cassandra.components.cli import schema as schema_cli
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.store import schema
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.store.feature_store import FeatureStore
-from tfx_cassandra.components.store.schema import cli as schema_cli
+from tfx_cassandra.components.feature_store.client import FeatureStore
 
 pytestmark = pytest.mark.integration
 

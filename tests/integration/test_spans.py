@@ -17,15 +17,15 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import standard_artifacts
 
-from tfx_cassandra.components.dataset import leaks
-from tfx_cassandra.components.dataset.span import DAY, SpanRange
-from tfx_cassandra.components.dataset.split import EntitySplits, TimeSplits
-from tfx_cassandra.components.dataset.view import FeatureView
-from tfx_cassandra.components.dataset.window import EPOCH
+from tfx_cassandra.components.dataset.join import leaks
+from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
+from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.example_gen import executor
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import EPOCH
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from tfx_cassandra.components import (
     Label,
     LabelSource,
 )
-from tfx_cassandra.components.dataset import shards
+from tfx_cassandra.components.dataset.join import shards
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.example_gen import executor
 
@@ -274,7 +274,7 @@ def test_shards_cut_by_time_give_equal_bytes(
 
 
 def test_a_plan_is_chosen_by_cost(filled: CassandraConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfx_cassandra.components.example_gen import choose
+    from tfx_cassandra.components.training_set import choose
 
     for speed, chosen in ((1e12, 'scan'), (1.0, 'lookup')):
         monkeypatch.setattr(choose, 'SCAN_BYTES_PER_SECOND', speed)

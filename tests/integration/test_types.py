@@ -16,8 +16,9 @@ from cql_tables import EMPTY, SCALARS, columns, plain, scalar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tfx_cassandra.components.scan import page, types
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.cql import types
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.scan import page
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.read import ReadFromCassandra
-from tfx_cassandra.components.store.connection import CassandraConnection
-from tfx_cassandra.components.write import WriteToCassandra
+from tfx_cassandra.components.write.transform import WriteToCassandra
 
 pytestmark = pytest.mark.integration
 

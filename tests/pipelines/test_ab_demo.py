@@ -7,8 +7,8 @@ import pathlib
 
 import pytest
 
-from tfx_cassandra.components.ab_evaluator.design import Arm
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.experiment.design import Arm
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay import ab_demo, data, serving
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
 
 UTC = datetime.timezone.utc

@@ -10,10 +10,10 @@ from tfx.proto import pusher_pb2
 from tfx.types import channel, standard_artifacts
 
 from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.ab_evaluator.artifacts import AbVerdict
+from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.pusher.component import CassandraPusher
-from tfx_cassandra.components.store.connection import CassandraConnection
 
 CONNECTION = CassandraConnection(username='ml', password_env='PUSHER_TEST_PASSWORD')
 DESTINATION = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory='/serving'))

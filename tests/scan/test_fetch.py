@@ -11,11 +11,11 @@ import pytest
 from cassandra import InvalidRequest, ReadFailure, ReadTimeout, Unavailable
 from fake_server import NODE, TABLE, Asked, FakeSession, Row
 
+from tfx_cassandra.components.cql.table import Identity
 from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.scan import fetch, identity, ledger, reading, ring
 from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.fetch import Fetcher, FetchOptions
-from tfx_cassandra.components.scan.identity import Identity
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import plan_scan

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Slice, faults
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES
@@ -21,9 +21,10 @@ from tfx_cassandra.components.scan.plan import (
     SizeEstimate,
     plan,
     table_bytes,
-)  # fmt: skip
-from tfx_cassandra.components.scan.query import Table, plan_scan
+)
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.ring import RING, TokenRange
+from tfx_cassandra.components.window import TimeWindow
 
 TABLE = Table('ks', 't', ('k',), ('ts',), (('k', 'int'), ('ts', 'timestamp')))
 SCAN = plan_scan(TABLE)

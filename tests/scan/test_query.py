@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
-from tfx_cassandra.components.scan.query import Table, plan_scan
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.ring import TokenRange
+from tfx_cassandra.components.window import TimeWindow
 
 TABLE = Table(
     'ks', 'T', ('a', 'B'), ('ts', 'id'),

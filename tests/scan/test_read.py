@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from apache_beam.transforms.display import DisplayData
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.read import ReadFromCassandra
-from tfx_cassandra.components.store.connection import CassandraConnection
+from tfx_cassandra.components.window import TimeWindow
 
 
 def test_the_display_data_tell_cluster_table_and_window_and_no_secret() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.scan.area import Area, Position, Slice, faults
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
-from tfx_cassandra.components.scan.query import Table, plan_scan
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.reading import BUDGET, RETRIES, Reading, Trouble
 from tfx_cassandra.components.scan.ring import TokenRange
 

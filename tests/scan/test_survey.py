@@ -8,12 +8,13 @@ import types
 import pytest
 from cassandra import InvalidRequest, ReadTimeout
 
-from tfx_cassandra.components.dataset.window import TimeWindow
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import survey
 from tfx_cassandra.components.scan.page import token_of
-from tfx_cassandra.components.scan.query import Table, plan_scan
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN, TokenRange
+from tfx_cassandra.components.window import TimeWindow
 
 
 @pytest.mark.parametrize('partitioner', ['RandomPartitioner', 'ByteOrderedPartitioner'])

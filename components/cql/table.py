@@ -1,0 +1,81 @@
+"""A live table's keys and types, and how its names are written in CQL."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from tfx_cassandra.components.errors import SchemaError
+
+_EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
+
+
+class Identity(NamedTuple):
+    """What must stay as it is while a table is read.
+
+    Attributes:
+      id: The table's id; None if there is no such table.
+      user_types: (name, field names, field types) of each user-defined type in the table's columns.
+      schema: Arrow schema of all columns that are read.
+    """
+
+    id: str | None
+    user_types: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+    schema: pa.Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A live table or view: its keys and its columns' CQL types.
+
+    Attributes:
+      keyspace: Name of the keyspace.
+      name: Name of the table or materialized view.
+      partition_key: Names of the partition key's columns, in order.
+      clustering: Names of the clustering columns, in order.
+      types: (column name, CQL type) of every column.
+      descending: Whether the first clustering column is kept latest first.
+      has_static: Whether some column is static.
+      static: Names of the static columns.
+      identity: What must stay as it is while the table is read; None if nobody looks.
+    """
+
+    keyspace: str
+    name: str
+    partition_key: tuple[str, ...]
+    clustering: tuple[str, ...]
+    types: tuple[tuple[str, str], ...]
+    descending: bool = False
+    has_static: bool = False
+    static: tuple[str, ...] = ()
+    identity: Identity | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The names of all columns, keys first, but for those that cannot hold a value: relics of COMPACT STORAGE."""
+        keys = (*self.partition_key, *self.clustering)
+        others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
+        return (*keys, *others)
+
+    def type_of(self, field: str, column: str) -> str:
+        """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
+        types = dict(self.types)
+        if column not in types:
+            rule = f'a column of {self.keyspace}.{self.name} ({", ".join(sorted(types))})'
+            raise SchemaError(f'{field}: got {column!r}, rule: {rule}')
+        return types[column]
+
+    def __str__(self) -> str:
+        return f'{self.keyspace}.{self.name}'
+
+
+def writetime_name(column: str) -> str:
+    """Returns the name of the batch column that holds a column's write time."""
+    return f'writetime({column})'
+
+
+def quoted(identifier: str) -> str:
+    """Quotes a CQL identifier."""
+    return '"' + identifier.replace('"', '""') + '"'

@@ -1,0 +1,235 @@
+"""CQL types: the Arrow type of each, and how its values are decoded.
+
+| CQL | Arrow |
+|---|---|
+| ascii, text | string |
+| blob | binary |
+| boolean | bool |
+| tinyint, smallint, int, bigint, counter | int8, int16, int32, int64, int64 |
+| varint | int64, or an error naming the value; string (decimal text) with wide_varints='text' |
+| float, double | float, double |
+| decimal | string (canonical text: Arrow's decimals have one scale a column, CQL's one a value) |
+| timestamp | timestamp[ms, UTC] |
+| date, time | date32, time64[ns] |
+| duration | struct<months: int32, days: int32, nanoseconds: int64> (Parquet has no such interval) |
+| uuid, timeuuid, inet | string (canonical text) |
+| list, set | list |
+| map | map |
+| tuple, user-defined type | struct (a tuple's fields are named 0, 1, ...) |
+| vector<float, n> | fixed_size_list<float>[n] |
+
+Text that is not of its type's encoding is an error, or is read with U+FFFD for what is wrong (`Decoding`). An empty
+value of a type that is not text or blob is null. A field's metadata carries the CQL type under b'cql', for what Arrow's
+type alone does not tell (uuid, decimal).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from cassandra import cqltypes
+
+from tfx_cassandra.components.cql.rows import LARGEST_VARINT, Kind
+from tfx_cassandra.components.errors import ReadError, SchemaError, invalid
+
+_DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
+_SCALARS = {
+    'ascii': pa.string(), 'text': pa.string(), 'varchar': pa.string(), 'blob': pa.binary(), 'boolean': pa.bool_(),
+    'tinyint': pa.int8(), 'smallint': pa.int16(), 'int': pa.int32(), 'bigint': pa.int64(), 'counter': pa.int64(),
+    'varint': pa.int64(), 'float': pa.float32(), 'double': pa.float64(), 'decimal': pa.string(),
+    'timestamp': pa.timestamp('ms', 'UTC'), 'date': pa.date32(), 'time': pa.time64('ns'),
+    'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
+}  # fmt: skip
+
+SCALARS = frozenset(_SCALARS)  # names of the CQL types that have no parts
+
+_FIXED = ('tinyint', 'smallint', 'int', 'bigint', 'counter', 'float', 'double', 'timestamp', 'date', 'time')
+_LAYOUTS = {
+    **dict.fromkeys(_FIXED, 'fixed'),
+    **dict.fromkeys(['ascii', 'text', 'varchar'], 'text'),
+    **dict.fromkeys(['uuid', 'timeuuid'], 'uuid'),
+    **dict.fromkeys(['list', 'set'], 'list'),
+    **{name: name for name in ('blob', 'boolean', 'varint', 'duration', 'map')},
+}
+
+# Scaling by it is exact, whatever the digits and the exponent.
+_EXACT = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
+_LARGEST_DECIMAL = 4 + LARGEST_VARINT  # bytes; four are the scale
+_LAST_NANOSECOND = 86_400 * 10**9 - 1  # of a day
+_PROTOCOL = 4  # of the values' encoding, which is the same in version 5
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    'decimal': str,
+    'uuid': str,
+    'timeuuid': str,
+    'inet': str,
+    'date': lambda date: date.days_from_epoch,
+    'time': lambda time: time.nanosecond_time,
+    'duration': lambda d: (d.months, d.days, d.nanoseconds),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """What is made of values that have no form of their own in Arrow or in tf.Examples.
+
+    Attributes:
+      invalid_text: Of text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' for U+FFFD in its place.
+      wide_varints: Of varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
+    """
+
+    invalid_text: str = 'error'
+    wide_varints: str = 'error'
+
+    def __post_init__(self) -> None:
+        if self.invalid_text not in ('error', 'replace'):
+            raise invalid('invalid_text', self.invalid_text, "'error' or 'replace'")
+        if self.wide_varints not in ('error', 'text'):
+            raise invalid('wide_varints', self.wide_varints, "'error' or 'text'")
+
+
+DEFAULT = Decoding()
+
+
+class _NoArrowFormError(SchemaError):
+    def __init__(self, message: str, typename: str) -> None:
+        super().__init__(message, typename)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
+    """Returns the Arrow type of a driver CQL type (a class of `cassandra.cqltypes`).
+
+    Raises:
+      SchemaError: The type has no Arrow form here.
+    """
+    name, parts = cql_type.typename, [arrow_type(part, decoding) for part in cql_type.subtypes]
+    if issubclass(cql_type, cqltypes.TupleType):  # first, since a user-defined type may be named as a scalar is
+        return pa.struct([pa.field(n, part) for n, part in zip(_fields(cql_type), parts, strict=True)])
+    if name == 'varint' and decoding.wide_varints == 'text':
+        return pa.string()
+    if name in _SCALARS:
+        return _SCALARS[name]
+    if name in ('list', 'set'):
+        return pa.list_(parts[0])
+    if name == 'map':
+        return pa.map_(*parts)
+    if name == 'frozen':
+        return parts[0]
+    if issubclass(cql_type, cqltypes.VectorType):
+        return pa.list_(arrow_type(cql_type.subtype, decoding), cql_type.vector_size)
+    raise _NoArrowFormError(f'columns: got type {name}, rule: a CQL type with an Arrow form', name)
+
+
+def _fields(cql_type: Any) -> list[str]:
+    # A tuple within a vector has field names too, but each is None.
+    named = issubclass(cql_type, cqltypes.UserType)
+    return list(cql_type.fieldnames) if named else [str(i) for i in range(len(cql_type.subtypes))]
+
+
+def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = DEFAULT) -> pa.Schema:
+    """Returns the Arrow schema of a result's columns, given their names and driver CQL types.
+
+    Raises:
+      SchemaError: A type has no Arrow form here; the message names its column.
+    """
+    return pa.schema([_field(name, kind, decoding) for name, kind in zip(names, types, strict=True)])
+
+
+def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
+    try:
+        arrow = arrow_type(kind, decoding)
+    except _NoArrowFormError as error:
+        rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
+        raise SchemaError(f'columns: got {name!r} of type {error.args[1]}, rule: {rule}') from error
+    text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
+    return pa.field(name, arrow, metadata={b'cql': text.encode()})
+
+
+def identity(cql_type: Any) -> Any:
+    """Returns a value that is equal only for driver CQL types that are decoded alike.
+
+    The classes themselves are not: the driver makes new ones of nested types for each result.
+    """
+    parts = [*cql_type.subtypes, *filter(None, [getattr(cql_type, 'subtype', None)])]
+    if not parts:
+        return cql_type
+    names = tuple(_fields(cql_type)) if issubclass(cql_type, cqltypes.TupleType) else None
+    return (cql_type.typename, names, getattr(cql_type, 'vector_size', None), *map(identity, parts))
+
+
+def kind_of(cql_type: Any, decoding: Decoding = DEFAULT) -> Kind:
+    """Returns how rows.pyx decodes a driver CQL type."""
+    name, arrow = cql_type.typename, arrow_type(cql_type, decoding)
+    parts = [kind_of(part, decoding) for part in cql_type.subtypes]
+    if issubclass(cql_type, cqltypes.TupleType):
+        return Kind('tuple', arrow, parts)
+    if name == 'frozen':
+        return parts[0]
+    if issubclass(cql_type, cqltypes.VectorType):
+        element = cql_type.subtype
+        size = element.serial_size() or 0
+        return Kind('vector', arrow, [kind_of(element, decoding)], length=cql_type.vector_size, size=size)
+    if name == 'varint' and decoding.wide_varints == 'text':
+        return Kind('digits', arrow)
+    if name in _LAYOUTS:
+        codec, replace = 'ascii' if name == 'ascii' else 'utf-8', decoding.invalid_text == 'replace'
+        largest = _LAST_NANOSECOND if name == 'time' else 0
+        return Kind(_LAYOUTS[name], arrow, parts, name == 'date', codec=codec, replace=replace, largest=largest)
+    return Kind('rare', arrow, rare=functools.partial(_plain, cql_type))
+
+
+def _plain(cql_type: Any, value: bytes) -> str | None:
+    """Decodes a decimal or an inet, as canonical text."""
+    if not value:
+        return None
+    try:
+        return _decimal(value) if cql_type.typename == 'decimal' else cql_type.from_binary(value, _PROTOCOL)
+    except (ValueError, OSError, decimal.DecimalException) as error:
+        name = cql_type.typename
+        raise ReadError(f'{name}: got {len(value)} bytes, {value[:20]!r}, rule: a value of type {name}') from error
+
+
+def _decimal(value: bytes) -> str:
+    """Decodes four bytes of scale, and the digits as a varint."""
+    if not 4 < len(value) <= _LARGEST_DECIMAL:
+        raise ValueError(len(value))
+    scale = int.from_bytes(value[:4], 'big', signed=True)
+    digits = decimal.Decimal(int.from_bytes(value[4:], 'big', signed=True))
+    return str(_EXACT.scaleb(digits, -scale))
+
+
+def converter(kind: Any) -> Callable[[Any], Any] | None:
+    """Returns what turns the driver's value into one pyarrow takes, or None where pyarrow takes it as it is."""
+    name, parts = kind.typename, kind.subtypes
+    inner = [converter(part) or _same for part in parts]
+    if issubclass(kind, cqltypes.TupleType):
+        names = _fields(kind)
+        return lambda items: {n: _maybe(c, item) for n, c, item in zip(names, inner, items, strict=False)}
+    if name in _SCALARS:
+        return _CONVERTERS.get(name)
+    if name == 'frozen':
+        return converter(parts[0])
+    if issubclass(kind, cqltypes.VectorType):
+        item = converter(kind.subtype) or _same
+        return lambda items: [_maybe(item, one) for one in items]
+    if name in ('list', 'set'):
+        return lambda items: [_maybe(inner[0], item) for item in items]
+    if name == 'map':
+        return lambda entries: [(_maybe(inner[0], k), _maybe(inner[1], v)) for k, v in entries.items()]
+    return None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _maybe(convert: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else convert(value)

@@ -1,0 +1,74 @@
+"""CQL types -> a TensorFlow Metadata schema, so that nothing needs to be guessed from the data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.tfxio import tensor_representation_util
+
+from tfx_cassandra.components.dataset.files.examples import Kind
+
+SEQUENCES = (
+    '##SEQUENCE##'  # what tfx_bsl calls the feature lists of a tf.SequenceExample: one feature, a struct of them
+)
+_TYPES = {'int64_list': schema_pb2.INT, 'float_list': schema_pb2.FLOAT, 'bytes_list': schema_pb2.BYTES}
+_SEVERAL = re.compile(r'(?:frozen<)?(?:list|set)<')
+_VECTOR = re.compile(r'(?:frozen<)?vector<.+, *(\d+)>')
+
+
+def schema_of(
+    kinds: Mapping[str, Kind],
+    cql: Mapping[str, str],
+    always: Collection[str] = (),
+    sequences: Collection[str] = (),
+) -> schema_pb2.Schema:
+    """Returns the schema of the tf.Examples, or tf.SequenceExamples, that hold some columns.
+
+    Args:
+      kinds: Kind of each feature, by name.
+      cql: CQL type of each feature's column, by the feature's name.
+      always: Features that every example has: key columns are never null, others may be.
+      sequences: Features that are feature lists, of any length, with one value a step.
+
+    Returns:
+      A schema with a feature for each, by name: its type; its presence; a fixed shape for a vector that is always
+      there; several values for a list or set, one for all else; 0 and 1 for booleans. Feature lists are in one struct,
+      and become ragged tensors of shape (examples, steps, 1) of their own names.
+    """
+    schema = schema_pb2.Schema()
+    for name in sorted(set(kinds) - set(sequences)):
+        feature = _add(schema.feature, name, kinds, cql)
+        vector = _VECTOR.match(cql[name])
+        required = name in always
+        feature.presence.min_count = int(required)
+        if required:
+            feature.presence.min_fraction = 1.0
+        if _SEVERAL.match(cql[name]):
+            feature.value_count.min = 0
+        elif required:
+            feature.shape.dim.add(size=int(vector[1]) if vector else 1)
+        else:
+            feature.value_count.min = feature.value_count.max = int(vector[1]) if vector else 1
+    if sequences:
+        lists = schema.feature.add(name=SEQUENCES, type=schema_pb2.STRUCT)
+        lists.presence.CopyFrom(schema_pb2.FeaturePresence(min_count=1, min_fraction=1.0))
+        lists.value_count.CopyFrom(schema_pb2.ValueCount(min=1, max=1))
+        for name in sorted(sequences):
+            feature = _add(lists.struct_domain.feature, name, kinds, cql)
+            feature.value_counts.value_count.add(min=0)
+            feature.value_counts.value_count.add(min=1, max=1)
+        # tfx_bsl makes tensors of feature lists only of what a schema says outright; it names them after the struct.
+        tensors = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(schema)
+        tensors = {name.removeprefix(f'{SEQUENCES}.'): tensor for name, tensor in tensors.items()}
+        tensor_representation_util.SetTensorRepresentationsInSchema(schema, tensors)
+    return schema
+
+
+def _add(features: Any, name: str, kinds: Mapping[str, Kind], cql: Mapping[str, str]) -> schema_pb2.Feature:
+    feature = features.add(name=name, type=_TYPES[kinds[name]])
+    if cql[name] == 'boolean':
+        feature.int_domain.CopyFrom(schema_pb2.IntDomain(min=0, max=1, is_categorical=True))
+    return feature

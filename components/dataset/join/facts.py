@@ -1,0 +1,161 @@
+"""Rows of a view as read -> facts: whose value, which event time, when written, in one form for both layouts.
+
+A batch of facts has the columns
+
+    entity 0, entity 1, ...     integers as int64, times as int64 ms, everything else as it is
+    event                       int64, microseconds since 1970; ALWAYS where the view has no time
+    name                        long layout only: which feature the row's value is of
+    value:COLUMN                for each column or map entry that holds values, as read
+    created:COLUMN              int64, microseconds since 1970, when that value was written; null for unknown
+
+A null value is no fact: what Cassandra does not hold is not known.
+
+The columns of facts have names of their own kind, so no name of a user's column can be one of them. In rows as read the
+columns of the table stand before the write times; so of two columns of one name, such as that of a column which is
+called "writetime(x)", the first is the table's.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfx_cassandra.components.cql.table import writetime_name
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
+from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.window import MICROSECOND
+
+# Cassandra's timestamps are 64-bit milliseconds, of which microseconds hold a thousandth: those within 2^62
+# microseconds of 1970, 146,000 years, so that the difference of any two is in 64 bits as well.
+_FURTHEST = 2**62 // 1000  # milliseconds
+ALWAYS = -(2**62)  # an event time before every other, microseconds
+FOREVER = 2**63 - 1  # an age above every other, microseconds
+_MICROSECONDS = 1000  # in a millisecond
+_SHOWN = 80  # characters of a value in a message
+
+
+def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
+    """Brings rows as read into the one form; as many rows, with the columns above.
+
+    Raises:
+      DatasetError: A row's time is further from 1970 than microseconds can tell; the message shows the row.
+    """
+    arrays = [_comparable(cell(batch, source)) for source in view.entity]
+    named = {f'entity {i}': array for i, array in enumerate(arrays)}
+    if view.timestamp_column is None:
+        named['event'] = pa.array([ALWAYS], pa.int64()).take(pa.array([0] * batch.num_rows, pa.int64()))
+    else:
+        named['event'] = _time(batch, view, view.timestamp_column)
+    if view.feature_name_column is not None:
+        named['name'] = _column(batch, view.feature_name_column)
+    # All features of a long view are in one column.
+    for feature in view.full_features[: 1 if view.value_column else None]:
+        source = view.source(feature)
+        named[value_name(view, feature)] = cell(batch, source)
+        named[created_name(view, feature)] = _created(batch, view, source)
+    return pa.RecordBatch.from_arrays(list(named.values()), names=list(named))
+
+
+def value_name(view: FeatureView, feature: Feature) -> str:
+    """Returns the name of the facts' column that holds a feature's values."""
+    return f'value:{view.value_column or feature.name}'
+
+
+def created_name(view: FeatureView, feature: Feature) -> str:
+    """Returns the name of the facts' column that tells when a feature's values were written."""
+    return f'created:{view.value_column or feature.name}'
+
+
+def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
+    """Returns the parts of a spine's entity, so that equal entities are equal whatever width their numbers have."""
+    return [_comparable(_column(spine, column)) for column in columns]
+
+
+def microseconds(time: pa.Array, field: str = 'time', rows: Callable[[], pa.RecordBatch] | None = None) -> pa.Array:
+    """Converts timestamps in milliseconds to int64 microseconds since 1970.
+
+    Args:
+      time: Timestamps in milliseconds.
+      field: What they are, for the message.
+      rows: Gives what tells the rows apart, for the message.
+
+    Raises:
+      DatasetError: A time is further from 1970 than microseconds can tell; the message shows the row.
+    """
+    plain = time.cast(pa.int64())
+    ends = pc.min_max(plain)
+    if any(end.is_valid and abs(end.as_py()) > _FURTHEST for end in ends.values()):
+        beyond = pc.or_(pc.greater(plain, _FURTHEST), pc.less(plain, -_FURTHEST))
+        row = pc.index(beyond, True).as_py()
+        where = '' if rows is None else f' in the row {described(rows(), row)}'
+        rule = f'a time within {_FURTHEST} ms of 1970 (146,000 years)'
+        raise DatasetError(f'{field}: got {plain[row].as_py()} ms since 1970{where}, rule: {rule}')
+    return pc.multiply_checked(plain, _MICROSECONDS)
+
+
+def age_limit(ttl: datetime.timedelta | None) -> int:
+    """Returns the age in microseconds from which a value counts as expired; FOREVER for none, and for all above."""
+    return FOREVER if ttl is None else min(ttl // MICROSECOND, FOREVER)
+
+
+def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = None) -> str:
+    """Returns some columns of a row for a message, each value shortened; times in ms, for Python lacks some of them."""
+    parts = []
+    for name in rows.schema.names if columns is None else columns:
+        array = _column(rows, name)
+        value = array.cast(pa.int64())[row] if pa.types.is_timestamp(array.type) else array[row]
+        text = repr(value.as_py())
+        parts.append(f'{name!r}: {text if len(text) <= _SHOWN else text[:_SHOWN] + "..."}')
+    return f'{{{", ".join(parts)}}}'
+
+
+def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
+    """Returns a column, or one entry of a map column: null where there is no such key.
+
+    Raises:
+      DatasetError: The key is not of the type of the map's keys.
+    """
+    array = _column(batch, source.column)
+    if source.key is None or not pa.types.is_map(array.type):
+        # A name that looks like a map's entry may be that of an extracted column.
+        return array
+    try:
+        key = pa.array([source.key]).cast(array.type.key_type)[0]
+    except pa.ArrowException as error:
+        raise DatasetError(f'{source.column}: got key {source.key!r}, rule: a {array.type.key_type}') from error
+    return pc.map_lookup(array, key, 'last')
+
+
+def _created(batch: pa.RecordBatch, view: FeatureView, source: Source) -> pa.Array:
+    if view.created_column is not None:
+        return _time(batch, view, view.created_column)
+    name = writetime_name(source.column)
+    places = [place for place, other in enumerate(batch.schema.names) if other == name]
+    if len(places) > (name in view.columns):
+        return batch.column(places[-1])
+    return pa.nulls(batch.num_rows, pa.int64())
+
+
+def _time(batch: pa.RecordBatch, view: FeatureView, column: str) -> pa.Array:
+    def key() -> pa.RecordBatch:
+        names = [*view.entity_columns, *filter(None, [view.feature_name_column, view.timestamp_column])]
+        return pa.RecordBatch.from_arrays([cell(batch, Source.parse(name)) for name in names], names)
+
+    return microseconds(_column(batch, column), f'{column} of view {view.name}', key)
+
+
+def _comparable(array: pa.Array) -> pa.Array:
+    if pa.types.is_integer(array.type) or pa.types.is_timestamp(array.type):
+        return array.cast(pa.int64())
+    return array
+
+
+def _column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
+    names: Sequence[str] = batch.schema.names
+    if name not in names:
+        raise DatasetError(f'columns: got {name!r}, rule: a column of the rows ({", ".join(names)})')
+    column = batch.column(names.index(name))
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,54 @@
+"""Many requests to a session with a bounded number in flight."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, ResponseFuture, Session
+from cassandra.query import Statement
+
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS
+
+_Key = TypeVar('_Key')
+
+
+def outcomes(
+    session: Session,
+    requests: Iterable[tuple[_Key, Statement]],
+    concurrency: int,
+    profile: ExecutionProfile | object = EXEC_PROFILE_DEFAULT,
+) -> Iterator[tuple[_Key, list | Exception]]:
+    """Runs requests as their outcomes are taken, and waits for every one that was sent, however the loop ends.
+
+    The driver's own execute_concurrent takes its input in the thread that reads the sockets, where an input that
+    itself waits for Cassandra would never come, and one that raises would never be heard of.
+
+    Args:
+      session: The driver's session.
+      requests: (key, statement) pairs, taken in the caller's thread as there is room.
+      concurrency: Requests in flight at most.
+      profile: The driver's execution profile, or the name of one of the session's.
+
+    Yields:
+      (key, rows) or (key, error) of each request, in order.
+    """
+    in_flight: collections.deque[tuple[_Key, ResponseFuture]] = collections.deque()
+    try:
+        for key, statement in requests:
+            if len(in_flight) == concurrency:
+                yield _outcome(*in_flight.popleft())
+            in_flight.append((key, session.execute_async(statement, execution_profile=profile)))
+        while in_flight:
+            yield _outcome(*in_flight.popleft())
+    finally:
+        for waiting in in_flight:
+            _outcome(*waiting)
+
+
+def _outcome(key: _Key, future: ResponseFuture) -> tuple[_Key, list | Exception]:
+    try:
+        return key, future.result().all()
+    except DRIVER_ERRORS as error:
+        return key, error

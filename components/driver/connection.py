@@ -1,0 +1,269 @@
+"""How to reach a cluster, and the one session a process holds to it.
+
+A `CassandraConnection` is configuration only: it is pickled to Beam workers and stored as plain text in pipeline
+metadata, so a secret is named (environment variable or file), never held. `session(connection)` gives every user in
+the process the same driver session and closes it when the last one leaves. A forked child opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import ssl
+import threading
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
+from types import TracebackType
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.driver.opening import open_session as _open
+from tfx_cassandra.components.driver.opening import tls_context
+from tfx_cassandra.components.driver.responses import ReadableHandler
+from tfx_cassandra.components.errors import invalid
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Names the files of a TLS connection; none is read before a worker connects.
+
+    Attributes:
+      ca_file: PEM file of the authority that signed the nodes' certificates.
+      cert_file: PEM file of this client's certificate, where the cluster asks for one.
+      key_file: PEM file of this client's key, unencrypted; None where cert_file holds it, too.
+      check_hostname: Whether a node's certificate must carry the node's address. Of a contact point's name the driver
+        takes the address, too, so that certificates with names alone want False; the authority is checked either way.
+    """
+
+    ca_file: str
+    cert_file: str | None = None
+    key_file: str | None = None
+    check_hostname: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Loads the files; see `opening.tls_context`."""
+        return tls_context(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class CassandraConnection:
+    """Says how to reach a cluster, without holding a secret.
+
+    Attributes:
+      contact_points: Host names or addresses, at least one; any of them may be down.
+      port: CQL port of every node.
+      local_datacenter: The data center whose nodes coordinate requests.
+      keyspace: The keyspace all table names are looked up in.
+      username: User name, where the cluster asks for one.
+      password_env: Name of the environment variable that holds the password on every worker.
+      tls: Certificate files, or None for a plain connection.
+      secure_connect_bundle: Path of an Astra-style bundle; replaces contact points, port and tls.
+      connect_timeout: Seconds to wait for a node to accept a connection.
+      request_timeout: Seconds to wait for a response to one request (one page of a read).
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
+    """
+
+    contact_points: tuple[str, ...] = ('127.0.0.1',)
+    port: int = 9042
+    local_datacenter: str = 'dc1'
+    keyspace: str = 'ml_features'
+    username: str | None = None
+    password_env: str | None = None
+    tls: Tls | None = None
+    secure_connect_bundle: str | None = None
+    connect_timeout: float = 10.0
+    request_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        points = self.contact_points
+        points = (points,) if isinstance(points, str) else tuple(points)
+        object.__setattr__(self, 'contact_points', points)
+        if not points or not all(isinstance(point, str) and point for point in points):
+            raise invalid('contact_points', self.contact_points, 'one or more host names or addresses')
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
+            raise invalid('port', self.port, 'an integer from 1 to 65535')
+        for field in ('local_datacenter', 'keyspace'):
+            if not isinstance(getattr(self, field), str) or not getattr(self, field):
+                raise invalid(field, getattr(self, field), 'a non-empty text')
+        if (self.username is None) != (self.password_env is None):
+            raise invalid('password_env', self.password_env, 'given together with username')
+        for field in ('connect_timeout', 'request_timeout'):
+            if not getattr(self, field) > 0:
+                raise invalid(field, getattr(self, field), 'seconds above zero')
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> CassandraConnection:
+        """Builds a connection from CASSANDRA_* environment variables; what is not set keeps its default.
+
+        CASSANDRA_CONTACT_POINTS (comma-separated), CASSANDRA_PORT, CASSANDRA_LOCAL_DATACENTER, CASSANDRA_KEYSPACE,
+        CASSANDRA_USERNAME with the password in CASSANDRA_PASSWORD, CASSANDRA_CA_FILE with CASSANDRA_CERT_FILE and
+        CASSANDRA_KEY_FILE, CASSANDRA_SECURE_CONNECT_BUNDLE.
+        """
+        settings: dict = {}
+        if points := environ.get('CASSANDRA_CONTACT_POINTS'):
+            settings['contact_points'] = tuple(point.strip() for point in points.split(',') if point.strip())
+        if port := environ.get('CASSANDRA_PORT'):
+            if not port.isdigit():
+                raise invalid('CASSANDRA_PORT', port, 'an integer from 1 to 65535')
+            settings['port'] = int(port)
+        for field in ('local_datacenter', 'keyspace', 'username', 'secure_connect_bundle'):
+            if value := environ.get(f'CASSANDRA_{field.upper()}'):
+                settings[field] = value
+        if 'username' in settings:
+            settings['password_env'] = 'CASSANDRA_PASSWORD'
+        ca_file, cert_file, key_file = (environ.get(f'CASSANDRA_{kind}_FILE') or None for kind in ('CA', 'CERT', 'KEY'))
+        if ca_file:
+            settings['tls'] = Tls(ca_file, cert_file, key_file)
+        elif cert_file or key_file:
+            # Without it there would be no TLS at all.
+            raise invalid('CASSANDRA_CA_FILE', ca_file, 'set where CASSANDRA_CERT_FILE or CASSANDRA_KEY_FILE is')
+        return cls(**settings)
+
+    def __str__(self) -> str:
+        return f'{",".join(self.contact_points)}:{self.port}/{self.keyspace}'
+
+
+_Key = tuple[CassandraConnection, type | None]  # and the protocol handler
+
+
+class _Shared:
+    """A session and the number of its users. The first one opens it, while the others wait for it."""
+
+    def __init__(self) -> None:
+        self.users = 0  # also those who wait
+        self.session: Future[Session] = Future()
+
+
+_sessions: dict[_Key, _Shared] = {}
+_lock = threading.Lock()  # guards the dictionary and its counts; nobody connects or closes while holding it
+_inherited: list[dict] = []
+
+
+def _forget() -> None:
+    """Starts anew in a forked child, where the threads of the parent's sessions are not, nor a holder of its lock."""
+    global _sessions, _lock
+    # Kept, for the driver shuts down a session that nothing refers to, and might wait for those threads.
+    _inherited.append(_sessions)
+    _sessions, _lock = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
+    """Returns this process's session for a connection, opening it for the first user; pair with `release`.
+
+    `session` does both. Opening takes as long as the cluster lets it; whoever wants the same session waits, and nobody
+    else does.
+
+    Args:
+      connection: How to reach the cluster.
+      protocol_handler: What the session decodes results with, instead of the package's own
+        (see `store/responses.py`); such a session is apart.
+
+    Raises:
+      UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
+      CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
+    """
+    return _acquired((connection, protocol_handler))[0]
+
+
+def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
+    """Gives a session back; the last user's release closes it. One from before a fork is the parent's to close."""
+    key = (connection, protocol_handler)
+    with _lock:
+        if _inherited and key not in _sessions:
+            return
+        shared = _sessions[key]
+    _leave(key, shared)
+
+
+def session(
+    connection: CassandraConnection, protocol_handler: type | None = None
+) -> contextlib.AbstractContextManager[Session]:
+    """Holds this process's session for a connection while the `with` block runs; see `acquire`.
+
+    What opens a session in one method and closes it in another enters this into a `contextlib.ExitStack`, so that an
+    error in between closes it, too.
+    """
+    return _Held((connection, protocol_handler))
+
+
+class _Held(contextlib.AbstractContextManager):
+    """One user of a session. In a forked child it gives nothing back, for the session is the parent's."""
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+
+    def __enter__(self) -> Session:
+        opened, self._shared = _acquired(self._key)
+        return opened
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self._key, self._shared)
+
+
+def _acquired(key: _Key) -> tuple[Session, _Shared]:
+    while True:
+        with _lock:
+            shared = _sessions.setdefault(key, _Shared())
+            shared.users += 1
+            first = shared.users == 1
+        if first:
+            _fill(key, shared)
+        try:
+            return shared.session.result(), shared
+        except CancelledError:  # whoever opened it was interrupted, which is no answer for anybody else
+            continue
+        except BaseException:
+            _leave(key, shared)
+            raise
+
+
+def _fill(key: _Key, shared: _Shared) -> None:
+    """Opens a session for all who wait for it, or tells them why it cannot be opened."""
+    connection, protocol_handler = key
+    try:
+        opened = _open(connection)
+        opened.client_protocol_handler = protocol_handler or ReadableHandler
+        shared.session.set_result(opened)
+    except Exception as error:
+        _drop(key, shared)
+        shared.session.set_exception(error)
+    except BaseException:
+        _drop(key, shared)
+        shared.session.cancel()
+        raise
+
+
+def _leave(key: _Key, shared: _Shared) -> None:
+    with _lock:
+        shared.users -= 1
+        # In a forked child, a session of the parent is none of the dictionary's.
+        last = shared.users == 0 and _sessions.get(key) is shared
+        if last:
+            del _sessions[key]
+    if last:
+        shared.session.result().cluster.shutdown()
+
+
+def _drop(key: _Key, shared: _Shared) -> None:
+    """Lets the next user try anew."""
+    with _lock:
+        if _sessions.get(key) is shared:
+            del _sessions[key]
+
+
+def consistency_level(name: str) -> int:
+    """Returns the driver's number for a consistency level such as 'LOCAL_QUORUM'."""
+    level = ConsistencyLevel.name_to_value.get(name.upper()) if isinstance(name, str) else None
+    if level is None:
+        rule = 'one of ' + ', '.join(sorted(ConsistencyLevel.name_to_value))
+        raise invalid('consistency', name, rule)
+    return level

@@ -1,0 +1,154 @@
+"""Opens a driver session, and says in one line why that cannot be done."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException, UnresolvableContactPoints
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.datastax.cloud import read_cloud_config_from_zip
+from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+
+from tfx_cassandra.components.driver.errors import one_line
+from tfx_cassandra.components.driver.write_time import write_time
+from tfx_cassandra.components.errors import CredentialsError, UnavailableError
+
+if TYPE_CHECKING:
+    from tfx_cassandra.components.driver.connection import CassandraConnection, Tls
+
+
+def open_session(connection: CassandraConnection) -> Session:
+    """Connects to a cluster.
+
+    Raises:
+      UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
+      CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
+    """
+    options = _cluster_options(connection)
+    cluster = None
+    try:
+        cluster = Cluster(**options)
+        return cluster.connect()
+    except (NoHostAvailable, DriverException, OSError) as error:
+        hosts = cluster.metadata.all_hosts() if cluster else []
+        if cluster:
+            cluster.shutdown()
+        raise _explained(connection, error, {host.datacenter for host in hosts if host.datacenter}) from error
+    except BaseException:
+        if cluster:
+            cluster.shutdown()
+        raise
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Loads the files of a TLS connection.
+
+    Raises:
+      CredentialsError: A file is missing, cannot be read, or is not what it should be; the message names its field.
+    """
+    for field, path in (('ca_file', tls.ca_file), ('cert_file', tls.cert_file), ('key_file', tls.key_file)):
+        if path is not None:  # the empty path too, for which Python would take the system's authorities
+            _check_readable(field, path)
+    if tls.key_file is not None and tls.cert_file is None:
+        raise CredentialsError(f'key_file: got {tls.key_file!r}, rule: given together with cert_file')
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except (OSError, ValueError) as error:
+        raise _bad_file('ca_file', tls.ca_file, 'a PEM file of certificates', error) from error
+    context.check_hostname = tls.check_hostname
+    if tls.cert_file is not None:
+        try:
+            # Asked for a password, OpenSSL would wait for one to be typed.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: '')
+        except (OSError, ValueError) as error:
+            raise _bad_certificate(tls, error) from error
+    return context
+
+
+def _bad_certificate(tls: Tls, error: Exception) -> CredentialsError:
+    """Tells a certificate that cannot be loaded from a key that cannot, which OpenSSL's error does not."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(tls.cert_file)
+    except (OSError, ValueError):
+        return _bad_file('cert_file', tls.cert_file, 'a PEM file of a certificate', error)
+    if tls.key_file is None:
+        return _bad_file('cert_file', tls.cert_file, 'a PEM file with the unencrypted key, or key_file given', error)
+    return _bad_file('key_file', tls.key_file, 'a PEM file with the unencrypted key of cert_file', error)
+
+
+def _check_readable(field: str, path: str) -> None:
+    try:
+        with open(path, 'rb'):
+            pass
+    except (OSError, ValueError) as error:
+        raise _bad_file(field, path, 'a file that can be read', error) from error
+
+
+def _bad_file(field: str, path: str | None, rule: str, error: Exception) -> CredentialsError:
+    reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    return CredentialsError(f'{field}: got {path!r}, rule: {rule} ({" ".join(reason.split())})')
+
+
+def _cluster_options(connection: CassandraConnection) -> dict:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(connection.local_datacenter)),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        request_timeout=connection.request_timeout,
+    )
+    options: dict = {
+        'execution_profiles': {EXEC_PROFILE_DEFAULT: profile},
+        'connect_timeout': connection.connect_timeout,
+        'control_connection_timeout': connection.connect_timeout,
+        'timestamp_generator': write_time,
+    }
+    if connection.secure_connect_bundle is not None:
+        options['cloud'] = _cloud(connection)
+        # The bundle's cluster names its own data center.
+        profile.load_balancing_policy = TokenAwarePolicy(DCAwareRoundRobinPolicy())
+    else:
+        options |= {'contact_points': list(connection.contact_points), 'port': connection.port}
+        if connection.tls:
+            options['ssl_context'] = tls_context(connection.tls)
+    if connection.username is not None and connection.password_env is not None:
+        password = os.environ.get(connection.password_env)
+        if password is None:
+            raise CredentialsError(f'password_env: got {connection.password_env!r}, rule: a set environment variable')
+        options['auth_provider'] = PlainTextAuthProvider(connection.username, password)
+    return options
+
+
+def _cloud(connection: CassandraConnection) -> dict:
+    field, path = 'secure_connect_bundle', str(connection.secure_connect_bundle)
+    # Unpacked beside the bundle otherwise, where a mounted secret lets nobody write.
+    cloud = {field: path, 'use_default_tempdir': True, 'connect_timeout': connection.connect_timeout}
+    try:
+        read_cloud_config_from_zip(cloud, False)
+    except Exception as error:  # of zip, JSON and TLS files
+        raise _bad_file(field, path, 'a secure connect bundle, as Astra gives it', error) from error
+    return cloud
+
+
+def _explained(connection: CassandraConnection, error: Exception, datacenters: set[str]) -> UnavailableError:
+    """Turns the driver's nested connection errors into one line."""
+    causes: list = [error]
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping):
+        causes = list(error.errors.values())
+    for cause in causes:
+        if isinstance(cause, AuthenticationFailed):
+            who = repr(connection.username) if connection.username else 'no user name'
+            reason = str(cause).splitlines()[0]
+            return CredentialsError(f'username: got {who}, rule: a user whose password {connection} accepts ({reason})')
+    if connection.secure_connect_bundle:
+        rule = f'its cluster answers ({one_line(error)})'
+        return UnavailableError(f'secure_connect_bundle: got {connection.secure_connect_bundle!r}, rule: {rule}')
+    if datacenters and connection.local_datacenter not in datacenters:
+        rule = f'a data center of the cluster ({", ".join(sorted(datacenters))})'
+        return UnavailableError(f'local_datacenter: got {connection.local_datacenter!r}, rule: {rule}')
+    points = ', '.join(f'{point}:{connection.port}' for point in connection.contact_points)
+    if isinstance(error, UnresolvableContactPoints):
+        return UnavailableError(f'contact_points: got {points}, rule: at least one name resolves to an address')
+    return UnavailableError(f'contact_points: got {points}, rule: at least one answers CQL ({one_line(error)})')

@@ -1,0 +1,35 @@
+"""Looks tables up in the live schema."""
+
+from __future__ import annotations
+
+from cassandra.cluster import Session
+from cassandra.metadata import LocalStrategy
+
+from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.errors import SchemaError
+
+
+def describe(session: Session, keyspace: str, name: str) -> Table:
+    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none."""
+    metadata = session.cluster.metadata
+    if keyspace not in metadata.keyspaces:
+        rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
+        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
+    known = metadata.keyspaces[keyspace]
+    if known.virtual or isinstance(known.replication_strategy, LocalStrategy):
+        rule = 'a keyspace that nodes share; each node has tables of its own in this one'
+        raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
+    table = known.tables.get(name) or known.views.get(name)
+    if table is None:
+        rule = f'a table of keyspace {keyspace} ({", ".join(sorted([*known.tables, *known.views]))})'
+        raise SchemaError(f'table: got {name!r}, rule: {rule}')
+    return Table(
+        keyspace,
+        name,
+        tuple(column.name for column in table.partition_key),
+        tuple(column.name for column in table.clustering_key),
+        tuple((column.name, column.cql_type) for column in table.columns.values()),
+        descending=any(column.is_reversed for column in table.clustering_key[:1]),
+        has_static=any(column.is_static for column in table.columns.values()),
+        static=tuple(column.name for column in table.columns.values() if column.is_static),
+    )

@@ -1,0 +1,93 @@
+"""The report's plots, as SVG."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+from tfx_cassandra.components.experiment.design import Metric
+from tfx_cassandra.components.experiment.results import ArmResult, MetricResult, Point
+
+_LEFT, _RIGHT, _WIDTH, _ROW = 150, 60, 860, 44  # pixels
+_COLORS = {'better': '#1a7f4b', 'not worse': '#1a7f4b', 'worse': '#b3261e', 'violated': '#b3261e'}
+_LINES = ('#1f5fbf', '#b35c00', '#7a3fa8', '#00796b')
+_GREY = '#5b6472'
+
+
+def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]]) -> str:
+    """Draws each treatment's difference: the interval for one look thick, the one for any time thin."""
+    ends = [0.0]
+    for _, result in results:
+        ends += [
+            end for end in (result.low, result.high, result.sequential_low, result.sequential_high) if end is not None
+        ]
+    if metric.margin is not None:
+        ends.append(-metric.sign * metric.margin)
+    x = _scale(min(ends), max(ends), _LEFT, _WIDTH - _RIGHT)
+    height = _ROW * len(results) + 34
+    shapes = [_line(x(0), 4, x(0), height - 26, _GREY), _label(x(0), height - 8, 'no difference', 'middle')]
+    if metric.margin is not None:
+        limit = x(-metric.sign * metric.margin)
+        shapes += [
+            _line(limit, 4, limit, height - 26, '#b3261e', dashed=True),
+            _label(limit, height - 8, 'margin', 'middle'),
+        ]
+    for i, (arm, result) in enumerate(results):
+        y, color = _ROW * i + 24, _COLORS.get(result.conclusion, _GREY)
+        shapes.append(_label(4, y + 4, arm.arm))
+        if result.sequential_low is not None and result.sequential_high is not None:
+            shapes.append(_line(x(result.sequential_low), y, x(result.sequential_high), y, color))
+        shapes.append(_line(x(result.low), y, x(result.high), y, color, width=7))
+        shapes.append(
+            f'<circle cx="{x(result.difference):.1f}" cy="{y}" r="5" fill="#fff" stroke="{color}" stroke-width="2"/>'
+        )
+        shapes.append(_label(x(result.difference), y - 10, f'{result.difference:+.4g}', 'middle'))
+    return _svg(height, shapes, f'{metric.name}: difference from the control with its intervals')
+
+
+def over_time(metric: Metric, series: Sequence[Point]) -> str:
+    """Draws the running difference of each treatment with its confidence sequence; nothing where there is none."""
+    points = [point for point in series if point.metric == metric.name and point.low is not None]
+    if not points:
+        return ''
+    arms = list(dict.fromkeys(point.arm for point in points))
+    times = sorted({point.time for point in series})
+    ends = [end for point in points for end in (point.low, point.high) if end is not None]
+    x = _scale(0, len(times) - 1, _LEFT, _WIDTH - _RIGHT)
+    y = _scale(min(*ends, 0), max(*ends, 0), 190, 12)
+    shapes = [_line(_LEFT, y(0), _WIDTH - _RIGHT, y(0), _GREY)]
+    for value in (0.0, *(end for end in (min(ends), max(ends)) if abs(y(end) - y(0)) > 14)):
+        shapes.append(_label(_LEFT - 8, y(value) + 4, f'{value:+.3g}', 'end'))
+    for i, arm in enumerate(arms):
+        color = _LINES[i % len(_LINES)]
+        mine = [(x(times.index(p.time)), p) for p in points if p.arm == arm]
+        upper = [f'{at:.1f},{y(p.high or 0):.1f}' for at, p in mine]
+        lower = [f'{at:.1f},{y(p.low or 0):.1f}' for at, p in mine]
+        middle = [f'{at:.1f},{y(p.difference or 0):.1f}' for at, p in mine]
+        shapes.append(f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="{color}" opacity=".15"/>')
+        shapes.append(f'<polyline points="{" ".join(middle)}" fill="none" stroke="{color}" stroke-width="2"/>')
+        shapes.append(_label(_LEFT + 150 * (i + 1), 212, arm, color=color))
+    shapes.append(_label(_LEFT, 212, f'{times[0]:%Y-%m-%d %H:%M}'))
+    shapes.append(_label(_WIDTH - _RIGHT, 212, f'{times[-1]:%Y-%m-%d %H:%M}', 'end'))
+    return _svg(220, shapes, f'{metric.name}: difference so far, with its confidence sequence')
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    span = (high - low) or 1.0
+    return lambda value: start + (value - low) / span * (end - start)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 2, dashed: bool = False) -> str:
+    dash = ' stroke-dasharray="4 4"' if dashed else ''
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="{color}" stroke-width="{width}"{dash}/>'
+
+
+def _label(x: float, y: float, text: str, anchor: str = 'start', color: str = '#1d2430') -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {where} style="fill: {color}">{html.escape(text)}</text>'
+
+
+def _svg(height: int, shapes: Sequence[str], title: str) -> str:
+    head = f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img"><title>{html.escape(title)}</title>'
+    return head + ''.join(shapes) + '</svg>'

@@ -1,0 +1,136 @@
+"""Where a verdict goes: files of the artifact, the arms' rows in `model_versions`, time series in `model_metrics`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+from cassandra import InvalidRequest
+from cassandra.cluster import Session
+from cassandra.query import BoundStatement
+from tfx.dsl.io import fileio
+
+from tfx_cassandra.components import config
+from tfx_cassandra.components.artifacts import VERDICT_FILE
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteError
+from tfx_cassandra.components.experiment.report import report
+from tfx_cassandra.components.experiment.results import Point, Verdict, metric_values
+from tfx_cassandra.components.registry.registry import ModelRegistry
+
+REPORT_FILE = 'report.html'
+_CONCURRENCY = 32
+
+
+def write_files(verdict: Verdict, uri: str) -> None:
+    """Writes verdict.json and report.html into a directory; fileio knows its file system."""
+    fileio.makedirs(uri)
+    for name, content in ((VERDICT_FILE, config.to_json(verdict)), (REPORT_FILE, report(verdict))):
+        with fileio.open(os.path.join(uri, name), 'w') as file:
+            file.write(content)
+
+
+def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
+    """Reads the verdict of a directory that `write_files` wrote.
+
+    Args:
+      uri: The directory, or the artifact's URI.
+      experiment_id: The experiment it must be of; None for any.
+
+    Raises:
+      RegistryError: There is none, it cannot be parsed, or it is of another experiment.
+    """
+    path = os.path.join(uri, VERDICT_FILE)
+    if not fileio.exists(path):
+        raise RegistryError(f'verdict: got {uri!r}, rule: a directory that holds {VERDICT_FILE}')
+    try:
+        with fileio.open(path) as file:
+            verdict = config.from_json(Verdict, file.read())
+    except (OSError, tf.errors.OpError) as error:
+        raise RegistryError(f'verdict: got {path!r}, rule: readable ({one_line(error)})') from error
+    except (TypeError, ValueError) as error:
+        # The cause of a text that is no JSON; the error itself repeats the text.
+        cause = ' '.join(str(error.__cause__ or error).split())
+        rule = f'what write_files wrote ({cause})'
+        raise RegistryError(f'verdict: got {path!r}, rule: {rule}') from error
+    if experiment_id is not None:
+        check_experiment(verdict.experiment_id, experiment_id)
+    return verdict
+
+
+def check_experiment(found: str, experiment_id: str) -> None:
+    """Raises RegistryError for a verdict that is of another experiment."""
+    if found != experiment_id:
+        raise RegistryError(f'verdict: got one of experiment {found!r}, rule: of {experiment_id!r}')
+
+
+def record(connection: CassandraConnection, verdict: Verdict) -> None:
+    """Writes what was found into Cassandra; doing it again changes nothing, for every write sets what it set before.
+
+    Each arm's version gets the metrics of `results.metric_values`, the name of its arm, and a treatment its verdict;
+    that of a control is cleared. Arm, verdict and metrics of a row are of the test that was recorded last.
+    `model_metrics` gets the steps of the time series, under names such as
+    `brier{ab=value,experiment=e,arm=treatment}` at the start of each step.
+
+    Raises:
+      RegistryError: An arm's version is not recorded in the experiment; the other arms' rows stay as they are.
+      SchemaError: The keyspace lacks `model_metrics`; the arms' rows are written then.
+      WriteError: The time series could not be written.
+    """
+    with ModelRegistry(connection) as registry:
+        for arm in verdict.arms:
+            try:
+                registry.recorded(verdict.experiment_id, arm.model_id, arm.version)
+            except RegistryError as error:
+                raise RegistryError(f'arm {arm.arm}: {error}') from error
+        for arm in verdict.arms:
+            registry.add_metrics(
+                verdict.experiment_id,
+                arm.model_id,
+                arm.version,
+                metric_values(verdict, arm),
+                ab_test_group=arm.arm,
+                verdict=arm.verdict,
+            )
+    try:
+        with connections.session(connection) as session:
+            statements = enumerate(_series(session, connection.keyspace, verdict))
+            for _, outcome in outcomes(session, statements, _CONCURRENCY):
+                if isinstance(outcome, Exception):
+                    raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
+    except InvalidRequest as error:
+        rule = f'a keyspace with the schema applied ({one_line(error)})'
+        raise SchemaError(f'keyspace: got {connection.keyspace!r}, rule: {rule}') from error
+    except DRIVER_ERRORS as error:
+        raise WriteError(f'model_metrics: {one_line(error)}') from error
+
+
+def _series(session: Session, keyspace: str, verdict: Verdict) -> Iterator[BoundStatement]:
+    insert = session.prepare(
+        f'INSERT INTO {quoted(keyspace)}.model_metrics (model_id, metric_name, timestamp, value, tags)'
+        ' VALUES (?, ?, ?, ?, ?)'
+    )
+    insert.is_idempotent = True  # one key, one value
+    arms = {arm.arm: arm for arm in verdict.arms}
+    for point in verdict.series:
+        arm = arms[point.arm]
+        tags = {
+            'experiment_id': verdict.experiment_id,
+            'arm': arm.arm,
+            'version': arm.version,
+            'window': str(verdict.design.window),
+        }
+        for name, value in series_values(verdict, point).items():
+            yield insert.bind((arm.model_id, name, point.time, value, tags))
+
+
+def series_values(verdict: Verdict, point: Point) -> dict[str, float]:
+    """Returns the values of one point by their name in `model_metrics`."""
+    labels = f'experiment={verdict.experiment_id},arm={point.arm}'
+    values = {'n': point.n, 'value': point.value, 'difference': point.difference, 'low': point.low, 'high': point.high}
+    return {f'{point.metric}{{ab={name},{labels}}}': float(v) for name, v in values.items() if v is not None}

@@ -1,0 +1,47 @@
+"""The metrics over time: each step's own, and the running difference with its confidence sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+from tfx_cassandra.components.experiment.comparisons import compared, estimates_of
+from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.moments import Moments, total
+from tfx_cassandra.components.experiment.results import Point
+from tfx_cassandra.components.experiment.tally import Tally
+
+
+def series_of(design: Design, tally: Tally) -> Iterator[Point]:
+    """Gives every metric of every arm step by step, without covariates; of treatments also the running difference."""
+    for metric in design.metrics:
+        plain = dataclasses.replace(metric, covariate=None)
+        cells = tally.moments[metric.name]
+        # (arms, halves, steps) -> for each arm, its steps
+        steps = [[total(step.along(0)) for step in arm.along(1)] for arm in cells.along(0)]
+        running = [list(itertools.accumulate(arm)) for arm in steps]
+        for place, arm in enumerate(design.arms):
+            for i in range(design.steps):
+                differs = _running(design, plain, running[0][i], running[place][i]) if place else (None, None, None)
+                yield _point(design, plain, arm, i, steps[place][i], differs)
+
+
+def _point(
+    design: Design, metric: Metric, arm: Arm, step: int, moments: Moments, differs: tuple[float | None, ...]
+) -> Point:
+    try:
+        value = estimates_of(metric, [moments])[0].value
+    except ValueError:
+        value = None
+    time = design.window.start + step * design.step
+    return Point(time, arm.name, metric.name, int(moments.n), value, *differs)
+
+
+def _running(design: Design, metric: Metric, control: Moments, treatment: Moments) -> tuple[float | None, ...]:
+    try:
+        first, second = estimates_of(metric, [control, treatment])
+        result = compared(design, metric, first, second)
+    except ValueError:
+        return None, None, None
+    return result.difference, result.sequential_low, result.sequential_high

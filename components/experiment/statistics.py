@@ -1,0 +1,349 @@
+"""Estimates of arms and tests between them, from moments alone.
+
+An arm's moments are of its units, and have four variables: the sum y of a unit's values, the sum d of its denominators
+(of a mean, how many values there are), the covariate x, and whether x is known, 1 or 0. Every estimate here is smooth
+in their means, so that its variance is that of a linear form: with weights w (the gradient) and the covariance matrix S
+of the variables, it is w'Sw / n. Where each unit has one value, d is 1, and all this is what it is in textbooks.
+
+docs/ab-testing.md gives the formulas and their sources.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import special, stats
+
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.experiment.moments import Moments
+
+Y, D = 0, 1  # places of value and denominator
+COVARIATES = slice(2, 4)
+LEAST_ADJUSTED = 20
+_ROUNDING = 1e-12
+_GREATEST = 1e100  # beyond it squares are infinite
+_MAX_WAYS = 10_000  # to part units into two arms that a permutation test looks at
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What one arm says of a metric.
+
+    Attributes:
+      n: Units.
+      value: Mean, proportion or ratio; adjusted, where there is a covariate.
+      variance: What the value adds to the variance of a difference between arms.
+      alone: Variance of the value itself: the same, unless the value is adjusted, which is done by what all arms share.
+      binomial: Whether the value is a share of n independent trials.
+      effective: How many units of one weight would say as much: (sum d)^2 / sum d^2 (Kish 1965). Where one unit makes
+        most of the requests it is near one, however many units there are; None for n.
+    """
+
+    n: int
+    value: float
+    variance: float
+    alone: float
+    binomial: bool = False
+    effective: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """The effective number of units, n where it is not given."""
+        return self.n if self.effective is None else self.effective
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A treatment against the control.
+
+    Attributes:
+      difference: Treatment minus control.
+      stderr: Its standard error.
+      low: Lower end of its confidence interval.
+      high: Upper end.
+      p_value: Two-sided, of the hypothesis that there is no difference.
+      cautious: A standard error that is none too small either where one arm is, or its values are, few: the greatest of
+        `stderr`, the pooled one, and that of the interval.
+      relative: The difference over the size of the control's value, with its interval: above zero where the treatment's
+        value is greater, also where both are negative. None where the control's value is zero or next to it.
+    """
+
+    difference: float
+    stderr: float
+    low: float
+    high: float
+    p_value: float
+    cautious: float
+    relative: tuple[float, float, float] | None
+
+
+def ratio(arm: Moments) -> Estimate:
+    """Returns mean(y) / mean(d), with its variance by the delta method; the mean of all values, where d counts them.
+
+    Raises:
+      ValueError: There are fewer than two units, or the denominators' mean is not positive.
+    """
+    _enough(arm)
+    return _linear(arm, _ratio(arm), _gradient(arm))
+
+
+def proportion(arm: Moments) -> Estimate:
+    """Returns the share p of ones among zeros and ones; of one value a unit, with variance p (1 - p) / n.
+
+    Raises:
+      ValueError: There are fewer than two units.
+    """
+    _enough(arm)
+    n, p = int(arm.n), _ratio(arm)
+    if arm.mean[D] != 1 or arm.products[D, D] != 0:
+        return ratio(arm)
+    variance = max(p * (1 - p), 0.0) / n
+    return Estimate(n, p, variance, variance, binomial=True)
+
+
+def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
+    """Returns each arm's ratio with what the covariate explains taken out (CUPED).
+
+    With z = (y - R d) / mean(d), the ratio's linear form, and the covariates x = (covariate, whether it is known):
+    R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms. That
+    a covariate is not known is so taken for a fact about the unit, and not for a zero. With fewer than LEAST_ADJUSTED
+    units in an arm theta would be a guess, and nothing is taken out.
+
+    Args:
+      arms: Every arm of the experiment; x must be known before the arm could influence it.
+
+    Raises:
+      ValueError: An arm has fewer than two units, or the denominators' mean is not positive.
+    """
+    for arm in arms:
+        _enough(arm)
+    if min(arm.n for arm in arms) < LEAST_ADJUSTED:
+        return [ratio(arm) for arm in arms]
+    gradients, theta = [_gradient(arm) for arm in arms], _theta(arms)
+    shares = [arm.n / sum(other.n for other in arms) for arm in arms]
+    center = sum(share * arm.mean[COVARIATES] for share, arm in zip(shares, arms, strict=True))
+    of_center = [(share * theta) @ arm.covariance[COVARIATES, COVARIATES] @ (share * theta) / arm.n
+                 for share, arm in zip(shares, arms, strict=True)]  # fmt: skip
+    estimates = []
+    for i, (w, arm) in enumerate(zip(gradients, arms, strict=True)):
+        value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
+        # The center is of all arms: it leaves a difference as it is, and of the value by itself it is a part.
+        alone = _variance(arm, value, w - (0, 0, *((1 - shares[i]) * theta))) + sum(of_center) - of_center[i]
+        variance = _variance(arm, value, w - (0, 0, *theta))
+        estimates.append(Estimate(int(arm.n), float(value), variance, float(alone), effective=_effective(arm)))
+    return estimates
+
+
+def _theta(arms: Sequence[Moments]) -> np.ndarray:
+    spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
+    shared = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # (2,)
+    # About its mean where it is known: else a covariate far from zero is nearly the same as that it is known.
+    x, known = sum(arm.n * arm.mean[COVARIATES] for arm in arms)
+    centered = np.array([[1.0, -x / known if known else 0.0], [0.0, 1.0]])
+    spread, shared = centered @ spread @ centered.T, centered @ shared
+    # In units of their own spread: else a covariate of small numbers is nearly one that does not vary.
+    scale = np.sqrt(np.maximum(np.diag(spread), 0))
+    scale[scale == 0] = 1.0
+    theta = np.linalg.pinv(spread / np.outer(scale, scale), rcond=1e-9) @ (shared / scale) / scale
+    return centered.T @ theta
+
+
+def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
+    """Compares two means by Welch's t-test, which does not take their variances to be equal."""
+    variance = control.variance + treatment.variance
+    if variance == 0:
+        return _compared(control, treatment, alpha, math.inf, 0.0)
+    parts = sum((arm.variance / variance) ** 2 / (arm.n - 1) for arm in (control, treatment))
+    return _compared(control, treatment, alpha, 1 / parts, math.sqrt(variance))
+
+
+def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
+    """Compares two proportions by the z-test, with the pooled variance; the interval is that of Agresti and Caffo.
+
+    It is Wald's with one success and one failure more in each arm, so that no success is not taken for certainty.
+    """
+    pooled = (control.n * control.value + treatment.n * treatment.value) / (control.n + treatment.n)
+    stderr = math.sqrt(max(pooled * (1 - pooled), 0.0) * (1 / control.n + 1 / treatment.n))
+    found = _compared(control, treatment, alpha, math.inf, stderr)
+    few = [((arm.n * arm.value + 1) / (arm.n + 2), arm.n + 2) for arm in (control, treatment)]
+    middle, spread = few[1][0] - few[0][0], math.sqrt(sum(p * (1 - p) / n for p, n in few))
+    reach = float(stats.norm.isf(alpha / 2)) * spread
+    cautious = max(found.cautious, stderr, spread)
+    return dataclasses.replace(found, low=middle - reach, high=middle + reach, cautious=cautious)
+
+
+def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
+    """Compares two estimates that are normal for many observations, such as ratios."""
+    return _compared(control, treatment, alpha, math.inf, math.sqrt(control.variance + treatment.variance))
+
+
+def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
+    """Returns the two-sided p-value of the hypothesis that it is chance which units are in which arm.
+
+    Of all ways to part the units it is the share whose difference of mean(y) / mean(d) is as great as the one seen
+    (Fisher 1935; Phipson and Smyth 2010 for the drawn ones): every way where there are at most 10,000, else 9,999 drawn
+    ones and the one seen. The same units always give the same p-value.
+
+    Args:
+      control: (y, d) of each unit, shape (units, 2).
+      treatment: As `control`.
+    """
+    units = np.concatenate([control, treatment])
+
+    def difference(first: np.ndarray) -> np.ndarray:
+        """Takes which units are in the first arm, shape (ways, units)."""
+        with np.errstate(divide='ignore', invalid='ignore'):
+            a, b = first @ units, ~first @ units
+            return np.nan_to_num(np.abs(b[:, 0] / b[:, 1] - a[:, 0] / a[:, 1]), nan=np.inf)
+
+    seen = difference(np.arange(len(units))[None, :] < len(control))[0]
+    enough = seen * (1 - 1e-9)
+    if math.comb(len(units), len(control)) <= _MAX_WAYS:
+        chosen = np.array(list(itertools.combinations(range(len(units)), len(control))))
+        ways = np.zeros((len(chosen), len(units)), dtype=bool)
+        np.put_along_axis(ways, chosen, True, axis=1)
+        return float((difference(ways) >= enough).mean())
+    order = np.random.default_rng(0).random((_MAX_WAYS - 1, len(units))).argsort(axis=1)
+    return float((1 + (difference(order < len(control)) >= enough).sum()) / _MAX_WAYS)
+
+
+def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
+    """Returns a p-value that no test of the two should go below; one that is needed where few units weigh much.
+
+    It is the greater of `least_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
+    of effective units. Where all units weigh the same, that is Welch's t. A share of independent trials has the first.
+    """
+    attainable = least_p_value(control.weight, treatment.weight)
+    variance = control.variance + treatment.variance
+    if variance == 0 or (control.binomial and treatment.binomial):
+        return attainable
+    parts = sum((arm.variance / variance) ** 2 / max(arm.weight - 1, _ROUNDING) for arm in (control, treatment))
+    p_value = 2 * stats.t.sf(abs(treatment.value - control.value) / math.sqrt(variance), 1 / parts)
+    return max(attainable, float(p_value))
+
+
+def least_p_value(control: float, treatment: float) -> float:
+    """Returns the least two-sided p-value that a permutation test of so many units in each arm can have.
+
+    Whatever the values are, chance alone parts them as they are seen in one of so many ways, and its reverse.
+    """
+    a, b = max(control, 1.0), max(treatment, 1.0)
+    ways = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
+    return min(1.0, 2 * math.exp(-ways))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Returns p-values by key, corrected for their number: below alpha, whatever their dependence, for a family whose
+    chance of any false discovery is at most alpha (Holm 1979)."""
+    corrected, greatest = {}, 0.0
+    for place, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        greatest = max(greatest, min(1.0, (len(p_values) - place) * p_values[key]))
+        corrected[key] = greatest
+    return {key: corrected[key] for key in p_values}
+
+
+def minimum_detectable_effect(stderr: float, alpha: float, power: float) -> float:
+    """Returns the least absolute difference that a two-sided test of this standard error finds with this power."""
+    return float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * stderr
+
+
+def sample_ratio_mismatch(counts: Sequence[int], weights: Sequence[float]) -> float:
+    """Returns the p-value of the chi-square test that the arms got units as planned.
+
+    Args:
+      counts: Units of each arm.
+      weights: Planned share of each arm; they sum to one.
+
+    Raises:
+      ValueError: There is no unit, or the weights are not shares.
+    """
+    check_weights(weights)
+    if sum(counts) == 0:
+        raise invalid('counts', list(counts), 'at least one unit')
+    return float(stats.chisquare(counts, np.array(weights) * (sum(counts) / sum(weights))).pvalue)
+
+
+def check_weights(weights: Sequence[float]) -> None:
+    """Raises ValueError unless the weights are positive and sum to one."""
+    positive = all(math.isfinite(weight) and weight > 0 for weight in weights)
+    if not positive or not math.isclose(sum(weights), 1, rel_tol=0, abs_tol=1e-9):
+        raise invalid('weights', list(weights), 'positive numbers that sum to one')
+
+
+def _enough(arm: Moments) -> None:
+    if arm.n < 2:
+        raise invalid('units with a value', int(arm.n), 'at least two in each arm')
+
+
+def _linear(arm: Moments, value: float, w: np.ndarray) -> Estimate:
+    variance = _variance(arm, value, w)
+    return Estimate(int(arm.n), float(value), variance, variance, effective=_effective(arm))
+
+
+def _variance(arm: Moments, value: float, w: np.ndarray) -> float:
+    with np.errstate(over='ignore', invalid='ignore'):
+        parts = np.outer(w, w) * arm.covariance
+        variance = float(parts.sum()) / int(arm.n)
+    if not math.isfinite(variance):
+        raise invalid('variance', variance, 'finite: values and denominators of a size that can be squared')
+    # What rounding leaves of values that do not vary, or of parts that cancel out.
+    noise = max((_ROUNDING * value) ** 2, _ROUNDING * float(np.abs(parts).sum()) / int(arm.n))
+    return variance if variance > noise else 0.0
+
+
+def _ratio(arm: Moments) -> float:
+    if not arm.mean[D] > 0:
+        raise invalid('denominator', float(arm.mean[D]), 'a mean above zero')
+    value = float(arm.mean[Y]) / float(arm.mean[D])
+    if not abs(value) <= _GREATEST:
+        raise invalid('value', value, 'a size of at most 1e100')
+    return value
+
+
+def _effective(arm: Moments) -> float:
+    squares = float(arm.products[D, D]) + int(arm.n) * float(arm.mean[D]) ** 2  # sum d^2
+    return (int(arm.n) * float(arm.mean[D])) ** 2 / squares if squares > 0 else float(arm.n)
+
+
+def _gradient(arm: Moments) -> np.ndarray:
+    return np.array([1.0, -_ratio(arm), 0.0, 0.0]) / arm.mean[D]
+
+
+def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, test_stderr: float) -> Comparison:
+    """Tests by `test_stderr` and Student's t with `df` degrees of freedom (infinite: the normal)."""
+    difference = treatment.value - control.value
+    stderr = math.sqrt(control.variance + treatment.variance)
+    if stderr == 0 and abs(difference) <= _ROUNDING * max(abs(control.value), abs(treatment.value)):
+        difference = 0.0
+    if test_stderr > 0:
+        p_value = float(2 * stats.t.sf(abs(difference) / test_stderr, df))
+    else:
+        p_value = 1.0 if difference == 0 else 0.0
+    reach = float(stats.t.isf(alpha / 2, df)) * stderr
+    # One arm's spread may stand in for the other's, where that has had too few units to show it.
+    spread = control.n * (control.n * control.variance) + treatment.n * (treatment.n * treatment.variance)
+    pooled = math.sqrt(spread / (control.n + treatment.n) * (1 / control.n + 1 / treatment.n))
+    relative = _relative(control, treatment, alpha)
+    cautious = max(stderr, pooled)
+    return Comparison(difference, stderr, difference - reach, difference + reach, p_value, cautious, relative)
+
+
+def _relative(control: Estimate, treatment: Estimate, alpha: float) -> tuple[float, float, float] | None:
+    """Returns (treatment - control) / |control| with its interval by the delta method; None where it is no number."""
+    if control.value == 0:
+        return None
+    size = abs(control.value)
+    rate = treatment.value / control.value
+    lift = (treatment.value - control.value) / size
+    if not abs(rate) <= _GREATEST:
+        return None
+    # What the values share, where they are adjusted, is what their difference does not vary by.
+    shared = (control.alone + treatment.alone - control.variance - treatment.variance) / 2
+    variance = treatment.alone + rate**2 * control.alone - 2 * rate * shared
+    reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(max(variance, 0.0)) / size
+    found = (lift, lift - reach, lift + reach)
+    return found if all(map(math.isfinite, found)) else None

@@ -1,0 +1,332 @@
+"""Reads and writes features, one at a time or many, in the tables' long layout.
+
+    with FeatureStore(connection) as store:
+        store.write_feature('weather', 'temp', 3.5, moment)
+        store.get_latest_feature('weather', 'temp')
+
+A value is a double: NaN and the infinities are kept as they are. A moment is kept to the millisecond. A row that others
+wrote and that Python cannot hold, as one of the year 55840, is left out, with a warning that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from cassandra.cluster import Session
+from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
+
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.connection import CassandraConnection, consistency_level
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
+from tfx_cassandra.components.feature_store.value import FeatureValue, checked_key
+from tfx_cassandra.components.window import TimeWindow, milliseconds
+
+__all__ = ['FeatureStore', 'FeatureValue', 'WriteResult']
+
+_MAX_TTL = 20 * 365 * 86400  # Cassandra's own limit, in seconds
+_READS_IN_FLIGHT = 128
+_MOMENTS = (-62_135_596_800_000, 253_402_300_800_000)  # milliseconds of the years 1 to 9999, the end excluded
+
+_COLUMNS = 'model_id, feature_name, timestamp, value, metadata'
+_ONE_FEATURE = 'WHERE model_id = ? AND feature_name = ?'
+_CQL = {
+    'write': (
+        'INSERT INTO {keyspace}.feature_store (model_id, feature_name, timestamp, value, metadata, user_id) '
+        'VALUES (?, ?, ?, ?, ?, ?) USING TTL ?'
+    ),
+    'latest': f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} ORDER BY timestamp DESC LIMIT 1',
+    'latest before': (
+        f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp < ? '
+        'ORDER BY timestamp DESC LIMIT 1'
+    ),
+    'latest of many': (
+        f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp >= ? AND timestamp < ? '
+        'ORDER BY timestamp DESC'
+    ),
+    'series': (
+        f'SELECT {_COLUMNS} FROM {{keyspace}}.feature_store {_ONE_FEATURE} AND timestamp >= ? AND timestamp < ? '
+        'ORDER BY timestamp ASC'
+    ),
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What became of one row of `write_features`.
+
+    Attributes:
+      index: The row's place in the input, from 0.
+      error: Why it was not written, or None if it was.
+    """
+
+    index: int
+    error: WriteError | None
+
+
+class FeatureStore:
+    """A client of the table feature_store; a context manager that holds the process's session while it is open.
+
+    A consistency given to a call, by name such as 'QUORUM', holds for that call alone.
+
+    Args:
+      connection: The cluster and the keyspace.
+      consistency: The level of every call that gives none.
+
+    Raises:
+      ValueError: consistency is not the name of a level.
+    """
+
+    def __init__(self, connection: CassandraConnection, *, consistency: str = 'LOCAL_QUORUM') -> None:
+        consistency_level(consistency)
+        self._connection = connection
+        self._consistency = consistency
+        self._table = f'{connection.keyspace}.feature_store'
+        self._open: tuple[Session, dict[str, PreparedStatement]] | None = None
+
+    def __enter__(self) -> FeatureStore:
+        """Opens the store.
+
+        Raises:
+          UnavailableError: No contact point answers.
+          SchemaError: The keyspace has no such table.
+        """
+        if self._open is not None:
+            raise TfxCassandraError(f'{self._table}: the store is open already, rule: one `with` block at a time')
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(connections.session(self._connection))
+            try:
+                statements = {name: _prepared(session, self._connection.keyspace, cql) for name, cql in _CQL.items()}
+            except DRIVER_ERRORS as error:
+                rule = f'{one_line(error)}; `tfx-cassandra schema apply` creates it'
+                raise SchemaError(f'{self._table}: {rule}') from error
+            self._open = (session, statements)
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the session back; closing twice does no harm."""
+        if self._open is not None:
+            self._open = None
+            self._held.close()
+
+    def write_feature(
+        self,
+        model_id: str,
+        feature_name: str,
+        value: float | None,
+        timestamp: datetime.datetime,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        consistency: str | None = None,
+        ttl: int | None = None,
+    ) -> None:
+        """Writes one value; the arguments are those of `FeatureValue`.
+
+        Args:
+          ttl: Seconds until the row disappears, or None for the table's default.
+
+        Raises:
+          ValueError: An argument breaks its rule.
+          WriteError: The cluster did not take the row.
+        """
+        row = FeatureValue(model_id, feature_name, timestamp, value, metadata)
+        for result in self.write_features([row], consistency=consistency, ttl=ttl):
+            if result.error is not None:
+                raise result.error
+
+    def write_features(
+        self,
+        rows: Iterable[FeatureValue],
+        *,
+        concurrency: int = 128,
+        consistency: str | None = None,
+        ttl: int | None = None,
+    ) -> list[WriteResult]:
+        """Writes many values, with a bounded number in flight, and says of each what became of it.
+
+        The input is taken row by row as earlier rows are done, in the caller's thread. Where the input itself raises,
+        the rows before it are sent and waited for, and then the error goes on.
+
+        A rewrite of a row without metadata leaves the metadata and the user_id it had: writing nulls instead would
+        cost every row without a user a tombstone.
+
+        Args:
+          rows: The values, of any number.
+          concurrency: Writes in flight at most.
+          ttl: Seconds until the rows disappear, or None for the table's default.
+
+        Returns:
+          One result a row, in the input's order.
+
+        Raises:
+          ValueError: An argument breaks its rule, or a row is not a FeatureValue.
+        """
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise invalid('concurrency', concurrency, 'an integer from 1')
+        if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 < ttl <= _MAX_TTL):
+            raise invalid('ttl', ttl, f'seconds from 1 to {_MAX_TTL}')
+        level = self._level(consistency)
+        requests = ((row, self._write(row, ttl, level)) for row in rows)
+        return [
+            WriteResult(index, self._write_error(row, outcome) if isinstance(outcome, Exception) else None)
+            for index, (row, outcome) in enumerate(outcomes(self._opened()[0], requests, concurrency))
+        ]
+
+    def get_latest_feature(
+        self,
+        model_id: str,
+        feature_name: str,
+        *,
+        before: datetime.datetime | None = None,
+        consistency: str | None = None,
+    ) -> FeatureValue | None:
+        """Returns the newest value of one feature, or None if it has none: see `get_latest_features`."""
+        names = [feature_name]
+        return self.get_latest_features(model_id, names, before=before, consistency=consistency)[feature_name]
+
+    def get_latest_features(
+        self,
+        model_id: str,
+        feature_names: Iterable[str],
+        *,
+        before: datetime.datetime | None = None,
+        consistency: str | None = None,
+    ) -> dict[str, FeatureValue | None]:
+        """Returns the newest value of each of several features, each read from its own partition, concurrently.
+
+        Args:
+          before: Only values with an earlier timestamp count, excluding `before` itself; None for no such bound.
+
+        Returns:
+          By name, in the order given: the newest value that Python can hold, or None for a feature that has none.
+
+        Raises:
+          ValueError: An argument breaks its rule.
+          ReadError: The cluster did not answer for one of them.
+        """
+        if isinstance(feature_names, str):
+            raise invalid('feature_names', feature_names, 'several names, not one text')
+        checked_key('model_id', model_id)
+        names = list(dict.fromkeys(checked_key('feature_name', name) for name in feature_names))
+        level = self._level(consistency)
+        statement = 'latest' if before is None else 'latest before'
+        end = None if before is None else milliseconds('before', before)
+        bounds = () if end is None else (end,)
+        requests = ((name, self._bound(statement, (model_id, name, *bounds), level)) for name in names)
+        latest: dict[str, FeatureValue | None] = {}
+        for name, outcome in outcomes(self._opened()[0], requests, _READS_IN_FLIGHT):
+            if isinstance(outcome, Exception):
+                raise self._read_error(model_id, name, outcome) from outcome
+            latest[name] = self._value(outcome[0]) if outcome else None
+            if outcome and latest[name] is None:
+                latest[name] = self._latest_of_many(model_id, name, end, level)
+        return latest
+
+    def _latest_of_many(self, model_id: str, name: str, end: int | None, level: int) -> FeatureValue | None:
+        """Finds the newest value behind rows that Python cannot hold, whose moments are none of a datetime's."""
+        first, last = _MOMENTS
+        bounds = (first, last if end is None else end)
+        return next(self._values(self._bound('latest of many', (model_id, name, *bounds), level), model_id, name), None)
+
+    def get_time_series(
+        self, model_id: str, feature_name: str, window: TimeWindow, *, consistency: str | None = None
+    ) -> Iterator[FeatureValue]:
+        """Returns the values of a feature in a window, oldest first, read page by page as they are taken.
+
+        Args:
+          window: Half-open: a value at its start is included, one at its end is not.
+
+        Raises:
+          ValueError: An argument breaks its rule.
+          ReadError: The cluster did not answer; raised where the value is taken.
+        """
+        names = (checked_key('model_id', model_id), checked_key('feature_name', feature_name))
+        bound = self._bound('series', (*names, *window.bounds), self._level(consistency))
+        return self._values(bound, *names)
+
+    def _values(self, bound: BoundStatement, model_id: str, feature_name: str) -> Iterator[FeatureValue]:
+        try:
+            for row in self._opened()[0].execute(bound):
+                if (value := self._value(row)) is not None:
+                    yield value
+        except DRIVER_ERRORS as error:
+            raise self._read_error(model_id, feature_name, error) from error
+
+    def _value(self, row: Any) -> FeatureValue | None:
+        """Returns the value of a row, or None where there is no such FeatureValue."""
+        try:
+            return FeatureValue.from_row(row)
+        except ValueError as error:  # others write the table, too, and one row of theirs must not hide the rest
+            _warn_once(f'{self._table}: a row of {_key(row.model_id, row.feature_name)} is left out: {error}')
+            return None
+
+    def _read_error(self, model_id: str, feature_name: str, error: Exception) -> ReadError:
+        return ReadError(f'{self._table}: cannot read {_key(model_id, feature_name)} ({one_line(error)})')
+
+    def _write_error(self, row: FeatureValue, error: Exception) -> WriteError:
+        key = f'{_key(row.model_id, row.feature_name)}, timestamp {row.timestamp.isoformat()}'
+        write_error = WriteError(f'{self._table}: cannot write {key} ({one_line(error)})')
+        write_error.__cause__ = error
+        return write_error
+
+    def _write(self, row: FeatureValue, ttl: int | None, level: int) -> BoundStatement:
+        if not isinstance(row, FeatureValue):
+            raise invalid('rows', row, 'FeatureValue each')
+        # An unset value writes nothing, where a null would write a tombstone. A value that is None is meant as a null.
+        cells = (
+            row.model_id,
+            row.feature_name,
+            milliseconds('timestamp', row.timestamp),
+            row.value,
+            UNSET_VALUE if row.metadata is None else row.metadata,
+            UNSET_VALUE if row.user_id is None else row.user_id,
+            UNSET_VALUE if ttl is None else ttl,
+        )
+        return self._bound('write', cells, level)
+
+    def _bound(self, statement: str, values: tuple, level: int) -> BoundStatement:
+        _, statements = self._opened()
+        bound = statements[statement].bind(values)
+        bound.consistency_level = level
+        return bound
+
+    def _level(self, consistency: str | None) -> int:
+        return consistency_level(self._consistency if consistency is None else consistency)
+
+    def _opened(self) -> tuple[Session, dict[str, PreparedStatement]]:
+        if self._open is None:
+            raise TfxCassandraError(f'{self._table}: the store is not open, rule: used inside its `with` block')
+        return self._open
+
+
+def _prepared(session: Session, keyspace: str, cql: str) -> PreparedStatement:
+    statement = session.prepare(cql.format(keyspace=quoted(keyspace)))
+    # Sent twice it leaves the same row, for the driver fixes the time of writing once; so it may be retried.
+    statement.is_idempotent = True
+    return statement
+
+
+@functools.lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _key(model_id: str, feature_name: str) -> str:
+    return f'model_id {model_id[:60]!r}, feature_name {feature_name[:60]!r}'

@@ -1,0 +1,96 @@
+"""One value of a feature, and how its moment and texts become those of Cassandra."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_cassandra.components.driver.responses import checked_row, utc
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.window import whole_milliseconds
+
+_KEY_BYTES = 65535  # Cassandra's limit for a partition key
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureValue:
+    """One value of one feature at one moment.
+
+    Attributes:
+      model_id: The model or feature group the feature belongs to.
+      feature_name: The feature.
+      timestamp: Aware datetime in whole milliseconds, which is all that Cassandra keeps.
+      value: The value; None says that it is known to be missing.
+      metadata: Texts by name, or None. metadata['user_id'] also fills the column user_id, by which feature_by_user
+        is read.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
+    """
+
+    model_id: str
+    feature_name: str
+    timestamp: datetime.datetime
+    value: float | None
+    metadata: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        checked_key('model_id', self.model_id)
+        checked_key('feature_name', self.feature_name)
+        # Cutting the rest off would let two values of one millisecond overwrite each other unseen.
+        whole_milliseconds('timestamp', self.timestamp)
+        if self.value is not None:
+            object.__setattr__(self, 'value', _double(self.value))
+        if self.metadata is not None:
+            for name, text in self.metadata.items():
+                _check_text('metadata', name)
+                _check_text(f'metadata[{name!r}]', text)
+
+    @property
+    def user_id(self) -> str | None:
+        """The user the value is about, if the metadata name one."""
+        return (self.metadata or {}).get('user_id') or None
+
+    @classmethod
+    def from_row(cls, row: Any) -> FeatureValue:
+        """Builds the value from a row of the package's session, with the columns named as the fields are.
+
+        Raises:
+          ValueError: The row has what no FeatureValue can hold, as a timestamp after the year 9999.
+        """
+        checked_row(row)
+        metadata = None if row.metadata is None else dict(row.metadata)
+        return cls(row.model_id, row.feature_name, utc('timestamp', row.timestamp), row.value, metadata)
+
+
+def checked_key(field: str, value: object) -> str:
+    """Returns a value that can be part of a partition key; raises ValueError naming `field` if it cannot."""
+    if not isinstance(value, str) or not 0 < _bytes(value) <= _KEY_BYTES:
+        shown = value[:60] if isinstance(value, str) else value
+        raise invalid(field, shown, f'a text of 1 to {_KEY_BYTES} bytes of UTF-8')
+    return value
+
+
+def _double(value: object) -> float:
+    rule = 'a real number that a double can hold, or None where it is missing'
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise invalid('value', value, rule)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise invalid('value', f'{type(value).__name__} beyond 1.8e308', rule) from error
+
+
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, str) or _bytes(value) < 0:
+        raise invalid(field, value, 'a text that UTF-8 can hold')
+
+
+def _bytes(value: str) -> int:
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return -1

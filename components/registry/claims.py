@@ -1,0 +1,193 @@
+"""Which number belongs to which model files: claimed before anything is copied.
+
+Only lightweight transactions write `model_claims`, so any number of pushers agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import time
+from typing import Any
+
+from cassandra import ConsistencyLevel
+from cassandra.query import BatchStatement
+
+from tfx_cassandra.components.driver.responses import checked_row, utc
+from tfx_cassandra.components.errors import RegistryError, invalid
+from tfx_cassandra.components.registry.session import RegistrySession
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The number that belongs to one model's files, and the moment that number stands for."""
+
+    version: int
+    created_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldClaim:
+    """One row of `model_claims`.
+
+    Attributes:
+      digest: SHA-256 over the files of the model.
+      claim: The version they have.
+      attempted_at: When a push of them last began, by the pusher's clock; None for rows older than the column.
+    """
+
+    digest: str
+    claim: Claim
+    attempted_at: datetime.datetime | None
+
+
+_LONGEST = 65_535  # bytes of a text in a key
+_KEY = 'experiment_id = ? AND model_id = ? AND digest = ?'
+
+
+class ModelClaims(RegistrySession):
+    """The part of a ModelRegistry that claims versions."""
+
+    STATEMENTS = {
+        'claim': 'INSERT INTO {keyspace}.model_claims (experiment_id, model_id, digest, version, created_at,'
+        ' attempted_at) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS',
+        'advance': 'UPDATE {keyspace}.model_claims SET last_version = ? WHERE experiment_id = ? AND model_id = ?'
+        ' IF last_version = ?',
+        'attempt': f'UPDATE {{keyspace}}.model_claims SET attempted_at = ? WHERE {_KEY} IF version = ?',
+        'release': f'DELETE FROM {{keyspace}}.model_claims WHERE {_KEY} IF version = ? AND attempted_at = ?',
+    }
+    SERIAL_READS = {
+        'claimed': f'SELECT version, created_at FROM {{keyspace}}.model_claims WHERE {_KEY}',
+        'claims': 'SELECT digest, version, created_at, attempted_at FROM {keyspace}.model_claims'
+        ' WHERE experiment_id = ? AND model_id = ?',
+        'last': 'SELECT last_version FROM {keyspace}.model_claims WHERE experiment_id = ? AND model_id = ? LIMIT 1',
+    }
+
+    def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
+        """Returns the version of one model's files, claiming a new one the first time.
+
+        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
+        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
+        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
+        and its moment is unique among the model's versions, as the key of `model_versions` wants.
+
+        Raises:
+          RegistryError: The cluster did not settle the claim within the attempts made.
+        """
+        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('digest', digest)):
+            named(field, value)
+        what = f'model_id: got {model_id!r}, rule: its version can be claimed'
+        return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
+
+    def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the version that one model's files have, or None where none was claimed for them."""
+        _check_model(experiment_id, model_id)
+        what = f'model_id: got {model_id!r}, rule: its claims can be read'
+        return self._settled(lambda: (self._held(experiment_id, model_id, digest),), what)[0]
+
+    def claims(self, experiment_id: str, model_id: str) -> tuple[HeldClaim, ...]:
+        """Returns every claim of a model, those of greater versions first."""
+        _check_model(experiment_id, model_id)
+        what = f'model_id: got {model_id!r}, rule: its claims can be read'
+        rows = self._settled(lambda: self._execute('claims', experiment_id, model_id).all(), what)
+        # A partition that has only its counter left is one row without a digest.
+        held = [found for row in rows if row.digest is not None and (found := _held_claim(row, model_id)) is not None]
+        return tuple(sorted(held, key=lambda each: each.claim.version, reverse=True))
+
+    def last_version(self, experiment_id: str, model_id: str) -> int | None:
+        """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
+        _check_model(experiment_id, model_id)
+        what = f'model_id: got {model_id!r}, rule: its claims can be read'
+        return self._settled(lambda: (self._last(experiment_id, model_id),), what)[0]
+
+    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
+        """Gives up a claim unless a push has begun again since it was read; returns whether it is gone.
+
+        The number is not used again: versions only grow. The same files pushed later get a new one.
+        """
+        key = (experiment_id, model_id, held.digest)
+
+        def attempt() -> bool:
+            self._execute('release', *key, held.claim.version, held.attempted_at)
+            return self._held(*key) != held.claim
+
+        return self._settled(attempt, f'model_id: got {model_id!r}, rule: its claim can be released')
+
+    def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the claim, or None where another pusher of the model came between reading and writing."""
+        model, now = (experiment_id, model_id), time.time()
+        held = self._held(experiment_id, model_id, digest)
+        if held is not None:
+            # Says that a pusher is at work, and that the claim has not been released meanwhile.
+            attempt = self._execute('attempt', _milliseconds(now), *model, digest, held.version)
+            return held if attempt.was_applied else None
+        last = self._last(*model)
+        claim = Claim(version := next_version(now, last), moment(version))
+        # One conditional batch in one partition: the claim and the counter move together or not at all.
+        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
+        batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at, _milliseconds(now)))
+        batch.add(self._statements['advance'], (claim.version, *model, last))
+        return claim if self._session.execute(batch).was_applied else None
+
+    def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        row = self._execute('claimed', experiment_id, model_id, digest).one()
+        if row is None:
+            return None
+        try:
+            return Claim(row.version, utc('created_at', row.created_at))
+        except ValueError as error:
+            rule = f'a claim that others have not spoilt ({error})'
+            raise RegistryError(f'version: got {row.version!r} of {model_id!r}, rule: {rule}') from error
+
+    def _last(self, experiment_id: str, model_id: str) -> int | None:
+        row = self._execute('last', experiment_id, model_id).one()
+        return None if row is None else row.last_version
+
+
+def _check_model(experiment_id: str, model_id: str) -> None:
+    named('experiment_id', experiment_id)
+    named('model_id', model_id)
+
+
+def named(field: str, value: object) -> str:
+    """Returns `value` if it is a non-empty text that a key can hold; raises ValueError naming `field` if not."""
+    if not isinstance(value, str) or not value:
+        raise invalid(field, value, 'a non-empty text')
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise invalid(field, value, 'a text that UTF-8 has') from error
+    if size > _LONGEST:
+        raise invalid(field, f'{value[:20]}...', f'at most {_LONGEST:,} bytes, but it has {size:,}')
+    return value
+
+
+def next_version(now: float, last: int | None) -> int:
+    """Returns the version that follows `last` (None for a model without one) at `now`, in Unix seconds."""
+    return max(int(now), (last or 0) + 1)
+
+
+def moment(version: int) -> datetime.datetime:
+    """Returns the moment a claimed version stands for: the version as Unix seconds."""
+    return datetime.datetime.fromtimestamp(version, datetime.timezone.utc)
+
+
+def _held_claim(row: Any, model_id: str) -> HeldClaim | None:
+    """Returns the claim of a row, or None for one that others have spoilt, which must not hide the rest."""
+    try:
+        checked_row(row)
+        claim = Claim(row.version, utc('created_at', row.created_at))
+    except ValueError as error:
+        _log.warning('The claim %s of model %r is left out: %s', row.digest, model_id, error)
+        return None
+    # A moment that no datetime can hold is as good as none: the claim is not released, for the row has another.
+    attempted_at = utc('attempted_at', row.attempted_at) if isinstance(row.attempted_at, datetime.datetime) else None
+    return HeldClaim(row.digest, claim, attempted_at)
+
+
+def _milliseconds(now: float) -> datetime.datetime:
+    """Returns Unix seconds as Cassandra stores them."""
+    return moment(0) + datetime.timedelta(milliseconds=int(now * 1000))

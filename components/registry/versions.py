@@ -1,0 +1,282 @@
+"""The facts of each version: one row, written once its directory is in place; metrics and a verdict are added."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cassandra.query import UNSET_VALUE
+
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.driver.responses import checked_row, utc
+from tfx_cassandra.components.errors import RegistryError, invalid
+from tfx_cassandra.components.registry.claims import HeldClaim, ModelClaims, moment, named
+from tfx_cassandra.components.window import TimeWindow, whole_milliseconds
+
+# The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
+REPAIRED = 'repair'
+# What an A/B test can say of a version.
+VERDICTS = ('ship', 'hold', 'harm', 'invalid')
+
+_log = logging.getLogger(__name__)
+_LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """One row of `model_versions`.
+
+    Attributes:
+      experiment_id: What the version is compared within; the partition of the row.
+      model_id: The model the version is one of.
+      version: The version as text: digits for a version claimed here.
+      created_at: Aware datetime, whole milliseconds.
+      metrics: Value by metric key.
+      ab_test_group: The arm the version serves in an A/B test.
+      digest: SHA-256 over the files of the model.
+      model_uri: The directory the model is served from.
+      pipeline_run: The pipeline run that pushed it.
+      examples_fingerprint: What identifies the rows of the examples it was trained on.
+      examples_window: The window of event time of those examples.
+      gates: The inputs that let its first push through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      evaluation_uri: The Evaluator's output that `metrics` was read from.
+      verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
+    """
+
+    experiment_id: str
+    model_id: str
+    version: str
+    created_at: datetime.datetime
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ab_test_group: str | None = None
+    digest: str | None = None
+    model_uri: str | None = None
+    pipeline_run: str | None = None
+    examples_fingerprint: str | None = None
+    examples_window: str | None = None
+    gates: tuple[str, ...] = ()
+    evaluation_uri: str | None = None
+    verdict: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ('experiment_id', 'model_id', 'version'):
+            named(field, getattr(self, field))
+        whole_milliseconds('created_at', self.created_at)
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ModelVersion))
+_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE experiment_id = ?'
+_KEY = 'experiment_id = ? AND created_at = ? AND model_id = ?'
+
+
+class ModelVersions(ModelClaims):
+    """The part of a ModelRegistry that records and lists versions."""
+
+    STATEMENTS = {
+        **ModelClaims.STATEMENTS,
+        'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
+        f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
+        # On the condition of the version, or a key without a row would get a row of metrics alone.
+        'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
+        f' WHERE {_KEY} IF version = ?',
+        'complete': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, model_uri = ?,'
+        ' pipeline_run = ?, examples_fingerprint = ?, examples_window = ?, gates = ?, evaluation_uri = ?'
+        f' WHERE {_KEY} IF version = ? AND pipeline_run = ?',
+        'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'versions': _SELECT,
+        'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
+    }
+    SERIAL_READS = {
+        **ModelClaims.SERIAL_READS,
+        'recorded_version': f'{_SELECT} AND created_at = ? AND model_id = ?',
+        'recorded_versions': _SELECT,
+    }
+
+    def record(self, version: ModelVersion) -> ModelVersion:
+        """Writes a version's row unless it is there, and returns the row as it stands.
+
+        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
+        a row that repair wrote is completed by the push that comes after it.
+
+        Raises:
+          RegistryError: The row's key holds another version, or the cluster did not settle the write.
+        """
+        what = f'version: got {version.version!r}, rule: it can be recorded'
+        stored = self._settled(lambda: self._record_once(version), what)
+        if (stored.version, stored.digest) != (version.version, version.digest):
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
+            raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
+        if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
+            return stored
+        self._settled(lambda: self._complete_once(version), what)
+        return self.recorded(version.experiment_id, version.model_id, version.version)
+
+    def add_metrics(
+        self,
+        experiment_id: str,
+        model_id: str,
+        version: str,
+        metrics: Mapping[str, float],
+        ab_test_group: str | None = None,
+        verdict: str | None = None,
+    ) -> ModelVersion:
+        """Adds what was measured of a recorded version, and returns its row as it stands then.
+
+        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
+        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
+        test: an arm without a verdict, such as a control, clears that of the test before.
+
+        Args:
+          experiment_id: The version's experiment.
+          model_id: The version's model.
+          version: A recorded version.
+          metrics: Finite values by key; a key that is there gets the new value.
+          ab_test_group: The arm the version served.
+          verdict: One of `VERDICTS`; without an arm, the arm is kept.
+
+        Raises:
+          ValueError: A value breaks its rule.
+          RegistryError: The version is not recorded, or the cluster did not settle the write.
+        """
+        _check_metrics(metrics)
+        if ab_test_group is not None:
+            named('ab_test_group', ab_test_group)
+        if verdict is not None and verdict not in VERDICTS:
+            raise invalid('verdict', verdict, f'one of {", ".join(VERDICTS)}')
+        key = self.recorded(experiment_id, model_id, version)
+        added = [
+            dict(metrics),
+            UNSET_VALUE if ab_test_group is None else ab_test_group,
+            UNSET_VALUE if ab_test_group is None and verdict is None else verdict,
+        ]
+        what = f'version: got {version!r}, rule: its metrics can be added'
+        self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
+        return self.recorded(experiment_id, model_id, version)
+
+    def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
+        """Returns one version of a model, or None."""
+        return self._find(('version', 'versions'), experiment_id, model_id, version)
+
+    def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
+
+        Raises:
+          RegistryError: There is no such version.
+        """
+        row = self._find(('recorded_version', 'recorded_versions'), experiment_id, model_id, version)
+        if row is None:
+            rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
+            raise RegistryError(f'version: got {version!r}, rule: {rule}')
+        return row
+
+    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
+        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
+
+        Returns:
+          Whether it is gone. The number is not used again: versions only grow.
+        """
+        key = (experiment_id, held.claim.created_at, model_id)
+        if any(row.version == str(held.claim.version) for row in self._rows('recorded_version', *key)):
+            return False
+        return super().release(experiment_id, model_id, held)
+
+    def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
+        """Returns the newest recorded version of a model, or None."""
+        return next((row for row in self._versions(experiment_id) if row.model_id == model_id), None)
+
+    def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
+        """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
+        return tuple(self._versions(experiment_id, window))
+
+    def _find(
+        self, statements: tuple[str, str], experiment_id: str, model_id: str, version: str
+    ) -> ModelVersion | None:
+        """Finds a version by the statement that reads a row, or else by that which reads the experiment."""
+        for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('version', version)):
+            named(field, value)
+        one, all_versions = statements
+        if version.isdecimal() and int(version) <= _LAST_MOMENT:
+            # A version claimed here stands under the moment of its number.
+            found = self._rows(one, experiment_id, moment(int(version)), model_id)
+            if (row := next(found, None)) and row.version == version:
+                return row
+        rows = self._rows(all_versions, experiment_id)
+        return next((row for row in rows if row.model_id == model_id and row.version == version), None)
+
+    def _record_once(self, version: ModelVersion) -> ModelVersion:
+        result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
+        if result.was_applied:
+            return version
+        try:
+            return _version(result.one())
+        except ValueError as error:
+            key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
+            rule = f'the row ({key}) is free, but it holds no version ({error})'
+            raise RegistryError(f'version: got {version.version!r}, rule: {rule}') from error
+
+    def _complete_once(self, version: ModelVersion) -> Any:
+        facts = (
+            dict(version.metrics),
+            UNSET_VALUE if version.ab_test_group is None else version.ab_test_group,
+            version.model_uri,
+            version.pipeline_run,
+            version.examples_fingerprint,
+            version.examples_window,
+            version.gates,
+            version.evaluation_uri,
+        )
+        key = (version.experiment_id, version.created_at, version.model_id)
+        return self._execute('complete', *facts, *key, version.version, REPAIRED)
+
+    def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
+        named('experiment_id', experiment_id)
+        if window is None:
+            return self._rows('versions', experiment_id)
+        return self._rows('versions_within', experiment_id, *window.bounds)
+
+    def _rows(self, statement: str, experiment_id: str, *values: object) -> Iterator[ModelVersion]:
+        for row in self._read(statement, experiment_id, *values):
+            try:
+                version = _version(row)
+            except ValueError as error:
+                # Others write the table, too, and one row of theirs must not hide all versions.
+                key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
+                _log.warning('The row (%s) of model_versions is left out: %s', key, error)
+            else:
+                yield version
+
+    def _read(self, statement: str, experiment_id: str, *values: object) -> Iterator[Any]:
+        what = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
+        if statement in self.SERIAL_READS:
+            # Such a read ends other pushers' transactions first, and may lose against them.
+            yield from self._settled(lambda: (self._execute(statement, experiment_id, *values).all(),), what)[0]
+            return
+        try:
+            yield from self._execute(statement, experiment_id, *values)
+        except DRIVER_ERRORS as error:
+            raise RegistryError(f'{what} ({one_line(error)})') from error
+
+
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    for key, value in metrics.items():
+        named('metrics', key)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise invalid(f'metrics[{key!r}]', value, 'a finite number')
+
+
+def _version(row: Any) -> ModelVersion:
+    """Raises ValueError for a row that is none of a version, or that holds what Python cannot."""
+    checked_row(row)
+    values = {column: getattr(row, column) for column in _COLUMNS}
+    values['metrics'] = dict(values['metrics'] or {})
+    values['gates'] = tuple(values['gates'] or ())
+    return ModelVersion(**values | {'created_at': utc('created_at', values['created_at'])})

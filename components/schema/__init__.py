@@ -1,0 +1,249 @@
+"""Creates the declared keyspace, and says how a live one differs from it.
+
+The declaration is the plain CQL in schema/*.cql. `apply` creates what is missing and adds missing columns, and changes
+nothing else; `check` names everything that is still different; `statements` is what `apply` would say to an empty
+cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+
+from tfx_cassandra.components.driver.connection import CassandraConnection, session
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import SchemaError, invalid
+from tfx_cassandra.components.schema import tables
+from tfx_cassandra.components.schema.replication import (
+    NetworkReplication,
+    Replication,
+    SimpleReplication,
+    parse_replication,
+)
+from tfx_cassandra.components.schema.tables import Column, Relation
+
+__all__ = [
+    'Difference',
+    'NetworkReplication',
+    'Replication',
+    'SimpleReplication',
+    'apply',
+    'check',
+    'parse_replication',
+    'statements',
+    'warnings',
+]
+
+# A table is created on every node before the statement returns; a busy cluster takes far longer than for a row.
+_STATEMENT_SECONDS = 120
+_AGREEMENT_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One thing in which a live keyspace is not as declared.
+
+    Attributes:
+      where: What it is about, such as 'feature_store.value'.
+      got: What the live keyspace has.
+      declared: What schema/*.cql says.
+    """
+
+    where: str
+    got: str
+    declared: str
+
+    def __str__(self) -> str:
+        return f'{self.where}: got {self.got}, declared {self.declared}'
+
+
+def statements(keyspace: str, replication: Replication, *, views: bool = True, sai: bool = False) -> list[str]:
+    """Returns the CQL that declares the whole keyspace, in order.
+
+    Args:
+      keyspace: Its name.
+      replication: Where the copies go.
+      views: Whether to include the materialized views.
+      sai: Whether to include the storage-attached indexes (Cassandra 5).
+
+    Raises:
+      ValueError: The name is not one a keyspace can have.
+    """
+    declared = tables.declared(views=views, sai=sai)
+    return [_create_keyspace(keyspace, replication), *(_bound(relation.cql, keyspace) for relation in declared)]
+
+
+def apply(
+    connection: CassandraConnection, replication: Replication, *, views: bool = True, sai: bool = False
+) -> list[str]:
+    """Creates what the connection's keyspace lacks and adds missing columns; changes nothing that exists.
+
+    Running it again, or several times at once, comes to the same. A keyspace that exists keeps its replication.
+
+    Args:
+      connection: The cluster and the keyspace.
+      replication: Where the copies go, if the keyspace is to be created.
+      views: Whether to create the materialized views.
+      sai: Whether to create the storage-attached indexes (Cassandra 5).
+
+    Returns:
+      The statements that were needed, in order.
+
+    Raises:
+      SchemaError: The server refuses a statement; those before it stay applied, and applying again goes on from there.
+      UnavailableError: No contact point answers.
+    """
+    create = _create_keyspace(connection.keyspace, replication)
+    declared = tables.declared(views=views, sai=sai)
+    applied: list[str] = []
+    with session(connection) as opened, _named(connection.keyspace):
+        host = tables.coordinator(opened)
+
+        def run(cql: str) -> None:
+            opened.execute(cql, timeout=_STATEMENT_SECONDS, host=host)
+            applied.append(cql)
+
+        if tables.replication(opened, connection.keyspace) is None:
+            run(create)
+        live = tables.live(opened, connection.keyspace)
+        for relation in declared:
+            with _named(relation.name, _HINTS.get(relation.kind, '')):
+                for cql in _missing(relation, live.get(relation.name)):
+                    run(_bound(cql, connection.keyspace))
+        opened.cluster.refresh_keyspace_metadata(connection.keyspace, max_schema_agreement_wait=_AGREEMENT_SECONDS)
+    return applied
+
+
+def check(
+    connection: CassandraConnection, replication: Replication | None = None, *, views: bool = True, sai: bool = False
+) -> list[Difference]:
+    """Compares the connection's keyspace with the declared one, column by column.
+
+    Tables and columns that are not declared are no difference.
+
+    Args:
+      connection: The cluster and the keyspace.
+      replication: Where the copies should be, or None to accept any.
+      views: Whether the materialized views should be there.
+      sai: Whether the storage-attached indexes should be there.
+
+    Returns:
+      Every difference, in the order of the declaration.
+
+    Raises:
+      UnavailableError: No contact point answers.
+    """
+    with session(connection) as opened, _named(connection.keyspace):
+        copies = tables.replication(opened, connection.keyspace)
+        live = tables.live(opened, connection.keyspace)
+    if copies is None:
+        return [Difference(connection.keyspace, 'no such keyspace', 'a keyspace')]
+    differences: list[Difference] = []
+    if replication is not None and copies != replication.options():
+        differences.append(Difference(f'{connection.keyspace}.replication', str(copies), str(replication.options())))
+    for relation in tables.declared(views=views, sai=sai):
+        differences += _differences(relation, live.get(relation.name))
+    return differences
+
+
+def warnings(connection: CassandraConnection) -> list[str]:
+    """Returns what is as declared, or a user's own, and will still hurt: one line a table, with the numbers.
+
+    Raises:
+      UnavailableError: No contact point answers.
+    """
+    with session(connection) as opened, _named(connection.keyspace):
+        live = tables.live(opened, connection.keyspace)
+    return [warning for relation in live.values() if (warning := _windows_warning(relation))]
+
+
+def _create_keyspace(keyspace: str, replication: Replication) -> str:
+    options = ', '.join(f'{_text(key)}: {_text(value)}' for key, value in replication.options().items())
+    return _bound(
+        f'CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = {{{options}}} AND durable_writes = true',
+        keyspace,
+    )
+
+
+def _bound(cql: str, keyspace: str) -> str:
+    # A name cannot be a bound value, so nothing that would end the quotes may be in it.
+    if not re.fullmatch(r'[A-Za-z0-9_]{1,48}', keyspace):
+        raise invalid('keyspace', keyspace, '1 to 48 letters, digits and underscores')
+    return cql.replace('{keyspace}', f'"{keyspace}"')
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("'", "''")
+    return f"'{escaped}'"
+
+
+_HINTS = {
+    'view': 'set materialized_views_enabled: true in cassandra.yaml, or apply with --no-views',
+    'index': 'storage-attached indexes need Cassandra 5.0; apply without --sai',
+}
+
+
+@contextlib.contextmanager
+def _named(name: str, hint: str = '') -> Iterator[None]:
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        advice = f'; {hint}' if hint else ''
+        raise SchemaError(f'{name}: {one_line(error)}{advice}') from error
+
+
+def _missing(relation: Relation, live: Relation | None) -> Iterator[str]:
+    if live is None:
+        yield relation.cql
+    elif relation.kind == live.kind == 'table':
+        for name, column in relation.columns.items():
+            # A key column cannot be added; `check` names it.
+            if name not in live.columns and column.kind in ('regular', 'static'):
+                static = ' static' if column.kind == 'static' else ''
+                yield f'ALTER TABLE {{keyspace}}.{relation.name} ADD IF NOT EXISTS {name} {column.type}{static}'
+
+
+def _differences(declared: Relation, live: Relation | None) -> Iterator[Difference]:
+    if live is None or live.kind != declared.kind:
+        yield Difference(declared.name, live.kind if live else 'nothing', declared.kind)
+        return
+    for name, column in declared.columns.items():
+        yield from _column_differences(f'{declared.name}.{name}', column, live.columns.get(name))
+    if live.source != declared.source:
+        yield Difference(declared.name, live.source, declared.source)
+    for name, value in declared.options.items():
+        got = live.options[name]
+        if isinstance(value, Mapping) and isinstance(got, Mapping):
+            # The server adds settings of its own; only the declared ones count.
+            got = {key: got[key].rpartition('.')[2] for key in value if key in got}
+        if got != value:
+            yield Difference(f'{declared.name}.{name}', str(got), str(value))
+
+
+def _column_differences(where: str, declared: Column, live: Column | None) -> Iterator[Difference]:
+    if live is None:
+        yield Difference(where, 'nothing', f'{declared.type}, {declared.role}')
+        return
+    if live.type != declared.type:
+        yield Difference(where, live.type, declared.type)
+    if live.role != declared.role:
+        yield Difference(where, live.role, declared.role)
+
+
+_WINDOW_SECONDS = {'MINUTES': 60, 'HOURS': 3600, 'DAYS': 86400}
+
+
+def _windows_warning(relation: Relation) -> str:
+    compaction = relation.options.get('compaction')
+    if not isinstance(compaction, Mapping) or not compaction['class'].endswith('TimeWindowCompactionStrategy'):
+        return ''
+    size, unit = compaction.get('compaction_window_size', '1'), compaction.get('compaction_window_unit', 'DAYS')
+    a_day = 86400 // (int(size) * _WINDOW_SECONDS[unit])
+    if relation.options['default_time_to_live'] or a_day < 2:
+        return ''
+    return (
+        f'{relation.name}: compaction windows of {size} {unit.lower()} without a default_time_to_live make '
+        f'{a_day} windows a day, {a_day * 365} a year, and none is ever dropped; set a TTL or wider windows'
+    )

@@ -1,0 +1,83 @@
+"""Which views are scanned and which looked up by key: whichever costs less, or what the configuration says."""
+
+from __future__ import annotations
+
+import logging
+
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.cql.table import quoted
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.lookup.spine import unavailable
+from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.training_set.sources import LABELS, Sources, TableRead
+
+# Per worker, of one node: only their ratio matters, and not to a factor of two.
+SCAN_BYTES_PER_SECOND = 40e6
+LOOKUPS_PER_SECOND = 2000
+_MOST_COUNTED = 200_000  # rows of the spine; beyond that, a scan
+
+_log = logging.getLogger(__name__)
+
+
+def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> tuple[str, ...]:
+    """Returns the names of the views that are looked up.
+
+    The estimate: a scan costs the view's bytes, lookups a read for each row of the spine and each partition a row's
+    values stand in. The spine is counted only as far as lookups could be cheaper.
+
+    Raises:
+      SchemaError: The configuration asks for lookups, and a view cannot be read by key; the message says why.
+    """
+    # A read by key gives what is there now, and ends at the newest value.
+    plain = settings.as_of is None and settings.history is None
+    if settings.labels is None or settings.join_plan == 'scan' or not plain:
+        return ()
+    reasons = unavailable((view, sources.reads[view.name].table) for view in settings.views)
+    if settings.join_plan == 'lookup':
+        if reasons:
+            why = '; '.join(f'view {name}: {reason}' for name, reason in reasons.items())
+            raise SchemaError(f"join_plan: got 'lookup', rule: every view can be read by its key ({why})")
+        return tuple(view.name for view in settings.views)
+    limits = {view.name: _rows_worth_looking_up(sources, view) for view in settings.views if view.name not in reasons}
+    most = min(max(limits.values(), default=0), _MOST_COUNTED)
+    rows = _count(session, sources.reads[LABELS], most + 1) if most else 1
+    chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, most))
+    _log.info('Looked up for %s events: %s; scanned: the rest.', rows, chosen or 'no view')
+    return chosen
+
+
+def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
+    """Returns how many rows of the spine can be looked up in the time of a scan."""
+    found = sources.reads[view.name]
+    seconds = read.plan_splits(found.options).bytes / SCAN_BYTES_PER_SECOND
+    reads = 1
+    entity = {source.column for source in view.entity}
+    for column, values in view.filters:
+        if column in found.table.partition_key and column not in entity:
+            reads *= len(values)
+    return int(seconds * LOOKUPS_PER_SECOND / reads)
+
+
+def _count(session: Session, spine: TableRead, most: int) -> int:
+    """Counts the rows of the spine's window, at most `most`; that many too where counting fails."""
+    scan = spine.scan
+    table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
+    query, values = f'SELECT {quoted(scan.table.partition_key[0])} FROM {table}', []
+    if scan.pushed_down and scan.window is not None:
+        time = quoted(str(scan.time_column))
+        query += f' WHERE {time} >= ? AND {time} < ? LIMIT {most} ALLOW FILTERING'
+        values = list(scan.window.bounds)
+    else:  # every row of the table, at least
+        query += f' LIMIT {most}'
+    try:
+        statement = session.prepare(query)
+        # A node reads whole rows, though it sends keys alone: a page has no more of them than one of the scan.
+        statement.fetch_size = read.plan_splits(spine.options).page_rows
+        return sum(1 for _ in session.execute(statement, values))
+    except DRIVER_ERRORS as error:
+        _log.info('Events of %s not counted: %s', scan.table, one_line(error))
+        return most

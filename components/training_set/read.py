@@ -1,0 +1,321 @@
+"""Tables -> record batches with one row an example.
+
+    one view, no labels    scan -> (wide: rename | long: shard -> pivot)
+    labels and views       scan of the labels -> the spine; then, for the views of one entity after the other:
+        scan plan          scan of each view -> facts; spine and facts -> count -> plan shards -> route -> join
+        lookup plan        each batch of the spine -> reads of its entities -> join
+
+The spine carries all its columns from join to join, so that nothing has to find its rows again: each row enters one
+shard of each join, and leaves it once. What waits for a plan or is shuffled is spooled, so that memory does not grow
+with the tables on any runner.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import datetime
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset.files.spool import (
+    CoGroupBatches,
+    Place,
+    SpoolBatches,
+    Spooled,
+    SpoolFile,
+    serialized,
+)
+from tfx_cassandra.components.dataset.join import pivot, shards
+from tfx_cassandra.components.dataset.join.audit import Audit
+from tfx_cassandra.components.dataset.join.facts import facts
+from tfx_cassandra.components.dataset.join.join import join
+from tfx_cassandra.components.dataset.spec import label
+from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.lookup.spine import LookUp
+from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.training_set.sources import LABELS, Sources
+from tfx_cassandra.components.window import TimeWindow
+
+_PIVOT_SHARDS = 64  # of a table, and of a shard too large to pivot at once
+_PIVOT_CELLS = 10_000_000  # rows x features that a worker pivots at once, at most; or shards.SHARD_ROWS rows
+_PIVOT_BYTES = 64 << 20  # of rows that it pivots at once
+_PIVOT_LEVELS = 5  # of parting by hash; rows that are still together have one key
+_LEAST_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
+
+
+class TrainingSet(NamedTuple):
+    """What `ReadTrainingSet` gives.
+
+    Attributes:
+      rows: Record batches with one row an example and the examples' names as columns.
+      coverage: One mapping of each scanned table's name among the sources to its `ledger.Coverage`.
+      audit: One `Audit`; an empty one where nothing is joined.
+    """
+
+    rows: beam.PCollection
+    coverage: beam.PCollection
+    audit: beam.PCollection
+
+
+class ReadTrainingSet(beam.PTransform):
+    """Reads the configured tables and makes the rows of the training set of them."""
+
+    def __init__(
+        self,
+        settings: ExampleGenConfig,
+        sources: Sources,
+        lookups: Iterable[str],
+        reference: datetime.datetime,
+        folder: str,
+    ) -> None:
+        """Declares the reads.
+
+        Args:
+          settings: The configuration.
+          sources: Its tables.
+          lookups: Names of the views whose values are looked up by key; the others are scanned.
+          reference: Labels not known before this time are missing.
+          folder: Where rows are spooled; for the caller to remove when all is written.
+        """
+        super().__init__()
+        self._settings, self._sources, self._lookups = settings, sources, frozenset(lookups)
+        self._reference, self._folder = reference, folder
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> TrainingSet:
+        labels, views = self._settings.labels, self._settings.views
+        scanned = {
+            name: pbegin | f'Scan[{name}]' >> read.ScanTable(found.options)
+            for name, found in self._sources.reads.items()
+            if name not in self._lookups
+        }
+        coverages = [
+            result.coverage | f'Name[{name}]' >> beam.Map(lambda coverage, name=name: (name, coverage))
+            for name, result in scanned.items()
+        ]
+        coverage = coverages | 'AllCoverage' >> beam.Flatten() | 'Coverage' >> beam.combiners.ToDict()
+        audits: list[beam.PCollection] = []
+        if labels is None:
+            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0], self._folder)
+        else:
+            rows = scanned[LABELS].batches | 'Spine' >> beam.Map(label.spine, labels, self._reference)
+            for number, group in enumerate(self._groups()):
+                rows, audit = self._joined(f'{number}', rows, group, scanned)
+                audits.append(audit)
+        audit = (
+            (audits | 'AllAudits' >> beam.Flatten() if audits else pbegin | 'NoAudit' >> beam.Create([Audit()]))
+            | 'Audit' >> beam.CombineGlobally(_merged)
+        )  # fmt: skip
+        return TrainingSet(rows, coverage, audit)
+
+    def _joined(
+        self, number: str, rows: beam.PCollection, group: list[FeatureView], scanned: Mapping[str, read.ReadResult]
+    ) -> tuple[beam.PCollection, beam.PCollection]:
+        settings = self._settings
+        time, cut_off = settings.labels.timestamp_column, settings.availability_cut_off  # type: ignore[union-attr]
+        if group[0].name in self._lookups:
+            views = [(view, self._sources.reads[view.name]) for view in group]
+            done = (
+                rows
+                | f'Share[{number}]' >> beam.Reshuffle()
+                | f'LookUp[{number}]'
+                >> beam.ParDo(LookUp(settings, views, time, cut_off)).with_outputs('audit', main='rows')
+            )
+            return done.rows, done.audit
+        tables = {
+            view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
+        }
+        empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
+        joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._folder, history=settings.history)
+        done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
+        return done.rows, done.audit
+
+    def _groups(self) -> list[list[FeatureView]]:
+        """Returns the views, those of one entity and plan together."""
+        groups: dict[tuple, list[FeatureView]] = {}
+        for view in self._settings.views:
+            groups.setdefault((view.spine_columns, view.name in self._lookups), []).append(view)
+        return list(groups.values())
+
+
+class OneRowAnExample(beam.PTransform):
+    """Record batches of a view as read -> record batches with one row an example and the example's names as columns."""
+
+    def __init__(self, view: FeatureView, folder: str) -> None:
+        super().__init__()
+        self._view, self._folder = view, folder
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        if self._view.layout == 'wide':
+            return batches | beam.Map(pivot.renamed, self._view)
+        sharded = batches | 'Shard' >> beam.FlatMap(pivot.shard, self._view, _PIVOT_SHARDS)
+        return (
+            {LABELS: sharded}
+            | 'Gather' >> CoGroupBatches(self._folder)
+            | 'Pivot' >> beam.FlatMapTuple(lambda _, parts: _pivoted(parts[LABELS], self._view, self._folder))
+        )
+
+
+def _pivoted(
+    batches: Iterable[pa.RecordBatch], view: FeatureView, folder: str, level: int = 1
+) -> Iterator[pa.RecordBatch]:
+    """Pivots the rows of a shard; one too large to be held is parted by another hash, by way of files."""
+    rows = min(shards.SHARD_ROWS, max(1, _PIVOT_CELLS // len(view.features)))
+    pieces = _pieces(batches, rows)
+    first = next(pieces, None)
+    if first is None:
+        return
+    second = next(pieces, None)
+    if second is None or level == _PIVOT_LEVELS:
+        whole = pa.Table.from_batches([first, *([] if second is None else [second]), *pieces])
+        yield pivot.pivot(whole.to_batches(), view)
+        return
+    for places in _parted(itertools.chain([first, second], pieces), view, folder, level):
+        yield from _pivoted(Spooled(places), view, folder, level + 1)
+
+
+def _parted(pieces: Iterable[pa.RecordBatch], view: FeatureView, folder: str, seed: int) -> Iterator[tuple[Place, ...]]:
+    """Spools rows in parts by a hash of their key; yields the places of each part."""
+    places: dict[int, list[Place]] = collections.defaultdict(list)
+    with contextlib.closing(SpoolFile(folder)) as file:
+        for piece in pieces:
+            for number, part in pivot.shard(piece, view, _PIVOT_SHARDS, seed):
+                places[number].append(file.append(serialized(part)))
+    yield from (tuple(places[number]) for number in sorted(places))
+
+
+def _pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of batches in larger ones, as soon as they hold so many rows or _PIVOT_BYTES."""
+    held: list[pa.RecordBatch] = []
+    held_rows = held_bytes = 0
+    for batch in batches:
+        if held and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > _PIVOT_BYTES):
+            yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+            held, held_rows, held_bytes = [], 0, 0
+        if batch.num_rows:
+            held.append(batch)
+            held_rows, held_bytes = held_rows + batch.num_rows, held_bytes + batch.nbytes
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+
+
+class JoinViews(beam.PTransform):
+    """Joins views of one entity to a spine: {LABELS: spine, name of view: its facts, ...} -> rows and audit.
+
+    No worker holds more than a shard, however many rows an entity has; dataset/shards.py says how.
+    """
+
+    def __init__(
+        self, views: list[FeatureView], schemas: Mapping[str, pa.Schema], timestamp_column: str, window: TimeWindow,
+        cut_off: bool, folder: str, shard_rows: int | None = None, history: int | None = None,
+    ) -> None:  # fmt: skip
+        """Declares the join.
+
+        Args:
+          views: Views with the same `spine_columns`.
+          schemas: Schema of each view's facts, by its name.
+          timestamp_column: The spine's event time.
+          window: Of the spine's event times.
+          cut_off: Whether a value written after a row's time is unknown to the row.
+          folder: Where rows are spooled.
+          shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS, and for
+            fewer where each holds a history.
+          history: How many values of each feature a row gets, in a list; None for the newest one alone.
+        """
+        super().__init__()
+        self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
+        self._cut_off, self._folder, self._history = cut_off, folder, history
+        self._shard_rows = shard_rows or max(_LEAST_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
+
+    def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
+        spine, first = tables[LABELS], self._views[0]
+        added = 8 * sum(len(view.features) for view in self._views)  # bytes a row, at least
+        counts = [spine | 'CountSpine' >> beam.Map(shards.count_spine, first, self._time, self._window, added)]
+        for view in self._views:
+            counts.append(tables[view.name] | f'Count[{view.name}]' >> beam.Map(shards.count_facts, view, self._window))
+        planned = (
+            counts
+            | 'AllCounts' >> beam.Flatten()
+            | 'Sum' >> beam.CombineGlobally(_summed)
+            | 'Plan' >> beam.Map(shards.plan, self._window, self._shard_rows)
+        )
+        plan = beam.pvalue.AsSingleton(planned)
+        waiting = {name: table | f'Wait[{name}]' >> SpoolBatches(self._folder) for name, table in tables.items()}
+        routed = {LABELS: waiting[LABELS] | 'RouteSpine' >> beam.FlatMap(_route_spine, first, self._time, plan)}
+        for view in self._views:
+            routed[view.name] = waiting[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
+                _route_facts, view, plan, self._cut_off, self._history
+            )
+        joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off, self._history)
+        return (
+            routed
+            | 'Gather' >> CoGroupBatches(self._folder)
+            | 'Join' >> beam.ParDo(joining).with_outputs('audit', main='rows')
+        )
+
+
+# The rows that waited for the plan are read again where they are routed, and not before: what lies between two steps
+# is held by the runner.
+def _route_spine(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_spine(batch, *rest) for batch in waited)
+
+
+def _route_facts(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_facts(batch, *rest) for batch in waited)
+
+
+class _JoinShard(beam.DoFn):
+    """(shard, its batches by table) -> its rows with the views' features; what became of these on 'audit'."""
+
+    def __init__(
+        self, views: list[FeatureView], schemas: dict[str, pa.Schema], time: str, cut_off: bool, history: int | None
+    ) -> None:
+        self._views, self._schemas, self._time = views, schemas, time
+        self._cut_off, self._history = cut_off, history
+
+    def process(self, element: tuple[Any, Mapping[str, Iterable[pa.RecordBatch]]]) -> Iterator[Any]:
+        _, parts = element
+        batches = list(parts[LABELS])
+        if not batches:
+            return
+        spine, audit = pa.Table.from_batches(batches), Audit()
+        for view in self._views:
+            held = pa.Table.from_batches(list(parts[view.name]), self._schemas[view.name])
+            spine, looked = join(spine, self._time, held, view, self._cut_off, self._history)
+            audit.add(looked)
+        yield from _mixed(spine)
+        yield beam.pvalue.TaggedOutput('audit', audit)
+
+
+def _mixed(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a shard in an order that only their content decides, in batches as large as pages.
+
+    A trainer reads the examples of a batch one after the other, so they must not be all of one entity.
+    """
+    # Lists and vectors, which have a field, are left out.
+    keys = [i for i, field in enumerate(rows.schema) if field.type.num_fields == 0]
+    content: pl.DataFrame = pl.from_arrow(rows.select(keys))  # type: ignore[assignment]
+    order = pa.array(content.hash_rows(seed=0).arg_sort().to_numpy().astype(np.int64))
+    for start in range(0, len(order), read.PAGE_ROWS):
+        # Taken, not sliced: a slice would travel with all rows behind it.
+        yield rows.take(order[start : start + read.PAGE_ROWS]).combine_chunks().to_batches()[0]
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _summed(counts: Iterable[np.ndarray]) -> np.ndarray:
+    return sum(counts, np.zeros((shards.BUCKETS, shards.BINS), np.int64))
+
+
+def _merged(audits: Iterable[Audit]) -> Audit:
+    return functools.reduce(Audit.merge, audits, Audit())

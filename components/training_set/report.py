@@ -1,0 +1,114 @@
+"""What stands beside the examples: coverage.json, which proves what was read, the leakage audit, and the schema."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import text_format
+from tfx import types
+from tfx.dsl.io import fileio
+
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset.files import tfmd
+from tfx_cassandra.components.dataset.join.audit import Audit, readable
+from tfx_cassandra.components.scan import ledger
+from tfx_cassandra.components.training_set.sources import LABELS, Sources
+
+COVERAGE_FILE = 'coverage.json'
+SCHEMA_FILE = 'schema.pbtxt'  # as TFX's SchemaGen names it
+AUDIT_FILE, AUDIT_PAGE = 'audit.json', 'audit.md'
+
+
+def write_coverage(
+    coverages: Mapping[str, ledger.Coverage],
+    overflows: Mapping[str, int],
+    counts: Mapping[str, int],
+    checksum: str,
+    settings: ExampleGenConfig,
+    found: Sources,
+    uri: str,
+) -> None:
+    """Writes coverage.json: what was asked, what was read, and how many examples each split got.
+
+    Its upper level is about the table whose rows are the examples; `views` about those that were joined. A view that
+    was looked up by key has no coverage: each lookup is either answered or an error.
+    """
+    first = LABELS if settings.labels is not None else settings.views[0].name
+    content = {'window': str(settings.window), **_read(first, coverages, found, str(settings.window))}
+    if settings.labels is not None:
+        content['views'] = {view.name: _read(view.name, coverages, found, '') for view in settings.views}
+        prints = [content['fingerprint'], *(view.get('fingerprint', '') for view in content['views'].values())]
+        content['fingerprint'] = hashlib.sha256('\n'.join(prints).encode()).hexdigest()
+    content['examples'] = dict(sorted(counts.items()))
+    content['examples_checksum'] = checksum
+    content['beyond_float32'] = dict(sorted(overflows.items()))
+    if settings.span is not None:
+        content['spans'] = [settings.span.first, settings.span.last]
+    if settings.as_of is not None:
+        # What writers add meanwhile is read too, and left out after: the rows read differ where the examples do not.
+        content['as_of'] = settings.as_of.isoformat()
+        parts = (content['table'], settings.window, content['as_of'], sum(counts.values()), checksum)
+        content['fingerprint'] = hashlib.sha256('\n'.join(map(str, parts)).encode()).hexdigest()
+    content['reads'] = content.pop('reads')  # the longest part last
+    _write(os.path.join(uri, COVERAGE_FILE), json.dumps(content, indent=2))
+
+
+def version(fingerprint: str) -> int:
+    """Returns a fingerprint as the number TFX takes for a version: its first 52 bits, which a double holds exactly."""
+    return int(fingerprint[:13], 16)
+
+
+def write_audit(
+    audit: Audit,
+    settings: ExampleGenConfig,
+    reference: datetime.datetime,
+    uri: str,
+    overflows: Mapping[str, int],
+) -> None:
+    """Writes the audit, as JSON and as a page to read."""
+    report = {'labels_known_at': reference.isoformat(), **audit.report(settings.availability_cut_off, overflows)}
+    _write(os.path.join(uri, AUDIT_FILE), json.dumps(report, indent=2))
+    _write(os.path.join(uri, AUDIT_PAGE), readable(report))
+
+
+def write_schema(settings: ExampleGenConfig, found: Sources, uri: str) -> None:
+    """Writes the schema of the examples, made from the columns' CQL types."""
+    cql = {name: column.cql for name, column in found.columns.items()}
+    always = [name for name, column in found.columns.items() if column.always]
+    schema = tfmd.schema_of(found.kinds, cql, always, settings.sequences)
+    _write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema))
+
+
+def check_audit(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
+    """Holds the audit against the limits and tells in the artifact whether the cut-off was on.
+
+    Raises:
+      DatasetError: A feature is beyond a limit.
+    """
+    if settings.labels is None:
+        return
+    with fileio.open(os.path.join(artifact.uri, AUDIT_FILE)) as file:
+        report = json.load(file)
+    artifact.set_string_custom_property('availability_cut_off', 'on' if report['availability_cut_off'] else 'off')
+    if settings.limits is not None:
+        settings.limits.check(report)
+
+
+def _read(name: str, coverages: Mapping[str, ledger.Coverage], found: Sources, window: str) -> dict[str, Any]:
+    table = found.reads[name]
+    scan = table.scan
+    if name not in coverages:
+        return {'table': str(table.table), 'plan': 'lookup'}
+    coverage, cql = coverages[name], scan.cql(scan.times)
+    content = {'table': str(table.table), 'plan': 'scan', 'cql': cql}
+    return content | {'fingerprint': coverage.fingerprint(cql, window), **coverage.as_json()}
+
+
+def _write(path: str, text: str) -> None:
+    with fileio.open(path, 'w') as file:
+        file.write(text.rstrip('\n') + '\n')

@@ -1,0 +1,255 @@
+"""The tables of a training set, checked against the live cluster before anything is read."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+from cassandra.cluster import Session
+
+from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.cql import types
+from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.dataset.files import examples
+from tfx_cassandra.components.dataset.files.examples import Kind
+from tfx_cassandra.components.dataset.join.join import with_default
+from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
+from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
+from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.window import TimesBefore, TimeWindow
+
+LABELS = 'labels'  # how the label source is called among the tables; no view may have this name
+_ENTITIES = {
+    **dict.fromkeys(['ascii', 'text', 'varchar'], 'text'),
+    **dict.fromkeys(['tinyint', 'smallint', 'int', 'bigint'], 'integer'),
+    **dict.fromkeys(['uuid', 'timeuuid'], 'uuid'),
+    'timestamp': 'timestamp',
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRead:
+    """One table of a training set.
+
+    Attributes:
+      options: How it is scanned.
+      scan: The scan, checked against the live table.
+      schema: Of the batches that are read.
+    """
+
+    options: read.ReadOptions
+    scan: Scan
+    schema: pa.Schema
+
+    @property
+    def table(self) -> Table:
+        return self.scan.table
+
+
+class Column(NamedTuple):
+    """A column of the training set: its tf.Example kind, its CQL type, and whether every example has a value."""
+
+    kind: Kind
+    cql: str
+    always: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """All tables of a training set.
+
+    Attributes:
+      reads: Each table, by the name of its view, or LABELS.
+      columns: Every column of the training set, by its name.
+    """
+
+    reads: Mapping[str, TableRead]
+    columns: Mapping[str, Column]
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The tf.Example kind of every column."""
+        return {name: column.kind for name, column in self.columns.items()}
+
+
+def check(settings: ExampleGenConfig) -> None:
+    """Raises ValueError for views and labels that fit no cluster."""
+    names = [view.name for view in settings.views]
+    if settings.labels is None:
+        if len(settings.views) != 1:
+            raise invalid('views', names, 'exactly one view, or a label source whose events all views are joined to')
+        if settings.views[0].timestamp_column is None:
+            raise invalid('timestamp_column', None, 'given, where the rows of the view are the examples')
+        if settings.limits is not None:
+            raise invalid('limits', settings.limits, 'given together with labels')
+    if len(set(names)) < len(names) or LABELS in names:
+        raise invalid('views', names, f'each name once, and none called {LABELS!r}')
+    if settings.join_plan not in ('auto', 'scan', 'lookup'):
+        raise invalid('join_plan', settings.join_plan, "'auto', 'scan' or 'lookup'")
+    if settings.labels is not None:
+        for view in settings.views:
+            if unknown := [name for name in view.spine_columns if name not in settings.labels.entity_columns]:
+                rule = f'of the entity columns of the label source {settings.labels.entity_columns}'
+                raise invalid(f'join_columns of view {view.name}', unknown, rule)
+        everything = [*settings.labels.example_names, *(name for v in settings.views for name in v.example_names)]
+        if clash := sorted(name for name, count in collections.Counter(everything).items() if count > 1):
+            raise invalid('features', clash, 'no two of labels and features with the same name (use prefix or rename)')
+
+
+def describe(session: Session, settings: ExampleGenConfig) -> Sources:
+    """Looks every table up.
+
+    Raises:
+      SchemaError: A table or column does not exist, or is of a type that does not serve; the message names it.
+    """
+    if settings.labels is None:
+        (view,) = settings.views
+        window, time = settings.window, view.timestamp_column
+        found = _read(session, settings, view.table, view.columns, window, time, view.filters)
+        columns = {} if time is None else {time: _column(found, f'view {view.name}', Source(time), True)}
+        for name, source in zip(view.entity_names, view.entity, strict=True):
+            columns[name] = _column(found, f'view {view.name}', source, _is_key(found.table, source))
+        return Sources({view.name: found}, columns | _feature_columns(found, view))
+    labels = settings.labels
+    spine = _read(
+        session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
+    )
+    columns = {
+        name: _column(spine, 'labels', Source(name), True) for name in (*labels.entity_columns, labels.timestamp_column)
+    }
+    for label in labels.labels:
+        source = Source(label.name)
+        always = label.delay is None and _is_key(spine.table, source)
+        columns[label.rename or label.name] = _column(spine, 'labels', source, always)
+    reads = {LABELS: spine}
+    for view in settings.views:
+        reads[view.name] = _view_read(session, settings, view, spine.table)
+        columns |= _feature_columns(reads[view.name], view)
+        if settings.history is not None and view.timestamp_column is not None:
+            _check_steps(reads[view.name].table, view)
+    return Sources(reads, columns)
+
+
+def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
+    """Returns the event times of a view that can matter to events of a window."""
+    if view.timestamp_column is None:
+        return None
+    # A moment may be before the first year that Python knows.
+    if view.ttl is None or view.ttl > window.start - TimesBefore(window.end).start:
+        return TimesBefore(window.end)
+    return TimeWindow(window.start - view.ttl, window.end)
+
+
+def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, spine: Table) -> TableRead:
+    field = f'view {view.name}'
+    table = read.ReadOptions(settings.connection, view.table).scan(session).table
+    for column in filter(None, (view.timestamp_column, view.created_column)):
+        if (got := table.type_of(field, column)) != 'timestamp':
+            raise SchemaError(f'{field}: got {column!r} of type {got}, rule: a column of type timestamp')
+    for source, column in zip(view.entity, view.spine_columns, strict=True):
+        ours, theirs = (_entity(field, table, source), _entity('labels', spine, Source(column)))
+        if ours != theirs:
+            got = f'{source.column!r} with {ours} and {column!r} of {spine} with {theirs}'
+            raise SchemaError(f'{field}: got {got}, rule: entities of one type')
+    if settings.availability_cut_off:
+        _check_dated(view, table)
+    keys = (*table.partition_key, *table.clustering)
+    timed = [c for c in view.value_columns if c not in keys and table.type_of(field, c) != 'counter']
+    needless = not settings.availability_cut_off and _unique(view, table)
+    writetimes = () if view.created_column or needless else timed
+    window = view_window(view, settings.event_times)
+    return _read(
+        session, settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
+    )
+
+
+def _check_dated(view: FeatureView, table: Table) -> None:
+    """Raises SchemaError for a feature of which nothing tells when it was written: the cut-off could not see it."""
+    for feature in view.full_features:
+        source = view.source(feature)
+        cql = table.type_of(f'view {view.name}', source.column)
+        got = f'view {view.name}: got {source.column!r}'
+        if cql == 'counter':
+            # Nor does a created_column: it says when a row was made, and a counter goes on counting.
+            rule = 'a value that has a time of writing, or availability_cut_off=False'
+            raise SchemaError(f'{got}, a counter, whose value of the past Cassandra does not keep, rule: {rule}')
+        if source.column in (*table.partition_key, *table.clustering) and view.created_column is None:
+            rule = 'a value that has a time of writing, a created_column, or availability_cut_off=False'
+            raise SchemaError(f'{got} of the primary key, of which Cassandra keeps no time of writing, rule: {rule}')
+
+
+def _unique(view: FeatureView, table: Table) -> bool:
+    """Whether a value of an entity and a time has but one row, so that there are no ties."""
+    known = {source.column for source in view.entity if source.key is None}
+    known |= {column for column, values in view.filters if len(values) == 1}
+    known |= {str(view.timestamp_column), str(view.feature_name_column)}
+    return {*table.partition_key, *table.clustering} <= known
+
+
+def _read(
+    session: Session, settings: ExampleGenConfig, table: str, columns: tuple[str, ...], window: TimeWindow | None,
+    time_column: str | None, filters: tuple[tuple[str, tuple], ...], writetimes: tuple[str, ...] = (),
+) -> TableRead:  # fmt: skip
+    options = read.ReadOptions(
+        settings.connection, table, columns, window, time_column, filters, settings.consistency, settings.splits,
+        settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes, settings.as_of,
+        decoding=settings.decoding,
+    )  # fmt: skip
+    scan = options.scan(session)
+    result = session.prepare(scan.cql(scan.times)).result_metadata
+    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result], settings.decoding)
+    return TableRead(options, scan, pa.schema(list(schema)[: len(scan.names)]))
+
+
+def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
+    columns = {}
+    for feature in view.full_features:
+        name, source = view.example_name(feature), view.source(feature)
+        columns[name] = _column(found, f'view {view.name}', source, feature.default is not None)
+        value_type = found.schema.field(found.scan.index(source.column)).type
+        value_type = value_type.item_type if source.key is not None else value_type
+        try:
+            with_default(pa.array([None], value_type), None, feature.default, name)
+        except DatasetError as error:
+            raise SchemaError(f'view {view.name}: {error}') from error
+    return columns
+
+
+def _check_steps(table: Table, view: FeatureView) -> None:
+    """Raises SchemaError for a feature of several values, which is no step of a sequence."""
+    for feature in view.full_features:
+        cql = _type(f'view {view.name}', table, view.source(feature))
+        if '<' in cql:
+            raise SchemaError(f'view {view.name}: got {feature.name!r} of type {cql}, rule: a scalar with history')
+
+
+def _column(found: TableRead, field: str, source: Source, always: bool) -> Column:
+    cql = _type(field, found.table, source)
+    as_text = found.options.decoding.wide_varints == 'text'
+    return Column(examples.kind_of(field, source.column, cql, varints_as_text=as_text), cql, always)
+
+
+def _is_key(table: Table, source: Source) -> bool:
+    return source.key is None and source.column in (*table.partition_key, *table.clustering)
+
+
+def _entity(field: str, table: Table, source: Source) -> str:
+    cql = _type(field, table, source)
+    if cql not in _ENTITIES:
+        rule = f'an entity of type {", ".join(_ENTITIES)}'
+        raise SchemaError(f'{field}: got {source.column!r} of type {cql}, rule: {rule}')
+    return _ENTITIES[cql]
+
+
+def _type(field: str, table: Table, source: Source) -> str:
+    cql = table.type_of(field, source.column)
+    if source.key is None:
+        return cql
+    plain = cql[len('frozen<') : -1] if cql.startswith('frozen<') else cql
+    if not plain.startswith('map<'):
+        raise SchemaError(f'{field}: got {source.column}[{source.key!r}] of type {cql}, rule: an entry of a map')
+    return plain[len('map<') : -1].partition(', ')[2]
