@@ -42,10 +42,11 @@ test-slow: cluster  ## runs the tests that take minutes: millions of rows, thous
 mutants: venv  ## says which changes of a module its tests miss (MODULE=... TESTS=...)
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python tools/mutants $(MODULE) $(TESTS)
 
-lint: venv  ## checks style and types
+lint: venv  ## checks style, types, and that folders import downwards only
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .
 	@mkdir -p $(TYPES) && ln -sfn $(CURDIR)/components $(CURDIR)/pipelines $(CURDIR)/proto $(TYPES)/
 	@MYPYPATH=$(STATE)/types $(RUN)/mypy --cache-dir $(STATE)/mypy -p tfx_cassandra.components -p tfx_cassandra.pipelines
+	@$(RUN)/lint-imports --no-logo --cache-dir $(STATE)/imports
 
 wheel: venv  ## builds a wheel of this checkout into dist/
 	@$(RUN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.join.audit import AuditLimits
     from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
     from tfx_cassandra.components.dataset.spec.span import SpanRange
-    from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
     from tfx_cassandra.components.driver.connection import CassandraConnection
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
@@ -35,7 +35,7 @@ _MODULES = {
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
     'Feature': 'dataset.spec.view',
-    'EntitySplits': 'dataset.spec.split',
+    'EntitySplits': 'dataset.files.split',
     'FeatureStore': 'feature_store.client',
     'FeatureView': 'dataset.spec.view',
     'InferenceLogger': 'inference_log.logger',
@@ -45,7 +45,7 @@ _MODULES = {
     'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
     'SpanRange': 'dataset.spec.span',
-    'TimeSplits': 'dataset.spec.split',
+    'TimeSplits': 'dataset.files.split',
     'TimeWindow': 'window',
     'WriteToCassandra': 'write.transform',
 }

@@ -68,8 +68,7 @@ class Reading:
 
     def write_examples(self, folder: str) -> int:
         """Writes the scan as TFX has it, one subfolder of a folder a split; returns the number of examples."""
-        from tfx_cassandra.components.dataset.files import examples, tfrecord
-        from tfx_cassandra.components.dataset.spec import split
+        from tfx_cassandra.components.dataset.files import examples, split, tfrecord
 
         schema = self._session.cluster.metadata.keyspaces[self.connection.keyspace].tables[self.table]
         names = load.layout_of(self.table).example_columns

@@ -14,10 +14,10 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from tfx_cassandra.components import config
 from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import SpanRange
-from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid

@@ -8,8 +8,8 @@ import datetime
 from tfx.proto import example_gen_pb2
 
 from tfx_cassandra.components.config import ExampleGenConfig
+from tfx_cassandra.components.dataset.files.split import EntitySplits, HashSplits, Splits, TimeSplits
 from tfx_cassandra.components.dataset.spec import span as spans
-from tfx_cassandra.components.dataset.spec.split import EntitySplits, HashSplits, Splits, TimeSplits
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadOptions

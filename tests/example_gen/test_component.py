@@ -10,9 +10,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from tfx_cassandra.components.config import ExampleGenConfig, from_json
+from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
-from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen

@@ -25,9 +25,9 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 from tfx_bsl.tfxio import dataset_options
 
+from tfx_cassandra.components.dataset.files.split import TimeSplits
 from tfx_cassandra.components.dataset.join import shards
 from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
-from tfx_cassandra.components.dataset.spec.split import TimeSplits
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError

@@ -17,9 +17,9 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import standard_artifacts
 
+from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.join import leaks
 from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
-from tfx_cassandra.components.dataset.spec.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError

@@ -26,8 +26,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from tfx_cassandra.components.dataset.files.encode import encode
 from tfx_cassandra.components.dataset.files.examples import Kind, compressed
+from tfx_cassandra.components.dataset.files.split import Splits, assign, key_of
 from tfx_cassandra.components.dataset.files.spool import Place, SpoolFile, clean, make_folder, read
-from tfx_cassandra.components.dataset.spec.split import Splits, assign, key_of
 from tfx_cassandra.components.window import TimeWindow
 
 SPOOL = 'spool'  # folder beside the splits, gone when the files are complete

@@ -24,7 +24,7 @@ from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 
 from tfx_cassandra.components.dataset.files import encode as fast
-from tfx_cassandra.components.dataset.spec.split import HashSplits
+from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.errors import DatasetError
 
 CASES = int(os.environ.get('CASES', '100'))

@@ -21,8 +21,8 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from tfx_cassandra.components.dataset.files import examples, tfrecord
+from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.dataset.files.tfrecord import WriteExamples
-from tfx_cassandra.components.dataset.spec.split import HashSplits
 
 KINDS: dict[str, examples.Kind] = {'n': 'int64_list', 'name': 'bytes_list'}
 SPLITS = HashSplits((('train', 2), ('eval', 1)))

@@ -15,8 +15,8 @@ from slow_examples import encode as slow_encode
 
 from tfx_cassandra.components.dataset.files.encode import encode
 from tfx_cassandra.components.dataset.files.examples import Kind
+from tfx_cassandra.components.dataset.files.split import NOWHERE, EntitySplits, HashSplits, TimeSplits, assign
 from tfx_cassandra.components.dataset.join import leaks
-from tfx_cassandra.components.dataset.spec.split import NOWHERE, EntitySplits, HashSplits, TimeSplits, assign
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.window import EPOCH, TimeWindow
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 
-from tfx_cassandra.components.dataset.spec.split import HashSplits
+from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.errors import DatasetError
 
 rows = st.fixed_dictionaries({'n': st.integers(-(2**63), 2**63 - 1), 'x': st.floats(width=32), 't': st.binary()})
