@@ -2,101 +2,106 @@
 
 from __future__ import annotations
 
-import argparse
-import datetime
+import itertools
 import json
 import os
 import pathlib
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import click
+
 from tfx_cassandra.components import config
-from tfx_cassandra.components.cli.options import add_command, add_connection_arguments, connection_from
+from tfx_cassandra.components.cli.options import Group, connection_options, described, format_option
+from tfx_cassandra.components.cli.tables import print_rows
 from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.results import Verdict, deciding
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.window import TimeWindow, aware
+from tfx_cassandra.components.window import TimeWindow
 
 # What needs TFX and Beam is imported where it runs: the other commands should not wait for it.
 
-_EXAMPLE = """design.json:
+_DESIGN = """design.json:
   {"experiment_id": "flight-delay", "window": "2026-11-01T00:00Z/2026-11-02T00:00Z",
    "control": {"name": "control", "model_id": "m", "version": "1700000000", "weight": 0.5},
    "treatments": [{"name": "treatment", "model_id": "m", "version": "1700000001", "weight": 0.5}],
    "metrics": [{"name": "brier", "value": "squared_error:late", "better": "lower"}],
-   "outcome_delay_seconds": 86400}
-"""
+   "outcome_delay_seconds": 86400}"""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers `ab` and its commands; each sets `run` to a function from namespace to exit code."""
-    about = 'Evaluates an A/B test out of what was logged, or shows what an evaluation found.'
-    commands = add_command(subparsers, 'ab', about, 'ab run --design design.json --output verdict').add_subparsers(
-        required=True, metavar='command'
-    )
-    about = (
+@click.group(
+    cls=Group,
+    **described(
+        'Evaluates an A/B test from what was logged, or shows what an evaluation found.',
+        'ab run --design design.json --output verdict',
+    ),
+)
+def ab() -> None:
+    """Holds the commands."""
+
+
+@ab.command(
+    **described(
         'Reads the requests and outcomes of the arms, writes verdict.json and report.html into a folder, and the '
-        'metrics into the rows of the versions. Running it again changes nothing. Exit code 1 for harm and invalid.'
+        'metrics into the rows of the versions. Running it again changes nothing. Exit code 1 for harm and invalid.',
+        'ab run --design design.json --output verdict',
+        _DESIGN,
     )
-    run = _add_command(commands, 'run', _run, about, 'ab run --design design.json --output verdict', _EXAMPLE)
-    run.add_argument('--design', type=pathlib.Path, required=True, metavar='FILE', help='what is compared, as JSON')
-    run.add_argument('--output', required=True, metavar='FOLDER', help='where verdict.json and report.html go')
-    run.add_argument(
-        '--requests-table', default='inference_results', help='table of the requests (default: %(default)s)'
-    )
-    run.add_argument('--as-of', metavar='TIME', help='evaluate as at this time, ISO-8601 with an offset (default: now)')
-    add_connection_arguments(run)
-    about = 'Shows the verdict of a folder, or of the artifact at a URI. Exit code 1 for harm and invalid.'
-    report = _add_command(commands, 'report', _report, about, 'ab report verdict --format json')
-    report.add_argument('folder', help='folder that holds verdict.json')
-
-
-def _add_command(
-    commands: argparse._SubParsersAction,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    description: str,
-    example: str,
-    more: str = '',
-) -> argparse.ArgumentParser:
-    parser = add_command(commands, name, description, f'{example}\n\n{more}' if more else example)
-    parser.add_argument('--format', choices=('table', 'json'), default='table', help='form of the output')
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _run(options: argparse.Namespace) -> int:
-    design = read_design(options.design)
-    connection = connection_from(options)
+)
+@click.option(
+    '--design', type=click.Path(path_type=pathlib.Path), required=True, metavar='FILE', help='What is compared, as JSON'
+)
+@click.option('--output', required=True, metavar='FOLDER', help='Where verdict.json and report.html go')
+@click.option('--requests-table', default='inference_results', show_default=True, help='Table of the requests')
+@click.option('--as-of', metavar='TIME', help='Evaluate as at this time, ISO-8601 with an offset  [default: now]')
+@format_option
+@connection_options
+def run(
+    connection: CassandraConnection,
+    design: pathlib.Path,
+    output: str,
+    requests_table: str,
+    as_of: str | None,
+    output_format: str,
+) -> int:
+    compared = read_design(design)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what TensorFlow has to say of this machine's GPUs
     with step('load Beam and TFX'):
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
-    as_of = parse_time('as-of', options.as_of) if options.as_of else None
-    settings = ABEvaluatorConfig(connection, design, options.requests_table, as_of=as_of)
+    at = None if as_of is None else parse_time('as-of', as_of)
+    settings = ABEvaluatorConfig(connection, compared, requests_table, as_of=at)
     executor.check(settings)
-    with step(f'evaluate {design.experiment_id}') as progress:
-        verdict = executor.evaluate(beam.Pipeline, settings, options.output)
+    with step(f'evaluate {compared.experiment_id}') as progress:
+        verdict = executor.evaluate(beam.Pipeline, settings, output)
         progress.update(f'{sum(arm.requests for arm in verdict.arms):,} requests, {verdict.outcomes:,} outcomes')
-    return _show(verdict, options.format)
+    return _show(verdict, output_format)
 
 
-def _report(options: argparse.Namespace) -> int:
-    path = pathlib.Path(options.folder) / 'verdict.json'
+@ab.command(
+    **described(
+        'Shows the verdict of a folder, or of the artifact at a URI. Exit code 1 for harm and invalid.',
+        'ab report verdict --format json',
+    )
+)
+@click.argument('folder')
+@format_option
+def report(folder: str, output_format: str) -> int:
+    path = pathlib.Path(folder) / 'verdict.json'
     if path.is_file():
         # Without TFX's file systems, which take seconds to import.
         try:
             text = path.read_text(encoding='utf-8')
         except (OSError, ValueError) as error:
             raise invalid('folder', str(path), f'a readable file of text ({error})') from error
-        return _show(config.from_json(Verdict, text), options.format)
+        return _show(config.from_json(Verdict, text), output_format)
     from tfx_cassandra.components.experiment.record import read_verdict
 
-    return _show(read_verdict(options.folder), options.format)
+    return _show(read_verdict(folder), output_format)
 
 
 def read_design(path: pathlib.Path) -> Design:
@@ -110,21 +115,13 @@ def read_design(path: pathlib.Path) -> Design:
     try:
         given = json.loads(path.read_text())
         metrics = [_defaults(Metric) | metric for metric in given.get('metrics', ())]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise invalid('design', str(path), f'a readable file of JSON ({error})') from error
     if isinstance(given.get('window'), str):
         window = TimeWindow.parse(given['window'])
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
     defaults = {'outcome_delay_seconds': Design.outcome_delay.total_seconds(), **_defaults(Design)}
     return config.from_json(Design, json.dumps({**defaults, **given, 'metrics': metrics}))
-
-
-def parse_time(field: str, text: str) -> datetime.datetime:
-    """Returns the moment of an ISO-8601 text with an offset; raises ValueError for any other."""
-    try:
-        return aware(field, datetime.datetime.fromisoformat(text.replace('Z', '+00:00')))
-    except ValueError as error:
-        raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
 
 
 def _defaults(kind: type) -> dict[str, Any]:
@@ -138,37 +135,34 @@ def _defaults(kind: type) -> dict[str, Any]:
 
 def _show(verdict: Verdict, form: str) -> int:
     if form == 'json':
-        sys.stdout.write(config.to_json(verdict) + '\n')
+        click.echo(config.to_json(verdict))
     else:
-        sys.stdout.write('\n'.join(_lines(verdict)) + '\n')
+        _print(verdict)
     return 1 if verdict.verdict in ('harm', 'invalid') else 0
 
 
-def _lines(verdict: Verdict) -> Iterable[str]:
+def _print(verdict: Verdict) -> None:
     winner = f', winner {verdict.winner}' if verdict.winner else ''
-    yield f'{verdict.experiment_id}: {verdict.verdict}{winner}'
-    yield from (f'  {reason}' for reason in verdict.reasons)
-    yield ''
-    head = ('metric', 'arm', 'version', 'n', 'value', 'difference', 'relative', 'low', 'high', 'p', 'conclusion')
-    yield from _table([head, *_rows(verdict)])
+    click.echo(f'{verdict.experiment_id}: {verdict.verdict}{winner}')
+    for reason in verdict.reasons:
+        click.echo(f'  {reason}')
+    click.echo()
+    print_rows(list(_rows(verdict)), _COLUMNS, 'table')
 
 
-def _rows(verdict: Verdict) -> Iterable[Sequence[str]]:
+_COLUMNS = ('metric', 'arm', 'version', 'n', 'value', 'difference', 'relative', 'low', 'high', 'p', 'conclusion')
+
+
+def _rows(verdict: Verdict) -> Iterable[Mapping[str, str]]:
     for metric in verdict.design.metrics:
         for arm in verdict.arms:
-            estimate = next(each for each in arm.estimates if each.metric == metric.name)
+            estimate = next(estimate for estimate in arm.estimates if estimate.metric == metric.name)
             row = [metric.name, arm.arm, arm.version, f'{estimate.n:,}', _short(estimate.value)]
-            for result in (each for each in arm.metrics if each.metric == metric.name):
+            for result in (result for result in arm.metrics if result.metric == metric.name):
                 decided = deciding(verdict.design, result) or (None, None, None)
                 relative = '' if result.relative is None else f'{result.relative:+.1%}'
                 row += [f'{result.difference:+.4g}', relative, *map(_short, decided), result.conclusion]
-            yield row
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    for row in rows:
-        yield '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+            yield dict(itertools.zip_longest(_COLUMNS, row, fillvalue=''))
 
 
 def _short(number: float | None) -> str:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import click
+
+from tfx_cassandra.components.cli.options import Group, described, format_option
+from tfx_cassandra.components.cli.tables import print_json
 from tfx_cassandra.components.devcluster.cluster import DevCluster, NodeStatus, use_external
 from tfx_cassandra.components.errors import DevClusterError
 
-_START = """example:
-  tfx-cassandra cluster start --nodes 3 --heap 1G
-
-environment:
+_ENVIRONMENT = """environment:
   CASSANDRA_CONTACT_POINTS  use this cluster: nothing is started, it only has to answer
   CASSANDRA_HOME            run the Cassandra 5 of this folder instead of the pinned jars
   JAVA_HOME                 where to look for a Java 17 first
   TFX_CASSANDRA_MAVEN       mirror of https://repo1.maven.org/maven2 to download the jars from
   TFX_CASSANDRA_STATE       folder for state instead of .tfx-cassandra
-  XDG_CACHE_HOME            folder for downloads instead of ~/.cache
-"""
+  XDG_CACHE_HOME            folder for downloads instead of ~/.cache"""
 
 
 def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -29,91 +29,85 @@ def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra') / 'cluster'
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers `cluster` and its commands; each sets `run` to a function from namespace to exit code."""
-    about = 'Runs a real Apache Cassandra of one node or three on this machine.'
-    cluster = _parser(subparsers, 'cluster', about, 'example:\n  tfx-cassandra cluster start\n')
-    commands = cluster.add_subparsers(required=True, metavar='command')
-    _add_start(commands)
-
-    about = 'Stops the cluster after it has written everything to disk; the data stays.'
-    stop = _parser(commands, 'stop', about, 'example:\n  tfx-cassandra cluster stop\n')
-    stop.set_defaults(run=_stop)
-
-    about = 'Shows each node: process, memory, whether it answers CQL, log. Exit code 0 if all answer, otherwise 1.'
-    status = _parser(commands, 'status', about, 'example:\n  tfx-cassandra cluster status\n')
-    status.set_defaults(run=_status)
-
-    about = "Runs Cassandra's nodetool against one node, with nodetool's own exit code."
-    nodetool = _parser(commands, 'nodetool', about, 'example:\n  tfx-cassandra cluster nodetool -- status\n')
-    nodetool.add_argument('--node', type=int, default=1, help='which node to ask, from 1 (default: %(default)s)')
-    nodetool.set_defaults(run=_nodetool)
-    for command in (stop, status, nodetool):
-        _add_directory(command)
-    nodetool.add_argument('args', nargs=argparse.REMAINDER, metavar='-- command ...', help='what nodetool is to do')
+_directory = click.option(
+    '--directory', type=click.Path(path_type=Path), help='Folder of the cluster  [default: .tfx-cassandra/cluster]'
+)
 
 
-def _add_start(commands: argparse._SubParsersAction) -> None:
-    about = 'Starts the cluster, or the part of it that does not run, and waits until every node answers CQL.'
-    start = _parser(commands, 'start', about, _START)
-    _add_directory(start)
-    default = ' (default: %(default)s)'
-    start.add_argument('--nodes', type=int, choices=(1, 3), default=DevCluster.nodes, help='size of the ring' + default)
-    start.add_argument('--heap', default=DevCluster.heap, help='Java heap of each node, as 512M or 1G' + default)
-    start.add_argument('--authenticated', action='store_true', help='ask for a login; cassandra/cassandra is the first')
-    start.add_argument('--subnet', default=DevCluster.subnet, help='loopback network of the nodes' + default)
-    start.add_argument('--port', type=int, default=DevCluster.port, help='CQL port of each node' + default)
-    start.add_argument(
-        '--storage-port', type=int, default=DevCluster.storage_port, help='port between the nodes' + default
+@click.group(
+    cls=Group,
+    **described('Runs a real Apache Cassandra of one node or three on this machine.', 'cluster start', _ENVIRONMENT),
+)
+def cluster() -> None:
+    """Holds the commands."""
+
+
+def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    default = getattr(DevCluster, name)
+    return click.option(f'--{name.replace("_", "-")}', default=default, show_default=True, help=about, **kind)
+
+
+@cluster.command(
+    **described(
+        'Starts the cluster, or the part of it that does not run, and waits until every node answers CQL.',
+        'cluster start --nodes 3 --heap 1G',
+        _ENVIRONMENT,
     )
-    start.add_argument('--jmx-port', type=int, default=DevCluster.jmx_port, help='JMX port of the first node' + default)
-    start.add_argument('--tokens', type=int, default=DevCluster.tokens, help='tokens of each node' + default)
-    start.set_defaults(run=_start)
-
-
-def _add_directory(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--directory', type=Path, help='folder of the cluster (default: .tfx-cassandra/cluster)')
-
-
-def _parser(
-    subparsers: argparse._SubParsersAction, name: str, description: str, epilog: str
-) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
-        name,
-        help=description.partition('.')[0],
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _start(options: argparse.Namespace) -> int:
-    fields = ('nodes', 'subnet', 'port', 'storage_port', 'jmx_port', 'heap', 'authenticated', 'tokens')
-    settings = {field: getattr(options, field) for field in fields}
-    DevCluster(options.directory or default_directory(), **settings).start()
+)
+@_directory
+@_setting('nodes', 'Size of the ring, 1 or 3', type=int)
+@_setting('heap', 'Java heap of each node, as 512M or 1G')
+@click.option('--authenticated', is_flag=True, help='Ask for a login; cassandra/cassandra is the first')
+@_setting('subnet', 'Loopback network of the nodes')
+@_setting('port', 'CQL port of each node', type=int)
+@_setting('storage_port', 'Port between the nodes', type=int)
+@_setting('jmx_port', 'JMX port of the first node', type=int)
+@_setting('tokens', 'Tokens of each node', type=int)
+def start(directory: Path | None, **settings: Any) -> int:
+    DevCluster(directory or default_directory(), **settings).start()
     return 0
 
 
-def _stop(options: argparse.Namespace) -> int:
-    directory = options.directory or default_directory()
-    cluster = DevCluster.saved(directory)
-    if cluster is None or not cluster.stop():
-        sys.stderr.write(f'no cluster runs in {directory}\n')
+@cluster.command(
+    **described('Stops the cluster after it has written everything to disk; the data stays.', 'cluster stop')
+)
+@_directory
+def stop(directory: Path | None) -> int:
+    folder = directory or default_directory()
+    saved = DevCluster.saved(folder)
+    if saved is None or not saved.stop():
+        sys.stderr.write(f'no cluster runs in {folder}\n')
     return 0
 
 
-def _status(options: argparse.Namespace) -> int:
+@cluster.command(
+    **described(
+        'Shows each node: process, memory, whether it answers CQL, log. Exit code 0 if all answer, otherwise 1.',
+        'cluster status',
+    )
+)
+@_directory
+@format_option
+def status(directory: Path | None, output_format: str) -> int:
     if use_external():
         return 0
-    directory = options.directory or default_directory()
-    cluster = DevCluster.saved(directory)
-    if cluster is None:
-        sys.stdout.write(f'no cluster in {directory}\n')
-        return 1
-    nodes = cluster.status()
-    for node in nodes:
-        sys.stdout.write(f'{_line(node)}\n')
-    return 0 if all(node.answers for node in nodes) else 1
+    folder = directory or default_directory()
+    saved = DevCluster.saved(folder)
+    nodes = saved.status() if saved is not None else []
+    if output_format == 'json':
+        print_json([_fields(node) for node in nodes])
+    elif saved is None:
+        click.echo(f'no cluster in {folder}')
+    else:
+        for node in nodes:
+            click.echo(_line(node))
+    return 0 if nodes and all(node.answers for node in nodes) else 1
+
+
+def _fields(status: NodeStatus) -> dict[str, Any]:
+    node = status.node
+    address = f'{node.address}:{node.port}'
+    return {'node': address, 'answers': status.answers, 'pid': status.pid, 'memory': status.memory, 'log': node.log}
 
 
 def _line(status: NodeStatus) -> str:
@@ -125,10 +119,18 @@ def _line(status: NodeStatus) -> str:
     return f'node {node.address}:{node.port} {state}, log {node.log}'
 
 
-def _nodetool(options: argparse.Namespace) -> int:
-    directory = options.directory or default_directory()
-    cluster = DevCluster.saved(directory)
-    if cluster is None:
-        raise DevClusterError(f'directory: got {directory}, rule: a folder that a cluster was started in')
-    args = options.args[1:] if options.args[:1] == ['--'] else options.args
-    return cluster.nodetool(args or ['help'], options.node)
+@cluster.command(
+    context_settings={'ignore_unknown_options': True},
+    **described(
+        "Runs Cassandra's nodetool against one node, with nodetool's own exit code.", 'cluster nodetool -- status'
+    ),
+)
+@_directory
+@click.option('--node', type=int, default=1, show_default=True, help='Which node to ask, from 1')
+@click.argument('words', nargs=-1, type=click.UNPROCESSED, metavar='-- COMMAND...')
+def nodetool(directory: Path | None, node: int, words: tuple[str, ...]) -> int:
+    folder = directory or default_directory()
+    saved = DevCluster.saved(folder)
+    if saved is None:
+        raise DevClusterError(f'directory: got {folder}, rule: a folder that a cluster was started in')
+    return saved.nodetool(list(words) or ['help'], node)

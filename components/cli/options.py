@@ -1,54 +1,95 @@
-"""What several commands share: how they are registered, and how they reach a cluster."""
+"""How commands are declared: help with an example, and the options that several of them share."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
 
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 
-def add_command(
-    subparsers: argparse._SubParsersAction, name: str, description: str, example: str
-) -> argparse.ArgumentParser:
-    """Registers a command, or a group of them.
+class _Example:
+    """Ends the help of a command with its example, line by line as written; click would fill the lines."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f'\n{self.epilog}\n')
+
+
+class Command(_Example, click.Command):
+    """A command whose help ends with an example."""
+
+
+class Group(_Example, click.Group):
+    """Commands of one subject; its help ends with an example."""
+
+    command_class = Command
+
+
+def described(about: str, example: str, more: str = '') -> dict[str, Any]:
+    """Returns the help texts of a command, as keyword arguments of `click.command` and `click.group`.
 
     Args:
-      subparsers: Where it belongs.
-      name: Its name.
-      description: What it does; the first sentence stands in the list of commands.
+      about: What the command does; the first sentence stands in the list of commands.
       example: A command line without the program's name, and perhaps more lines.
+      more: What follows the example.
     """
-    return subparsers.add_parser(
-        name,
-        help=description.partition('.')[0],
-        description=description,
-        epilog=f'example:\n  tfx-cassandra {example}\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    epilog = f'example:\n  tfx-cassandra {example}' + (f'\n\n{more}' if more else '')
+    return {'help': about, 'short_help': about.partition('.')[0], 'epilog': epilog}
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how to reach a cluster; what is not given comes from the environment."""
-    group = parser.add_argument_group('connection', 'each defaults to its CASSANDRA_* environment variable')
-    group.add_argument('--contact-points', metavar='HOST[,HOST]', help='nodes to connect to (default 127.0.0.1)')
-    group.add_argument('--port', type=int, help='CQL port (default 9042)')
-    group.add_argument('--local-datacenter', metavar='DC', help='data center that coordinates requests (default dc1)')
-    group.add_argument('--keyspace', help='keyspace of the tables (default ml_features)')
-    group.add_argument('--username', help='user name')
-    group.add_argument('--password-env', metavar='VARIABLE', help='environment variable that holds the password')
+_CONNECTION = (
+    click.option('--contact-points', metavar='HOST[,HOST]', help='Nodes to connect to  [default: 127.0.0.1]'),
+    click.option('--port', type=int, help='CQL port  [default: 9042]'),
+    click.option('--local-datacenter', metavar='DC', help='Data center that coordinates requests  [default: dc1]'),
+    click.option('--keyspace', help='Keyspace of the tables  [default: ml_features]'),
+    click.option('--username', help='User name'),
+    click.option(
+        '--password-env',
+        metavar='VARIABLE',
+        help='Environment variable that holds the password  [default: CASSANDRA_PASSWORD]',
+    ),
+)
 
 
-def connection_from(args: argparse.Namespace) -> CassandraConnection:
-    """Builds the connection from parsed options and the environment; raises ValueError for a bad value."""
-    given = {
-        'contact_points': args.contact_points and tuple(filter(None, args.contact_points.split(','))),
-        'port': args.port,
-        'local_datacenter': args.local_datacenter,
-        'keyspace': args.keyspace,
-        'username': args.username,
-        'password_env': args.password_env or (args.username and 'CASSANDRA_PASSWORD'),
-    }
-    return dataclasses.replace(
-        CassandraConnection.from_env(), **{field: value for field, value in given.items() if value is not None}
-    )
+def connection_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Adds the options that say how to reach a cluster; the function gets them as one argument, `connection`.
+
+    Each option that is not given comes from its CASSANDRA_* environment variable.
+    """
+
+    @functools.wraps(command)
+    def run(**options: Any) -> int:
+        given = {field: options.pop(field) for field in _FIELDS}
+        return command(connection=_connection(given), **options)
+
+    for option in reversed(_CONNECTION):
+        run = option(run)
+    return run
+
+
+_FIELDS = ('contact_points', 'port', 'local_datacenter', 'keyspace', 'username', 'password_env')
+
+format_option = click.option(
+    '--format',
+    'output_format',
+    type=click.Choice(('table', 'json')),
+    default='table',
+    show_default=True,
+    help='Form of the output',
+)
+
+
+def _connection(given: dict[str, Any]) -> CassandraConnection:
+    """Builds the connection from options and the environment; raises ValueError for a bad value."""
+    if given['contact_points'] is not None:
+        given['contact_points'] = tuple(filter(None, given['contact_points'].split(',')))
+    if given['username'] and not given['password_env']:
+        given['password_env'] = 'CASSANDRA_PASSWORD'
+    set_options = {field: value for field, value in given.items() if value is not None}
+    return dataclasses.replace(CassandraConnection.from_env(), **set_options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -11,8 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import click
+
 from tfx_cassandra.components.cli import export
-from tfx_cassandra.components.cli.options import add_command, add_connection_arguments, connection_from
+from tfx_cassandra.components.cli.options import Command, connection_options, described, format_option
+from tfx_cassandra.components.cli.tables import print_json
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -34,43 +37,46 @@ _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --
   tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify"""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers `scan`; it sets `run` to a function from namespace to exit code."""
-    parser = add_command(subparsers, 'scan', _ABOUT, _EXAMPLE)
-    parser.add_argument('table', help='table or materialized view')
-    parser.add_argument(
-        '--to', choices=export.FORMATS, help='format (default: parquet with --out, count without)', metavar='FORMAT'
-    )
-    parser.add_argument('--out', type=Path, metavar='FOLDER', help='folder to make; it must not exist or be empty')
-    parser.add_argument('--columns', metavar='NAME[,NAME]', help='columns wanted (default: all)')
-    parser.add_argument('--window', metavar='START/END', help='event times wanted, [start, end), ISO-8601 with offsets')
-    parser.add_argument('--time-column', metavar='NAME', help='column of the window (default: first clustering one)')
-    parser.add_argument(
-        '--where', action='append', default=[], metavar='COLUMN=VALUE', help='rows wanted; of one column any of several'
-    )
-    parser.add_argument('--consistency', default='LOCAL_QUORUM', help='consistency level (default: %(default)s)')
-    parser.add_argument('--splits', type=int, help='token ranges read apart at least (default: by size)')
-    parser.add_argument('--page-rows', type=int, default=PAGE_ROWS, help='rows of a page (default: %(default)s)')
-    parser.add_argument('--rows-per-second', type=float, metavar='N', help='rows read a second at most')
-    parser.add_argument('--bytes-per-second', type=float, metavar='N', help='bytes of results read a second at most')
-    parser.add_argument(
-        '--invalid-text', default='error', choices=('error', 'replace'), help='text that is not UTF-8: %(choices)s'
-    )
-    parser.add_argument(
-        '--wide-varints', default='error', choices=('error', 'text'),
-        help='varints beyond 64 bits: an error, or every varint as decimal text',
-    )  # fmt: skip
-    parser.add_argument('--verify', action='store_true', help='show the ledger: what was read of each token range')
-    parser.add_argument('--recount', action='store_true', help='count all rows once more at the end, and compare')
-    add_connection_arguments(parser)
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    kind = args.to or ('parquet' if args.out else 'count')
+@click.command(cls=Command, **described(_ABOUT, _EXAMPLE))
+@click.argument('table')
+@click.option(
+    '--to', 'kind', type=click.Choice(export.FORMATS), help='Format  [default: parquet with --out, count without]'
+)
+@click.option(
+    '--out', type=click.Path(path_type=Path), metavar='FOLDER', help='Folder to make; it must not exist or be empty'
+)
+@click.option('--columns', metavar='NAME[,NAME]', help='Columns wanted  [default: all]')
+@click.option('--window', metavar='START/END', help='Event times wanted, [start, end), ISO-8601 with offsets')
+@click.option('--time-column', metavar='NAME', help='Column of the window  [default: first clustering one]')
+@click.option('--where', multiple=True, metavar='COLUMN=VALUE', help='Rows wanted; of one column any of several')
+@click.option('--consistency', default='LOCAL_QUORUM', show_default=True, help='Consistency level')
+@click.option('--splits', type=int, help='Token ranges read apart at least  [default: by size]')
+@click.option('--page-rows', type=int, default=PAGE_ROWS, show_default=True, help='Rows of a page')
+@click.option('--rows-per-second', type=float, metavar='N', help='Rows read a second at most')
+@click.option('--bytes-per-second', type=float, metavar='N', help='Bytes of results read a second at most')
+@click.option(
+    '--invalid-text',
+    type=click.Choice(['error', 'replace']),
+    default='error',
+    show_default=True,
+    help='What text that is not UTF-8 is: an error, or replaced by U+FFFD',
+)
+@click.option(
+    '--wide-varints',
+    type=click.Choice(['error', 'text']),
+    default='error',
+    show_default=True,
+    help='What varints beyond 64 bits are: an error, or every varint is decimal text',
+)
+@click.option('--verify', is_flag=True, help='Show the ledger: what was read of each token range')
+@click.option('--recount', is_flag=True, help='Count all rows once more at the end, and compare')
+@format_option
+@connection_options
+def scan(connection: CassandraConnection, **given: Any) -> int:
+    args = Arguments(**given)
+    kind = args.kind or ('parquet' if args.out else 'count')
     if (args.out is None) != (kind == 'count'):
         raise invalid('out', args.out and str(args.out), 'given, unless --to is count')
-    connection = connection_from(args)
     folder = nullcontext() if args.out is None else export.folder(args.out)
     with folder as target, connections.session(connection):  # one connection for all that follows
         options = _options(args, connection)
@@ -87,8 +93,34 @@ def _run(args: argparse.Namespace) -> int:
         }
         if target is not None:
             export.write_json(target / 'coverage.json', summary)
-    _report(args, rows, coverage, summary)
+    if args.output_format == 'json':
+        print_json(summary)
+    else:
+        _report(args, rows, coverage, summary)
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The options of the command, by name."""
+
+    table: str
+    kind: str | None
+    out: Path | None
+    columns: str | None
+    window: str | None
+    time_column: str | None
+    where: tuple[str, ...]
+    consistency: str
+    splits: int | None
+    page_rows: int
+    rows_per_second: float | None
+    bytes_per_second: float | None
+    invalid_text: str
+    wide_varints: str
+    verify: bool
+    recount: bool
+    output_format: str
 
 
 def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
@@ -139,7 +171,7 @@ def _extent(area: Any) -> int:
     return area.tokens.width * (area.times.end - area.times.start)
 
 
-def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadOptions:
+def _options(args: Arguments, connection: CassandraConnection) -> ReadOptions:
     columns = tuple(filter(None, args.columns.split(','))) if args.columns else None
     window = TimeWindow.parse(args.window) if args.window else None
     where: dict[str, list[str]] = {}
@@ -156,7 +188,7 @@ def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadO
     )  # fmt: skip
 
 
-def _report(args: argparse.Namespace, rows: int, coverage: Coverage, summary: dict[str, Any]) -> None:
+def _report(args: Arguments, rows: int, coverage: Coverage, summary: dict[str, Any]) -> None:
     if args.verify:
         for line in _ledger(coverage):
             sys.stdout.write(line + '\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +48,9 @@ def test_what_splits_share(
     assert sorted(lines[:2]) == ['eval: 2 examples', 'train: 2 examples']
     assert lines[2].startswith(line)
     assert len(lines) == 3
+    assert cli.main(['leaks', folder, *options, '--format', 'json']) == code
+    found = json.loads(capsys.readouterr().out)
+    assert found == {'examples': {'eval': 2, 'train': 2}, 'leaks': lines[2:] if code else []}
 
 
 @pytest.mark.parametrize(

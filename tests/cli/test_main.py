@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 
+import click
 import pytest
 
+from tfx_cassandra.components import schema as schemas
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.cli import options as cli_options
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 
-def parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    found = [parser]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                found += parsers(child)
-    return found
+def commands(command: click.Command, *words: str) -> list[tuple[str, ...]]:
+    """Returns the words of a command and of all below it."""
+    children = command.commands.items() if isinstance(command, click.Group) else ()
+    return [words, *(found for name, child in children for found in commands(child, *words, name))]
 
 
-@pytest.mark.parametrize('parser', parsers(cli.parser()), ids=lambda parser: parser.prog)
-def test_help_has_an_example(parser: argparse.ArgumentParser) -> None:
-    text = parser.format_help()
-    assert 'example:' in text
-    assert f'  {parser.prog}' in text or '  tfx-cassandra' in text
+@pytest.mark.parametrize('words', commands(cli.top), ids=' '.join)
+def test_help_has_an_example(words: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    assert cli.main([*words, '--help']) == 0
+    text = capsys.readouterr().out
+    assert f'example:\n  {" ".join(["tfx-cassandra", *words])}' in text
+
+
+@pytest.mark.parametrize('words', [[], ['models']])
+def test_a_group_without_a_command_shows_its_help(words: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(words) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, 'Commands:' in shown.err) == ('', True)
+
+
+def test_a_shell_completes_commands() -> None:
+    environ = {
+        **os.environ,
+        '_TFX_CASSANDRA_COMPLETE': 'bash_complete',
+        'COMP_WORDS': 'tfx-cassandra m',
+        'COMP_CWORD': '1',
+    }
+    command = [sys.executable, '-m', cli.__name__]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ['plain,models']
 
 
 @pytest.mark.parametrize(
@@ -37,6 +54,9 @@ def test_help_has_an_example(parser: argparse.ArgumentParser) -> None:
         (['schema', 'check', '--port', '0'], 'port: got 0, rule: an integer from 1 to 65535'),
         (['schema', 'check', '--contact-points', 'no.host.invalid'], 'contact_points: got no.host.invalid:9042'),
         (['schema', 'apply', '--replication', 'many'], "replication: got 'many'"),
+        (['schema', 'check', '--port', 'x'], "Invalid value for '--port': 'x' is not a valid integer."),
+        (['scan'], "Missing argument 'TABLE'."),
+        (['modls'], "No such command 'modls'."),
     ],
 )
 def test_errors_are_one_line(
@@ -100,15 +120,15 @@ def test_what_is_not_given_comes_from_the_environment(
         monkeypatch.delenv(name)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    parser = argparse.ArgumentParser()
-    cli_options.add_connection_arguments(parser)
-    assert cli_options.connection_from(parser.parse_args(options)) == CassandraConnection(**fields)  # type: ignore[arg-type]
+    command = click.command()(cli_options.connection_options(lambda connection: connection))
+    made = command.main(options, standalone_mode=False)
+    assert made == CassandraConnection(**fields)  # type: ignore[arg-type]
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.schema_cli.schema, 'statements', interrupted)
+    monkeypatch.setattr(schemas, 'statements', interrupted)
     assert cli.main(['schema', 'print']) == 130
-    assert capsys.readouterr().err == 'tfx-cassandra: interrupted\n'
+    assert capsys.readouterr().err.strip() == 'tfx-cassandra: interrupted'  # click ends the line of the ^C first

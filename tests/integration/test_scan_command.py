@@ -63,6 +63,8 @@ def expected(connection: CassandraConnection, session: Session, table: str) -> s
 def test_count(scan: Command, capsys: pytest.CaptureFixture) -> None:
     assert scan('readings') == 0
     assert capsys.readouterr().out == f'{KEYS * HOURS}\n'
+    assert scan('readings', '--format', 'json') == 0
+    assert json.loads(capsys.readouterr().out)['rows_written'] == KEYS * HOURS
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import dataclasses
 import datetime
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 from cassandra.cluster import Session
 
 from tfx_cassandra.components import schema
-from tfx_cassandra.components.cli import schema as schema_cli
+from tfx_cassandra.components.cli.main import top
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.feature_store.client import FeatureStore
@@ -270,14 +270,11 @@ def test_the_index_finds_rows_by_metadata(connection: CassandraConnection, sessi
 @pytest.fixture
 def command(absent: CassandraConnection) -> Callable[..., int]:
     """Runs `tfx-cassandra schema ...` on the absent keyspace as the command line does."""
-    parser = argparse.ArgumentParser()
-    schema_cli.add_parser(parser.add_subparsers())
     where = ['--contact-points', ','.join(absent.contact_points), '--port', str(absent.port)]
     where += ['--local-datacenter', absent.local_datacenter, '--keyspace', absent.keyspace]
 
     def run(*words: str) -> int:
-        options = parser.parse_args(['schema', *words, *where])
-        return options.run(options)
+        return top.main(['schema', *words, *where], 'tfx-cassandra', standalone_mode=False)
 
     return run
 
@@ -293,6 +290,12 @@ def test_the_commands(command: Callable[..., int], capsys: pytest.CaptureFixture
     nodes = len(session.cluster.metadata.all_hosts())
     row = session.execute("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'test_schema_absent'")
     assert row.one().replication['dc1'] == str(min(3, nodes))
+
+    assert command('check', '--no-views', '--format', 'json') == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found['differences'] == []
+    assert [f'warning: {warning}' for warning in found['warnings']] == shown.err.splitlines()
 
     assert command('check', '--no-views') == 0
     shown = capsys.readouterr()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from cassandra.connection import ConnectionShutdown
 from cassandra.protocol import ConfigurationException
 
 from tfx_cassandra.components import schema
-from tfx_cassandra.components.cli import schema as schema_cli
+from tfx_cassandra.components.cli.main import top
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.schema import tables
@@ -240,12 +239,9 @@ def test_every_error_of_the_driver_is_known(error: Exception) -> None:
 @pytest.fixture
 def command() -> Callable[..., int]:
     """Runs `tfx-cassandra schema ...` as the command line does."""
-    parser = argparse.ArgumentParser()
-    schema_cli.add_parser(parser.add_subparsers())
 
     def run(*words: str) -> int:
-        options = parser.parse_args(['schema', *words])
-        return options.run(options)
+        return top.main(['schema', *words], 'tfx-cassandra', standalone_mode=False)
 
     return run
 
