@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.results import Verdict, deciding
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.components.window import TimeWindow, aware
 
 # What needs TFX and Beam is imported where it runs: the other commands should not wait for it.
 
@@ -115,13 +116,21 @@ def read_design(path: pathlib.Path) -> Design:
     try:
         given = json.loads(path.read_text())
         metrics = [_defaults(Metric) | metric for metric in given.get('metrics', ())]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise invalid('design', str(path), f'a readable file of JSON ({error})') from error
     if isinstance(given.get('window'), str):
         window = TimeWindow.parse(given['window'])
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
     defaults = {'outcome_delay_seconds': Design.outcome_delay.total_seconds(), **_defaults(Design)}
     return config.from_json(Design, json.dumps({**defaults, **given, 'metrics': metrics}))
+
+
+def parse_time(field: str, text: str) -> datetime.datetime:
+    """Returns the moment of an ISO-8601 text with an offset; raises ValueError for any other."""
+    try:
+        return aware(field, datetime.datetime.fromisoformat(text.replace('Z', '+00:00')))
+    except ValueError as error:
+        raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Creates the declared keyspace, and says how a live one differs from it.
 
-The declaration is the plain CQL in schema/*.cql. `apply` creates what is missing and adds missing columns, and changes
+The declaration is `declaration.py`. `apply` creates what is missing and adds missing columns, and changes
 nothing else; `check` names everything that is still different; `statements` is what `apply` would say to an empty
 cluster.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from tfx_cassandra.components.driver.connection import CassandraConnection, session
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.schema import tables
+from tfx_cassandra.components.schema import declaration, tables
 from tfx_cassandra.components.schema.replication import (
     NetworkReplication,
     Replication,
@@ -48,7 +48,7 @@ class Difference:
     Attributes:
       where: What it is about, such as 'feature_store.value'.
       got: What the live keyspace has.
-      declared: What schema/*.cql says.
+      declared: What the declaration says.
     """
 
     where: str
@@ -71,7 +71,7 @@ def statements(keyspace: str, replication: Replication, *, views: bool = True, s
     Raises:
       ValueError: The name is not one a keyspace can have.
     """
-    declared = tables.declared(views=views, sai=sai)
+    declared = declaration.declared(views=views, sai=sai)
     return [_create_keyspace(keyspace, replication), *(_bound(relation.cql, keyspace) for relation in declared)]
 
 
@@ -96,7 +96,7 @@ def apply(
       UnavailableError: No contact point answers.
     """
     create = _create_keyspace(connection.keyspace, replication)
-    declared = tables.declared(views=views, sai=sai)
+    declared = declaration.declared(views=views, sai=sai)
     applied: list[str] = []
     with session(connection) as opened, _named(connection.keyspace):
         host = tables.coordinator(opened)
@@ -143,7 +143,7 @@ def check(
     differences: list[Difference] = []
     if replication is not None and copies != replication.options():
         differences.append(Difference(f'{connection.keyspace}.replication', str(copies), str(replication.options())))
-    for relation in tables.declared(views=views, sai=sai):
+    for relation in declaration.declared(views=views, sai=sai):
         differences += _differences(relation, live.get(relation.name))
     return differences
 

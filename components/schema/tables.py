@@ -1,11 +1,8 @@
-"""Tables, views and indexes as values: parsed from the declared CQL, or read from a live keyspace."""
+"""Tables, views and indexes as values, declared (declaration.py) or read from a live keyspace."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import importlib.resources
-import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,9 +10,9 @@ from typing import Any
 from cassandra.cluster import Session
 from cassandra.pool import Host
 
-from tfx_cassandra.components.errors import SchemaError, invalid
+from tfx_cassandra.components.errors import SchemaError
 
-# A table option that is not declared has this value; an undeclared compaction is the server's choice.
+# A table option that is not declared has this value; an undeclared compaction is left to the server.
 DEFAULT_OPTIONS = {'default_time_to_live': 0, 'gc_grace_seconds': 864000}
 OPTIONS = (*DEFAULT_OPTIONS, 'compaction')
 
@@ -67,96 +64,6 @@ class Relation:
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     source: str = ''
     cql: str = ''
-
-
-def declared(*, views: bool = True, sai: bool = False) -> list[Relation]:
-    """Returns what schema/*.cql declares, in an order that can be applied.
-
-    Args:
-      views: Whether to include the materialized views.
-      sai: Whether to include the storage-attached indexes.
-    """
-    files = ['tables.cql'] + ['views.cql'] * views + ['indexes.cql'] * sai
-    folder = importlib.resources.files('tfx_cassandra.components.schema')
-    relations: list[Relation] = []
-    for file in files:
-        text = (folder / file).read_text(encoding='utf-8')
-        relations += [parse(cql, relations) for cql in split(text)]
-    return relations
-
-
-def split(text: str) -> list[str]:
-    """Parts a file into its statements, without their semicolons; a comment stays with the statement after it."""
-    # A comment line is taken whole, for there may be a semicolon in it.
-    return [cql.strip() for cql in re.findall(r'(?:--[^\n]*\n|[^;])+', text) if cql.strip()]
-
-
-_TABLE = re.compile(
-    r'CREATE TABLE IF NOT EXISTS {keyspace}\.(?P<name>\w+) \(\n'
-    r'(?P<columns>.*),\n\s*(?P<key>PRIMARY KEY [^\n]*)\n\)(?: WITH (?P<options>.*))?',
-    re.DOTALL,
-)
-_VIEW = re.compile(
-    r'CREATE MATERIALIZED VIEW IF NOT EXISTS {keyspace}\.(?P<name>\w+) AS\s+SELECT (?P<columns>.*?)\s+'
-    r'FROM {keyspace}\.(?P<base>\w+)\s+WHERE (?P<where>.*?)\s+(?P<key>PRIMARY KEY [^\n]*)\s+WITH (?P<options>.*)',
-    re.DOTALL,
-)
-_INDEX = re.compile(
-    r"CREATE INDEX IF NOT EXISTS (?P<name>\w+) ON {keyspace}\.(?P<table>\w+) \((?P<target>.*)\) USING '(?P<using>\w+)'"
-)
-_KEY = re.compile(r'PRIMARY KEY \(\((?P<partition>[^()]*)\)(?:, (?P<clustering>[^()]*))?\)')
-_ORDER = re.compile(r'CLUSTERING ORDER BY \(([^()]*)\)')
-
-
-def parse(cql: str, known: Iterable[Relation] = ()) -> Relation:
-    """Parses one CREATE statement written as those in schema/*.cql are: a column a line, names unquoted.
-
-    Args:
-      cql: The statement, without the semicolon.
-      known: The relations a view may be made from.
-
-    Raises:
-      ValueError: The statement is written in another manner.
-    """
-    text = re.sub(r'--[^\n]*\n', '', cql)
-    if match := _TABLE.fullmatch(text):
-        lines = [line.strip().split(' ', 1) for line in match['columns'].split(',\n')]
-        columns = {name: Column(type_) for name, type_ in lines}
-        options = match['options'] or ''
-        return Relation('table', match['name'], _keyed(columns, match['key'], options), _options(options), cql=cql)
-    if match := _VIEW.fullmatch(text):
-        base = {relation.name: relation for relation in known}[match['base']]
-        columns = {name: Column(base.columns[name].type) for name in match['columns'].split(', ')}
-        source = f'{match["base"]} where {match["where"]}'
-        return Relation('view', match['name'], _keyed(columns, match['key'], match['options']), source=source, cql=cql)
-    if match := _INDEX.fullmatch(text):
-        source = f'{match["table"]} ({match["target"]}) using {match["using"]}'
-        return Relation('index', match['name'], source=source, cql=cql)
-    raise invalid('schema', text[:80], 'a CREATE statement in the manner of schema/*.cql')
-
-
-def _keyed(columns: Mapping[str, Column], key: str, options: str) -> dict[str, Column]:
-    """Returns the columns with their places in the primary key and their static marks."""
-    match = _KEY.fullmatch(key)
-    if not match:
-        raise invalid('schema', key, 'PRIMARY KEY ((...), ...)')
-    order_by = _ORDER.search(options)
-    orders = dict(term.split(' ') for term in order_by[1].lower().split(', ')) if order_by else {}
-    keyed = {
-        name: Column(column.type.removesuffix(' static'), 'static' if column.type.endswith(' static') else 'regular')
-        for name, column in columns.items()
-    }
-    for position, name in enumerate(match['partition'].split(', ')):
-        keyed[name] = Column(keyed[name].type, 'partition_key', position)
-    for position, name in enumerate((match['clustering'] or '').split(', ') if match['clustering'] else ()):
-        keyed[name] = Column(keyed[name].type, 'clustering', position, orders.get(name, 'asc'))
-    return keyed
-
-
-def _options(text: str) -> dict[str, object]:
-    # CQL's literals for numbers, texts and maps are Python's too.
-    terms = [term.split('=', 1) for term in re.split(r'\s+AND\s+', text) if '=' in term]
-    return DEFAULT_OPTIONS | {name.strip(): ast.literal_eval(value.strip()) for name, value in terms}
 
 
 def coordinator(session: Session) -> Host:

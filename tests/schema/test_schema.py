@@ -16,7 +16,7 @@ from tfx_cassandra.components import schema
 from tfx_cassandra.components.cli.main import top
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.schema import tables
+from tfx_cassandra.components.schema import declaration, tables
 from tfx_cassandra.components.schema.tables import Column, Relation
 
 # name -> (columns as 'name type', partition key, clustering with order, declared options)
@@ -100,7 +100,7 @@ def _ordered(relation: Relation, kind: str) -> list[tuple[str, Column]]:
 
 
 def test_the_declared_relations_are_those_of_the_contract() -> None:
-    assert [(relation.kind, relation.name) for relation in tables.declared(sai=True)] == [
+    assert [(relation.kind, relation.name) for relation in declaration.declared(sai=True)] == [
         *(('table', name) for name in CONTRACT if name != 'feature_by_user'),
         ('view', 'feature_by_user'),
         ('index', 'feature_store_metadata'),
@@ -109,7 +109,7 @@ def test_the_declared_relations_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize('name', CONTRACT)
 def test_a_declared_relation_is_as_in_the_contract(name: str) -> None:
-    relation = {relation.name: relation for relation in tables.declared()}[name]
+    relation = {relation.name: relation for relation in declaration.declared()}[name]
     columns, partition, clustering, options = CONTRACT[name]
     assert _columns(relation) == columns
     assert [name for name, _ in _ordered(relation, 'partition_key')] == partition
@@ -127,19 +127,6 @@ def test_a_declared_relation_is_as_in_the_contract(name: str) -> None:
             'compaction_window_unit': window[1],
         }
     )
-
-
-@pytest.mark.parametrize(
-    'cql',
-    [
-        'DROP TABLE {keyspace}.feature_store',
-        'CREATE TABLE {keyspace}.t (\n    a text,\n    PRIMARY KEY ((a))\n)',
-        'CREATE TABLE IF NOT EXISTS {keyspace}.t (\n    a text,\n    PRIMARY KEY (a)\n)',
-    ],
-)
-def test_a_statement_in_another_manner_is_refused(cql: str) -> None:
-    with pytest.raises(ValueError, match=r'(?s)^schema: got .*, rule: '):
-        tables.parse(cql)
 
 
 def test_statements_are_complete_and_quoted() -> None:
@@ -295,6 +282,20 @@ def test_schema_statements_go_nowhere_without_a_connection(hosts: list[_Host], m
         tables.coordinator(session)
 
 
-def test_a_semicolon_in_a_comment_ends_no_statement() -> None:
-    text = '-- one; and more;\nCREATE a;\n\n-- two\n-- three; four\nCREATE b\n  -- five;\n;\n'
-    assert tables.split(text) == ['-- one; and more;\nCREATE a', '-- two\n-- three; four\nCREATE b\n  -- five;']
+def test_a_table_renders_every_part() -> None:
+    made = declaration.table(
+        'visits', "A user's visit.", {'user': 'text', 'name': 'text static', 'at': 'timestamp', 'n': 'int'},
+        ('user',), {'at': 'desc'}, {'default_time_to_live': 60},
+    )  # fmt: skip
+    assert made.cql == (
+        "-- A user's visit.\n"
+        'CREATE TABLE IF NOT EXISTS {keyspace}.visits (\n    user text,\n    name text static,\n'
+        '    at timestamp,\n    n int,\n    PRIMARY KEY ((user), at)\n'
+        ') WITH CLUSTERING ORDER BY (at DESC)\n   AND default_time_to_live = 60'
+    )
+    assert made.columns == {
+        'user': Column('text', 'partition_key', 0),
+        'name': Column('text', 'static'),
+        'at': Column('timestamp', 'clustering', 0, 'desc'),
+        'n': Column('int'),
+    }

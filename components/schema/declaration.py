@@ -1,0 +1,291 @@
+"""The tables, view and index this package keeps its data in: declared once, as values that render their CQL."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from tfx_cassandra.components.schema.tables import DEFAULT_OPTIONS, Column, Relation
+
+_MONTH = 30 * 86400  # seconds
+
+
+def declared(*, views: bool = True, sai: bool = False) -> list[Relation]:
+    """Returns everything that is declared, in an order that can be applied.
+
+    Args:
+      views: Whether to include the materialized views.
+      sai: Whether to include the storage-attached indexes.
+    """
+    return [*TABLES, *VIEWS * views, *INDEXES * sai]
+
+
+def table(
+    name: str,
+    about: str,
+    columns: Mapping[str, str],
+    partition_key: Sequence[str],
+    clustering: Mapping[str, str],
+    options: Mapping[str, object] | None = None,
+) -> Relation:
+    """Declares a table.
+
+    Args:
+      name: Its name.
+      about: What a row is; becomes a comment before the statement.
+      columns: CQL type of each column; `static` behind it where one value serves the whole partition.
+      partition_key: Columns of the partition key, in order.
+      clustering: 'asc' or 'desc' of each clustering column, in order.
+      options: Table options that are not the server's defaults, as Python values.
+    """
+    lines = [f'{column} {cql_type}' for column, cql_type in columns.items()]
+    body = ',\n    '.join([*lines, _primary_key(partition_key, clustering)])
+    order = [] if set(clustering.values()) <= {'asc'} else [_order(clustering)]
+    properties = order + [f'{option} = {value!r}' for option, value in (options or {}).items()]
+    cql = f'{_comment(about)}CREATE TABLE IF NOT EXISTS {{keyspace}}.{name} (\n    {body}\n)'
+    if properties:
+        cql += ' WITH ' + '\n   AND '.join(properties)
+    placed = _placed(columns, partition_key, clustering)
+    return Relation('table', name, placed, DEFAULT_OPTIONS | dict(options or {}), cql=cql)
+
+
+def view(
+    name: str, about: str, base: Relation, columns: Sequence[str], partition_key: Sequence[str],
+    clustering: Mapping[str, str],
+) -> Relation:  # fmt: skip
+    """Declares a materialized view of some columns of a table; rows that lack a column of its key are not in it."""
+    keys = [*partition_key, *clustering]
+    where = ' AND '.join(f'{column} IS NOT NULL' for column in keys)
+    cql = (
+        f'{_comment(about)}CREATE MATERIALIZED VIEW IF NOT EXISTS {{keyspace}}.{name} AS\n'
+        f'SELECT {", ".join(columns)} FROM {{keyspace}}.{base.name}\nWHERE {where}\n'
+        f'{_primary_key(partition_key, clustering)}\nWITH {_order(clustering)}'
+    )
+    types = {column: base.columns[column].type for column in columns}
+    source = f'{base.name} where {where}'
+    return Relation('view', name, _placed(types, partition_key, clustering), source=source, cql=cql)
+
+
+def index(name: str, about: str, table_name: str, target: str) -> Relation:
+    """Declares a storage-attached index."""
+    cql = f"{_comment(about)}CREATE INDEX IF NOT EXISTS {name} ON {{keyspace}}.{table_name} ({target}) USING 'sai'"
+    return Relation('index', name, source=f'{table_name} ({target}) using sai', cql=cql)
+
+
+def _placed(
+    columns: Mapping[str, str], partition_key: Sequence[str], clustering: Mapping[str, str]
+) -> dict[str, Column]:
+    """Returns the columns with their places in the primary key."""
+    placed = {}
+    for name, cql_type in columns.items():
+        if name in partition_key:
+            placed[name] = Column(cql_type, 'partition_key', list(partition_key).index(name))
+        elif name in clustering:
+            placed[name] = Column(cql_type, 'clustering', list(clustering).index(name), clustering[name])
+        else:
+            kind = 'static' if cql_type.endswith(' static') else 'regular'
+            placed[name] = Column(cql_type.removesuffix(' static'), kind)
+    return placed
+
+
+def _primary_key(partition_key: Sequence[str], clustering: Mapping[str, str]) -> str:
+    partition = ', '.join(partition_key)
+    return f'PRIMARY KEY ({", ".join([f"({partition})", *clustering])})'
+
+
+def _order(clustering: Mapping[str, str]) -> str:
+    return f'CLUSTERING ORDER BY ({", ".join(f"{column} {order.upper()}" for column, order in clustering.items())})'
+
+
+def _comment(text: str) -> str:
+    return ''.join(f'-- {line}\n' for line in textwrap.wrap(' '.join(text.split()), 115))
+
+
+def _time_windows(unit: str) -> dict[str, str]:
+    """Returns compaction by windows of one minute, hour or day, for rows that are written in the order of time."""
+    return {
+        'class': 'TimeWindowCompactionStrategy',
+        'compaction_window_size': '1',
+        'compaction_window_unit': unit,
+    }
+
+
+_ANSWER = {
+    'request_id': 'uuid',
+    'timestamp': 'timestamp',
+    'input_hash': 'text',
+    'prediction': 'double',
+    'confidence': 'double',
+    'features': 'list<frozen<map<text, double>>>',
+    'version': 'text',
+    'experiment_id': 'text',
+    'unit': 'text',
+}
+
+FEATURE_STORE = table(
+    'feature_store',
+    """One value of one feature at one moment, keyed by feature. The entity, where there is one, is in
+    metadata['user_id'] and repeated in user_id, which feature_by_user is built on. Two entities with the same model,
+    feature and millisecond are one row here: use entity_features for data that has an entity.""",
+    columns={
+        'model_id': 'text',
+        'feature_name': 'text',
+        'timestamp': 'timestamp',
+        'value': 'double',
+        'metadata': 'map<text, text>',
+        'user_id': 'text',
+    },
+    partition_key=('model_id', 'feature_name'),
+    clustering={'timestamp': 'desc'},
+    options={'compaction': _time_windows('DAYS'), 'gc_grace_seconds': 864000},
+)
+
+TABLES = (
+    FEATURE_STORE,
+    table(
+        'entity_features',
+        """One value of one feature of one entity at one moment. The feature is in the partition key so that the value
+        as of a moment is one row of one partition, and the moment is the first clustering column so that a token-range
+        scan can push a window of time down to the storage engine.""",
+        columns={
+            'entity_id': 'text',
+            'model_id': 'text',
+            'feature_name': 'text',
+            'timestamp': 'timestamp',
+            'value': 'double',
+            'metadata': 'map<text, text>',
+        },
+        partition_key=('entity_id', 'model_id', 'feature_name'),
+        clustering={'timestamp': 'desc'},
+        options={'compaction': _time_windows('DAYS'), 'gc_grace_seconds': 864000},
+    ),
+    table(
+        'model_metrics',
+        'One value of one metric of a model at one moment, kept for 30 days.',
+        columns={
+            'model_id': 'text',
+            'metric_name': 'text',
+            'timestamp': 'timestamp',
+            'value': 'double',
+            'tags': 'map<text, text>',
+        },
+        partition_key=('model_id', 'metric_name'),
+        clustering={'timestamp': 'desc'},
+        options={'compaction': _time_windows('HOURS'), 'default_time_to_live': _MONTH},
+    ),
+    table(
+        'inference_results',
+        """One answer of a model, of which version of it, and for which experiment. unit is what was assigned to the
+        arm, such as a user, and a request without one is its own unit. All answers of a model share a partition and
+        none expires: for more than a trial use inference_results_bucketed.""",
+        columns={'model_id': 'text', **_ANSWER},
+        partition_key=('model_id',),
+        clustering={'timestamp': 'desc', 'request_id': 'asc'},
+        options={'compaction': _time_windows('MINUTES')},
+    ),
+    table(
+        'inference_results_bucketed',
+        """The same answers, with a model spread over many partitions, kept for 30 days. The bucket is the hour of the
+        timestamp and a salt from the request, such as '2026-11-23T10/3'.""",
+        columns={'model_id': 'text', 'bucket': 'text', **_ANSWER},
+        partition_key=('model_id', 'bucket'),
+        clustering={'timestamp': 'desc', 'request_id': 'asc'},
+        options={'compaction': _time_windows('DAYS'), 'default_time_to_live': _MONTH},
+    ),
+    table(
+        'inference_outcomes',
+        """What became known of an answer later, such as whether the user clicked: one row an outcome, kept for 30 days.
+        timestamp is when it was known, so that what was known at a moment can be read again, and the bucket is that of
+        inference_results_bucketed, of this timestamp. The same outcome at another time is a correction.""",
+        columns={
+            'model_id': 'text',
+            'bucket': 'text',
+            'timestamp': 'timestamp',
+            'request_id': 'uuid',
+            'outcome': 'text',
+            'value': 'double',
+        },
+        partition_key=('model_id', 'bucket'),
+        clustering={'timestamp': 'desc', 'request_id': 'asc', 'outcome': 'asc'},
+        options={'compaction': _time_windows('DAYS'), 'default_time_to_live': _MONTH},
+    ),
+    table(
+        'model_versions',
+        """One version of a model, with what it was made from. The newest version of an experiment comes first.""",
+        columns={
+            'experiment_id': 'text',
+            'model_id': 'text',
+            'version': 'text',
+            'created_at': 'timestamp',
+            'metrics': 'map<text, double>',
+            'ab_test_group': 'text',
+            'digest': 'text',
+            'model_uri': 'text',
+            'pipeline_run': 'text',
+            'examples_fingerprint': 'text',
+            'examples_window': 'text',
+            'gates': 'set<text>',
+            'evaluation_uri': 'text',
+            'verdict': 'text',
+        },
+        partition_key=('experiment_id',),
+        clustering={'created_at': 'desc', 'model_id': 'asc'},
+    ),
+    table(
+        'model_claims',
+        """Which version number belongs to which model files. digest is the SHA-256 over the files of the SavedModel,
+        and last_version, the newest number claimed for the model, only grows. attempted_at is when a push of these
+        files last began, so that nobody takes a running push for an interrupted one.""",
+        columns={
+            'experiment_id': 'text',
+            'model_id': 'text',
+            'digest': 'text',
+            'last_version': 'bigint static',
+            'version': 'bigint',
+            'created_at': 'timestamp',
+            'attempted_at': 'timestamp',
+        },
+        partition_key=('experiment_id', 'model_id'),
+        clustering={'digest': 'asc'},
+    ),
+    table(
+        'model_aliases',
+        """Every move of an alias, such as champion, newest first. The first row says which version the alias points at:
+        there is no other place that does, so an alias and its history cannot differ. before is the number of the move
+        that a rollback restores.""",
+        columns={
+            'experiment_id': 'text',
+            'alias': 'text',
+            'number': 'bigint',
+            'model_id': 'text',
+            'version': 'text',
+            'action': 'text',
+            'reason': 'text',
+            'moved_at': 'timestamp',
+            'before': 'bigint',
+            'move_id': 'uuid',
+        },
+        partition_key=('experiment_id',),
+        clustering={'alias': 'asc', 'number': 'desc'},
+    ),
+)
+
+VIEWS = (
+    view(
+        'feature_by_user',
+        "All features of a user, kept by the server from feature_store's user_id.",
+        FEATURE_STORE,
+        columns=('user_id', 'model_id', 'feature_name', 'timestamp', 'value'),
+        partition_key=('user_id',),
+        clustering={'model_id': 'asc', 'feature_name': 'asc', 'timestamp': 'desc'},
+    ),
+)
+
+INDEXES = (
+    index(
+        'feature_store_metadata',
+        "Finds the rows of feature_store by any pair of their metadata, such as metadata['user_id'] = 'u1'.",
+        'feature_store',
+        'entries(metadata)',
+    ),
+)
