@@ -68,6 +68,7 @@ setup(
         'pooch>=1.8,<2',
         'protobuf>=3.20.3,<7',
         'pyarrow>=10,<19',
+        'requests>=2,<3',
         'rich>=13,<16',
         'scipy>=1.10,<2',
         'tenacity>=9,<10',

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
+import requests
 
 from tfx_cassandra.components.errors import DevClusterError
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+def cache_folder() -> Path:
     """Returns the cache folder of this package, which exists afterwards.
 
     Raises:
         DevClusterError: the folder cannot be made.
     """
-    base = environ.get('XDG_CACHE_HOME')
-    folder = (Path(base) if base else Path.home() / '.cache') / 'tfx-cassandra'
-    with _told():
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file so that no reader and no other writer ever sees a part of it.
-
-    Raises:
-        DevClusterError: the file cannot be written.
-    """
-    with _told():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                os.replace(part.name, path)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+    with writing():
+        return platformdirs.user_cache_path('tfx-cassandra', ensure_exists=True).resolve()
 
 
 @contextmanager
@@ -49,7 +30,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         DevClusterError: the folder cannot be made.
     """
-    with _told(), tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as scratch:
+    with writing(), tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as scratch:
         part = Path(scratch, path.name)
         part.mkdir()
         yield part
@@ -61,9 +42,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def writing() -> Iterator[None]:
+    """Turns what the file system refuses within a `with` block into a DevClusterError; a failed download stays."""
     try:
         yield
+    except requests.RequestException:
+        raise
     except OSError as error:
         rule = f'a folder with room that can be written ({error.strerror or error})'
         raise DevClusterError(f'XDG_CACHE_HOME: got {error.filename}, rule: {rule}') from error

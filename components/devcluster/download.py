@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import http.client
+import logging
 import re
 import threading
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster.cache import write_file
+import pooch
+import requests
+import tenacity
+
+from tfx_cassandra.components.devcluster.cache import writing
 from tfx_cassandra.components.errors import DevClusterError, invalid
 
 MAVEN_CENTRAL = 'https://repo1.maven.org/maven2'
@@ -25,6 +24,7 @@ JARS_FILE = Path(__file__).with_name('jars.txt')
 _CONNECTIONS = 8
 _TIMEOUT = 60  # seconds without a byte
 _PAUSE = 1.0  # seconds before the second and last attempt
+Login = tuple[bytes, bytes]  # user, password
 _LINE = re.compile(r'(?P<sha256>[0-9a-f]{64})  (?P<path>[\w.-]+(?:/[\w.-]+)*\.jar)')
 
 
@@ -96,59 +96,56 @@ def fetch_jars(
     return paths
 
 
-def _without_login(url: str) -> tuple[str, str | None]:
-    """Returns a URL that can be shown, and the value of the header Authorization, where a login stood in it."""
+def _without_login(url: str) -> tuple[str, Login | None]:
+    """Returns a URL that can be shown, and the user and password that stood in it."""
     scheme, separator, rest = url.partition('://')
     login, at, host_and_path = rest.rpartition('@')  # the last one: a password may have any character unescaped
-    if not separator or scheme not in ('http', 'https', 'file'):
+    if not separator or scheme not in ('http', 'https'):
         shown = url.rpartition('@')[2]
-        raise DevClusterError(f'TFX_CASSANDRA_MAVEN: got {shown!r}, rule: a URL of http, https or file')
+        raise DevClusterError(f'TFX_CASSANDRA_MAVEN: got {shown!r}, rule: a URL of http or https')
     if not at:
         return url, None
-    encoded = base64.b64encode(urllib.parse.unquote_to_bytes(login)).decode()
-    return f'{scheme}://{host_and_path}', f'Basic {encoded}'
+    user, _, password = urllib.parse.unquote_to_bytes(login).partition(b':')
+    return f'{scheme}://{host_and_path}', (user, password)
 
 
-def _ensure(jar: Jar, path: Path, url: str, login: str | None) -> None:
-    # Hashing the whole cache takes 0.1 s, less than a weaker check would be worth.
-    damaged = path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != jar.sha256
-    if path.exists() and not damaged:
-        return
+def _ensure(jar: Jar, path: Path, url: str, login: Login | None) -> None:
+    damaged = path.exists() and pooch.file_hash(str(path)) != jar.sha256
     try:
-        content = _get(url, login)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        with writing():
+            _retrieve(jar, path, url, login)
+    except requests.RequestException as error:
         path.unlink(missing_ok=True)
         found = f'a damaged copy at {path}' if damaged else 'no copy in the cache'
         raise DevClusterError(
             f'jar {jar.name}: got {found}, rule: cached, or to be had from {url} ({_reason(error)})'
         ) from error
-    got = hashlib.sha256(content).hexdigest()
-    if got != jar.sha256:
+    except ValueError as error:
         path.unlink(missing_ok=True)
-        raise DevClusterError(f'jar {jar.name}: got sha256 {got} from {url}, rule: sha256 {jar.sha256}')
-    write_file(path, content)
+        got = str(error).partition(' but got ')[2][:64]
+        raise DevClusterError(f'jar {jar.name}: got sha256 {got} from {url}, rule: sha256 {jar.sha256}') from error
 
 
-def _get(url: str, login: str | None) -> bytes:
-    """Returns the body behind a URL, after a second attempt where the first failed for a passing reason."""
-    try:
-        return _get_once(url, login)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-            raise
-    time.sleep(_PAUSE)
-    return _get_once(url, login)
+def _is_passing(error: BaseException) -> bool:
+    """Whether a second attempt may succeed: the server failed or could not be reached, and did not refuse."""
+    response = getattr(error, 'response', None)
+    return isinstance(error, requests.RequestException) and (response is None or response.status_code >= 500)
 
 
-def _get_once(url: str, login: str | None) -> bytes:
-    request = urllib.request.Request(url)
-    if login is not None:
-        request.add_unredirected_header('Authorization', login)  # to the mirror alone, wherever it sends us
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        return response.read()
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_passing),
+    stop=tenacity.stop_after_attempt(2),
+    wait=lambda _: _PAUSE,
+    reraise=True,
+)
+def _retrieve(jar: Jar, path: Path, url: str, login: Login | None) -> None:
+    """Has pooch download a file unless it is there with its sum: beside its place first, then moved."""
+    downloader = pooch.HTTPDownloader(timeout=_TIMEOUT, auth=login)
+    pooch.retrieve(url, f'sha256:{jar.sha256}', path.name, path.parent, downloader=downloader)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f'HTTP {error.code}'
-    return str(getattr(error, 'reason', error)) or type(error).__name__
+def _reason(error: requests.RequestException) -> str:
+    return f'HTTP {error.response.status_code}' if error.response is not None else type(error).__name__
+
+
+pooch.get_logger().setLevel(logging.WARNING)  # at INFO it prints a line for each of the jars

@@ -3,11 +3,13 @@ import functools
 import hashlib
 import http.server
 import os
+import shutil
 import threading
+import traceback
 
 import pytest
 
-from tfx_cassandra.components.devcluster import cache, download
+from tfx_cassandra.components.devcluster import download
 from tfx_cassandra.components.devcluster.download import Jar, fetch_jars, parse_jars
 from tfx_cassandra.components.errors import DevClusterError
 
@@ -145,10 +147,30 @@ def test_a_download_that_breaks_off_leaves_nothing_in_the_cache(repository, tmp_
         assert files(tmp_path / 'cache') == [os.path.relpath(source, tmp_path / 'cache')]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache.os, 'replace', interrupted)
+    monkeypatch.setattr(shutil, 'move', interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
     assert files(tmp_path / 'cache') == []
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(repository, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(DevClusterError, match=r'^XDG_CACHE_HOME: got .*file.*, rule: a folder with room'):
+        fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'file', repository.url)
+
+
+@pytest.mark.parametrize('path', ['org/a.jar', 'org/gone.jar', 'org/wrong.jar'])
+def test_a_password_of_a_mirror_is_never_shown(repository, tmp_path, path, capfd):
+    (repository.root / 'org' / 'wrong.jar').write_bytes(b'a wrong jar')
+    mirror = repository.url.replace('http://', 'http://someone:s3cret@')
+    for url in (mirror, 'http://someone:s3cret@127.0.0.1:9'):
+        try:
+            fetch_jars([Jar(SUM, path)], tmp_path / str(len(url)), url)
+        except DevClusterError as error:
+            shown = ''.join(traceback.format_exception(error))
+            assert url.rpartition('@')[2] in shown
+            assert 's3cret' not in shown
+    assert 's3cret' not in ''.join(capfd.readouterr())
 
 
 def test_two_downloads_at_once_leave_one_good_copy(repository, tmp_path):
@@ -172,7 +194,7 @@ def test_two_downloads_at_once_leave_one_good_copy(repository, tmp_path):
     [
         ('ada:open%20sesame', 'ada:open sesame'),
         ('ada:open/s@same?', 'ada:open/s@same?'),
-        ('token', 'token'),
+        ('token', 'token:'),
     ],
 )
 def test_a_login_is_sent_and_not_shown(tmp_path, repository, login, sent):
@@ -209,7 +231,7 @@ def test_a_host_that_is_none_is_named_without_the_login(tmp_path, url):
     assert 'secret' not in str(caught.value)
 
 
-def test_a_login_does_not_follow_a_redirect(tmp_path, repository):
-    repository.moved = {'/old/org/a.jar': f'{repository.url}/org/a.jar'}
+def test_a_login_does_not_follow_a_redirect_to_another_host(tmp_path, repository):
+    repository.moved = {'/old/org/a.jar': f'{repository.url}/org/a.jar'.replace('127.0.0.1', 'localhost')}
     fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url.replace('://', '://ada:secret@') + '/old')
     assert [login is None for login in repository.logins] == [False, True]
