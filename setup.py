@@ -50,7 +50,7 @@ setup(
     ext_modules=EXTENSIONS,
     cmdclass={'build_ext': BuildExt},
     package_data={
-        '': ['py.typed', '*.cql', '*.pyi'],
+        '': ['py.typed', '*.pyi', '*.jinja'],
         'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
     },
@@ -62,6 +62,7 @@ setup(
         'isal>=1.7,<2',
         'jinja2>=3.1,<4',
         'lz4>=4,<5',
+        'markupsafe>=2,<4',
         'numpy',
         'platformdirs>=4,<5',
         'polars>=1.24,<3',

@@ -69,12 +69,12 @@ def run(
     output_format: str,
 ) -> int:
     compared = read_design(design)
+    at = None if as_of is None else parse_time('as-of', as_of)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what TensorFlow has to say of this machine's GPUs
     with step('load Beam and TFX'):
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
-    at = None if as_of is None else parse_time('as-of', as_of)
     settings = ABEvaluatorConfig(connection, compared, requests_table, as_of=at)
     executor.check(settings)
     with step(f'evaluate {compared.experiment_id}') as progress:

@@ -29,8 +29,23 @@ _MORE = """exit codes: 0 completed, 1 completed with findings, 2 failed, 130 int
 shell completion: eval "$(_TFX_CASSANDRA_COMPLETE=bash_source tfx-cassandra)"; or zsh_source, fish_source"""
 
 
+class Program(Group):
+    """The commands; a reader that closes the output early, such as `head`, is no failure."""
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Runs a command; click itself would end it with exit code 1 for a closed pipe."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nothing is left to flush into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return code or 0
+
+
 @click.group(
-    cls=Group, **described('Apache Cassandra as a source and sink of TFX and Beam pipelines.', _EXAMPLE, _MORE)
+    cls=Program, **described('Apache Cassandra as a source and sink of TFX and Beam pipelines.', _EXAMPLE, _MORE)
 )
 def top() -> None:
     """Holds the commands."""
@@ -45,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The driver logs each failed connection attempt; what matters of it is in the error's one line.
     logging.getLogger('cassandra').setLevel(logging.CRITICAL)
     try:
-        code = top.main(None if argv is None else list(argv), PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
-        return code or 0
+        return top.main(None if argv is None else list(argv), PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
@@ -55,10 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error.format_message())
     except (TfxCassandraError, ValueError) as error:
         return _failed(error)
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; nothing is left to flush into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _failed(error)
     except (KeyboardInterrupt, click.Abort):

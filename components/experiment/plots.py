@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
 
 from tfx_cassandra.components.experiment.design import Metric
 from tfx_cassandra.components.experiment.results import ArmResult, MetricResult, Point
@@ -14,7 +15,7 @@ _LINES = ('#1f5fbf', '#b35c00', '#7a3fa8', '#00796b')
 _GREY = '#5b6472'
 
 
-def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]]) -> str:
+def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]]) -> Markup:
     """Draws each treatment's difference: the interval for one look thick, the one for any time thin."""
     ends = [0.0]
     for _, result in results:
@@ -38,18 +39,16 @@ def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]])
         if result.sequential_low is not None and result.sequential_high is not None:
             shapes.append(_line(x(result.sequential_low), y, x(result.sequential_high), y, color))
         shapes.append(_line(x(result.low), y, x(result.high), y, color, width=7))
-        shapes.append(
-            f'<circle cx="{x(result.difference):.1f}" cy="{y}" r="5" fill="#fff" stroke="{color}" stroke-width="2"/>'
-        )
+        shapes.append(_circle(x(result.difference), y, color))
         shapes.append(_label(x(result.difference), y - 10, f'{result.difference:+.4g}', 'middle'))
     return _svg(height, shapes, f'{metric.name}: difference from the control with its intervals')
 
 
-def over_time(metric: Metric, series: Sequence[Point]) -> str:
+def over_time(metric: Metric, series: Sequence[Point]) -> Markup:
     """Draws the running difference of each treatment with its confidence sequence; nothing where there is none."""
     points = [point for point in series if point.metric == metric.name and point.low is not None]
     if not points:
-        return ''
+        return Markup()
     arms = list(dict.fromkeys(point.arm for point in points))
     times = sorted({point.time for point in series})
     ends = [end for point in points for end in (point.low, point.high) if end is not None]
@@ -60,12 +59,13 @@ def over_time(metric: Metric, series: Sequence[Point]) -> str:
         shapes.append(_label(_LEFT - 8, y(value) + 4, f'{value:+.3g}', 'end'))
     for i, arm in enumerate(arms):
         color = _LINES[i % len(_LINES)]
-        mine = [(x(times.index(p.time)), p) for p in points if p.arm == arm]
-        upper = [f'{at:.1f},{y(p.high or 0):.1f}' for at, p in mine]
-        lower = [f'{at:.1f},{y(p.low or 0):.1f}' for at, p in mine]
-        middle = [f'{at:.1f},{y(p.difference or 0):.1f}' for at, p in mine]
-        shapes.append(f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="{color}" opacity=".15"/>')
-        shapes.append(f'<polyline points="{" ".join(middle)}" fill="none" stroke="{color}" stroke-width="2"/>')
+        of_arm = [(x(times.index(p.time)), p) for p in points if p.arm == arm]
+        upper = [f'{at:.1f},{y(p.high or 0):.1f}' for at, p in of_arm]
+        lower = [f'{at:.1f},{y(p.low or 0):.1f}' for at, p in of_arm]
+        middle = [f'{at:.1f},{y(p.difference or 0):.1f}' for at, p in of_arm]
+        band = Markup('<polygon points="{}" fill="{}" opacity=".15"/>')
+        line = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>')
+        shapes += [band.format(' '.join([*upper, *lower[::-1]]), color), line.format(' '.join(middle), color)]
         shapes.append(_label(_LEFT + 150 * (i + 1), 212, arm, color=color))
     shapes.append(_label(_LEFT, 212, f'{times[0]:%Y-%m-%d %H:%M}'))
     shapes.append(_label(_WIDTH - _RIGHT, 212, f'{times[-1]:%Y-%m-%d %H:%M}', 'end'))
@@ -77,17 +77,21 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     return lambda value: start + (value - low) / span * (end - start)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 2, dashed: bool = False) -> str:
-    dash = ' stroke-dasharray="4 4"' if dashed else ''
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{color}" stroke-width="{width}"{dash}/>'
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 2, dashed: bool = False) -> Markup:
+    shape = '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}"{}/>'
+    return Markup(shape).format(x1, y1, x2, y2, color, width, Markup(' stroke-dasharray="4 4"' if dashed else ''))
 
 
-def _label(x: float, y: float, text: str, anchor: str = 'start', color: str = '#1d2430') -> str:
-    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {where} style="fill: {color}">{html.escape(text)}</text>'
+def _circle(x: float, y: float, color: str) -> Markup:
+    shape = '<circle cx="{:.1f}" cy="{}" r="5" fill="#fff" stroke="{}" stroke-width="2"/>'
+    return Markup(shape).format(x, y, color)
 
 
-def _svg(height: int, shapes: Sequence[str], title: str) -> str:
-    head = f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img"><title>{html.escape(title)}</title>'
-    return head + ''.join(shapes) + '</svg>'
+def _label(x: float, y: float, text: str, anchor: str = 'start', color: str = '#1d2430') -> Markup:
+    shape = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}" style="fill: {}">{}</text>'
+    return Markup(shape).format(x, y, anchor, color, text)
+
+
+def _svg(height: int, shapes: Sequence[Markup], title: str) -> Markup:
+    shape = '<svg viewBox="0 0 {} {}" width="{}" role="img"><title>{}</title>{}</svg>'
+    return Markup(shape).format(_WIDTH, height, _WIDTH, title, Markup().join(shapes))

@@ -66,10 +66,10 @@ def test_a_design_with_a_wrong_field(
     field: str, value: object, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / 'design.json').write_text(json.dumps({**DESIGN, field: value}))
-    message = refused(['ab', 'run', '--design', 'design.json', '--output', 'out', '--port', '0'], capsys)
-    # The port is what is refused where the field may have the value; none may have these.
+    message = refused(['ab', 'run', '--design', 'design.json', '--output', 'out', '--as-of', 'x'], capsys)
+    # The time is what is refused where the field may have the value; none may have these.
     if value in ([5], ['x'], [{}], [[]], {'a': 1}):
-        assert not message.startswith('port: ')
+        assert not message.startswith('as-of: ')
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_numbers_are_whole_under_their_keys() -> None:
 def test_an_invalid_verdict_has_a_page_too() -> None:
     empty = found(rows=0)
     assert empty.verdict == 'invalid'
-    assert 'arm c: no request of model n version &quot;3&quot;' in report(empty)
+    assert 'arm c: no request of model n version &#34;3&#34;' in report(empty)
 
 
 @pytest.mark.parametrize(('lift', 'code'), [(0.1, 0), (0.0, 0), (-0.1, 1)])
