@@ -356,16 +356,6 @@ def test_a_duration_beyond_its_numbers(months: int) -> None:
         one_value(scalar('DurationType'), b'\xff' + (zigzag % 2**64).to_bytes(8, 'big') + b'\0\0')
 
 
-@pytest.mark.parametrize('nanoseconds', [-1, -(2**63), 86_400 * 10**9, 2**63 - 1])
-def test_a_time_beyond_a_day(nanoseconds: int) -> None:
-    rule = (
-        rf'column c: value in row 0 of the page: got {nanoseconds} for a time64\[ns\], rule: from 0 to 86399999999999'
-    )
-    with pytest.raises(ReadError, match=rule):
-        one_value(scalar('TimeType'), struct.pack('>q', nanoseconds))
-    assert one_value(scalar('TimeType'), struct.pack('>q', 86_400 * 10**9 - 1)).cast(pa.int64()).to_pylist()
-
-
 def test_a_page_larger_than_the_protocol_has_is_refused() -> None:
     with mmap.mmap(-1, 2**31 + 8) as body, pytest.raises(ReadError, match='page: got 2147483656 bytes, rule: at most'):
         rows.cells(body, 2**31, 1, 1)
