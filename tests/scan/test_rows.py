@@ -84,7 +84,9 @@ def check_outcome(given: page.Page) -> None:
             page.decode(given)
     else:
         batch = page.decode(given).content
-        batch.validate(full=True)
+        for column in batch.columns:
+            # Cassandra holds a `time` beyond a day, which Arrow's full validation would refuse.
+            column.validate(full='time64' not in str(column.type))
         assert [slow_pages.values(column) for column in batch.columns] == expected
 
 
