@@ -19,7 +19,6 @@ class Kind:
         codec: str = 'utf-8',
         replace: bool = False,
         rare: Callable[[bytes], Any] | None = None,
-        largest: int = 0,
     ) -> None: ...
 
 class Cells:

@@ -61,7 +61,6 @@ cdef class Kind:
       arrow: Arrow type of the array.
       parts: Kinds of a nested type's parts.
       flip: Whether the first bit of a fixed-width value is turned round.
-      largest: What no value of eight bytes may exceed, read without a sign; 0 for no limit.
       length: Elements of a vector.
       size: Bytes of each element of a vector; 0 where each has a length of its own.
       codec: What text must be, 'ascii' or 'utf-8'.
@@ -73,7 +72,6 @@ cdef class Kind:
     cdef int width, size
     cdef int32_t length
     cdef uint32_t flip
-    cdef uint64_t largest
     cdef bint replace
     cdef readonly object arrow
     cdef list parts
@@ -82,11 +80,11 @@ cdef class Kind:
 
     def __init__(
         self, str code, object arrow, parts=(), bint flip=False, int32_t length=0, int size=0, str codec='utf-8',
-        bint replace=False, rare=None, uint64_t largest=0,
+        bint replace=False, rare=None,
     ):
         self.code, self.arrow, self.parts = _CODES[code], arrow, list(parts)
         self.width = arrow.bit_width // 8 if self.code == FIXED else 0
-        self.flip, self.largest = 0x80000000 if flip else 0, largest
+        self.flip = 0x80000000 if flip else 0
         self.length, self.size, self.codec, self.replace, self.rare = length, size, codec, replace, rare
 
 
@@ -306,10 +304,6 @@ cdef object _fixed(Kind kind, Cells cells):
         else:
             for i in range(count):
                 out[i] = body[cells.starts[i]] if cells.lengths[i] > 0 else 0
-    if kind.largest:
-        for i in range(count):
-            if (<uint64_t*>out)[i] > kind.largest:
-                raise _damaged(f'{(<int64_t*>out)[i]} for a {kind.arrow}', f'from 0 to {kind.largest}')
     valid = _bitmap(cells, &nulls, 1)
     return pa.Array.from_buffers(kind.arrow, count, [valid, data], nulls)
 

@@ -60,7 +60,6 @@ _LAYOUTS = {
 # Scaling by it is exact, whatever the digits and the exponent.
 _EXACT = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 _LARGEST_DECIMAL = 4 + LARGEST_VARINT  # bytes; four are the scale
-_LAST_NANOSECOND = 86_400 * 10**9 - 1  # of a day
 _PROTOCOL = 4  # of the values' encoding, which is the same in version 5
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
@@ -181,8 +180,7 @@ def kind_of(cql_type: Any, decoding: Decoding = DEFAULT) -> Kind:
         return Kind('digits', arrow)
     if name in _LAYOUTS:
         codec, replace = 'ascii' if name == 'ascii' else 'utf-8', decoding.invalid_text == 'replace'
-        largest = _LAST_NANOSECOND if name == 'time' else 0
-        return Kind(_LAYOUTS[name], arrow, parts, name == 'date', codec=codec, replace=replace, largest=largest)
+        return Kind(_LAYOUTS[name], arrow, parts, flip=name == 'date', codec=codec, replace=replace)
     return Kind('rare', arrow, rare=functools.partial(_plain, cql_type))
 
 

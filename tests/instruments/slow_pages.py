@@ -139,8 +139,6 @@ def plain(name: str, reader: Reader) -> Any:
     rest = reader.content
     if name in FIXED:
         (number,) = struct.unpack(f'>{FIXED[name]}', reader.take(struct.calcsize(f'>{FIXED[name]}')))
-        if name == 'time' and not 0 <= number < 86_400 * 10**9:
-            raise DamagedError('beyond a day')
         return number - 2**31 if name == 'date' else number
     if name == 'boolean':
         return reader.take(1) != b'\0'
