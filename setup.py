@@ -65,6 +65,7 @@ setup(
         'protobuf>=3.20.3,<7',
         'pyarrow>=10,<19',
         'scipy>=1.10,<2',
+        'tenacity>=9,<10',
         'tensorflow>=2.16,<2.22',
         'tensorflow-data-validation>=1.16,<1.22',
         'tfx>=1.16,<1.22',
