@@ -17,6 +17,7 @@ from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.results import Verdict, deciding
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow, aware
 
@@ -86,16 +87,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    path = pathlib.Path(options.folder) / 'verdict.json'
-    if path.is_file():
-        # Without TFX's file systems, which take seconds to import.
-        try:
-            text = path.read_text(encoding='utf-8')
-        except (OSError, ValueError) as error:
-            raise invalid('folder', str(path), f'a readable file of text ({error})') from error
-        return _show(config.from_json(Verdict, text), options.format)
-    from tfx_cassandra.components.experiment.record import read_verdict
-
     return _show(read_verdict(options.folder), options.format)
 
 
