@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from tfx.types import artifact
 
-# The file in the artifact's directory: JSON of the proto `Verdict`, its fields named as in the proto.
-VERDICT_FILE = 'verdict.json'
-
 
 class AbVerdict(artifact.Artifact):
     """A directory that holds `verdict.json`, the verdict of one A/B test on its treatments.

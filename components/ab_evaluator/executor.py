@@ -19,6 +19,7 @@ from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.evaluate import EvaluateAb
 from tfx_cassandra.components.experiment.results import Verdict
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.scan.read import ReadOptions
 from tfx_cassandra.components.window import aware
 
@@ -63,7 +64,7 @@ def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorCo
     finally:
         spool.clean(folder)
     # From its file, so that both hold the same numbers.
-    verdict = record.read_verdict(uri, settings.design.experiment_id)
+    verdict = read_verdict(uri, settings.design.experiment_id)
     record.record(settings.connection, verdict)
     return verdict
 

@@ -20,6 +20,7 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.results import Verdict, deciding
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow, aware
 
@@ -92,16 +93,6 @@ def run(
 @click.argument('folder')
 @format_option
 def report(folder: str, output_format: str) -> int:
-    path = pathlib.Path(folder) / 'verdict.json'
-    if path.is_file():
-        # Without TFX's file systems, which take seconds to import.
-        try:
-            text = path.read_text(encoding='utf-8')
-        except (OSError, ValueError) as error:
-            raise invalid('folder', str(path), f'a readable file of text ({error})') from error
-        return _show(config.from_json(Verdict, text), output_format)
-    from tfx_cassandra.components.experiment.record import read_verdict
-
     return _show(read_verdict(folder), output_format)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import tensorflow as tf
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 from tfx.dsl.io import fileio
 
 from tfx_cassandra.components import config
-from tfx_cassandra.components.artifacts import VERDICT_FILE
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.concurrent import outcomes
@@ -21,6 +19,7 @@ from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteError
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Point, Verdict, metric_values
+from tfx_cassandra.components.experiment.verdict_file import VERDICT_FILE
 from tfx_cassandra.components.registry.registry import ModelRegistry
 
 REPORT_FILE = 'report.html'
@@ -33,40 +32,6 @@ def write_files(verdict: Verdict, uri: str) -> None:
     for name, content in ((VERDICT_FILE, config.to_json(verdict)), (REPORT_FILE, report(verdict))):
         with fileio.open(os.path.join(uri, name), 'w') as file:
             file.write(content)
-
-
-def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
-    """Reads the verdict of a directory that `write_files` wrote.
-
-    Args:
-      uri: The directory, or the artifact's URI.
-      experiment_id: The experiment it must be of; None for any.
-
-    Raises:
-      RegistryError: There is none, it cannot be parsed, or it is of another experiment.
-    """
-    path = os.path.join(uri, VERDICT_FILE)
-    if not fileio.exists(path):
-        raise RegistryError(f'verdict: got {uri!r}, rule: a directory that holds {VERDICT_FILE}')
-    try:
-        with fileio.open(path) as file:
-            verdict = config.from_json(Verdict, file.read())
-    except (OSError, tf.errors.OpError) as error:
-        raise RegistryError(f'verdict: got {path!r}, rule: readable ({one_line(error)})') from error
-    except (TypeError, ValueError) as error:
-        # The cause of a text that is no JSON; the error itself repeats the text.
-        cause = ' '.join(str(error.__cause__ or error).split())
-        rule = f'what write_files wrote ({cause})'
-        raise RegistryError(f'verdict: got {path!r}, rule: {rule}') from error
-    if experiment_id is not None:
-        check_experiment(verdict.experiment_id, experiment_id)
-    return verdict
-
-
-def check_experiment(found: str, experiment_id: str) -> None:
-    """Raises RegistryError for a verdict that is of another experiment."""
-    if found != experiment_id:
-        raise RegistryError(f'verdict: got one of experiment {found!r}, rule: of {experiment_id!r}')
 
 
 def record(connection: CassandraConnection, verdict: Verdict) -> None:

@@ -14,8 +14,8 @@ from tfx.utils import proto_utils
 from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
 from tfx_cassandra.components.pusher import metrics
-from tfx_cassandra.components.pusher.verdict import verdicts
 from tfx_cassandra.components.registry import publish
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
@@ -114,7 +114,7 @@ class Executor(tfx_executor.Executor):
 def _verdicts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
     """Returns the A/B test's verdict on each version of the model; none where no verdict is given."""
     artifact = _optional(input_dict, VERDICT_KEY)
-    return {} if artifact is None else verdicts(artifact.uri, config.experiment_id, config.model_id)
+    return {} if artifact is None else treatment_verdicts(artifact.uri, config.experiment_id, config.model_id)
 
 
 def _verdict(registry: ModelRegistry, config: PusherConfig, digest: str, verdict_of: dict[str, str]) -> str:

@@ -34,8 +34,9 @@ import tensorflow_model_analysis as tfma
 from absl import logging
 from google.protobuf import json_format, message
 
+from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.registry.publish import FAILURES, one_line
+from tfx_cassandra.components.registry.publish import FAILURES
 
 _ENCODED = {ord(character): f'%{ord(character):02X}' for character in '%{}=,'}
 # What TFMA raises for a file that is no TFRecord of its messages, or no JSON of an EvalConfig.

@@ -9,10 +9,7 @@ import dataclasses
 import datetime
 import logging
 import time
-from typing import Any
-
-from cassandra import ConsistencyLevel
-from cassandra.query import BatchStatement
+from typing import Any, ClassVar
 
 from tfx_cassandra.components.driver.responses import checked_row, utc
 from tfx_cassandra.components.errors import RegistryError, invalid
@@ -48,10 +45,10 @@ _LONGEST = 65_535  # bytes of a text in a key
 _KEY = 'experiment_id = ? AND model_id = ? AND digest = ?'
 
 
-class ModelClaims(RegistrySession):
-    """The part of a ModelRegistry that claims versions."""
+class ModelClaims:
+    """Reads and writes `model_claims`; see ModelRegistry for what its methods guarantee."""
 
-    STATEMENTS = {
+    STATEMENTS: ClassVar[dict[str, str]] = {
         'claim': 'INSERT INTO {keyspace}.model_claims (experiment_id, model_id, digest, version, created_at,'
         ' attempted_at) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS',
         'advance': 'UPDATE {keyspace}.model_claims SET last_version = ? WHERE experiment_id = ? AND model_id = ?'
@@ -59,49 +56,43 @@ class ModelClaims(RegistrySession):
         'attempt': f'UPDATE {{keyspace}}.model_claims SET attempted_at = ? WHERE {_KEY} IF version = ?',
         'release': f'DELETE FROM {{keyspace}}.model_claims WHERE {_KEY} IF version = ? AND attempted_at = ?',
     }
-    SERIAL_READS = {
+    SERIAL_READS: ClassVar[dict[str, str]] = {
         'claimed': f'SELECT version, created_at FROM {{keyspace}}.model_claims WHERE {_KEY}',
         'claims': 'SELECT digest, version, created_at, attempted_at FROM {keyspace}.model_claims'
         ' WHERE experiment_id = ? AND model_id = ?',
         'last': 'SELECT last_version FROM {keyspace}.model_claims WHERE experiment_id = ? AND model_id = ? LIMIT 1',
     }
 
+    def __init__(self, session: RegistrySession) -> None:
+        self._session = session
+
     def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
-        """Returns the version of one model's files, claiming a new one the first time.
-
-        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
-        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
-        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
-        and its moment is unique among the model's versions, as the key of `model_versions` wants.
-
-        Raises:
-          RegistryError: The cluster did not settle the claim within the attempts made.
-        """
+        """Returns the version of one model's files, claiming a new one the first time."""
         for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('digest', digest)):
             named(field, value)
         what = f'model_id: got {model_id!r}, rule: its version can be claimed'
-        return self._settled(lambda: self._claim_once(experiment_id, model_id, digest), what)
+        return self._session.settle(lambda: self._claim_once(experiment_id, model_id, digest), what)
 
     def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         """Returns the version that one model's files have, or None where none was claimed for them."""
         _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
-        return self._settled(lambda: (self._held(experiment_id, model_id, digest),), what)[0]
+        return self._session.settle(lambda: (self.held(experiment_id, model_id, digest),), what)[0]
 
     def claims(self, experiment_id: str, model_id: str) -> tuple[HeldClaim, ...]:
         """Returns every claim of a model, those of greater versions first."""
         _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
-        rows = self._settled(lambda: self._execute('claims', experiment_id, model_id).all(), what)
+        rows = self._session.settle(lambda: self._session.execute('claims', experiment_id, model_id).all(), what)
         # A partition that has only its counter left is one row without a digest.
-        held = [found for row in rows if row.digest is not None and (found := _held_claim(row, model_id)) is not None]
-        return tuple(sorted(held, key=lambda each: each.claim.version, reverse=True))
+        claims = [claim for row in rows if row.digest is not None and (claim := _held_claim(row, model_id)) is not None]
+        return tuple(sorted(claims, key=lambda held: held.claim.version, reverse=True))
 
     def last_version(self, experiment_id: str, model_id: str) -> int | None:
         """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
         _check_model(experiment_id, model_id)
         what = f'model_id: got {model_id!r}, rule: its claims can be read'
-        return self._settled(lambda: (self._last(experiment_id, model_id),), what)[0]
+        return self._session.settle(lambda: (self._last(experiment_id, model_id),), what)[0]
 
     def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
         """Gives up a claim unless a push has begun again since it was read; returns whether it is gone.
@@ -111,29 +102,29 @@ class ModelClaims(RegistrySession):
         key = (experiment_id, model_id, held.digest)
 
         def attempt() -> bool:
-            self._execute('release', *key, held.claim.version, held.attempted_at)
-            return self._held(*key) != held.claim
+            self._session.execute('release', *key, held.claim.version, held.attempted_at)
+            return self.held(*key) != held.claim
 
-        return self._settled(attempt, f'model_id: got {model_id!r}, rule: its claim can be released')
+        return self._session.settle(attempt, f'model_id: got {model_id!r}, rule: its claim can be released')
 
     def _claim_once(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
         """Returns the claim, or None where another pusher of the model came between reading and writing."""
         model, now = (experiment_id, model_id), time.time()
-        held = self._held(experiment_id, model_id, digest)
+        held = self.held(experiment_id, model_id, digest)
         if held is not None:
             # Says that a pusher is at work, and that the claim has not been released meanwhile.
-            attempt = self._execute('attempt', _milliseconds(now), *model, digest, held.version)
+            attempt = self._session.execute('attempt', _milliseconds(now), *model, digest, held.version)
             return held if attempt.was_applied else None
         last = self._last(*model)
         claim = Claim(version := next_version(now, last), moment(version))
         # One conditional batch in one partition: the claim and the counter move together or not at all.
-        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
-        batch.add(self._statements['claim'], (*model, digest, claim.version, claim.created_at, _milliseconds(now)))
-        batch.add(self._statements['advance'], (claim.version, *model, last))
-        return claim if self._session.execute(batch).was_applied else None
+        values = (*model, digest, claim.version, claim.created_at, _milliseconds(now))
+        done = self._session.execute_batch(('claim', values), ('advance', (claim.version, *model, last)))
+        return claim if done.was_applied else None
 
-    def _held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        row = self._execute('claimed', experiment_id, model_id, digest).one()
+    def held(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the claim of one model's files as an attempt within `settle` reads it, or None."""
+        row = self._session.execute('claimed', experiment_id, model_id, digest).one()
         if row is None:
             return None
         try:
@@ -143,7 +134,7 @@ class ModelClaims(RegistrySession):
             raise RegistryError(f'version: got {row.version!r} of {model_id!r}, rule: {rule}') from error
 
     def _last(self, experiment_id: str, model_id: str) -> int | None:
-        row = self._execute('last', experiment_id, model_id).one()
+        row = self._session.execute('last', experiment_id, model_id).one()
         return None if row is None else row.last_version
 
 

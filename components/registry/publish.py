@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
+from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.registry import files
 
@@ -234,8 +235,3 @@ def modified(directory: str) -> datetime.datetime | None:
     # TensorFlow's file systems have their own form of os.stat_result.
     times = [stat.mtime_nsec / 1e9 if hasattr(stat, 'mtime_nsec') else stat.st_mtime for stat in stats]
     return datetime.datetime.fromtimestamp(max(times), datetime.timezone.utc) if any(times) else None
-
-
-def one_line(error: Exception) -> str:
-    """Returns what went wrong with a file: the error's type and message."""
-    return ' '.join(f'{type(error).__name__}: {error}'.split())

@@ -1,108 +1,148 @@
-"""The registry of model versions: which there are, what is known of each, and which of them an alias names.
-
-An alias, such as `champion`, is the newest row of its history in `model_aliases`. A move is one conditional insert of
-the next row, so the alias and its history cannot differ, whenever a process dies.
-"""
+"""The registry of model versions: which there are, what is known of each, and which of them an alias points at."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import enum
-import uuid
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from types import TracebackType
 
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.driver.responses import checked_row, utc
-from tfx_cassandra.components.errors import RegistryError
-from tfx_cassandra.components.registry.claims import Claim, named
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.registry.aliases import ANY, AliasMove, AnyMove, ModelAliases, Moves, unknown_alias
+from tfx_cassandra.components.registry.claims import Claim, HeldClaim, ModelClaims
+from tfx_cassandra.components.registry.session import RegistrySession
 from tfx_cassandra.components.registry.versions import VERDICTS, ModelVersion, ModelVersions
+from tfx_cassandra.components.window import TimeWindow
 
 __all__ = ['ANY', 'VERDICTS', 'AliasMove', 'Claim', 'ModelRegistry', 'ModelVersion', 'unknown_alias']
 
 
-class _Any(enum.Enum):
-    ANY = 'any'
-
-
-# In the place of an expected move: whatever the alias names now.
-ANY = _Any.ANY
-
-
-@dataclasses.dataclass(frozen=True)
-class AliasMove:
-    """One row of `model_aliases`: an alias came to name a version.
-
-    Attributes:
-      experiment_id: The experiment the alias belongs to.
-      alias: Its name.
-      number: 1 for the alias's first move, then one more each time.
-      model_id: The model of the version it names since.
-      version: The version it names since.
-      action: 'promote' or 'rollback'.
-      reason: Why, in the words of who moved it.
-      moved_at: When, by the mover's clock; None where others wrote a moment that no datetime can hold.
-      before: The number of the move that a rollback from here restores, or None where there is none.
-      move_id: Tells this move from another that wanted the same number.
-    """
-
-    experiment_id: str
-    alias: str
-    number: int
-    model_id: str
-    version: str
-    action: str
-    reason: str | None
-    moved_at: datetime.datetime | None
-    before: int | None
-    move_id: uuid.UUID
-
-    def names(self, model_id: str, version: str) -> bool:
-        """Returns whether the alias names this version since."""
-        return (self.model_id, self.version) == (model_id, version)
-
-
-Moves: TypeAlias = tuple[AliasMove, ...]  # newest first
-
-_COLUMNS = tuple(field.name for field in dataclasses.fields(AliasMove))
-_SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_aliases WHERE experiment_id = ?'
-
-
-class ModelRegistry(ModelVersions):
+class ModelRegistry:
     """Claims, records and lists model versions, and moves aliases; a context manager holding the process's session.
 
     Args:
       connection: The cluster and keyspace that hold `model_versions`, `model_claims` and `model_aliases`.
     """
 
-    STATEMENTS = {
-        **ModelVersions.STATEMENTS,
-        'move': f'INSERT INTO {{keyspace}}.model_aliases ({", ".join(_COLUMNS)})'
-        f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
-        'alias': f'{_SELECT} AND alias = ? LIMIT 1',
-        # Each group's first row, which is its newest.
-        'aliases': f'{_SELECT} GROUP BY experiment_id, alias',
-        'history': f'{_SELECT} AND alias = ?',
-    }
-    SERIAL_READS = {
-        **ModelVersions.SERIAL_READS,
-        'head': f'{_SELECT} AND alias = ? LIMIT 1',
-        'moves': f'{_SELECT} AND alias = ?',
-        'target': f'{_SELECT} AND alias = ? AND number = ?',
-    }
+    def __init__(self, connection: CassandraConnection) -> None:
+        self._session = RegistrySession(connection, (ModelClaims, ModelVersions, ModelAliases))
+        self._claims = ModelClaims(self._session)
+        self._versions = ModelVersions(self._session)
+        self._aliases = ModelAliases(self._session, self._versions)
+
+    def __enter__(self) -> ModelRegistry:
+        self._session.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
+        """Returns the version of one model's files, claiming a new one the first time.
+
+        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
+        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
+        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
+        and its moment is unique among the model's versions, as the key of `model_versions` wants.
+
+        Raises:
+          RegistryError: The cluster did not settle the claim within the attempts made.
+        """
+        return self._claims.claim(experiment_id, model_id, digest)
+
+    def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
+        """Returns the version that one model's files have, or None where none was claimed for them."""
+        return self._claims.claimed(experiment_id, model_id, digest)
+
+    def claims(self, experiment_id: str, model_id: str) -> tuple[HeldClaim, ...]:
+        """Returns every claim of a model, those of greater versions first."""
+        return self._claims.claims(experiment_id, model_id)
+
+    def last_version(self, experiment_id: str, model_id: str) -> int | None:
+        """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
+        return self._claims.last_version(experiment_id, model_id)
+
+    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
+        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
+
+        Returns:
+          Whether it is gone. The number is not used again: versions only grow.
+        """
+        if self._versions.is_recorded(experiment_id, model_id, held.claim):
+            return False
+        return self._claims.release(experiment_id, model_id, held)
+
+    def record(self, version: ModelVersion) -> ModelVersion:
+        """Writes a version's row unless it is there, and returns the row as it stands.
+
+        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
+        a row that repair wrote is completed by the push that comes after it.
+
+        Raises:
+          RegistryError: The row's key holds another version, or the cluster did not settle the write.
+        """
+        return self._versions.record(version)
+
+    def add_metrics(
+        self,
+        experiment_id: str,
+        model_id: str,
+        version: str,
+        metrics: Mapping[str, float],
+        ab_test_group: str | None = None,
+        verdict: str | None = None,
+    ) -> ModelVersion:
+        """Adds what was measured of a recorded version, and returns its row as it stands then.
+
+        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
+        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
+        test: an arm without a verdict, such as a control, clears that of the test before.
+
+        Args:
+          experiment_id: The version's experiment.
+          model_id: The version's model.
+          version: A recorded version.
+          metrics: Finite values by key; a key that is there gets the new value.
+          ab_test_group: The arm the version served.
+          verdict: One of `VERDICTS`; without an arm, the arm is kept.
+
+        Raises:
+          ValueError: A value breaks its rule.
+          RegistryError: The version is not recorded, or the cluster did not settle the write.
+        """
+        return self._versions.add_metrics(experiment_id, model_id, version, metrics, ab_test_group, verdict)
+
+    def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
+        """Returns one version of a model, or None."""
+        return self._versions.get(experiment_id, model_id, version)
+
+    def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
+        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
+
+        Raises:
+          RegistryError: There is no such version.
+        """
+        return self._versions.recorded(experiment_id, model_id, version)
+
+    def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
+        """Returns the newest recorded version of a model, or None."""
+        return self._versions.latest(experiment_id, model_id)
+
+    def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
+        """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
+        return self._versions.list(experiment_id, window)
 
     def alias(self, experiment_id: str, alias: str) -> AliasMove | None:
         """Returns the move that an alias stands at, which holds the version it names; None for an unknown alias."""
-        return next(self._moves('alias', experiment_id, alias), None)
+        return self._aliases.alias(experiment_id, alias)
 
     def aliases(self, experiment_id: str) -> Moves:
         """Returns the move that each alias of an experiment stands at, by the alias's name."""
-        return tuple(self._moves('aliases', experiment_id))
+        return self._aliases.aliases(experiment_id)
 
     def history(self, experiment_id: str, alias: str) -> Moves:
         """Returns every move of an alias, newest first."""
-        return tuple(self._moves('history', experiment_id, alias))
+        return self._aliases.history(experiment_id, alias)
 
     def promote(
         self,
@@ -111,10 +151,10 @@ class ModelRegistry(ModelVersions):
         model_id: str,
         version: str,
         *,
-        expected: AliasMove | _Any | None = ANY,
+        expected: AliasMove | AnyMove | None = ANY,
         reason: str | None = None,
     ) -> AliasMove:
-        """Lets an alias name a version, and returns the move it stands at then.
+        """Points an alias at a version, and returns its newest move.
 
         An alias that names the version already stays where it is, so promoting again changes nothing.
 
@@ -131,22 +171,12 @@ class ModelRegistry(ModelVersions):
           RegistryError: The version is not recorded, the alias is not where it was expected, or the cluster did not
             settle the move.
         """
-        named('alias', alias)
-        self.recorded(experiment_id, model_id, version)
-
-        def decide(past: Moves) -> AliasMove:
-            head = next(iter(past), None)
-            if head is not None and head.names(model_id, version):
-                return head
-            _check_expected(alias, head, expected)
-            return _next(head, (experiment_id, alias, model_id, version), reason)
-
-        return self._move(experiment_id, alias, decide)
+        return self._aliases.promote(experiment_id, alias, model_id, version, expected=expected, reason=reason)
 
     def advance(
         self, experiment_id: str, alias: str, model_id: str, version: str, *, reason: str | None = None
     ) -> AliasMove:
-        """Lets an alias name a version that was just pushed, once, and returns the move it stands at then.
+        """Points an alias at a version that was just pushed, once, and returns its newest move.
 
         Unlike `promote` it may be repeated at any later time: an alias that named the version before, or that names
         a later version of the same model, stays. So a push that is run again undoes neither a rollback nor what was
@@ -155,28 +185,17 @@ class ModelRegistry(ModelVersions):
         Raises:
           RegistryError: The version is not recorded, or the cluster did not settle the move.
         """
-        named('alias', alias)
-        self.recorded(experiment_id, model_id, version)
-
-        def decide(past: Moves) -> AliasMove:
-            head = next(iter(past), None)
-            if head is not None and (
-                _is_later(head, model_id, version) or any(move.names(model_id, version) for move in past)
-            ):
-                return head
-            return _next(head, (experiment_id, alias, model_id, version), reason)
-
-        return self._move(experiment_id, alias, decide, past='moves')
+        return self._aliases.advance(experiment_id, alias, model_id, version, reason=reason)
 
     def rollback(
         self,
         experiment_id: str,
         alias: str,
         *,
-        expected: AliasMove | _Any = ANY,
+        expected: AliasMove | AnyMove = ANY,
         reason: str | None = None,
     ) -> AliasMove:
-        """Lets an alias name the version it named before the promotion that it stands at, and returns the new move.
+        """Points an alias at the version before its latest promotion, and returns the new move.
 
         After A, B and C were promoted, the first rollback leads to B and the second to A.
 
@@ -190,119 +209,4 @@ class ModelRegistry(ModelVersions):
           RegistryError: There is no such alias or nothing before its version, the alias has moved meanwhile, or the
             cluster did not settle the move.
         """
-        named('experiment_id', experiment_id)
-        named('alias', alias)
-        start = self._standing(experiment_id, alias) if expected is ANY else expected
-
-        def decide(past: Moves) -> AliasMove:
-            if not past:
-                raise unknown_alias(experiment_id, alias)
-            head = past[0]
-            _check_expected(alias, head, start)
-            if head.before is None:
-                rule = f'a version before {_version_of(head)}, the first it named'
-                raise RegistryError(f'alias: got {alias!r}, rule: {rule}')
-            (target,) = self._decided('target', experiment_id, alias, head.before)
-            move = _next(head, (experiment_id, alias, target.model_id, target.version), reason)
-            return dataclasses.replace(move, action='rollback', before=target.before)
-
-        return self._move(experiment_id, alias, decide)
-
-    def _move(
-        self, experiment_id: str, alias: str, decide: Callable[[Moves], AliasMove], past: str = 'head'
-    ) -> AliasMove:
-        """Appends the move that `decide` returns for the past of the alias, unless it returns the head itself.
-
-        Args:
-          experiment_id: The experiment of the alias.
-          alias: Its name.
-          decide: Is given what `past` reads, newest first.
-          past: The statement that reads the head alone, or every move.
-        """
-        # One for the whole call: which of several attempts was applied is then of no account.
-        move_id, tried = uuid.uuid4(), 0
-
-        def attempt() -> AliasMove | None:
-            nonlocal tried
-            moves = tuple(self._decided(past, experiment_id, alias))
-            if tried:
-                # The answer to an earlier attempt may have been lost. After the head, for what was found neither
-                # there nor here cannot stand behind a later move.
-                for there in self._decided('target', experiment_id, alias, tried):
-                    if there.move_id == move_id:
-                        return there
-            move = decide(moves)
-            if move in moves:
-                return move
-            tried = move.number
-            move = dataclasses.replace(move, move_id=move_id)
-            result = self._execute('move', *(getattr(move, column) for column in _COLUMNS))
-            return move if result.was_applied else None
-
-        return self._settled(attempt, f'alias: got {alias!r}, rule: it can be moved')
-
-    def _standing(self, experiment_id: str, alias: str) -> AliasMove | None:
-        what = f'alias: got {alias!r}, rule: its moves can be read'
-        return next(iter(self._settled(lambda: tuple(self._decided('head', experiment_id, alias)), what)), None)
-
-    def _decided(self, statement: str, *values: object) -> Iterator[AliasMove]:
-        return map(_alias_move, self._execute(statement, *values))
-
-    def _moves(self, statement: str, experiment_id: str, *alias: str) -> Iterator[AliasMove]:
-        named('experiment_id', experiment_id)
-        for each in alias:
-            named('alias', each)
-        try:
-            yield from self._decided(statement, experiment_id, *alias)
-        except DRIVER_ERRORS as error:
-            rule = f'its aliases can be read ({one_line(error)})'
-            raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
-
-
-def unknown_alias(experiment_id: str, alias: str) -> RegistryError:
-    """Returns the error for an alias that was never moved."""
-    return RegistryError(f'alias: got {alias!r}, rule: an alias of experiment {experiment_id!r}')
-
-
-def _next(head: AliasMove | None, target: tuple[str, str, str, str], reason: str | None) -> AliasMove:
-    """Returns the promotion that follows a head to (experiment_id, alias, model_id, version)."""
-    experiment_id, alias, model_id, version = target
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return AliasMove(
-        experiment_id,
-        alias,
-        number=1 if head is None else head.number + 1,
-        model_id=model_id,
-        version=version,
-        action='promote',
-        reason=reason,
-        moved_at=now.replace(microsecond=now.microsecond // 1000 * 1000),  # as Cassandra stores it
-        before=None if head is None else head.number,
-        move_id=uuid.uuid4(),
-    )
-
-
-def _check_expected(alias: str, head: AliasMove | None, expected: AliasMove | _Any | None) -> None:
-    if expected is not ANY and head != expected:
-        rule = f'still {_version_of(expected)}, but it is {_version_of(head)}'
-        raise RegistryError(f'alias: got {alias!r}, rule: {rule}')
-
-
-def _version_of(move: AliasMove | None) -> str:
-    return 'nothing' if move is None else f'version {move.version!r} of {move.model_id!r} (move {move.number})'
-
-
-def _is_later(head: AliasMove, model_id: str, version: str) -> bool:
-    # What is no number was not pushed here, and is neither earlier nor later.
-    numbers = head.version.isdecimal() and version.isdecimal()
-    return numbers and head.model_id == model_id and int(head.version) > int(version)
-
-
-def _alias_move(row: Any) -> AliasMove:
-    try:
-        checked_row(row)
-    except ValueError as error:
-        raise RegistryError(f'alias: got move {row.number} of {row.alias!r}, rule: it can be read ({error})') from error
-    values = {column: getattr(row, column) for column in _COLUMNS}
-    moved_at = utc('moved_at', row.moved_at) if isinstance(row.moved_at, datetime.datetime) else None
-    return AliasMove(**values | {'moved_at': moved_at})
+        return self._aliases.rollback(experiment_id, alias, expected=expected, reason=reason)

@@ -82,7 +82,7 @@ def find(
     try:
         found = list(_Search(registry, experiment_id, model_id, base_directory).findings())
     except (*publish.FAILURES, UnicodeError) as error:
-        rule = f'readable ({publish.one_line(error)})'
+        rule = f'readable ({one_line(error)})'
         raise RegistryError(f'base_directory: got {base_directory!r}, rule: {rule}') from error
     limit = datetime.datetime.now(datetime.timezone.utc) - age_limit
     return [each if each.since is not None and each.since <= limit else _left(each) for each in found]
@@ -100,7 +100,7 @@ def mend(finding: Finding) -> None:
                 f'{finding.kind}: got {finding.what!r}, rule: no push has begun again and no row is there'
             )
     except publish.FAILURES as error:
-        rule = f'this process can {finding.remedy} ({publish.one_line(error)})'
+        rule = f'this process can {finding.remedy} ({one_line(error)})'
         raise RegistryError(f'{finding.kind}: got {finding.what!r}, rule: {rule}') from error
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import threading
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol, TypeVar
 
+import tenacity
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
-from cassandra.query import PreparedStatement
+from cassandra.query import BatchStatement, PreparedStatement
 
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
@@ -19,83 +19,124 @@ from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import RegistryError, SchemaError
 
 T = TypeVar('T')
-_Self = TypeVar('_Self', bound='RegistrySession')
 
-_ATTEMPTS = 30
+SETTLE_SECONDS = 120.0  # after which a write whose outcome is still unknown is given up
+_MIN_TIMEOUT = 0.1  # seconds that the last request is given
 _FIRST_PAUSE = 0.02  # seconds
-_LONGEST_PAUSE = 2.0  # seconds
+_MAX_PAUSE = 2.0  # seconds
+
+
+class Statements(Protocol):
+    """The statements of one part of the registry: name -> CQL with '{keyspace}' in it.
+
+    What a write is decided by is read by SERIAL_READS, with SERIAL consistency, which also settles a transaction that a
+    timed-out writer left open.
+    """
+
+    STATEMENTS: ClassVar[dict[str, str]]
+    SERIAL_READS: ClassVar[dict[str, str]]
 
 
 class RegistrySession:
-    """Holds the process's session and the prepared statements while a `with` block runs.
+    """The process's session with the registry's statements prepared.
 
     Args:
       connection: The cluster and keyspace that hold the registry's tables.
+      parts: Whose statements are prepared.
     """
 
-    # Name -> CQL with '{keyspace}' in it. What a write is decided by is read with SERIAL consistency, which also
-    # settles a transaction that a timed-out writer left open.
-    STATEMENTS: ClassVar[Mapping[str, str]] = {}
-    SERIAL_READS: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, connection: CassandraConnection) -> None:
+    def __init__(self, connection: CassandraConnection, parts: Iterable[type[Statements]]) -> None:
         self._connection = connection
+        self._parts = tuple(parts)
+        self._current = threading.local()  # threads settle their requests apart
 
-    def __enter__(self: _Self) -> _Self:
+    def open(self) -> None:
+        """Opens the session and prepares the statements.
+
+        Raises:
+          SchemaError: The keyspace lacks the registry's tables.
+          RegistryError, UnavailableError: The cluster does not answer.
+        """
         with contextlib.ExitStack() as stack:
-            self._session = stack.enter_context(connections.session(self._connection))
-            self._statements = self._prepared()
-            self._session_held = stack.pop_all()
-        return self
+            self.driver = stack.enter_context(connections.session(self._connection))
+            self.prepared = self._prepare()
+            self._open = stack.pop_all()
 
-    def _prepared(self) -> dict[str, PreparedStatement]:
-        keyspace = quoted(self._connection.keyspace)
+    def close(self) -> None:
+        """Gives the session back."""
+        self._open.close()
+
+    def _prepare(self) -> dict[str, PreparedStatement]:
         try:
-            statements = {
-                name: self._session.prepare(cql.format(keyspace=keyspace))
-                for name, cql in {**self.STATEMENTS, **self.SERIAL_READS}.items()
-            }
+            statements = {name: self.driver.prepare(cql) for name, cql in self._cql().items()}
         except InvalidRequest as error:
             rule = f'a keyspace with the schema applied ({one_line(error)})'
             raise SchemaError(f'keyspace: got {self._connection.keyspace!r}, rule: {rule}') from error
         except DRIVER_ERRORS as error:
             raise RegistryError(f'connection: got {self._connection}, rule: it answers ({one_line(error)})') from error
+        serial = {name for part in self._parts for name in part.SERIAL_READS}
         # SERIAL, not LOCAL_SERIAL: pushers in two data centers must agree, and a push can wait for the round trip.
         for name, statement in statements.items():
             statement.serial_consistency_level = ConsistencyLevel.SERIAL
-            if name in self.SERIAL_READS:
+            if name in serial:
                 statement.consistency_level = ConsistencyLevel.SERIAL
         return statements
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session_held.close()
+    def execute(self, name: str, *values: object) -> Any:
+        """Runs a statement; within `settle` no longer than the time that is left."""
+        return self.driver.execute(self.prepared[name], values, timeout=self._timeout())
 
-    def _execute(self, name: str, *values: object) -> Any:
-        return self._session.execute(self._statements[name], values)
+    def execute_batch(self, *requests: tuple[str, tuple]) -> Any:
+        """Runs conditional statements of one partition, (name, values) each, as one: all are applied or none."""
+        batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
+        for name, values in requests:
+            batch.add(self.prepared[name], values)
+        return self.driver.execute(batch, timeout=self._timeout())
 
-    def _settled(self, attempt: Callable[[], T | None], what: str) -> T:
-        """Repeats an attempt until its outcome is known; every attempt is safe to repeat.
+    def settle(self, attempt: Callable[[], T | None], what: str) -> T:
+        """Repeats an attempt until its outcome is known, for SETTLE_SECONDS at most.
 
-        A transaction that timed out may have been applied or not, so the attempt is made anew: it reads first, or
-        is conditional on what it found.
+        A transaction that timed out may have been applied or not, so the attempt is made anew; every attempt is safe to
+        repeat, for it reads first, or is conditional on what it found.
+
+        Args:
+          attempt: Returns the outcome, or None where another pusher came first.
+          what: Beginning of the error: field, value and rule.
+
+        Raises:
+          RegistryError: The server refuses the request, or nothing was settled in time.
         """
-        reason = 'other pushers came first each time'
-        for number in range(_ATTEMPTS):
-            try:
-                outcome = attempt()
-            except RequestValidationException as error:
-                raise RegistryError(f'{what} ({one_line(error)})') from error
-            except DRIVER_ERRORS as error:
-                reason = one_line(error)
-            else:
-                if outcome is not None:
-                    return outcome
-            time.sleep(random.uniform(0, longest_pause(number)))
-        raise RegistryError(f'{what} within {_ATTEMPTS} attempts ({reason})')
+        began = time.monotonic()
+        self._current.deadline = began + SETTLE_SECONDS
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_before_delay(SETTLE_SECONDS),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_MAX_PAUSE),
+            retry=tenacity.retry_if_exception(_is_passing) | tenacity.retry_if_result(lambda outcome: outcome is None),
+        )
+        try:
+            return retrying(attempt)  # type: ignore[return-value]
+        except tenacity.RetryError as error:
+            last = error.last_attempt
+            cause = last.exception()
+            reason = one_line(cause) if isinstance(cause, Exception) else 'other pushers came first each time'
+            tried = f'within {time.monotonic() - began:.3g} s, {last.attempt_number} attempts'
+            raise RegistryError(f'{what} {tried} ({reason})') from cause
+        except RequestValidationException as error:
+            raise RegistryError(f'{what} ({one_line(error)})') from error
+        finally:
+            del self._current.deadline
+
+    def _cql(self) -> dict[str, str]:
+        keyspace = quoted(self._connection.keyspace)
+        texts = [part.STATEMENTS | part.SERIAL_READS for part in self._parts]
+        return {name: cql.format(keyspace=keyspace) for part in texts for name, cql in part.items()}
+
+    def _timeout(self) -> float:
+        """Returns the seconds that a request may take."""
+        left = getattr(self._current, 'deadline', float('inf')) - time.monotonic()
+        return max(_MIN_TIMEOUT, min(self._connection.request_timeout, left))
 
 
-def longest_pause(attempt: int) -> float:
-    """Returns the seconds below which the random pause after an attempt (from 0) stays."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+def _is_passing(error: BaseException) -> bool:
+    """Whether an attempt that failed this way may succeed when it is repeated."""
+    return isinstance(error, DRIVER_ERRORS) and not isinstance(error, RequestValidationException)

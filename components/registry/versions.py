@@ -8,14 +8,15 @@ import logging
 import math
 import numbers
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from cassandra.query import UNSET_VALUE
 
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.driver.responses import checked_row, utc
 from tfx_cassandra.components.errors import RegistryError, invalid
-from tfx_cassandra.components.registry.claims import HeldClaim, ModelClaims, moment, named
+from tfx_cassandra.components.registry.claims import Claim, moment, named
+from tfx_cassandra.components.registry.session import RegistrySession
 from tfx_cassandra.components.window import TimeWindow, whole_milliseconds
 
 # The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
@@ -77,11 +78,10 @@ _SELECT = f'SELECT {", ".join(_COLUMNS)} FROM {{keyspace}}.model_versions WHERE 
 _KEY = 'experiment_id = ? AND created_at = ? AND model_id = ?'
 
 
-class ModelVersions(ModelClaims):
-    """The part of a ModelRegistry that records and lists versions."""
+class ModelVersions:
+    """Reads and writes `model_versions`; see ModelRegistry for what its methods guarantee."""
 
-    STATEMENTS = {
-        **ModelClaims.STATEMENTS,
+    STATEMENTS: ClassVar[dict[str, str]] = {
         'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
         f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
         # On the condition of the version, or a key without a row would get a row of metrics alone.
@@ -94,30 +94,25 @@ class ModelVersions(ModelClaims):
         'versions': _SELECT,
         'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
     }
-    SERIAL_READS = {
-        **ModelClaims.SERIAL_READS,
+    SERIAL_READS: ClassVar[dict[str, str]] = {
         'recorded_version': f'{_SELECT} AND created_at = ? AND model_id = ?',
         'recorded_versions': _SELECT,
     }
 
+    def __init__(self, session: RegistrySession) -> None:
+        self._session = session
+
     def record(self, version: ModelVersion) -> ModelVersion:
-        """Writes a version's row unless it is there, and returns the row as it stands.
-
-        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
-        a row that repair wrote is completed by the push that comes after it.
-
-        Raises:
-          RegistryError: The row's key holds another version, or the cluster did not settle the write.
-        """
+        """Writes a version's row unless it is there, and returns the row as it stands."""
         what = f'version: got {version.version!r}, rule: it can be recorded'
-        stored = self._settled(lambda: self._record_once(version), what)
+        stored = self._session.settle(lambda: self._record_once(version), what)
         if (stored.version, stored.digest) != (version.version, version.digest):
             key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
             rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
             raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
         if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
             return stored
-        self._settled(lambda: self._complete_once(version), what)
+        self._session.settle(lambda: self._complete_once(version), what)
         return self.recorded(version.experiment_id, version.model_id, version.version)
 
     def add_metrics(
@@ -129,24 +124,7 @@ class ModelVersions(ModelClaims):
         ab_test_group: str | None = None,
         verdict: str | None = None,
     ) -> ModelVersion:
-        """Adds what was measured of a recorded version, and returns its row as it stands then.
-
-        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
-        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
-        test: an arm without a verdict, such as a control, clears that of the test before.
-
-        Args:
-          experiment_id: The version's experiment.
-          model_id: The version's model.
-          version: A recorded version.
-          metrics: Finite values by key; a key that is there gets the new value.
-          ab_test_group: The arm the version served.
-          verdict: One of `VERDICTS`; without an arm, the arm is kept.
-
-        Raises:
-          ValueError: A value breaks its rule.
-          RegistryError: The version is not recorded, or the cluster did not settle the write.
-        """
+        """Adds what was measured of a recorded version, and returns its row as it stands then."""
         _check_metrics(metrics)
         if ab_test_group is not None:
             named('ab_test_group', ab_test_group)
@@ -159,7 +137,9 @@ class ModelVersions(ModelClaims):
             UNSET_VALUE if ab_test_group is None and verdict is None else verdict,
         ]
         what = f'version: got {version!r}, rule: its metrics can be added'
-        self._settled(lambda: self._execute('add', *added, experiment_id, key.created_at, model_id, version), what)
+        self._session.settle(
+            lambda: self._session.execute('add', *added, experiment_id, key.created_at, model_id, version), what
+        )
         return self.recorded(experiment_id, model_id, version)
 
     def get(self, experiment_id: str, model_id: str, version: str) -> ModelVersion | None:
@@ -167,27 +147,17 @@ class ModelVersions(ModelClaims):
         return self._find(('version', 'versions'), experiment_id, model_id, version)
 
     def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
-        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
-
-        Raises:
-          RegistryError: There is no such version.
-        """
+        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency."""
         row = self._find(('recorded_version', 'recorded_versions'), experiment_id, model_id, version)
         if row is None:
             rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
             raise RegistryError(f'version: got {version!r}, rule: {rule}')
         return row
 
-    def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
-        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
-
-        Returns:
-          Whether it is gone. The number is not used again: versions only grow.
-        """
-        key = (experiment_id, held.claim.created_at, model_id)
-        if any(row.version == str(held.claim.version) for row in self._rows('recorded_version', *key)):
-            return False
-        return super().release(experiment_id, model_id, held)
+    def is_recorded(self, experiment_id: str, model_id: str, claim: Claim) -> bool:
+        """Returns whether the version of a claim has a row."""
+        rows = self._rows('recorded_version', experiment_id, claim.created_at, model_id)
+        return any(row.version == str(claim.version) for row in rows)
 
     def latest(self, experiment_id: str, model_id: str) -> ModelVersion | None:
         """Returns the newest recorded version of a model, or None."""
@@ -213,7 +183,7 @@ class ModelVersions(ModelClaims):
         return next((row for row in rows if row.model_id == model_id and row.version == version), None)
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
-        result = self._execute('record', *(getattr(version, column) for column in _COLUMNS))
+        result = self._session.execute('record', *(getattr(version, column) for column in _COLUMNS))
         if result.was_applied:
             return version
         try:
@@ -235,7 +205,7 @@ class ModelVersions(ModelClaims):
             version.evaluation_uri,
         )
         key = (version.experiment_id, version.created_at, version.model_id)
-        return self._execute('complete', *facts, *key, version.version, REPAIRED)
+        return self._session.execute('complete', *facts, *key, version.version, REPAIRED)
 
     def _versions(self, experiment_id: str, window: TimeWindow | None = None) -> Iterator[ModelVersion]:
         named('experiment_id', experiment_id)
@@ -258,10 +228,12 @@ class ModelVersions(ModelClaims):
         what = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
         if statement in self.SERIAL_READS:
             # Such a read ends other pushers' transactions first, and may lose against them.
-            yield from self._settled(lambda: (self._execute(statement, experiment_id, *values).all(),), what)[0]
+            yield from self._session.settle(
+                lambda: (self._session.execute(statement, experiment_id, *values).all(),), what
+            )[0]
             return
         try:
-            yield from self._execute(statement, experiment_id, *values)
+            yield from self._session.execute(statement, experiment_id, *values)
         except DRIVER_ERRORS as error:
             raise RegistryError(f'{what} ({one_line(error)})') from error
 

@@ -109,7 +109,7 @@ class AbDemo(Demo):
         return arms, models
 
     def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
-        from tfx_cassandra.components.experiment.record import read_verdict
+        from tfx_cassandra.components.experiment.verdict_file import read_verdict
 
         root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
         local_runner.run(evaluation(self.connection, arms, self.window, root, metadata), terminal)

@@ -13,7 +13,7 @@ from tfx_cassandra.components import Arm, ModelRegistry, TimeWindow
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.config import to_json
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.experiment.record import read_verdict
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.pipelines import local_runner

@@ -23,6 +23,7 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.results import Verdict, metric_values
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.inference_log.logger import assign
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
@@ -88,7 +89,7 @@ def run(evaluator: ABEvaluator, folder: pathlib.Path) -> tuple[Verdict, types.Ar
     artifact.uri = str(folder)
     executor = Executor(base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[], tmp_dir=str(folder / 'tmp')))
     executor.Do({}, {'verdict': [artifact]}, dict(evaluator.exec_properties))
-    return record.read_verdict(artifact.uri), artifact
+    return read_verdict(artifact.uri), artifact
 
 
 @pytest.fixture(scope='module')
@@ -138,9 +139,9 @@ def test_the_artifact_says_what_it_is(evaluated: tuple) -> None:
     assert {arm['version'] for arm in (content['control'], *content['treatments'])} == set(VERSIONS.values())
     assert artifact.get_string_custom_property('winner') == 'treatment'
     with pytest.raises(RegistryError, match="verdict: got one of experiment 'e', rule: of 'another'"):
-        record.read_verdict(artifact.uri, 'another')
+        read_verdict(artifact.uri, 'another')
     with pytest.raises(RegistryError, match=r'rule: a directory that holds verdict\.json'):
-        record.read_verdict('/nowhere')
+        read_verdict('/nowhere')
 
 
 def test_the_time_series_is_in_model_metrics(
@@ -199,7 +200,7 @@ def test_a_version_of_no_one_is_an_error_after_the_artifact(
     evaluator = component(connection, 'unregistered', window='2020-01-01T00:00Z/2020-01-02T00:00Z')
     with pytest.raises(RegistryError, match="arm control: version: got '1700000000', rule: a recorded version of 'm'"):
         run(evaluator, tmp_path)
-    assert record.read_verdict(str(tmp_path)).experiment_id == 'unregistered'
+    assert read_verdict(str(tmp_path)).experiment_id == 'unregistered'
 
 
 def log_visits(connection: CassandraConnection, experiment: str) -> list[dict]:

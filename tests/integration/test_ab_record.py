@@ -13,6 +13,7 @@ from tfx_cassandra.components.errors import RegistryError, SchemaError
 from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.results import ArmResult, Point, Verdict
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 from tfx_cassandra.components.window import TimeWindow
@@ -71,6 +72,8 @@ def test_a_keyspace_without_the_time_series_is_one_line(
 @pytest.mark.parametrize('text', ['', '{', '{"nonsense": 1}', '{"experiment_id": "e", "design": {}}'])
 def test_a_file_that_is_no_verdict_is_one_line(text: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / 'verdict.json').write_text(text)
-    with pytest.raises(RegistryError, match=r"^verdict: got '.*verdict.json', rule: what write_files wrote") as caught:
-        record.read_verdict(str(tmp_path), 'e')
+    with pytest.raises(
+        RegistryError, match=r"^verdict: got '.*verdict.json', rule: a verdict as ABEvaluator writes it"
+    ) as caught:
+        read_verdict(str(tmp_path), 'e')
     assert '\n' not in str(caught.value)

@@ -143,11 +143,11 @@ class Unread:
     def __init__(self, session: Session, failures: int) -> None:
         self._session, self._left = session, failures
 
-    def execute(self, statement: Any, *values: object) -> Any:
+    def execute(self, statement: Any, *values: object, **options: object) -> Any:
         if self._left and 'SELECT' in statement.query_string:
             self._left -= 1
             raise ReadTimeout('no answer', consistency=ConsistencyLevel.SERIAL)
-        return self._session.execute(statement, *values)
+        return self._session.execute(statement, *values, **options)
 
 
 def test_a_rollback_reads_again_what_it_could_not_read(
@@ -155,12 +155,14 @@ def test_a_rollback_reads_again_what_it_could_not_read(
 ) -> None:
     for number in (0, 1):
         registry.promote(experiment, 'champion', 'delay', version(number))
-    whole = registry._session
-    registry._session = Unread(whole, 1)
+    whole = registry._session.driver
+    registry._session.driver = Unread(whole, 1)
     assert registry.rollback(experiment, 'champion').version == version(0)
-    registry._session = Unread(whole, 1000)
-    monkeypatch.setattr(registry_session.time, 'sleep', lambda _: None)
-    with pytest.raises(RegistryError, match=r"^alias: got 'champion', rule: its moves can be read within 30 attempts"):
+    registry._session.driver = Unread(whole, 1000)
+    monkeypatch.setattr(registry_session, 'SETTLE_SECONDS', 0.5)
+    with pytest.raises(
+        RegistryError, match=r"^alias: got 'champion', rule: its moves can be read within [\d.]+ s, \d+ attempts "
+    ):
         registry.rollback(experiment, 'champion')
 
 
@@ -168,10 +170,10 @@ def test_a_rollback_reads_again_what_it_could_not_read(
 def test_a_move_reads_again_whether_its_version_is_recorded(
     moved_by: str, registry: ModelRegistry, experiment: str
 ) -> None:
-    whole = registry._session
-    registry._session = Unread(whole, 1)
+    whole = registry._session.driver
+    registry._session.driver = Unread(whole, 1)
     getattr(registry, moved_by)(experiment, 'champion', 'delay', version(1))
-    registry._session = whole
+    registry._session.driver = whole
     assert named(registry.history(experiment, 'champion')) == [1]
 
 
@@ -193,12 +195,12 @@ class Lossy:
     def __init__(self, session: Session, applied: bool) -> None:
         self._session, self._applied, self._lost = session, applied, False
 
-    def execute(self, statement: Any, *values: object) -> Any:
+    def execute(self, statement: Any, *values: object, **options: object) -> Any:
         if self._lost or 'SELECT' in statement.query_string:
-            return self._session.execute(statement, *values)
+            return self._session.execute(statement, *values, **options)
         self._lost = True
         if self._applied:
-            self._session.execute(statement, *values)
+            self._session.execute(statement, *values, **options)
         raise WriteTimeout('the answer was lost', consistency=ConsistencyLevel.SERIAL, write_type=WriteType.CAS)
 
 
@@ -206,12 +208,12 @@ class Lossy:
 def test_a_move_whose_outcome_is_unknown_is_made_once(applied: bool, registry: ModelRegistry, experiment: str) -> None:
     for number in (0, 1, 2):
         registry.promote(experiment, 'champion', 'delay', version(number))
-    whole = registry._session
-    registry._session = Lossy(whole, applied)
+    whole = registry._session.driver
+    registry._session.driver = Lossy(whole, applied)
     registry.rollback(experiment, 'champion')
-    registry._session = Lossy(whole, applied)
+    registry._session.driver = Lossy(whole, applied)
     registry.promote(experiment, 'champion', 'delay', version(3))
-    registry._session = whole
+    registry._session.driver = whole
     assert named(registry.history(experiment, 'champion')) == [3, 1, 2, 1, 0]
 
 
@@ -222,14 +224,14 @@ def test_a_move_that_was_made_and_overtaken_at_once_is_not_made_again(
     with ModelRegistry(connection) as other:
 
         class Overtaken(Lossy):
-            def execute(self, statement: Any, *values: object) -> Any:
+            def execute(self, statement: Any, *values: object, **options: object) -> Any:
                 try:
                     return super().execute(statement, *values)
                 except WriteTimeout:
                     other.promote(experiment, 'champion', 'delay', version(2))
                     raise
 
-        registry._session = Overtaken(registry._session, applied=True)
+        registry._session.driver = Overtaken(registry._session.driver, applied=True)
         assert registry.promote(experiment, 'champion', 'delay', version(1)).number == 2
         assert named(other.history(experiment, 'champion')) == [2, 1, 0]
 
@@ -240,9 +242,9 @@ class Late:
     def __init__(self, session: Session) -> None:
         self._session, self._writes = session, []
 
-    def execute(self, statement: Any, *values: object) -> Any:
+    def execute(self, statement: Any, *values: object, **options: object) -> Any:
         if 'SELECT' in statement.query_string:
-            return self._session.execute(statement, *values)
+            return self._session.execute(statement, *values, **options)
         self._writes.append((statement, *values))
         if len(self._writes) == 1:
             raise WriteTimeout('the answer was lost', consistency=ConsistencyLevel.SERIAL, write_type=WriteType.CAS)
@@ -252,14 +254,14 @@ class Late:
 def test_a_move_that_is_applied_after_it_was_looked_for_is_made_once(registry: ModelRegistry, experiment: str) -> None:
     for number in (0, 1):
         registry.promote(experiment, 'champion', 'delay', version(number))
-    whole = registry._session
-    registry._session = Late(whole)
+    whole = registry._session.driver
+    registry._session.driver = Late(whole)
     back = registry.rollback(experiment, 'champion')
-    registry._session = Late(whole)
+    registry._session.driver = Late(whole)
     forth = registry.promote(experiment, 'champion', 'delay', version(2), expected=back)
-    registry._session = Late(whole)
+    registry._session.driver = Late(whole)
     last = registry.advance(experiment, 'champion', 'delay', version(3))
-    registry._session = whole
+    registry._session.driver = whole
     assert registry.history(experiment, 'champion')[:3] == (last, forth, back)
     assert named(registry.history(experiment, 'champion')) == [3, 2, 0, 1, 0]
 
@@ -270,17 +272,17 @@ class Watched:
     def __init__(self, session: Session) -> None:
         self._session, self.reads = session, set()
 
-    def execute(self, statement: Any, *values: object) -> Any:
+    def execute(self, statement: Any, *values: object, **options: object) -> Any:
         if 'SELECT' in statement.query_string:
             self.reads.add(statement.consistency_level)
-        return self._session.execute(statement, *values)
+        return self._session.execute(statement, *values, **options)
 
 
 def test_what_a_write_is_decided_by_is_read_with_serial(registry: ModelRegistry, experiment: str) -> None:
     registry.claim(experiment, 'delay', 'aa')
     (held,) = registry.claims(experiment, 'delay')
     registry.record(ModelVersion(experiment, 'delay', 'v1.2', moment(5)))
-    registry._session = watched = Watched(registry._session)
+    registry._session.driver = watched = Watched(registry._session.driver)
     for name in (version(0), 'v1.2'):
         registry.promote(experiment, 'champion', 'delay', name)
         registry.advance(experiment, 'champion', 'delay', name)
@@ -383,6 +385,6 @@ def test_metrics_of_a_row_that_is_gone_by_then_make_none(
 ) -> None:
     gone = ModelVersion(experiment, 'delay', '17', moment(17))
     with monkeypatch.context() as patch:
-        patch.setattr(registry, 'recorded', lambda *_: gone)
+        patch.setattr(registry._versions, 'recorded', lambda *_: gone)
         registry.add_metrics(experiment, 'delay', '17', {'x': 1.0})
     assert len(registry.list(experiment)) == 4

@@ -39,7 +39,9 @@ PUSHERS = """
 import json, os, signal, sys, threading, traceback
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import standard_artifacts
-from tfx_cassandra.components.pusher import executor, publish
+from tfx_cassandra.components.pusher import executor
+from tfx_cassandra.components.registry import publish
+from tfx_cassandra.components.registry.claims import ModelClaims
 from tfx_cassandra.components.registry.registry import ModelRegistry
 
 def die(*_, **__):
@@ -60,7 +62,7 @@ STEPS = {
     'gates': lambda: after(executor.Executor, 'CheckBlessing'),
     'digest': lambda: after(publish, 'content_digest'),
     'before claim': lambda: setattr(ModelRegistry, 'claim', die),
-    'before claim is written': lambda: after(ModelRegistry, '_held'),
+    'before claim is written': lambda: after(ModelClaims, 'held'),
     'claim': lambda: after(ModelRegistry, 'claim'),
     'half copy': lambda: after(publish.fileio, 'copy', 2, '.pushing-'),
     'copy': lambda: after(publish.io_utils, 'copy_dir', 1, '.pushing-'),

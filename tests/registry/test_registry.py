@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import random
+import time
 
 import pytest
 from cassandra import ConsistencyLevel, InvalidRequest, WriteTimeout, WriteType
@@ -14,7 +16,7 @@ from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.registry import session as registry_session
 from tfx_cassandra.components.registry.claims import moment, next_version
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
-from tfx_cassandra.components.registry.session import longest_pause
+from tfx_cassandra.components.registry.session import RegistrySession
 
 UTC = datetime.timezone.utc
 VERSION = ModelVersion('flights', 'delay', '1700000000', moment(1_700_000_000))
@@ -39,11 +41,6 @@ def test_different_versions_have_different_moments_that_cassandra_stores_exactly
     assert moment(1_700_000_000) == datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert moment(1_700_000_001) - moment(1_700_000_000) == datetime.timedelta(seconds=1)
     assert dataclasses.replace(VERSION, created_at=moment(1_700_000_001)).created_at.microsecond == 0
-
-
-@pytest.mark.parametrize(('attempt', 'seconds'), [(0, 0.02), (1, 0.04), (5, 0.64), (7, 2.0), (29, 2.0)])
-def test_pauses_grow_to_a_limit(attempt: int, seconds: float) -> None:
-    assert longest_pause(attempt) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ class Attempts:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(registry_session.time, 'sleep', taken.append)
+    monkeypatch.setattr(time, 'sleep', taken.append)
     return taken
 
 
@@ -99,10 +96,10 @@ def test_an_unsettled_attempt_is_made_again_after_a_pause(
     failure: object, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = Attempts(failure, failure, 'claimed')
-    monkeypatch.setattr(registry_session.random, 'uniform', lambda least, most: (least, most))
-    assert ModelRegistry(CassandraConnection())._settled(attempts, 'model_id') == 'claimed'
+    monkeypatch.setattr(random, 'uniform', lambda low, high: high)  # the longest pause that may be drawn
+    assert RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id') == 'claimed'
     assert attempts.made == 3
-    assert pauses == [(0, longest_pause(0)), (0, longest_pause(1))]
+    assert pauses == [0.02, 0.04]
 
 
 @pytest.mark.parametrize(
@@ -113,16 +110,28 @@ def test_an_unsettled_attempt_is_made_again_after_a_pause(
         (UNKNOWN, 'CAS op'),
     ],
 )
-def test_attempts_are_bounded_and_the_error_is_one_line(failure: object, reason: str, pauses: list[float]) -> None:
-    attempts = Attempts(failure)
-    with pytest.raises(RegistryError, match=rf'^model_id within 30 attempts \(.*{reason}') as caught:
-        ModelRegistry(CassandraConnection())._settled(attempts, 'model_id')
-    assert attempts.made == 30
+def test_attempts_are_bounded_in_time_and_the_error_is_one_line(
+    failure: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_session, 'SETTLE_SECONDS', 0.5)
+    attempts, began = Attempts(failure), time.monotonic()
+    with pytest.raises(RegistryError, match=rf'^model_id within [\d.]+ s, \d+ attempts \(.*{reason}') as caught:
+        RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id')
+    assert attempts.made > 1
+    assert time.monotonic() - began <= 0.5
     assert '\n' not in str(caught.value)
+
+
+def test_a_request_takes_no_longer_than_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_session, 'SETTLE_SECONDS', 5.0)
+    session = RegistrySession(CassandraConnection(request_timeout=30.0), ())
+    assert session._timeout() == 30.0
+    assert session.settle(session._timeout, 'model_id') == pytest.approx(5.0, abs=0.5)
+    assert session._timeout() == 30.0
 
 
 def test_a_refused_statement_is_not_repeated(pauses: list[float]) -> None:
     attempts = Attempts(InvalidRequest('no such column'))
     with pytest.raises(RegistryError, match='no such column'):
-        ModelRegistry(CassandraConnection())._settled(attempts, 'model_id')
+        RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id')
     assert (attempts.made, pauses) == (1, [])
