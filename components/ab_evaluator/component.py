@@ -7,21 +7,33 @@ from collections.abc import Sequence
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.ab_evaluator import executor
+from tfx_cassandra.components.ab_evaluator import config, executor
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.design import Arm, Metric
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
+
+Parameter = RuntimeParameter | Placeholder
+
+
+def _parameters(treatments: int) -> dict[str, ExecutionParameter]:
+    return {
+        'config': ExecutionParameter(type=cassandra_pb2.ABEvaluatorConfig),
+        **{name: ExecutionParameter(type=str, optional=True) for name in config.run_paths(treatments)},
+    }
 
 
 class ABEvaluatorSpec(component_spec.ComponentSpec):
-    """Execution properties and output of ABEvaluator; `config` is the JSON of an ABEvaluatorConfig."""
+    """Execution properties and output of ABEvaluator with one treatment."""
 
-    PARAMETERS = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
+    PARAMETERS = _parameters(1)
     INPUTS: dict = {}
     OUTPUTS = {executor.VERDICT_KEY: ChannelParameter(type=AbVerdict)}
 
@@ -49,10 +61,10 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
     def __init__(
         self,
         connection: CassandraConnection,
-        experiment_id: str,
+        experiment_id: str | Parameter,
         control: Arm,
         treatments: Arm | Sequence[Arm],
-        window: TimeWindow | str,
+        window: TimeWindow | str | Parameter,
         metrics: Metric | Sequence[Metric],
         outcome_delay: datetime.timedelta = datetime.timedelta(days=1),
         alpha: float = 0.05,
@@ -71,6 +83,9 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         shards: int = 64,
     ) -> None:
         """Declares the component; nothing connects before it runs.
+
+        `experiment_id`, `window`, the arms' versions and the connection's contact points, data center and keyspace may
+        be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
@@ -99,23 +114,17 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        design = Design(
-            experiment_id=experiment_id,
-            control=control,
-            treatments=(treatments,) if isinstance(treatments, Arm) else tuple(treatments),
-            window=TimeWindow.parse(window) if isinstance(window, str) else window,
-            metrics=(metrics,) if isinstance(metrics, Metric) else tuple(metrics),
-            outcome_delay=outcome_delay,
-            alpha=alpha,
-            power=power,
-            decide_by=decide_by,
-            planned_units=planned_units,
-            least_units=least_units,
-            srm_alpha=srm_alpha,
-            aa_alpha=aa_alpha,
-            series_step=series_step,
-            before=before,
-        )
-        settings = config.ABEvaluatorConfig(connection, design, requests_table, consistency, splits, page_rows, shards)
-        executor.check(settings)
-        super().__init__(spec=ABEvaluatorSpec(config=config.to_json(settings), verdict=types.Channel(type=AbVerdict)))
+        arms = [control, *((treatments,) if isinstance(treatments, Arm) else treatments)]
+        properties = config.to_properties(
+            connection, experiment_id, window, arms,
+            design={
+                'metrics': (metrics,) if isinstance(metrics, Metric) else tuple(metrics),
+                'outcome_delay': outcome_delay, 'alpha': alpha, 'power': power, 'decide_by': decide_by,
+                'planned_units': planned_units, 'least_units': least_units, 'srm_alpha': srm_alpha,
+                'aa_alpha': aa_alpha, 'series_step': series_step, 'before': before,
+            },
+            requests_table=requests_table, read=ReadOptions(consistency, splits, page_rows), shards=shards,
+        )  # fmt: skip
+        # Each arm has a property for its version, and a specification a fixed number of properties.
+        spec = type('ABEvaluatorSpec', (ABEvaluatorSpec,), {'PARAMETERS': _parameters(len(arms) - 1)})
+        super().__init__(spec=spec(verdict=types.Channel(type=AbVerdict), **properties))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import ipaddress
 import json
@@ -22,9 +23,9 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
 from tfx_cassandra.components.scan import ledger, survey
-from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.window import TimeWindow
@@ -68,11 +69,11 @@ def _run(args: argparse.Namespace) -> int:
     connection = connection_from(args)
     folder = nullcontext() if args.out is None else export.folder(args.out)
     with folder as target, connections.session(connection):  # one connection for all that follows
-        options = _options(args, connection)
-        with step(f'plan {options.table}') as running:
-            planned = plan_splits(options)
+        request = _request(args, connection)
+        with step(f'plan {request.table}') as running:
+            planned = plan_splits(request)
             running.update(f'{len(planned.splits)} splits, about {planned.bytes / 1e6:,.0f} MB')
-        rows, coverage = _scanned(options, planned, kind, target)
+        rows, coverage = _scanned(request, planned, kind, target)
         summary = {
             'table': str(planned.scan.table),
             'window': args.window,
@@ -86,13 +87,13 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
+def _scanned(request: ReadRequest, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
-    with connections.session(options.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
+    with connections.session(request.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
         files = None if target is None else export.Files(target, kind, survey.arrow_schema(session, scan))
         progress = _Progress(planned, running)
-        fetcher = Fetcher(session, scan, options.fetch_options(planned.page_rows))
+        fetcher = Fetcher(session, scan, request.planned(planned.page_rows))
         for found in fetcher.fetch(planned.splits):
             if isinstance(found, RangeRead):
                 reads.append(found)
@@ -133,15 +134,13 @@ def _extent(area: Any) -> int:
     return area.tokens.width * (area.times.end - area.times.start)
 
 
-def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadOptions:
+def _request(args: argparse.Namespace, connection: CassandraConnection) -> ReadRequest:
     columns = tuple(filter(None, args.columns.split(','))) if args.columns else None
     window = TimeWindow.parse(args.window) if args.window else None
-    options = ReadOptions(
-        connection, args.table, columns, window, args.time_column, (), args.consistency, args.splits, args.page_rows,
-        args.rows_per_second, args.bytes_per_second,
-    )  # fmt: skip
+    options = ReadOptions(args.consistency, args.splits, args.page_rows, args.rows_per_second, args.bytes_per_second)
+    request = ReadRequest(connection, args.table, columns, window, args.time_column, options=options)
     if not args.where:
-        return options
+        return request
     with connections.session(connection) as session:
         table = tables.describe(session, connection.keyspace, args.table)
     filters: dict[str, list] = {}
@@ -150,7 +149,7 @@ def _options(args: argparse.Namespace, connection: CassandraConnection) -> ReadO
         if not equals:
             raise invalid('where', condition, 'COLUMN=VALUE')
         filters.setdefault(column, []).append(parsed(column, table.type_of('where', column), text))
-    return ReadOptions(**{**vars(options), 'filters': tuple((name, tuple(each)) for name, each in filters.items())})
+    return dataclasses.replace(request, filters=tuple((name, tuple(each)) for name, each in filters.items()))
 
 
 def parsed(column: str, cql_type: str, text: str) -> Any:

@@ -21,6 +21,7 @@ from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 
 from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.errors import CredentialsError, UnavailableError, invalid
+from tfx_cassandra.components.parameters import is_open, known, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Tls:
 class CassandraConnection:
     """Says how to reach a cluster, without holding a secret.
 
+    In a pipeline, contact_points (then one text, with commas), local_datacenter and keyspace may be RuntimeParameters
+    and Placeholders of TFX. A component resolves them when it runs; nothing else connects with them.
+
     Attributes:
       contact_points: Host names or addresses, at least one; any of them may be down.
       port: CQL port of every node.
@@ -79,16 +83,17 @@ class CassandraConnection:
     request_timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        points = self.contact_points
-        points = (points,) if isinstance(points, str) else tuple(points)
-        object.__setattr__(self, 'contact_points', points)
-        if not points or not all(isinstance(point, str) and point for point in points):
-            raise invalid('contact_points', self.contact_points, 'one or more host names or addresses')
+        if (points := known('contact_points', self.contact_points, None)) is not None:
+            points = (points,) if isinstance(points, str) else tuple(points)
+            object.__setattr__(self, 'contact_points', points)
+            if not points or not all(isinstance(point, str) and point for point in points):
+                raise invalid('contact_points', self.contact_points, 'one or more host names or addresses')
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
             raise invalid('port', self.port, 'an integer from 1 to 65535')
         for field in ('local_datacenter', 'keyspace'):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(field, getattr(self, field), 'a non-empty text')
+            value = known(field, getattr(self, field), field)
+            if not isinstance(value, str) or not value:
+                raise invalid(field, value, 'a non-empty text')
         if (self.username is None) != (self.password_env is None):
             raise invalid('password_env', self.password_env, 'given together with username')
         for field in ('connect_timeout', 'request_timeout'):
@@ -121,7 +126,8 @@ class CassandraConnection:
         return cls(**settings)
 
     def __str__(self) -> str:
-        return f'{",".join(self.contact_points)}:{self.port}/{self.keyspace}'
+        points, keyspace = (shown(value) if is_open(value) else value for value in (self.contact_points, self.keyspace))
+        return f'{points if isinstance(points, str) else ",".join(points)}:{self.port}/{keyspace}'
 
 
 # (connection, protocol handler) -> (session, users)
@@ -151,7 +157,11 @@ def acquire(connection: CassandraConnection, protocol_handler: type | None = Non
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
       CredentialsError: The cluster refuses the user, or the password's variable is not set.
+      ValueError: A field is a parameter of a pipeline, which only a component that runs resolves.
     """
+    for field in ('contact_points', 'local_datacenter', 'keyspace'):
+        if is_open(value := getattr(connection, field)):
+            raise invalid(field, shown(value), 'a value; parameters are resolved by the components of a pipeline')
     with _lock:
         key = (connection, protocol_handler)
         opened, users = _sessions.get(key) or (_open(connection), 0)

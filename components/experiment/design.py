@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.parameters import known
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 
 # What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1;
@@ -29,6 +30,8 @@ _NAME = r'[A-Za-z0-9_.-]+'
 class Arm:
     """One arm of an experiment: a model version that answers a share of the units.
 
+    In a pipeline, ABEvaluator takes RuntimeParameters and Placeholders of TFX for the version too.
+
     Attributes:
       name: Name of the arm, such as 'control'.
       model_id: The model, as in `inference_results` and `model_versions`.
@@ -43,8 +46,9 @@ class Arm:
 
     def __post_init__(self) -> None:
         for field in ('name', 'model_id', 'version'):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(f'arm.{field}', getattr(self, field), 'a non-empty text')
+            value = known('arm.version', self.version, 'open') if field == 'version' else getattr(self, field)
+            if not isinstance(value, str) or not value:
+                raise invalid(f'arm.{field}', value, 'a non-empty text')
         if not re.fullmatch(_NAME, self.name):
             raise invalid('arm.name', self.name, 'letters, digits, dots, underscores and hyphens')
         if not _number(self.weight) or not 0 < self.weight <= 1:

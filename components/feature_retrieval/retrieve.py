@@ -15,7 +15,6 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.enrichment import EnrichmentSourceHandler
 
-from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.files.decode import decode
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
 from tfx_cassandra.components.dataset.files.tfrecord import Chunk
@@ -24,11 +23,11 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.feature_retrieval.config import LATEST, RetrievalConfig
 from tfx_cassandra.components.lookup.latest import Lookup, moments, plan_lookup
 from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.window import milliseconds
 
-LATEST = 'latest'
 _BATCH = 1000  # examples looked up together by RetrieveFeatures
 _HEAD, _FOOT = 12, 4  # bytes around a record in its frame
 

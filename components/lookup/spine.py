@@ -21,13 +21,13 @@ import pyarrow.compute as pc
 from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from cassandra.query import BoundStatement
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.dataset.join.audit import Audit
 from tfx_cassandra.components.dataset.join.facts import created_name, entity_arrays, facts, microseconds, value_name
 from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan.page import RawHandler, decode, raw_rows
@@ -72,19 +72,20 @@ class LookUp(beam.DoFn):
     """Batches of a spine -> the same rows with the views' features; what became of these on 'audit'."""
 
     def __init__(
-        self, settings: ExampleGenConfig, views: Sequence[tuple[FeatureView, TableRead]], timestamp_column: str,
-        cut_off: bool,
+        self, connection: CassandraConnection, consistency: str, views: Sequence[tuple[FeatureView, TableRead]],
+        timestamp_column: str, cut_off: bool,
     ) -> None:  # fmt: skip
-        self._settings, self._views, self._time, self._cut_off = settings, views, timestamp_column, cut_off
+        self._connection, self._consistency = connection, consistency
+        self._views, self._time, self._cut_off = views, timestamp_column, cut_off
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._settings.connection, RawHandler)
+        self._session = connections.acquire(self._connection, RawHandler)
         self._reads = [
-            _ViewReads(self._session, self._settings, view, found, self._cut_off) for view, found in self._views
+            _ViewReads(self._session, self._consistency, view, found, self._cut_off) for view, found in self._views
         ]
 
     def teardown(self) -> None:
-        connections.release(self._settings.connection, RawHandler)
+        connections.release(self._connection, RawHandler)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         spine, audit = pa.Table.from_batches([batch]), Audit()
@@ -110,18 +111,16 @@ class _Asked:
 class _ViewReads:
     """The reads of one view."""
 
-    def __init__(
-        self, session: Any, settings: ExampleGenConfig, view: FeatureView, found: TableRead, cut_off: bool
-    ) -> None:
+    def __init__(self, session: Any, consistency: str, view: FeatureView, found: TableRead, cut_off: bool) -> None:
         self.view = view
         self._session, self._found, self._cut_off = session, found, cut_off
         key = key_read(view, found.table)
         if isinstance(key, str):
             raise ReadError(f'view {view.name}: {key}')
         self._key, self._types = key, dict(found.table.types)
-        self._oldest = found.options.window.bounds[0] if key.timed and found.options.window else None
+        self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
         self._statement = session.prepare(self._cql())
-        self._statement.consistency_level = connections.consistency_level(settings.consistency)
+        self._statement.consistency_level = connections.consistency_level(consistency)
         self._statement.is_idempotent = True
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
         empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in found.schema], schema=found.schema)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto.pusher_pb2 import PushDestination, Versioning
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.types.system_executions import Deploy
 
-from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.artifacts import AbVerdict
-from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.pusher import executor
-from tfx_cassandra.components.registry.claims import named
+from tfx_cassandra.components.pusher import config, executor
+from tfx_cassandra.proto import cassandra_pb2
+
+Parameter = RuntimeParameter | Placeholder
 
 
 class CassandraPusherSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and properties of CassandraPusher; `config` is the JSON of a PusherConfig."""
+    """Inputs, outputs and execution properties of CassandraPusher."""
 
     PARAMETERS = {
-        executor.CONFIG_KEY: component_spec.ExecutionParameter(type=str),
+        'config': component_spec.ExecutionParameter(type=cassandra_pb2.PusherConfig),
+        **{name: component_spec.ExecutionParameter(type=str, optional=True) for name in config.RUN},
         standard_component_specs.PUSH_DESTINATION_KEY: component_spec.ExecutionParameter(type=PushDestination),
     }
     INPUTS = {
@@ -65,19 +68,23 @@ class CassandraPusher(base_component.BaseComponent):
         self,
         model: types.BaseChannel,
         connection: CassandraConnection,
-        experiment_id: str,
-        model_id: str,
+        experiment_id: str | Parameter,
+        model_id: str | Parameter,
         push_destination: PushDestination,
         model_blessing: types.BaseChannel | None = None,
         infra_blessing: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
-        ab_test_group: str | None = None,
+        ab_test_group: str | Parameter | None = None,
         examples: types.BaseChannel | None = None,
         verdict: types.BaseChannel | None = None,
-        alias: str | None = None,
+        alias: str | Parameter | None = None,
         max_metrics: int = 1000,
     ) -> None:
         """Declares the push.
+
+        `experiment_id`, `model_id`, `ab_test_group`, `alias` and the connection's contact points, data center and
+        keyspace may be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component
+        runs; an `ab_test_group` or `alias` that resolves to '' is none.
 
         Args:
           model: Channel of the Model to push.
@@ -99,17 +106,15 @@ class CassandraPusher(base_component.BaseComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        if not isinstance(connection, CassandraConnection):
-            raise invalid('connection', connection, 'a CassandraConnection')
-        named('experiment_id', experiment_id)
-        named('model_id', model_id)
-        for field, value in (('ab_test_group', ab_test_group), ('alias', alias)):
-            if value is not None:
-                named(field, value)
-        if isinstance(max_metrics, bool) or not isinstance(max_metrics, int) or max_metrics < 1:
-            raise invalid('max_metrics', max_metrics, 'an integer from 1')
         _check(push_destination)
-        config = PusherConfig(connection, experiment_id, model_id, ab_test_group, alias, max_metrics)
+        properties = config.to_properties(
+            connection,
+            max_metrics,
+            experiment_id=experiment_id,
+            model_id=model_id,
+            ab_test_group=ab_test_group,
+            alias=alias,
+        )
         spec = CassandraPusherSpec(
             model=model,
             model_blessing=model_blessing,
@@ -117,9 +122,9 @@ class CassandraPusher(base_component.BaseComponent):
             evaluation=evaluation,
             examples=examples,
             verdict=verdict,
-            config=configs.to_json(config),
             push_destination=push_destination,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            **properties,
         )
         super().__init__(spec=spec)
 

@@ -20,18 +20,16 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.scan import plan, survey
 from tfx_cassandra.components.scan.as_of import kept, microseconds
-from tfx_cassandra.components.scan.fetch import FetchOptions
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.scan.query import Scan, plan_scan
 from tfx_cassandra.components.window import TimeWindow
 
-PAGE_ROWS = 5000
-
 
 @dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """The arguments of ReadFromCassandra, checked; see there."""
+class ReadRequest:
+    """What ReadFromCassandra is asked for, checked; see there."""
 
     connection: CassandraConnection
     table: str
@@ -39,11 +37,7 @@ class ReadOptions:
     window: TimeWindow | None = None
     time_column: str | None = None
     filters: tuple[tuple[str, tuple], ...] = ()
-    consistency: str = 'LOCAL_QUORUM'
-    splits: int | None = None
-    page_rows: int = PAGE_ROWS
-    rows_per_second: float | None = None
-    bytes_per_second: float | None = None
+    options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
 
@@ -56,22 +50,8 @@ class ReadOptions:
             raise invalid('columns', self.columns, 'one or more names, each once, or None for all')
         if self.time_column is not None and self.window is None:
             raise invalid('time_column', self.time_column, 'given together with window')
-        connections.consistency_level(self.consistency)
-        for field in ('splits', 'page_rows'):
-            value = getattr(self, field)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise invalid(field, value, 'an integer of at least 1')
-        for field in ('rows_per_second', 'bytes_per_second'):
-            value = getattr(self, field)
-            if value is not None and not (isinstance(value, (int, float)) and value > 0):
-                raise invalid(field, value, 'a number above 0, or None')
-
         if self.as_of is not None:
             microseconds(self.as_of)
-
-    @property
-    def limited(self) -> bool:
-        return self.rows_per_second is not None or self.bytes_per_second is not None
 
     def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
@@ -103,19 +83,20 @@ class ReadOptions:
         columns = [name for name, _ in table.types] if self.columns is None else self.columns
         return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
-    def fetch_options(self, page_rows: int) -> FetchOptions:
-        return FetchOptions(self.consistency, page_rows, self.rows_per_second, self.bytes_per_second)
+    def planned(self, page_rows: int) -> ReadOptions:
+        """Returns the options with the rows of a page that the plan has found to fit."""
+        return dataclasses.replace(self.options, page_rows=page_rows)
 
 
-def plan_splits(options: ReadOptions) -> Plan:
+def plan_splits(request: ReadRequest) -> Plan:
     """Asks the live cluster for its ring and for the table's size, and plans the scan.
 
     Raises:
       SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
     """
-    connection = options.connection
+    connection = request.connection
     with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        scan = options.scan(session)
+        scan = request.scan(session)
         local = None if connection.secure_connect_bundle else connection.local_datacenter
         owned = survey.owned_ranges(session, scan.table.keyspace, local)
         nodes = sorted({node for owner in owned for node in owner.replicas})
@@ -126,9 +107,9 @@ def plan_splits(options: ReadOptions) -> Plan:
             survey.size_estimates(session, scan.table, nodes),
             survey.sample(raw, scan, keys),
             keys=keys,
-            least=options.splits,
-            page_rows=options.page_rows,
-            together=options.limited,
+            least=request.options.splits,
+            page_rows=request.options.page_rows,
+            together=request.options.limited,
         )
 
 

@@ -21,9 +21,9 @@ from apache_beam.metrics import Metrics
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import ledger
-from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
@@ -87,33 +87,31 @@ class ReadFromCassandra(beam.PTransform):
         super().__init__()
         filters = tuple((column, _alternatives(value)) for column, value in (where or {}).items())
         columns = None if columns is None else tuple(columns)
-        self._options = ReadOptions(
-            connection, table, columns, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of,
-        )  # fmt: skip
+        options = ReadOptions(consistency, splits, page_rows, rows_per_second, bytes_per_second)
+        self._request = ReadRequest(connection, table, columns, window, time_column, filters, options, as_of=as_of)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
-        return (pbegin | ScanTable(self._options)).batches
+        return (pbegin | ScanTable(self._request)).batches
 
     def display_data(self) -> dict:
-        options = self._options
-        return {'cluster': str(options.connection), 'table': options.table, 'window': str(options.window)}
+        request = self._request
+        return {'cluster': str(request.connection), 'table': request.table, 'window': str(request.window)}
 
 
 class ScanTable(beam.PTransform):
     """Scans a table; ReadFromCassandra for those who also want the Coverage."""
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, request: ReadRequest) -> None:
         super().__init__()
-        self._options = options
+        self._request = request
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> ReadResult:
-        planned = pbegin | 'Start' >> beam.Create([self._options]) | 'Plan' >> beam.Map(plan_splits)
+        planned = pbegin | 'Start' >> beam.Create([self._request]) | 'Plan' >> beam.Map(plan_splits)
         read = (
             planned
             | 'Groups' >> beam.FlatMap(lambda plan: [(plan.scan, plan.page_rows, group) for group in plan.groups])
             | 'Share' >> beam.Reshuffle()
-            | 'Read' >> beam.ParDo(_ReadSplits(self._options)).with_outputs('ledger', main='batches')
+            | 'Read' >> beam.ParDo(_ReadSplits(self._request)).with_outputs('ledger', main='batches')
         )
         coverage = (
             read.ledger
@@ -127,24 +125,24 @@ class ScanTable(beam.PTransform):
 class _ReadSplits(beam.DoFn):
     """Reads groups of splits: batches on the main output, each area's RangeRead on 'ledger'."""
 
-    def __init__(self, options: ReadOptions) -> None:
-        self._options = options
+    def __init__(self, request: ReadRequest) -> None:
+        self._request = request
         self._rows = Metrics.counter('tfx_cassandra', 'rows_read')
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._options.connection, RawHandler)
+        self._session = connections.acquire(self._request.connection, RawHandler)
 
     def teardown(self) -> None:
-        connections.release(self._options.connection, RawHandler)
+        connections.release(self._request.connection, RawHandler)
 
     def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         scan, page_rows, splits = group
-        for found in Fetcher(self._session, scan, self._options.fetch_options(page_rows)).fetch(splits):
+        for found in Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits):
             if isinstance(found, RangeRead):
                 yield beam.pvalue.TaggedOutput('ledger', found)
                 continue
             self._rows.inc(found.num_rows)
-            batch = self._options.kept(filtered(found, scan), scan)
+            batch = self._request.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch
 
@@ -155,4 +153,4 @@ def _alternatives(value: Any) -> tuple:
     return (value,)
 
 
-__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']
+__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadRequest', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']
