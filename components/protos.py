@@ -12,7 +12,7 @@ import datetime
 import functools
 import json
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
@@ -24,6 +24,7 @@ from tfx_cassandra.components.errors import invalid
 T = TypeVar('T')
 M = TypeVar('M', bound=Message)
 
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 _QUOTED = 80  # characters of a text that cannot be read
 _RULES = {
     FieldDescriptor.CPPTYPE_INT32: 'an integer of 32 bits',
@@ -177,11 +178,6 @@ def _descriptor(message: Message, name: str) -> Any:
 
 def _has_default(field: dataclasses.Field) -> bool:
     return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _parts(hint: Any) -> set:

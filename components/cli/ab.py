@@ -107,7 +107,7 @@ def read_design(path: pathlib.Path) -> Design:
     if isinstance(shorthand, str):
         window = TimeWindow.parse(shorthand)
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
-    return protos.from_json(Design, cassandra_pb2.Design, json.dumps(given))
+    return protos.from_json(Design, cassandra_pb2.Design, json.dumps(given), 'design')
 
 
 def _show(verdict: Verdict, form: str) -> int:

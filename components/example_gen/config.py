@@ -127,7 +127,7 @@ def span_text(span: SpanRange) -> str:
     """Returns the text that `parse_span` understands."""
     if span == SpanRange(count=1):
         return 'latest'
-    if span == SpanRange(first=span.first):
+    if span.first is not None and span == SpanRange(first=span.first):
         return str(span.first)
     return protos.to_json(span, cassandra_pb2.SpanRange, indent=None)
 

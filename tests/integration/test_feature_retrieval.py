@@ -125,9 +125,7 @@ def run(
     component = CassandraFeatureRetrieval(channel, connection, views, **options)
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    executor.Executor().Do(
-        {executor.SOURCE_KEY: [source]}, {'examples': [artifact]}, {'config': component.exec_properties['config']}
-    )
+    executor.Executor().Do({executor.SOURCE_KEY: [source]}, {'examples': [artifact]}, dict(component.exec_properties))
     return artifact
 
 
