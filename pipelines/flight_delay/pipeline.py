@@ -176,6 +176,7 @@ def _splits_by_time(window: TimeWindow | RuntimeParameter, column: str) -> TimeS
     # A model is asked about days that come after those it has learnt from, and no day is in both splits: flights of one
     # day share its weather and its jams.
     if not isinstance(window, TimeWindow):
+        # Where the second split starts is known when the pipeline runs: perhaps within a day, so a day is left out.
         return TimeSplits((('train', 2), ('eval', 1)), column, gap=datetime.timedelta(days=1))
     days = (window.end - window.start) // datetime.timedelta(days=1)
     last_third = window.start + datetime.timedelta(days=days - days // 3)
