@@ -9,16 +9,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.cli.options import add_command, add_connection_arguments, connection_from
-from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.experiment.design import Design, Metric
+from tfx_cassandra.components.experiment.design import Design
 from tfx_cassandra.components.experiment.results import Verdict, deciding
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow, aware
+from tfx_cassandra.proto import cassandra_pb2
 
 # What needs TFX and Beam is imported where it runs: the other commands should not wait for it.
 
@@ -76,9 +75,9 @@ def _run(options: argparse.Namespace) -> int:
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
+        from tfx_cassandra.components.experiment.options import EvaluationOptions
     as_of = parse_time('as-of', options.as_of) if options.as_of else None
-    settings = ABEvaluatorConfig(connection, design, options.requests_table, as_of=as_of)
-    executor.check(settings)
+    settings = EvaluationOptions(connection, design, options.requests_table, as_of=as_of)
     with step(f'evaluate {design.experiment_id}') as progress:
         verdict = executor.evaluate(beam.Pipeline, settings, options.output)
         progress.update(f'{sum(arm.requests for arm in verdict.arms):,} requests, {verdict.outcomes:,} outcomes')
@@ -93,7 +92,7 @@ def _report(options: argparse.Namespace) -> int:
             text = path.read_text(encoding='utf-8')
         except (OSError, ValueError) as error:
             raise invalid('folder', str(path), f'a readable file of text ({error})') from error
-        return _show(config.from_json(Verdict, text), options.format)
+        return _show(protos.from_json(Verdict, cassandra_pb2.Verdict, text), options.format)
     from tfx_cassandra.components.experiment.record import read_verdict
 
     return _show(read_verdict(options.folder), options.format)
@@ -109,14 +108,13 @@ def read_design(path: pathlib.Path) -> Design:
     """
     try:
         given = json.loads(path.read_text())
-        metrics = [_defaults(Metric) | metric for metric in given.get('metrics', ())]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        shorthand = given.get('window')
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise invalid('design', str(path), f'a readable file of JSON ({error})') from error
-    if isinstance(given.get('window'), str):
-        window = TimeWindow.parse(given['window'])
+    if isinstance(shorthand, str):
+        window = TimeWindow.parse(shorthand)
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
-    defaults = {'outcome_delay_seconds': Design.outcome_delay.total_seconds(), **_defaults(Design)}
-    return config.from_json(Design, json.dumps({**defaults, **given, 'metrics': metrics}))
+    return protos.from_json(Design, cassandra_pb2.Design, json.dumps(given), 'design')
 
 
 def parse_time(field: str, text: str) -> datetime.datetime:
@@ -127,18 +125,9 @@ def parse_time(field: str, text: str) -> datetime.datetime:
         raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
 
 
-def _defaults(kind: type) -> dict[str, Any]:
-    """Returns the fields of a dataclass whose default is a number or a text."""
-    return {
-        name: field.default
-        for name, field in kind.__dataclass_fields__.items()  # type: ignore[attr-defined]
-        if isinstance(field.default, (int, float, str))
-    }
-
-
 def _show(verdict: Verdict, form: str) -> int:
     if form == 'json':
-        sys.stdout.write(config.to_json(verdict) + '\n')
+        sys.stdout.write(protos.to_json(verdict, cassandra_pb2.Verdict) + '\n')
     else:
         sys.stdout.write('\n'.join(_lines(verdict)) + '\n')
     return 1 if verdict.verdict in ('harm', 'invalid') else 0

@@ -11,7 +11,7 @@ from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 from tfx.dsl.io import fileio
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.artifacts import VERDICT_FILE
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
@@ -22,6 +22,7 @@ from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteErr
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Point, Verdict, metric_values
 from tfx_cassandra.components.registry.registry import ModelRegistry
+from tfx_cassandra.proto import cassandra_pb2
 
 REPORT_FILE = 'report.html'
 _CONCURRENCY = 32
@@ -30,7 +31,10 @@ _CONCURRENCY = 32
 def write_files(verdict: Verdict, uri: str) -> None:
     """Writes verdict.json and report.html into a directory; fileio knows its file system."""
     fileio.makedirs(uri)
-    for name, content in ((VERDICT_FILE, config.to_json(verdict)), (REPORT_FILE, report(verdict))):
+    for name, content in (
+        (VERDICT_FILE, protos.to_json(verdict, cassandra_pb2.Verdict)),
+        (REPORT_FILE, report(verdict)),
+    ):
         with fileio.open(os.path.join(uri, name), 'w') as file:
             file.write(content)
 
@@ -50,7 +54,7 @@ def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
         raise RegistryError(f'verdict: got {uri!r}, rule: a directory that holds {VERDICT_FILE}')
     try:
         with fileio.open(path) as file:
-            verdict = config.from_json(Verdict, file.read())
+            verdict = protos.from_json(Verdict, cassandra_pb2.Verdict, file.read())
     except (OSError, tf.errors.OpError) as error:
         raise RegistryError(f'verdict: got {path!r}, rule: readable ({one_line(error)})') from error
     except (TypeError, ValueError) as error:

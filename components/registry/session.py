@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
 from cassandra.query import PreparedStatement
 
+from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -38,6 +39,7 @@ class RegistrySession:
     STATEMENTS: ClassVar[Mapping[str, str]] = {}
     SERIAL_READS: ClassVar[Mapping[str, str]] = {}
 
+    @checked
     def __init__(self, connection: CassandraConnection) -> None:
         self._connection = connection
 
