@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_cassandra.components import schema
-from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.experiment.assignment import assign, bucket_of
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.evaluate import EvaluateAb
+from tfx_cassandra.components.experiment.options import EvaluationOptions
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.components.write.transform import WriteToCassandra
@@ -76,7 +76,7 @@ def main() -> None:
 
 def measured(connection: CassandraConnection) -> dict[str, float]:
     """Evaluates once, and returns the speed and the memory."""
-    settings = ABEvaluatorConfig(connection, DESIGN, 'inference_results_bucketed')
+    settings = EvaluationOptions(connection, DESIGN, 'inference_results_bucketed')
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / 'rows'
         began = time.monotonic()

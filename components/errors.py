@@ -57,8 +57,11 @@ class DevClusterError(TfxCassandraError):
 
 
 def shown(value: object, most: int = 80) -> str:
-    """Returns a value as a message shows it: what Python calls it, cut off where it is long."""
-    whole = repr(value[: most + 1] if isinstance(value, (str, bytes)) else value)
+    """Returns a value as a message shows it: what Python calls it, in one line, cut off where it is long."""
+    try:
+        whole = ' '.join(repr(value[: most + 1] if isinstance(value, (str, bytes)) else value).splitlines())
+    except Exception as error:  # of a class that is not ours; or an integer with more digits than Python prints
+        whole = f'{type(value).__name__} without a repr ({type(error).__name__})'
     return whole if len(whole) <= most + 2 else f'{whole[:most]}...'
 
 

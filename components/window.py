@@ -107,12 +107,14 @@ class TimeWindow:
             raise invalid('end', self.end.isoformat(), f'after start ({self.start.isoformat()})')
 
     @classmethod
-    def parse(cls, text: str) -> TimeWindow:
-        """Parses an ISO-8601 interval such as '2013-01-01T00:00Z/2013-02-01T00:00Z'."""
-        start, slash, end = text.partition('/')
+    def parse(cls, text: TimeWindow | str) -> TimeWindow:
+        """Parses an ISO-8601 interval such as '2013-01-01T00:00Z/2013-02-01T00:00Z'; a window stays as it is."""
+        if isinstance(text, TimeWindow):
+            return text
+        start, slash, end = text.partition('/') if isinstance(text, str) else ('', '', '')
         if not slash:
             raise invalid('window', text, 'START/END in ISO-8601 with offsets')
-        return cls(_parsed('start', start), _parsed('end', end))
+        return cls(parse_moment('start', start), parse_moment('end', end))
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -140,7 +142,8 @@ class TimesBefore(TimeWindow):
         return -(2**63), milliseconds('end', self.end)
 
 
-def _parsed(field: str, text: str) -> datetime.datetime:
+def parse_moment(field: str, text: str) -> datetime.datetime:
+    """Parses a moment in ISO-8601 such as '2013-01-01T00:00Z'; raises ValueError naming `field`."""
     # Before Python 3.11 fromisoformat does not know 'Z'.
     try:
         moment = datetime.datetime.fromisoformat(text.strip().replace('Z', '+00:00'))

@@ -65,7 +65,9 @@ def run(pipeline: Pipeline, terminal: TextIO) -> None:
             logger.removeHandler(handler)
 
 
-def last_outputs(metadata_path: pathlib.Path, pipeline_root: pathlib.Path) -> dict[tuple[str, str], Artifact]:
+def last_outputs(
+    metadata_path: str | os.PathLike[str], pipeline_root: str | os.PathLike[str]
+) -> dict[tuple[str, str], Artifact]:
     """Returns the artifacts of the latest run, those it reused included.
 
     Args:
@@ -77,13 +79,13 @@ def last_outputs(metadata_path: pathlib.Path, pipeline_root: pathlib.Path) -> di
     """
     from tfx.orchestration import metadata
 
-    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(metadata_path))) as handle:
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(os.fspath(metadata_path))) as handle:
         run = max(handle.store.get_contexts_by_type('pipeline_run'), key=lambda context: context.id)
         artifacts = handle.store.get_artifacts_by_context(run.id)
     outputs = {}
     for artifact in artifacts:
         # <pipeline root>/<component>/<output>/<execution>...
-        component, output, *_ = pathlib.Path(artifact.uri).relative_to(pipeline_root).parts
+        component, output, *_ = os.path.relpath(artifact.uri, pipeline_root).split(os.sep)
         outputs[component, output] = artifact
     return outputs
 

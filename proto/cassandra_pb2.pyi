@@ -153,55 +153,67 @@ class Decoding(_message.Message):
     wide_varints: str
     def __init__(self, invalid_text: _Optional[str] = ..., wide_varints: _Optional[str] = ...) -> None: ...
 
-class ExampleGenConfig(_message.Message):
-    __slots__ = ("connection", "views", "window", "consistency", "splits", "page_rows", "shards", "shuffle_seed", "rows_per_second", "bytes_per_second", "span", "as_of", "entity_split", "time_split", "gap_seconds", "starts", "cache_by", "labels", "availability_cut_off", "join_plan", "limits", "history", "decoding")
-    CONNECTION_FIELD_NUMBER: _ClassVar[int]
-    VIEWS_FIELD_NUMBER: _ClassVar[int]
-    WINDOW_FIELD_NUMBER: _ClassVar[int]
+class ReadOptions(_message.Message):
+    __slots__ = ("consistency", "splits", "page_rows", "rows_per_second", "bytes_per_second", "decoding")
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
     PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
-    SHARDS_FIELD_NUMBER: _ClassVar[int]
-    SHUFFLE_SEED_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
+    consistency: str
+    splits: int
+    page_rows: int
+    rows_per_second: float
+    bytes_per_second: float
+    decoding: Decoding
+    def __init__(self, consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., decoding: _Optional[_Union[Decoding, _Mapping]] = ...) -> None: ...
+
+class TrainingSetOptions(_message.Message):
+    __slots__ = ("connection", "views", "window", "labels", "read", "availability_cut_off", "join_plan", "limits", "span", "as_of", "history")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_CUT_OFF_FIELD_NUMBER: _ClassVar[int]
+    JOIN_PLAN_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    views: _containers.RepeatedCompositeFieldContainer[FeatureView]
+    window: TimeWindow
+    labels: LabelSource
+    read: ReadOptions
+    availability_cut_off: bool
+    join_plan: str
+    limits: AuditLimits
+    span: SpanRange
+    as_of: str
+    history: int
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., history: _Optional[int] = ...) -> None: ...
+
+class ExampleGenConfig(_message.Message):
+    __slots__ = ("training_set", "shards", "shuffle_seed", "entity_split", "time_split", "gap_seconds", "starts", "cache_by")
+    TRAINING_SET_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_SEED_FIELD_NUMBER: _ClassVar[int]
     ENTITY_SPLIT_FIELD_NUMBER: _ClassVar[int]
     TIME_SPLIT_FIELD_NUMBER: _ClassVar[int]
     GAP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
     CACHE_BY_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    AVAILABILITY_CUT_OFF_FIELD_NUMBER: _ClassVar[int]
-    JOIN_PLAN_FIELD_NUMBER: _ClassVar[int]
-    LIMITS_FIELD_NUMBER: _ClassVar[int]
-    HISTORY_FIELD_NUMBER: _ClassVar[int]
-    DECODING_FIELD_NUMBER: _ClassVar[int]
-    connection: CassandraConnection
-    views: _containers.RepeatedCompositeFieldContainer[FeatureView]
-    window: TimeWindow
-    consistency: str
-    splits: int
-    page_rows: int
+    training_set: TrainingSetOptions
     shards: int
     shuffle_seed: int
-    rows_per_second: float
-    bytes_per_second: float
-    span: SpanRange
-    as_of: str
     entity_split: _containers.RepeatedScalarFieldContainer[str]
     time_split: str
     gap_seconds: float
     starts: _containers.RepeatedScalarFieldContainer[str]
     cache_by: str
-    labels: LabelSource
-    availability_cut_off: bool
-    join_plan: str
-    limits: AuditLimits
-    history: int
-    decoding: Decoding
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., history: _Optional[int] = ..., decoding: _Optional[_Union[Decoding, _Mapping]] = ...) -> None: ...
+    def __init__(self, training_set: _Optional[_Union[TrainingSetOptions, _Mapping]] = ..., shards: _Optional[int] = ..., shuffle_seed: _Optional[int] = ..., entity_split: _Optional[_Iterable[str]] = ..., time_split: _Optional[str] = ..., gap_seconds: _Optional[float] = ..., starts: _Optional[_Iterable[str]] = ..., cache_by: _Optional[str] = ...) -> None: ...
 
 class PusherConfig(_message.Message):
     __slots__ = ("connection", "experiment_id", "model_id", "ab_test_group", "alias", "max_metrics")
@@ -220,24 +232,20 @@ class PusherConfig(_message.Message):
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ..., alias: _Optional[str] = ..., max_metrics: _Optional[int] = ...) -> None: ...
 
 class ABEvaluatorConfig(_message.Message):
-    __slots__ = ("connection", "design", "requests_table", "consistency", "splits", "page_rows", "shards", "as_of")
+    __slots__ = ("connection", "design", "requests_table", "read", "shards", "as_of")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TABLE_FIELD_NUMBER: _ClassVar[int]
-    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
-    SPLITS_FIELD_NUMBER: _ClassVar[int]
-    PAGE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     design: Design
     requests_table: str
-    consistency: str
-    splits: int
-    page_rows: int
+    read: ReadOptions
     shards: int
     as_of: str
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., requests_table: _Optional[str] = ..., consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., shards: _Optional[int] = ..., as_of: _Optional[str] = ...) -> None: ...
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., requests_table: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ..., shards: _Optional[int] = ..., as_of: _Optional[str] = ...) -> None: ...
 
 class Arm(_message.Message):
     __slots__ = ("name", "model_id", "version", "weight")

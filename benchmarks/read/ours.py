@@ -22,7 +22,7 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import options as scans
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadOptions
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page, RawHandler, decode
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Reading:
 
     def pages(self, decode: Callable[[Page, Keys], Decoded] = decode) -> Iterator[Any]:
         """Plans the scan and yields what `decode` makes of its pages, as they arrive."""
-        options = ReadOptions(self.connection, self.table)
-        planned = scans.plan_splits(options)
-        fetcher = Fetcher(self._session, planned.scan, options.fetch_options(planned.page_rows), decode)
+        request = ReadRequest(self.connection, self.table)
+        planned = scans.plan_splits(request)
+        fetcher = Fetcher(self._session, planned.scan, request.planned(planned.page_rows), decode)
         found = fetcher.fetch(planned.splits[self.part :: self.parts])
         return (page for page in found if not isinstance(page, RangeRead))
 
@@ -159,9 +159,9 @@ class ExampleGenTimes:
 TIMES = ExampleGenTimes()
 
 
-def timed_plan(options: ReadOptions) -> Any:
+def timed_plan(request: ReadRequest) -> Any:
     """plan_splits, timed. By name in this module, for Beam pickles what it runs."""
     began = time.perf_counter()
-    planned = scans.plan_splits(options)
+    planned = scans.plan_splits(request)
     TIMES.planning += time.perf_counter() - began
     return planned

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.ab_evaluator import executor
+from tfx_cassandra.components.ab_evaluator import config, executor
 from tfx_cassandra.components.artifacts import AbVerdict
-from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.checks import Count, Name, TableName, checked
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
+from tfx_cassandra.components.experiment.design import Arm, Chance, Metric, Units
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
+
+Parameter = RuntimeParameter | Placeholder
+
+
+def _parameters(treatments: int) -> dict[str, ExecutionParameter]:
+    return {
+        'config': ExecutionParameter(type=cassandra_pb2.ABEvaluatorConfig),
+        **{name: ExecutionParameter(type=str, optional=True) for name in config.run_paths(treatments)},
+    }
 
 
 class ABEvaluatorSpec(component_spec.ComponentSpec):
-    """Execution properties and output of ABEvaluator; `config` is the JSON of an ABEvaluatorConfig."""
+    """Execution properties and output of ABEvaluator with one treatment."""
 
-    PARAMETERS = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
+    PARAMETERS = _parameters(1)
     INPUTS: dict = {}
     OUTPUTS = {executor.VERDICT_KEY: ChannelParameter(type=AbVerdict)}
 
@@ -46,32 +60,37 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = ABEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
-        experiment_id: str,
+        experiment_id: Name | Parameter,
         control: Arm,
         treatments: Arm | Sequence[Arm],
-        window: TimeWindow | str,
+        window: TimeWindow | str | Parameter,
         metrics: Metric | Sequence[Metric],
         outcome_delay: datetime.timedelta = datetime.timedelta(days=1),
-        alpha: float = 0.05,
-        power: float = 0.8,
-        decide_by: str = 'sequential',
-        planned_units: int = 10_000,
-        least_units: int = 100,
-        srm_alpha: float = 0.001,
-        aa_alpha: float = 0.001,
+        alpha: Chance = 0.05,
+        power: Chance = 0.8,
+        decide_by: Literal['sequential', 'fixed'] = 'sequential',
+        planned_units: Units = 10_000,
+        least_units: Units = 100,
+        srm_alpha: Chance = 0.001,
+        aa_alpha: Chance = 0.001,
         series_step: datetime.timedelta | None = None,
         before: datetime.timedelta | None = None,
-        requests_table: str = 'inference_results',
-        consistency: str = 'LOCAL_QUORUM',
-        splits: int | None = None,
-        page_rows: int = 5000,
-        shards: int = 64,
-        as_of: datetime.datetime | None = None,
+        requests_table: TableName = 'inference_results',
+        consistency: Consistency = 'LOCAL_QUORUM',
+        splits: Count | None = None,
+        page_rows: Count = 5000,
+        shards: Count = 64,
+        as_of: datetime.datetime | str | Parameter | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
+
+        `experiment_id`, `window`, `as_of`, the arms' versions and the connection's contact points, data center and
+        keyspace may be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component
+        runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
@@ -96,31 +115,23 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
           splits: Least number of token ranges read apart; None for 64.
           page_rows: Rows of a page of a read.
           shards: Parts that requests and outcomes are joined in; a worker holds one at a time.
-          as_of: Evaluates as at this time (aware datetime): with metrics of outcomes only requests that were
-            `outcome_delay` old by then count; None for the time of the run, which the verdict records.
+          as_of: Evaluates as at this time (aware datetime, or ISO-8601 text): with metrics of outcomes only requests
+            that were `outcome_delay` old by then count; None for the time of the run, which the verdict records.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        design = Design(
-            experiment_id=experiment_id,
-            control=control,
-            treatments=(treatments,) if isinstance(treatments, Arm) else tuple(treatments),
-            window=TimeWindow.parse(window) if isinstance(window, str) else window,
-            metrics=(metrics,) if isinstance(metrics, Metric) else tuple(metrics),
-            outcome_delay=outcome_delay,
-            alpha=alpha,
-            power=power,
-            decide_by=decide_by,
-            planned_units=planned_units,
-            least_units=least_units,
-            srm_alpha=srm_alpha,
-            aa_alpha=aa_alpha,
-            series_step=series_step,
-            before=before,
-        )
-        settings = config.ABEvaluatorConfig(
-            connection, design, requests_table, consistency, splits, page_rows, shards, as_of
-        )
-        executor.check(settings)
-        super().__init__(spec=ABEvaluatorSpec(config=config.to_json(settings), verdict=types.Channel(type=AbVerdict)))
+        arms = (control, *((treatments,) if isinstance(treatments, Arm) else treatments))
+        properties = config.to_properties(
+            connection, experiment_id, window, arms, as_of,
+            design={
+                'metrics': metrics,
+                'outcome_delay': outcome_delay, 'alpha': alpha, 'power': power, 'decide_by': decide_by,
+                'planned_units': planned_units, 'least_units': least_units, 'srm_alpha': srm_alpha,
+                'aa_alpha': aa_alpha, 'series_step': series_step, 'before': before,
+            },
+            requests_table=requests_table, read=ReadOptions(consistency, splits, page_rows), shards=shards,
+        )  # fmt: skip
+        # Each arm has a property for its version, and a specification a fixed number of properties.
+        spec = type('ABEvaluatorSpec', (ABEvaluatorSpec,), {'PARAMETERS': _parameters(len(arms) - 1)})
+        super().__init__(spec=spec(verdict=types.Channel(type=AbVerdict), **properties))

@@ -12,18 +12,14 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.config import ABEvaluatorConfig
+from tfx_cassandra.components.ab_evaluator import config
 from tfx_cassandra.components.dataset.files import spool
-from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.evaluate import EvaluateAb
+from tfx_cassandra.components.experiment.options import EvaluationOptions
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
-from tfx_cassandra.components.scan.read import ReadOptions
-from tfx_cassandra.components.window import aware
 
-CONFIG_KEY = 'config'
 VERDICT_KEY = 'verdict'
 
 
@@ -44,7 +40,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           RegistryError: An arm's version is not recorded; the artifact is complete then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = config.from_json(ABEvaluatorConfig, exec_properties[CONFIG_KEY])
+        settings = config.from_properties(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[VERDICT_KEY])
         verdict = evaluate(self._make_beam_pipeline, settings, artifact.uri)
         for name in ('experiment_id', 'verdict'):
@@ -53,7 +49,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact.set_string_custom_property('window', str(settings.design.window))
 
 
-def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorConfig, uri: str) -> Verdict:
+def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: EvaluationOptions, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
     # A name of its own: the directory may be the user's, with more in it than what is made here.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
@@ -67,18 +63,3 @@ def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: ABEvaluatorCo
     verdict = read_verdict(uri, settings.design.experiment_id)
     record.record(settings.connection, verdict)
     return verdict
-
-
-def check(settings: ABEvaluatorConfig) -> None:
-    """Raises ValueError for a configuration that no cluster could serve."""
-    ReadOptions(
-        settings.connection,
-        settings.requests_table,
-        consistency=settings.consistency,
-        splits=settings.splits,
-        page_rows=settings.page_rows,
-    )
-    if settings.as_of is not None:
-        aware('as_of', settings.as_of)
-    if not isinstance(settings.shards, int) or settings.shards < 1:
-        raise invalid('shards', settings.shards, 'an integer of at least 1')

@@ -8,21 +8,20 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import click
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.cli.options import Group, connection_options, described, format_option
 from tfx_cassandra.components.cli.tables import print_rows
-from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.experiment.design import Design, Metric
+from tfx_cassandra.components.experiment.design import Design
 from tfx_cassandra.components.experiment.results import Verdict, deciding
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow, aware
+from tfx_cassandra.proto import cassandra_pb2
 
 # What needs TFX and Beam is imported where it runs: the other commands should not wait for it.
 
@@ -76,8 +75,8 @@ def run(
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
-    settings = ABEvaluatorConfig(connection, compared, requests_table, as_of=at)
-    executor.check(settings)
+        from tfx_cassandra.components.experiment.options import EvaluationOptions
+    settings = EvaluationOptions(connection, compared, requests_table, as_of=at)
     with step(f'evaluate {compared.experiment_id}') as progress:
         verdict = executor.evaluate(beam.Pipeline, settings, output)
         progress.update(f'{sum(arm.requests for arm in verdict.arms):,} requests, {verdict.outcomes:,} outcomes')
@@ -106,14 +105,13 @@ def read_design(path: pathlib.Path) -> Design:
     """
     try:
         given = json.loads(path.read_text())
-        metrics = [_defaults(Metric) | metric for metric in given.get('metrics', ())]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        shorthand = given.get('window')
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise invalid('design', str(path), f'a readable file of JSON ({error})') from error
-    if isinstance(given.get('window'), str):
-        window = TimeWindow.parse(given['window'])
+    if isinstance(shorthand, str):
+        window = TimeWindow.parse(shorthand)
         given['window'] = {'start': window.start.isoformat(), 'end': window.end.isoformat()}
-    defaults = {'outcome_delay_seconds': Design.outcome_delay.total_seconds(), **_defaults(Design)}
-    return config.from_json(Design, json.dumps({**defaults, **given, 'metrics': metrics}))
+    return protos.from_json(Design, cassandra_pb2.Design, json.dumps(given), 'design')
 
 
 def parse_time(field: str, text: str) -> datetime.datetime:
@@ -124,18 +122,9 @@ def parse_time(field: str, text: str) -> datetime.datetime:
         raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
 
 
-def _defaults(kind: type) -> dict[str, Any]:
-    """Returns the fields of a dataclass whose default is a number or a text."""
-    return {
-        name: field.default
-        for name, field in kind.__dataclass_fields__.items()  # type: ignore[attr-defined]
-        if isinstance(field.default, (int, float, str))
-    }
-
-
 def _show(verdict: Verdict, form: str) -> int:
     if form == 'json':
-        click.echo(config.to_json(verdict))
+        click.echo(protos.to_json(verdict, cassandra_pb2.Verdict))
     else:
         _print(verdict)
     return 1 if verdict.verdict in ('harm', 'invalid') else 0

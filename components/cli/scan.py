@@ -22,9 +22,9 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
 from tfx_cassandra.components.scan import survey
-from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 from tfx_cassandra.components.window import TimeWindow
@@ -79,11 +79,11 @@ def scan(connection: CassandraConnection, **given: Any) -> int:
         raise invalid('out', args.out and str(args.out), 'given, unless --to is count')
     folder = nullcontext() if args.out is None else export.folder(args.out)
     with folder as target, connections.session(connection):  # one connection for all that follows
-        options = _options(args, connection)
-        with step(f'plan {options.table}') as running:
-            planned = plan_splits(options)
+        request = _request(args, connection)
+        with step(f'plan {request.table}') as running:
+            planned = plan_splits(request)
             running.update(f'{len(planned.splits)} splits, about {planned.bytes / 1e6:,.0f} MB')
-        rows, coverage = _scanned(options, planned, kind, target)
+        rows, coverage = _scanned(request, planned, kind, target)
         summary = {
             'table': str(planned.scan.table),
             'window': args.window,
@@ -123,14 +123,14 @@ class Arguments:
     output_format: str
 
 
-def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
+def _scanned(request: ReadRequest, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
-    with connections.session(options.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
-        schema = survey.arrow_schema(session, scan, options.decoding)
+    with connections.session(request.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
+        schema = survey.arrow_schema(session, scan, request.options.decoding)
         files = None if target is None else export.Files(target, kind, schema)
         progress = _Progress(planned, running)
-        fetcher = Fetcher(session, scan, options.fetch_options(planned.page_rows))
+        fetcher = Fetcher(session, scan, request.planned(planned.page_rows))
         for found in fetcher.fetch(planned.splits):
             if isinstance(found, RangeRead):
                 reads.append(found)
@@ -143,7 +143,7 @@ def _scanned(options: ReadOptions, planned: Plan, kind: str, target: Path | None
                 files.write(batch)
         if files is not None:
             files.close()
-        coverage = verified(options, planned, reads)
+        coverage = verified(request, planned, reads)
         running.update(f'{rows:,} rows, {rows / max(running.seconds, 1e-9):,.0f} rows/s')
     return rows, coverage
 
@@ -171,7 +171,7 @@ def _extent(area: Any) -> int:
     return area.tokens.width * (area.times.end - area.times.start)
 
 
-def _options(args: Arguments, connection: CassandraConnection) -> ReadOptions:
+def _request(args: Arguments, connection: CassandraConnection) -> ReadRequest:
     columns = tuple(filter(None, args.columns.split(','))) if args.columns else None
     window = TimeWindow.parse(args.window) if args.window else None
     where: dict[str, list[str]] = {}
@@ -180,12 +180,14 @@ def _options(args: Arguments, connection: CassandraConnection) -> ReadOptions:
         if not equals:
             raise invalid('where', condition, 'COLUMN=VALUE')
         where.setdefault(column, []).append(text)
-    return ReadOptions(
-        connection, args.table, columns, window, args.time_column,
-        tuple((column, tuple(texts)) for column, texts in where.items()), args.consistency, args.splits,
-        args.page_rows, args.rows_per_second, args.bytes_per_second, recount=args.recount,
-        decoding=Decoding(args.invalid_text, args.wide_varints),
+    options = ReadOptions(
+        args.consistency, args.splits, args.page_rows, args.rows_per_second, args.bytes_per_second,
+        Decoding(args.invalid_text, args.wide_varints),
     )  # fmt: skip
+    filters = tuple((column, tuple(texts)) for column, texts in where.items())
+    return ReadRequest(
+        connection, args.table, columns, window, args.time_column, filters, options, recount=args.recount
+    )
 
 
 def _report(args: Arguments, rows: int, coverage: Coverage, summary: dict[str, Any]) -> None:

@@ -29,13 +29,14 @@ import dataclasses
 import decimal
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from cassandra import cqltypes
 
+from tfx_cassandra.components.checks import check_fields
 from tfx_cassandra.components.cql.rows import LARGEST_VARINT, Kind
-from tfx_cassandra.components.errors import ReadError, SchemaError, invalid
+from tfx_cassandra.components.errors import ReadError, SchemaError
 
 _DURATION = pa.struct([('months', pa.int32()), ('days', pa.int32()), ('nanoseconds', pa.int64())])
 _SCALARS = {
@@ -82,14 +83,11 @@ class Decoding:
       wide_varints: Of varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
     """
 
-    invalid_text: str = 'error'
-    wide_varints: str = 'error'
+    invalid_text: Literal['error', 'replace'] = 'error'
+    wide_varints: Literal['error', 'text'] = 'error'
 
     def __post_init__(self) -> None:
-        if self.invalid_text not in ('error', 'replace'):
-            raise invalid('invalid_text', self.invalid_text, "'error' or 'replace'")
-        if self.wide_varints not in ('error', 'text'):
-            raise invalid('wide_varints', self.wide_varints, "'error' or 'text'")
+        check_fields(self)
 
 
 DEFAULT = Decoding()

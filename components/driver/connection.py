@@ -15,14 +15,21 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
+from typing import Annotated
 
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.checks import Name, Rule, between, check_fields
 from tfx_cassandra.components.driver.opening import open_session as _open
 from tfx_cassandra.components.driver.opening import tls_context
 from tfx_cassandra.components.driver.responses import ReadableHandler
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.parameters import is_open, shown
+
+PARAMETERS = ('contact_points', 'local_datacenter', 'keyspace')  # which may be known only when a pipeline runs
+
+Seconds = Annotated[float, Rule('seconds above zero', lambda seconds: seconds > 0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +44,13 @@ class Tls:
         takes the address, too, so that certificates with names alone want False; the authority is checked either way.
     """
 
-    ca_file: str
-    cert_file: str | None = None
-    key_file: str | None = None
+    ca_file: Name
+    cert_file: Name | None = None
+    key_file: Name | None = None
     check_hostname: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, 'tls.')
 
     def context(self) -> ssl.SSLContext:
         """Loads the files; see `opening.tls_context`."""
@@ -50,6 +60,9 @@ class Tls:
 @dataclasses.dataclass(frozen=True)
 class CassandraConnection:
     """Says how to reach a cluster, without holding a secret.
+
+    In a pipeline, contact_points (then one text, with commas), local_datacenter and keyspace may be RuntimeParameters
+    and Placeholders of TFX. A component resolves them when it runs; nothing else connects with them.
 
     Attributes:
       contact_points: Host names or addresses, at least one; any of them may be down.
@@ -67,33 +80,21 @@ class CassandraConnection:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    contact_points: tuple[str, ...] = ('127.0.0.1',)
-    port: int = 9042
-    local_datacenter: str = 'dc1'
-    keyspace: str = 'ml_features'
-    username: str | None = None
-    password_env: str | None = None
+    contact_points: Annotated[tuple[Name, ...], Rule('one or more host names or addresses', bool)] = ('127.0.0.1',)
+    port: Annotated[int, between(1, 65535)] = 9042
+    local_datacenter: Name = 'dc1'
+    keyspace: Name = 'ml_features'
+    username: Name | None = None
+    password_env: Name | None = None
     tls: Tls | None = None
-    secure_connect_bundle: str | None = None
-    connect_timeout: float = 10.0
-    request_timeout: float = 30.0
+    secure_connect_bundle: Name | None = None
+    connect_timeout: Seconds = 10.0
+    request_timeout: Seconds = 30.0
 
     def __post_init__(self) -> None:
-        points = self.contact_points
-        points = (points,) if isinstance(points, str) else tuple(points)
-        object.__setattr__(self, 'contact_points', points)
-        if not points or not all(isinstance(point, str) and point for point in points):
-            raise invalid('contact_points', self.contact_points, 'one or more host names or addresses')
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
-            raise invalid('port', self.port, 'an integer from 1 to 65535')
-        for field in ('local_datacenter', 'keyspace'):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(field, getattr(self, field), 'a non-empty text')
+        check_fields(self, may_be_open=PARAMETERS)
         if (self.username is None) != (self.password_env is None):
             raise invalid('password_env', self.password_env, 'given together with username')
-        for field in ('connect_timeout', 'request_timeout'):
-            if not getattr(self, field) > 0:
-                raise invalid(field, getattr(self, field), 'seconds above zero')
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> CassandraConnection:
@@ -124,7 +125,8 @@ class CassandraConnection:
         return cls(**settings)
 
     def __str__(self) -> str:
-        return f'{",".join(self.contact_points)}:{self.port}/{self.keyspace}'
+        points, keyspace = (shown(value) if is_open(value) else value for value in (self.contact_points, self.keyspace))
+        return f'{points if isinstance(points, str) else ",".join(points)}:{self.port}/{keyspace}'
 
 
 _Key = tuple[CassandraConnection, type | None]  # and the protocol handler
@@ -168,6 +170,7 @@ def acquire(connection: CassandraConnection, protocol_handler: type | None = Non
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
       CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
+      ValueError: A field is a parameter of a pipeline, which only a component that runs resolves.
     """
     return _acquired((connection, protocol_handler))[0]
 
@@ -210,6 +213,9 @@ class _Held(contextlib.AbstractContextManager):
 
 
 def _acquired(key: _Key) -> tuple[Session, _Shared]:
+    for field in PARAMETERS:
+        if is_open(value := getattr(key[0], field)):
+            raise invalid(field, shown(value), 'a value; parameters are resolved by the components of a pipeline')
     while True:
         with _lock:
             shared = _sessions.setdefault(key, _Shared())
@@ -258,6 +264,15 @@ def _drop(key: _Key, shared: _Shared) -> None:
     with _lock:
         if _sessions.get(key) is shared:
             del _sessions[key]
+
+
+Consistency = Annotated[
+    str,
+    Rule(
+        'one of ' + ', '.join(sorted(ConsistencyLevel.name_to_value)),
+        lambda name: name.upper() in ConsistencyLevel.name_to_value,
+    ),
+]
 
 
 def consistency_level(name: str) -> int:

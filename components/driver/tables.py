@@ -10,7 +10,15 @@ from tfx_cassandra.components.errors import SchemaError
 
 
 def describe(session: Session, keyspace: str, name: str) -> Table:
-    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none."""
+    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none.
+
+    Args:
+      session: An open session.
+      keyspace: The keyspace of a table that is named without one.
+      name: TABLE, or KEYSPACE.TABLE.
+    """
+    first, dot, rest = name.partition('.')
+    keyspace, name = (first, rest) if dot else (keyspace, name)
     metadata = session.cluster.metadata
     if keyspace not in metadata.keyspaces:
         rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'

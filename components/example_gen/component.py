@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 from tfx import types
-from tfx.components.example_gen import utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import example_gen_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components.checks import Count, Int64, Rate, checked
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -20,17 +22,19 @@ from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import SpanRange
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.example_gen import driver, executor
-from tfx_cassandra.components.training_set import resolve
+from tfx_cassandra.components.example_gen import config, driver, executor
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
+
+Parameter = RuntimeParameter | Placeholder
 
 
 class CassandraExampleGenSpec(component_spec.ComponentSpec):
     """Execution properties and outputs of CassandraExampleGen."""
 
     PARAMETERS = {
-        'config': ExecutionParameter(type=str),
+        'config': ExecutionParameter(type=cassandra_pb2.ExampleGenConfig),
+        **{name: ExecutionParameter(type=str, optional=True) for name in config.RUN},
         standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
     }
     INPUTS: dict = {}
@@ -60,33 +64,37 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
     DRIVER_CLASS = driver.Driver
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
         labels: LabelSource | None = None,
-        window: TimeWindow | str | None = None,
+        window: TimeWindow | str | Parameter | None = None,
         output_config: example_gen_pb2.Output | None = None,
-        consistency: str = 'LOCAL_QUORUM',
-        splits: int | None = None,
-        page_rows: int = 5000,
-        shards: int | None = None,
-        shuffle_seed: int = 0,
-        rows_per_second: float | None = None,
-        bytes_per_second: float | None = None,
+        consistency: str | Parameter = 'LOCAL_QUORUM',
+        splits: Count | None = None,
+        page_rows: Count = 5000,
+        shards: Count | None = None,
+        shuffle_seed: Int64 = 0,
+        rows_per_second: Rate | None = None,
+        bytes_per_second: Rate | None = None,
         availability_cut_off: bool = True,
-        join_plan: str = 'auto',
+        join_plan: Literal['auto', 'scan', 'lookup'] = 'auto',
         limits: AuditLimits | None = None,
-        span: SpanRange | int | str | None = None,
-        as_of: datetime.datetime | None = None,
+        span: SpanRange | int | str | Parameter | None = None,
+        as_of: datetime.datetime | str | Parameter | None = None,
         split: EntitySplits | TimeSplits | None = None,
-        cache_by: str = 'configuration',
-        history: int | None = None,
+        cache_by: Literal['configuration', 'content'] = 'configuration',
+        history: Count | None = None,
         emit_schema: bool = False,
-        invalid_text: str = 'error',
-        wide_varints: str = 'error',
+        invalid_text: Literal['error', 'replace'] = 'error',
+        wide_varints: Literal['error', 'text'] = 'error',
     ) -> None:
         """Declares the component; nothing connects before it runs.
+
+        `window`, `span`, `as_of`, `consistency` and the connection's contact points, data center and keyspace may be
+        RuntimeParameters or Placeholders of texts, which are resolved and checked where the component runs.
 
         Args:
           connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
@@ -108,8 +116,10 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           join_plan: 'scan' reads whole views, 'lookup' each event's values by key, 'auto' what costs less.
           limits: What the leakage audit must not exceed; the component fails if it does.
           span: Instead of a window: a SpanRange, the number of a day since 1970, or 'latest' for the latest complete
-            day that has data. It becomes a window where the component runs.
-          as_of: A reference time: cells written later are left out, and rows without a cell left. See dataset/as_of.py.
+            day that has data. It becomes a window where the component runs. A parameter's text is 'latest', the number
+            of a day, or JSON of a SpanRange such as '{"count": 7}'.
+          as_of: A reference time, also as text in ISO-8601: cells written later are left out, and rows without a cell
+            left. See scan/as_of.py.
           split: Splits by entity or by time, instead of output_config.
           cache_by: 'configuration': with caching on, an earlier run of the same configuration stands for this one;
             'content': only if the rows have not changed since, for which local orchestrators read the window once more.
@@ -126,24 +136,20 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        views = (views,) if isinstance(views, FeatureView) else tuple(views)
-        window = TimeWindow.parse(window) if isinstance(window, str) else window
-        chosen: dict = {}
-        if split is not None:
-            if output_config is not None:
-                raise invalid('split', split, 'not together with output_config')
-            output_config, chosen = resolve.split_options(split)
-        output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
-        settings = config.ExampleGenConfig(
-            connection, views, window, consistency, splits, page_rows, shards, shuffle_seed, rows_per_second,
-            bytes_per_second, labels, availability_cut_off, join_plan, limits,
-            span if span is None else SpanRange.parse(span), as_of, cache_by=cache_by, history=history,
-            decoding=Decoding(invalid_text, wide_varints), **chosen,
+        properties = config.to_properties(
+            connection, window, span, as_of, consistency,
+            read={
+                'splits': splits, 'page_rows': page_rows, 'rows_per_second': rows_per_second,
+                'bytes_per_second': bytes_per_second, 'decoding': Decoding(invalid_text, wide_varints),
+            },
+            training_set={
+                'views': views, 'labels': labels,
+                'availability_cut_off': availability_cut_off, 'join_plan': join_plan, 'limits': limits,
+                'history': history,
+            },
+            output_config=output_config, split=split, shards=shards, shuffle_seed=shuffle_seed, cache_by=cache_by,
         )  # fmt: skip
-        resolve.check(settings, output_config)
         outputs = {standard_component_specs.EXAMPLES_KEY: types.Channel(type=standard_artifacts.Examples)}
         if emit_schema:
             outputs[standard_component_specs.SCHEMA_KEY] = types.Channel(type=standard_artifacts.Schema)
-        super().__init__(
-            spec=CassandraExampleGenSpec(config=config.to_json(settings), output_config=output_config, **outputs)
-        )
+        super().__init__(spec=CassandraExampleGenSpec(**properties, **outputs))

@@ -12,9 +12,8 @@ from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.training_set import resolve, sources
 
@@ -34,16 +33,15 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         ir_base_driver.BaseDriver.__init__(self, metadata_handle)
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        settings = resolve.windowed(config.from_json(ExampleGenConfig, execution_info.exec_properties['config']))
+        config, _ = configs.from_properties(execution_info.exec_properties)
+        settings = resolve.windowed(config.training_set)
         output = driver_output_pb2.DriverOutput()
-        for key, value in execution_info.exec_properties.items():
-            if isinstance(value, str):
-                output.exec_properties[key].string_value = value
-        output.exec_properties['config'].string_value = config.to_json(settings)
+        if settings.span is not None:
+            output.exec_properties['span'].string_value = configs.span_text(settings.span)
         # What was written by a fixed time does not change by writing.
-        if settings.cache_by == 'content' and settings.as_of is None:
+        if config.cache_by == 'content' and settings.as_of is None:
             with connections.session(settings.connection) as session:
                 reads = sources.describe(session, settings).reads.values()
-            content = '\n'.join(probe.fingerprint(table.options) for table in reads)
+            content = '\n'.join(probe.fingerprint(table.request) for table in reads)
             output.exec_properties[FINGERPRINT_KEY].string_value = content
         return output

@@ -20,14 +20,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import proto_utils
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.training_set import choose, report, resolve, sources
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.read import ReadTrainingSet
 
 
@@ -47,10 +46,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           CoverageError, ReadError, DatasetError: The data could not be read or turned into examples (through Beam).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        output_config = example_gen_pb2.Output()
-        proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
-        settings = resolve.windowed(config.from_json(ExampleGenConfig, exec_properties['config']))
-        splits = resolve.splits_of(settings, output_config)
+        config, splits = configs.from_properties(exec_properties)
+        settings = resolve.windowed(config.training_set)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
         reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
@@ -63,7 +60,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             encoding = EncodeExamples(found.kinds, splits, settings.window, settings.sequences)
             encoded = made.rows | 'Encode' >> encoding
             written = encoded.chunks | 'Write' >> WriteChunks(
-                splits.names, artifact.uri, settings.shards, settings.shuffle_seed
+                splits.names, artifact.uri, config.shards, config.shuffle_seed
             )
             overflows = beam.pvalue.AsDict(encoded.overflows)
             _ = made.coverage | 'WriteCoverage' >> beam.Map(
@@ -85,7 +82,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _describe(artifact, settings)
 
 
-def _describe(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
+def _describe(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
     with fileio.open(os.path.join(artifact.uri, report.COVERAGE_FILE)) as file:
         coverage = json.load(file)
     formats = example_gen_pb2.PayloadFormat

@@ -7,9 +7,11 @@ import datetime
 import math
 import re
 from collections.abc import Iterator
+from typing import Annotated, Literal
 
+from tfx_cassandra.components.checks import Name, Rule, check_fields, conform
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.window import MILLISECOND, TimeWindow, duration
+from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 
 # What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1;
 # `feature:NAME` is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the
@@ -17,18 +19,45 @@ from tfx_cassandra.components.window import MILLISECOND, TimeWindow, duration
 PLAIN_VALUES = ('prediction', 'confidence', 'requests')
 OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 NAMED_VALUES = ('feature', *OUTCOME_KINDS)
-KINDS = ('mean', 'proportion', 'ratio')
-PER = ('request', 'unit')
 BEFORE = 'before'
-DECISIONS = ('sequential', 'fixed')
 CLOCK_SKEW = datetime.timedelta(minutes=1)  # by which an outcome may seem to be known before its request
 _MOST_STEPS = 400
-_NAME = r'[A-Za-z0-9_.-]+'
+
+
+def parse_value(value: str) -> tuple[str, str | None]:
+    """Splits the expression of a value: 'feature:age' -> ('feature', 'age'), 'prediction' -> ('prediction', None)."""
+    kind, colon, name = value.partition(':')
+    return kind, name if colon else None
+
+
+def _is_value(text: str) -> bool:
+    kind, name = parse_value(text)
+    return (kind in PLAIN_VALUES and name is None) or bool(kind in NAMED_VALUES and name)
+
+
+PlainName = Annotated[
+    str,
+    Rule(
+        'letters, digits, dots, underscores and hyphens',
+        lambda name: re.fullmatch('[A-Za-z0-9_.-]+', name) is not None,
+    ),
+]
+Value = Annotated[
+    str,
+    Rule(
+        f'a number: one of {", ".join(PLAIN_VALUES)}, or NAME after one of {", ".join(NAMED_VALUES)} and a colon',
+        _is_value,
+    ),
+]
+Chance = Annotated[float, Rule('between 0 and 1', lambda chance: 0 < chance < 1)]
+Units = Annotated[int, Rule('an integer of at least 2 and below 2^31', lambda units: 2 <= units < 2**31)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """One arm of an experiment: a model version that answers a share of the units.
+
+    In a pipeline, ABEvaluator takes RuntimeParameters and Placeholders of TFX for the version too.
 
     Attributes:
       name: Name of the arm, such as 'control'.
@@ -37,19 +66,13 @@ class Arm:
       weight: Planned share of the units; the weights of an experiment's arms sum to one.
     """
 
-    name: str
-    model_id: str
-    version: str
-    weight: float
+    name: PlainName
+    model_id: Name
+    version: Name
+    weight: Annotated[float, Rule('a share above 0', lambda weight: 0 < weight <= 1)]
 
     def __post_init__(self) -> None:
-        for field in ('name', 'model_id', 'version'):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(f'arm.{field}', getattr(self, field), 'a non-empty text')
-        if not re.fullmatch(_NAME, self.name):
-            raise invalid('arm.name', self.name, 'letters, digits, dots, underscores and hyphens')
-        if not _number(self.weight) or not 0 < self.weight <= 1:
-            raise invalid(f'arm.weight of {self.name}', self.weight, 'a share above 0')
+        check_fields(self, 'arm.', may_be_open=('version',))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,45 +102,33 @@ class Metric:
         ratio, count together as `cap` of them at most. None for no limit. Not for a proportion of units.
     """
 
-    name: str
-    value: str
-    kind: str = 'mean'
-    denominator: str | None = None
+    name: PlainName
+    value: Value
+    kind: Literal['mean', 'proportion', 'ratio'] = 'mean'
+    denominator: Value | None = None
     covariate: str | None = None
     missing: float | None = None
-    better: str = 'higher'
-    margin: float | None = None
-    per: str = 'request'
-    cap: float | None = None
+    better: Literal['higher', 'lower'] = 'higher'
+    margin: Annotated[float, Rule('a number of at least zero', lambda margin: margin >= 0)] | None = None
+    per: Literal['request', 'unit'] = 'request'
+    cap: Annotated[float, Rule('a number above zero', lambda cap: cap > 0)] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(_NAME, self.name):
-            raise invalid('metric.name', self.name, 'letters, digits, dots, underscores and hyphens')
-        _one_of(f'{self.name}.kind', self.kind, KINDS)
-        _one_of(f'{self.name}.better', self.better, ('higher', 'lower'))
-        _check_value(f'{self.name}.value', self.value)
+        conform('metric.name', self.name, PlainName)
+        check_fields(self, f'{self.name}.')
         if (self.denominator is not None) != (self.kind == 'ratio'):
             raise invalid(f'{self.name}.denominator', self.denominator, 'given for a ratio, and for nothing else')
-        if self.denominator is not None:
-            _check_value(f'{self.name}.denominator', self.denominator)
         if self.covariate not in (None, BEFORE) and not re.fullmatch('feature:.+', str(self.covariate)):
             rule = "'feature:NAME' or 'before', for an outcome is no cause"
             raise invalid(f'{self.name}.covariate', self.covariate, rule)
         if self.covariate is not None and self.kind == 'proportion':
             raise invalid(f'{self.name}.covariate', self.covariate, "of a mean or a ratio; give kind='mean'")
-        _one_of(f'{self.name}.per', self.per, PER)
         if self.per == 'unit' and self.kind == 'ratio':
             raise invalid(f'{self.name}.per', self.per, "'request' of a ratio, which is one of sums")
-        if self.cap is not None and not (_number(self.cap) and self.cap > 0):
-            raise invalid(f'{self.name}.cap', self.cap, 'a number above zero, or None')
         if self.cap is not None and self.per == 'unit' and self.kind == 'proportion':
             raise invalid(f'{self.name}.cap', self.cap, 'None of a proportion of units, where each counts as one')
-        if self.missing is not None and not _number(self.missing):
-            raise invalid(f'{self.name}.missing', self.missing, 'a finite number, or None')
         if self.missing is not None and not any(parse_value(value)[0] in OUTCOME_KINDS for value in self.values):
             raise invalid(f'{self.name}.missing', self.missing, 'None where no outcome is taken')
-        if self.margin is not None and not (_number(self.margin) and self.margin >= 0):
-            raise invalid(f'{self.name}.margin', self.margin, 'a number of at least zero, or None for a goal')
 
     @property
     def sign(self) -> int:
@@ -170,38 +181,29 @@ class Design:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    experiment_id: str
+    experiment_id: Name
     control: Arm
     treatments: tuple[Arm, ...]
     window: TimeWindow
     metrics: tuple[Metric, ...]
     outcome_delay: datetime.timedelta = datetime.timedelta(days=1)
-    alpha: float = 0.05
-    power: float = 0.8
-    decide_by: str = 'sequential'
-    planned_units: int = 10_000
-    least_units: int = 100
-    srm_alpha: float = 0.001
-    aa_alpha: float = 0.001
+    alpha: Chance = 0.05
+    power: Chance = 0.8
+    decide_by: Literal['sequential', 'fixed'] = 'sequential'
+    planned_units: Units = 10_000
+    least_units: Units = 100
+    srm_alpha: Chance = 0.001
+    aa_alpha: Chance = 0.001
     series_step: datetime.timedelta | None = None
     before: datetime.timedelta | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.experiment_id, str) or not self.experiment_id:
-            raise invalid('experiment_id', self.experiment_id, 'a non-empty text')
-        self._check_types()
+        check_fields(self)
         if not self.treatments or not self.metrics:
             field = 'metrics' if self.treatments else 'treatments'
             raise invalid(field, getattr(self, field), 'at least one')
         self._check_arms()
         _each_once('metrics', [metric.name for metric in self.metrics])
-        _one_of('decide_by', self.decide_by, DECISIONS)
-        for field in ('alpha', 'power', 'srm_alpha', 'aa_alpha'):
-            if not _number(getattr(self, field)) or not 0 < getattr(self, field) < 1:
-                raise invalid(field, getattr(self, field), 'between 0 and 1')
-        for field in ('planned_units', 'least_units'):
-            if not isinstance(getattr(self, field), int) or not 2 <= getattr(self, field) < 2**31:
-                raise invalid(field, getattr(self, field), 'an integer of at least 2 and below 2^31')
         if self.outcome_delay <= datetime.timedelta(0):
             raise invalid('outcome_delay', self.outcome_delay, 'above zero')
         self._check_before()
@@ -218,17 +220,6 @@ class Design:
                 moment()
             except OverflowError as error:
                 raise invalid(field, getattr(self, field), 'so long that the years have four digits') from error
-
-    def _check_types(self) -> None:
-        kinds = {'control': Arm, 'window': TimeWindow, 'treatments': Arm, 'metrics': Metric}
-        for field, kind in kinds.items():
-            value = getattr(self, field)
-            wrong = [one for one in (value if isinstance(value, tuple) else (value,)) if not isinstance(one, kind)]
-            if wrong:
-                raise invalid(field, wrong[0], f'of type {kind.__name__}')
-        for field in ('outcome_delay', 'series_step', 'before'):
-            if getattr(self, field) is not None or field == 'outcome_delay':
-                duration(field, getattr(self, field))
 
     def _check_arms(self) -> None:
         _each_once('arms', [arm.name for arm in self.arms])
@@ -280,24 +271,6 @@ class Design:
         return tuple(dict.fromkeys(name for kind, name in parsed if name and kind in kinds))
 
 
-def parse_value(value: str) -> tuple[str, str | None]:
-    """Splits the expression of a value: 'feature:age' -> ('feature', 'age'), 'prediction' -> ('prediction', None)."""
-    kind, colon, name = value.partition(':')
-    return kind, name if colon else None
-
-
-def _check_value(field: str, value: object) -> None:
-    kind, name = parse_value(value) if isinstance(value, str) else ('', None)
-    if not (kind in PLAIN_VALUES and name is None) and not (kind in NAMED_VALUES and name):
-        rule = f'a number: one of {", ".join(PLAIN_VALUES)}, or NAME after one of {", ".join(NAMED_VALUES)} and a colon'
-        raise invalid(field, value, rule)
-
-
-def _one_of(field: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise invalid(field, value, f'one of {", ".join(known)}')
-
-
 def _each_once(field: str, names: list[str]) -> None:
     doubled = sorted(set(_doubled(names)))
     if doubled:
@@ -306,10 +279,3 @@ def _each_once(field: str, names: list[str]) -> None:
 
 def _doubled(names: list[str]) -> Iterator[str]:
     return (name for i, name in enumerate(names) if name in names[:i])
-
-
-def _number(value: object) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False

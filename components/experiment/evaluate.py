@@ -19,7 +19,6 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
-from tfx_cassandra.components.config import ABEvaluatorConfig
 from tfx_cassandra.components.dataset.files.spool import CoGroupBatches
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS, Design
@@ -32,9 +31,11 @@ from tfx_cassandra.components.experiment.observations import (
     observed,
     request_columns,
 )
+from tfx_cassandra.components.experiment.options import EvaluationOptions
 from tfx_cassandra.components.experiment.tally import Tally, tally
 from tfx_cassandra.components.experiment.verdict import decide
-from tfx_cassandra.components.scan.read import ReadFromCassandra
+from tfx_cassandra.components.scan.options import ReadRequest
+from tfx_cassandra.components.scan.read import ScanTable
 from tfx_cassandra.components.window import TimeWindow, aware
 
 _Place = tuple[str, int]  # what a shard is of, and its number
@@ -45,7 +46,7 @@ _GATHER_ROWS = 100_000  # rows that are sharded together, so that the parts of a
 class EvaluateAb(beam.PTransform):
     """Reads, joins and reduces what `settings` name; gives a PCollection of one Verdict."""
 
-    def __init__(self, settings: ABEvaluatorConfig, folder: str) -> None:
+    def __init__(self, settings: EvaluationOptions, folder: str) -> None:
         """Declares the evaluation; rows are spooled into `folder`, to be removed when the pipeline has ended.
 
         Raises:
@@ -58,18 +59,17 @@ class EvaluateAb(beam.PTransform):
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
         outcomes = design.names_of(*OUTCOME_KINDS)
+        read = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
         requests = (
-            pbegin
-            | 'Requests' >> self._read(self._settings.requests_table, request_columns(design), design.read_window)
+            (pbegin | 'Requests' >> read).batches
             | 'Asked' >> beam.Map(asked, design)
             | 'ShardRequests' >> beam.ParDo(_Shard(shards))
         )
         sides = {'requests': requests}
         if outcomes:
+            read = self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
             sides['outcomes'] = (
-                pbegin
-                | 'Outcomes'
-                >> self._read('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
+                (pbegin | 'Outcomes' >> read).batches
                 | 'Known' >> beam.Map(known, design)
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
@@ -85,18 +85,13 @@ class EvaluateAb(beam.PTransform):
             | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged, as_of))
         )
 
-    def _read(self, table: str, columns: Iterable[str], window: TimeWindow, **where: Iterable[str]) -> beam.PTransform:
+    def _scan(self, table: str, columns: Iterable[str], window: TimeWindow, **where: Iterable[str]) -> ScanTable:
         settings = self._settings
         models = dict.fromkeys(arm.model_id for arm in settings.design.arms)
-        return ReadFromCassandra(
-            settings.connection,
-            table,
-            tuple(columns),
-            window,
-            where={'model_id': tuple(models), **where},
-            consistency=settings.consistency,
-            splits=settings.splits,
-            page_rows=settings.page_rows,
+        filters = tuple((column, tuple(values)) for column, values in {'model_id': models, **where}.items())
+        columns = tuple(columns)
+        return ScanTable(
+            ReadRequest(settings.connection, table, columns, window, filters=filters, options=settings.read)
         )
 
 

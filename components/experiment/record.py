@@ -10,7 +10,7 @@ from cassandra.cluster import Session
 from cassandra.query import BoundStatement
 from tfx.dsl.io import fileio
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.concurrent import outcomes
@@ -21,6 +21,7 @@ from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Point, Verdict, metric_values
 from tfx_cassandra.components.experiment.verdict_file import VERDICT_FILE
 from tfx_cassandra.components.registry.registry import ModelRegistry
+from tfx_cassandra.proto import cassandra_pb2
 
 REPORT_FILE = 'report.html'
 _CONCURRENCY = 32
@@ -29,7 +30,10 @@ _CONCURRENCY = 32
 def write_files(verdict: Verdict, uri: str) -> None:
     """Writes verdict.json and report.html into a directory; fileio knows its file system."""
     fileio.makedirs(uri)
-    for name, content in ((VERDICT_FILE, config.to_json(verdict)), (REPORT_FILE, report(verdict))):
+    for name, content in (
+        (VERDICT_FILE, protos.to_json(verdict, cassandra_pb2.Verdict)),
+        (REPORT_FILE, report(verdict)),
+    ):
         with fileio.open(os.path.join(uri, name), 'w') as file:
             file.write(content)
 

@@ -10,11 +10,12 @@ import os
 import pathlib
 from typing import Any
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.registry.versions import VERDICTS
+from tfx_cassandra.proto import cassandra_pb2
 
 # The file in the directory of an AbVerdict: JSON of the proto `Verdict`, its fields named as in the proto.
 VERDICT_FILE = 'verdict.json'
@@ -32,7 +33,7 @@ def read_verdict(uri: str, experiment_id: str | None = None) -> Verdict:
     """
     path, text = _read(uri)
     try:
-        verdict = config.from_json(Verdict, text)
+        verdict = protos.from_json(Verdict, cassandra_pb2.Verdict, text)
     except (TypeError, ValueError) as error:
         # The cause of a text that is not JSON; the error itself repeats the text.
         cause = ' '.join(str(error.__cause__ or error).split())

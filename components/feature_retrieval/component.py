@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import channel, component_spec, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.dataset.spec.view import FeatureView
-from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.feature_retrieval import executor
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
+from tfx_cassandra.components.feature_retrieval import config, executor
+from tfx_cassandra.proto import cassandra_pb2
 
 
 class CassandraFeatureRetrievalSpec(component_spec.ComponentSpec):
     """Input, execution properties and output of CassandraFeatureRetrieval."""
 
-    PARAMETERS = {'config': ExecutionParameter(type=str)}
+    PARAMETERS = {
+        'config': ExecutionParameter(type=cassandra_pb2.RetrievalConfig),
+        **{name: ExecutionParameter(type=str, optional=True) for name in config.RUN},
+    }
     INPUTS = {executor.SOURCE_KEY: ChannelParameter(type=standard_artifacts.Examples)}
     OUTPUTS = {standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
 
@@ -39,16 +46,20 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = CassandraFeatureRetrievalSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
 
+    @checked
     def __init__(
         self,
         examples: channel.BaseChannel,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
-        as_of: str = 'latest',
-        missing: str = 'absent',
-        consistency: str = 'LOCAL_QUORUM',
+        as_of: str | RuntimeParameter | Placeholder = 'latest',
+        missing: Literal['absent', 'error'] = 'absent',
+        consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
         """Declares the component; nothing connects before it runs.
+
+        `as_of` and the connection's contact points, data center and keyspace may be RuntimeParameters or Placeholders
+        of texts, which are resolved and checked where the component runs.
 
         Args:
           examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
@@ -64,9 +75,6 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
-        settings = config.RetrievalConfig(connection, views, as_of, missing, consistency)
+        properties = config.to_properties(connection, views, as_of, missing, consistency)
         enriched = types.Channel(type=standard_artifacts.Examples)
-        spec = CassandraFeatureRetrievalSpec(
-            source_examples=examples, config=config.to_json(settings), examples=enriched
-        )
-        super().__init__(spec=spec)
+        super().__init__(spec=CassandraFeatureRetrievalSpec(source_examples=examples, examples=enriched, **properties))

@@ -20,13 +20,12 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.files.decode import records
 from tfx_cassandra.components.dataset.files.spool import cleaned
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.feature_retrieval import config
 from tfx_cassandra.components.feature_retrieval.retrieve import LATEST, Retrieve, Retriever, now
 from tfx_cassandra.components.lookup.latest import no_moments
 
@@ -50,7 +49,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           DatasetError, ReadError: The examples could not be enriched (through Beam).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = config.from_json(RetrievalConfig, exec_properties['config'])
+        settings = config.from_properties(exec_properties)
         sources = input_dict[SOURCE_KEY]
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         splits, present = _splits(sources), now()

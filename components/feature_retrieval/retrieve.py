@@ -8,14 +8,14 @@ from __future__ import annotations
 import datetime
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.enrichment import EnrichmentSourceHandler
 
-from tfx_cassandra.components.config import RetrievalConfig
+from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.values import plain
 from tfx_cassandra.components.dataset.files.decode import decode
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
@@ -23,15 +23,15 @@ from tfx_cassandra.components.dataset.files.tfrecord import Chunk
 from tfx_cassandra.components.dataset.join.unit import check_milliseconds
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.feature_retrieval.config import LATEST, RetrievalConfig
 from tfx_cassandra.components.lookup.latest import Lookup, moments, plan_lookup
 from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.window import milliseconds
 
-LATEST = 'latest'
 _BATCH = 1000  # examples looked up together by RetrieveFeatures
 _HEAD, _FOOT = 12, 4  # bytes around a record in its frame
 
@@ -124,13 +124,14 @@ class RetrieveFeatures(beam.PTransform):
     The arguments are those of CassandraFeatureRetrieval.
     """
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
         views: FeatureView | Sequence[FeatureView],
         as_of: str = LATEST,
-        missing: str = 'absent',
-        consistency: str = 'LOCAL_QUORUM',
+        missing: Literal['absent', 'error'] = 'absent',
+        consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
         super().__init__()
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
@@ -192,12 +193,13 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
       consistency: Consistency level of the reads.
     """
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
         view: FeatureView,
         as_of: str = LATEST,
-        consistency: str = 'LOCAL_QUORUM',
+        consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
         self._settings = RetrievalConfig(connection, (view,), as_of, 'absent', consistency)
 

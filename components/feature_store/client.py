@@ -22,10 +22,11 @@ from typing import Any
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
+from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.concurrent import outcomes
-from tfx_cassandra.components.driver.connection import CassandraConnection, consistency_level
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency, consistency_level
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
 from tfx_cassandra.components.feature_store.value import FeatureValue, checked_key
@@ -88,8 +89,8 @@ class FeatureStore:
       ValueError: consistency is not the name of a level.
     """
 
-    def __init__(self, connection: CassandraConnection, *, consistency: str = 'LOCAL_QUORUM') -> None:
-        consistency_level(consistency)
+    @checked
+    def __init__(self, connection: CassandraConnection, *, consistency: Consistency = 'LOCAL_QUORUM') -> None:
         self._connection = connection
         self._consistency = consistency
         self._table = f'{connection.keyspace}.feature_store'

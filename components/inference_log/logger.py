@@ -13,14 +13,16 @@ import datetime
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Annotated
 
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import PreparedStatement
 
+from tfx_cassandra.components.checks import Count, Name, Rule, checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.driver.write_time import write_time
 from tfx_cassandra.components.errors import SchemaError, TfxCassandraError, UnavailableError, invalid
@@ -33,6 +35,7 @@ _KEYS = {
     'inference_results_bucketed': ('model_id', 'bucket', 'timestamp', 'request_id'),
     'inference_outcomes': ('model_id', 'bucket', 'timestamp', 'request_id', 'outcome'),
 }
+_Table = Annotated[str, Rule(' or '.join(list(_KEYS)[:2]), lambda table: table in list(_KEYS)[:2])]
 _ANSWER = ('input_hash', 'prediction', 'confidence', 'features', 'version', 'experiment_id', 'unit')
 
 __all__ = ['InferenceLogger', 'LogCounts', 'assign', 'bucket_of']
@@ -52,14 +55,15 @@ class InferenceLogger:
           log.log_outcome('m', request_id, 'click', 1.0)
     """
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
-        experiment_id: str | None = None,
-        table: str = 'inference_results',
-        capacity: int = 20_000,
-        salts: int = SALTS,
-        consistency: str = 'LOCAL_ONE',
+        experiment_id: Name | None = None,
+        table: _Table = 'inference_results',
+        capacity: Count = 20_000,
+        salts: Count = SALTS,
+        consistency: Consistency = 'LOCAL_ONE',
     ) -> None:
         """Declares the logger; it connects when the `with` block is entered.
 
@@ -74,13 +78,6 @@ class InferenceLogger:
         Raises:
           ValueError: An argument breaks its rule.
         """
-        if table not in ('inference_results', 'inference_results_bucketed'):
-            raise invalid('table', table, 'inference_results or inference_results_bucketed')
-        for field, value in (('capacity', capacity), ('salts', salts)):
-            if not isinstance(value, int) or value < 1:
-                raise invalid(field, value, 'an integer of at least 1')
-        if experiment_id is not None and (not isinstance(experiment_id, str) or not experiment_id):
-            raise invalid('experiment_id', experiment_id, 'a non-empty text or None')
         self._level = connections.consistency_level(consistency)
         self._connection, self._experiment_id, self._table, self._salts = connection, experiment_id, table, salts
         self._writer = Writer(capacity, self._level)

@@ -16,7 +16,6 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.parsers import OutOfRangeError
 from tfx_cassandra.components.cql.table import Table, quoted
@@ -33,8 +32,10 @@ from tfx_cassandra.components.dataset.join.facts import (
 from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.lookup.key_reads import KeyReads, Read
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.training_set.sources import TableRead
@@ -79,23 +80,24 @@ class LookUp(beam.DoFn):
     """Batches of a spine -> the same rows with the views' features; what became of these on 'audit'."""
 
     def __init__(
-        self, settings: ExampleGenConfig, views: Sequence[tuple[FeatureView, TableRead]], timestamp_column: str,
-        cut_off: bool,
+        self, connection: CassandraConnection, options: ReadOptions, views: Sequence[tuple[FeatureView, TableRead]],
+        timestamp_column: str, cut_off: bool,
     ) -> None:  # fmt: skip
-        self._settings, self._views, self._time, self._cut_off = settings, views, timestamp_column, cut_off
+        self._connection, self._options = connection, options
+        self._views, self._time, self._cut_off = views, timestamp_column, cut_off
 
     def setup(self) -> None:
-        session = connections.acquire(self._settings.connection, RawHandler)
+        session = connections.acquire(self._connection, RawHandler)
         try:
             self._reads = [
-                _ViewReads(session, self._settings, view, found, self._cut_off) for view, found in self._views
+                _ViewReads(session, self._options, view, found, self._cut_off) for view, found in self._views
             ]
         except BaseException:
             self.teardown()  # which nobody calls after a setup that failed
             raise
 
     def teardown(self) -> None:
-        connections.release(self._settings.connection, RawHandler)
+        connections.release(self._connection, RawHandler)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         spine, audit = pa.Table.from_batches([batch]), Audit()
@@ -118,9 +120,7 @@ class _Asked:
 class _ViewReads:
     """The reads of one view."""
 
-    def __init__(
-        self, session: Any, settings: ExampleGenConfig, view: FeatureView, found: TableRead, cut_off: bool
-    ) -> None:
+    def __init__(self, session: Any, options: ReadOptions, view: FeatureView, found: TableRead, cut_off: bool) -> None:
         self.view = view
         self._found, self._cut_off = found, cut_off
         key = key_read(view, found.table)
@@ -130,10 +130,10 @@ class _ViewReads:
         self._allowed: dict[str, tuple] = {}
         for column, wanted in found.scan.filters:
             self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
-        self._oldest = found.options.window.bounds[0] if key.timed and found.options.window else None
+        self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
         self._reads = KeyReads(
             session, session.prepare(statement(view, found.scan, key)), lambda _: f'view {view.name}: {found.table}',
-            settings.consistency, _FIRST_ROWS, settings.decoding,
+            options.consistency, _FIRST_ROWS, options.decoding,
         )  # fmt: skip
         empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in found.schema], schema=found.schema)
         self._schema = facts(empty, view).schema

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto.pusher_pb2 import PushDestination, Versioning
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.types.system_executions import Deploy
 
-from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.artifacts import AbVerdict
-from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components.checks import Count, Name, Rule, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.pusher import executor
-from tfx_cassandra.components.registry.claims import named
+from tfx_cassandra.components.pusher import config, executor
+from tfx_cassandra.proto import cassandra_pb2
+
+Parameter = RuntimeParameter | Placeholder
+
+_VERSIONINGS = (Versioning.AUTO, Versioning.UNIX_TIMESTAMP)
+_Destination = Annotated[
+    PushDestination,
+    Rule(
+        'a PushDestination with filesystem.base_directory, and with filesystem.versioning AUTO or UNIX_TIMESTAMP',
+        lambda to: bool(to.filesystem.base_directory) and to.filesystem.versioning in _VERSIONINGS,
+    ),
+]
 
 
 class CassandraPusherSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and properties of CassandraPusher; `config` is the JSON of a PusherConfig."""
+    """Inputs, outputs and execution properties of CassandraPusher."""
 
     PARAMETERS = {
-        executor.CONFIG_KEY: component_spec.ExecutionParameter(type=str),
+        'config': component_spec.ExecutionParameter(type=cassandra_pb2.PusherConfig),
+        **{name: component_spec.ExecutionParameter(type=str, optional=True) for name in config.RUN},
         standard_component_specs.PUSH_DESTINATION_KEY: component_spec.ExecutionParameter(type=PushDestination),
     }
     INPUTS = {
@@ -62,23 +76,28 @@ class CassandraPusher(base_component.BaseComponent):
     SPEC_CLASS = CassandraPusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
+    @checked
     def __init__(
         self,
         model: types.BaseChannel,
         connection: CassandraConnection,
-        experiment_id: str,
-        model_id: str,
-        push_destination: PushDestination,
+        experiment_id: Name | Parameter,
+        model_id: Name | Parameter,
+        push_destination: _Destination,
         model_blessing: types.BaseChannel | None = None,
         infra_blessing: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
-        ab_test_group: str | None = None,
+        ab_test_group: Name | Parameter | None = None,
         examples: types.BaseChannel | None = None,
         verdict: types.BaseChannel | None = None,
-        alias: str | None = None,
-        max_metrics: int = 1000,
+        alias: Name | Parameter | None = None,
+        max_metrics: Count = 1000,
     ) -> None:
         """Declares the push.
+
+        `experiment_id`, `model_id`, `ab_test_group`, `alias` and the connection's contact points, data center and
+        keyspace may be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component
+        runs; an `ab_test_group` or `alias` that resolves to '' is none.
 
         Args:
           model: Channel of the Model to push.
@@ -100,17 +119,14 @@ class CassandraPusher(base_component.BaseComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        if not isinstance(connection, CassandraConnection):
-            raise invalid('connection', connection, 'a CassandraConnection')
-        named('experiment_id', experiment_id)
-        named('model_id', model_id)
-        for field, value in (('ab_test_group', ab_test_group), ('alias', alias)):
-            if value is not None:
-                named(field, value)
-        if isinstance(max_metrics, bool) or not isinstance(max_metrics, int) or max_metrics < 1:
-            raise invalid('max_metrics', max_metrics, 'an integer from 1')
-        _check(push_destination)
-        config = PusherConfig(connection, experiment_id, model_id, ab_test_group, alias, max_metrics)
+        properties = config.to_properties(
+            connection,
+            max_metrics,
+            experiment_id=experiment_id,
+            model_id=model_id,
+            ab_test_group=ab_test_group,
+            alias=alias,
+        )
         spec = CassandraPusherSpec(
             model=model,
             model_blessing=model_blessing,
@@ -118,21 +134,8 @@ class CassandraPusher(base_component.BaseComponent):
             evaluation=evaluation,
             examples=examples,
             verdict=verdict,
-            config=configs.to_json(config),
             push_destination=push_destination,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            **properties,
         )
         super().__init__(spec=spec)
-
-
-def _check(push_destination: object) -> None:
-    if (
-        not isinstance(push_destination, PushDestination)
-        or push_destination.WhichOneof('destination') != 'filesystem'
-        or not push_destination.filesystem.base_directory
-    ):
-        got = ' '.join(str(push_destination).split())
-        raise invalid('push_destination', got, 'a PushDestination with filesystem.base_directory')
-    versioning = push_destination.filesystem.versioning
-    if versioning not in (Versioning.AUTO, Versioning.UNIX_TIMESTAMP):
-        raise invalid('push_destination.filesystem.versioning', versioning, 'AUTO or UNIX_TIMESTAMP')

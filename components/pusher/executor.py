@@ -11,15 +11,14 @@ from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
+from tfx_cassandra.components.pusher import config as configs
 from tfx_cassandra.components.pusher import metrics
+from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry import publish
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
-CONFIG_KEY = 'config'
 VERDICT_KEY = 'verdict'
 _GATES = (standard_component_specs.INFRA_BLESSING_KEY, standard_component_specs.MODEL_BLESSING_KEY, VERDICT_KEY)
 
@@ -43,7 +42,7 @@ class Executor(tfx_executor.Executor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
-        config = configs.from_json(PusherConfig, exec_properties[CONFIG_KEY])
+        config = configs.from_properties(exec_properties)
         destination = exec_properties[standard_component_specs.PUSH_DESTINATION_KEY]
         base_directory = proto_utils.json_to_proto(destination, PushDestination()).filesystem.base_directory
         version = None

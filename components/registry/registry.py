@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
+from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.registry.aliases import ANY, AliasMove, AnyMove, ModelAliases, Moves, unknown_alias
 from tfx_cassandra.components.registry.claims import Claim, HeldClaim, ModelClaims
@@ -22,6 +23,7 @@ class ModelRegistry:
       connection: The cluster and keyspace that hold `model_versions`, `model_claims` and `model_aliases`.
     """
 
+    @checked
     def __init__(self, connection: CassandraConnection) -> None:
         self._session = RegistrySession(connection, (ModelClaims, ModelVersions, ModelAliases))
         self._claims = ModelClaims(self._session)

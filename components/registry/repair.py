@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 
 from tfx.dsl.io import fileio
 
+from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.registry import files, publish
 from tfx_cassandra.components.registry.claims import HeldClaim, moment

@@ -25,8 +25,9 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
+from tfx_cassandra.components.checks import Count, Rate, check_fields
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
-from tfx_cassandra.components.driver.connection import consistency_level
+from tfx_cassandra.components.driver.connection import Consistency, consistency_level
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import DatasetError, ReadError
 from tfx_cassandra.components.scan import identity
@@ -43,6 +44,7 @@ from tfx_cassandra.components.scan.survey import name_of
 
 PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
 IN_FLIGHT = 16  # areas read at once by one worker thread
+PAGE_ROWS = 5000
 
 _TROUBLES = {
     Trouble.SLOW: (ReadTimeout, OperationTimedOut, OverloadedErrorMessage),
@@ -55,23 +57,33 @@ _TROUBLES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FetchOptions:
-    """How pages are asked for.
+class ReadOptions:
+    """How a table is read, whatever is read of it.
 
     Attributes:
       consistency: Consistency level of every read.
+      splits: Least number of token ranges read apart; None for as many as the table's size asks for.
       page_rows: Rows of a page at most.
-      rows_per_second, bytes_per_second: Limits of this fetcher, or None.
-      per_node: Areas read at once from one node at most.
+      rows_per_second, bytes_per_second: Limits of a scan, or None.
       decoding: What is made of values that have no form of their own.
+
+    Raises:
+      ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    consistency: str = 'LOCAL_QUORUM'
-    page_rows: int = 5000
-    rows_per_second: float | None = None
-    bytes_per_second: float | None = None
-    per_node: int = PER_NODE
+    consistency: Consistency = 'LOCAL_QUORUM'
+    splits: Count | None = None
+    page_rows: Count = PAGE_ROWS
+    rows_per_second: Rate | None = None
+    bytes_per_second: Rate | None = None
     decoding: Decoding = DEFAULT
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def limited(self) -> bool:
+        return self.rows_per_second is not None or self.bytes_per_second is not None
 
 
 class Fetcher:
@@ -91,7 +103,7 @@ class Fetcher:
         self,
         session: Session,
         scan: Scan,
-        options: FetchOptions = FetchOptions(),
+        options: ReadOptions = ReadOptions(),
         decode: Callable[[Page, Keys], Decoded] | None = None,
     ) -> None:
         self._session, self._scan, self._options = session, scan, options
@@ -119,7 +131,7 @@ class Fetcher:
         due = _Due([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
         active: collections.Counter[str] = collections.Counter()
         while due or active.total():
-            while active.total() < self._room() and (reading := due.next(active, self._options.per_node)):
+            while active.total() < self._room() and (reading := due.next(active)):
                 active[reading.node] += 1
                 self._ask(reading, arrived)
             try:
@@ -240,12 +252,12 @@ class _Due:
         """Returns the seconds until the next pause is over; None where none is."""
         return max(0.0, self._paused[0][0] - time.monotonic()) + 0.001 if self._paused else None
 
-    def next(self, active: collections.Counter[str], per_node: int) -> Reading | None:
+    def next(self, active: collections.Counter[str]) -> Reading | None:
         """Returns the first reading whose node has room; None where none has."""
         while self._paused and self._paused[0][0] <= time.monotonic():
             self._ready.appendleft(heapq.heappop(self._paused)[2])
         for i, reading in enumerate(self._ready):
-            if active[reading.node] < per_node:
+            if active[reading.node] < PER_NODE:
                 del self._ready[i]
                 return reading
         return None

@@ -6,22 +6,22 @@ import dataclasses
 import datetime
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.table import Table
-from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.as_of import kept, microseconds
-from tfx_cassandra.components.scan.fetch import FetchOptions
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
@@ -29,56 +29,34 @@ from tfx_cassandra.components.scan.query import Scan, plan_scan
 from tfx_cassandra.components.scan.sampling import Bounds
 from tfx_cassandra.components.window import TimeWindow
 
-PAGE_ROWS = 5000
-
 _log = logging.getLogger(__name__)
+
+Columns = Annotated[
+    Sequence[Name], Rule('one or more names, each once, in a list', lambda names: 0 < len(names) == len(set(names)))
+]
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """The arguments of ReadFromCassandra, checked; see there."""
+class ReadRequest:
+    """What ReadFromCassandra is asked for, checked; see there."""
 
     connection: CassandraConnection
-    table: str
-    columns: tuple[str, ...] | None = None
+    table: TableName
+    columns: Columns | None = None
     window: TimeWindow | None = None
-    time_column: str | None = None
+    time_column: Name | None = None
     filters: tuple[tuple[str, tuple], ...] = ()
-    consistency: str = 'LOCAL_QUORUM'
-    splits: int | None = None
-    page_rows: int = PAGE_ROWS
-    rows_per_second: float | None = None
-    bytes_per_second: float | None = None
+    options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
     recount: bool = False
-    decoding: Decoding = DEFAULT
 
     def __post_init__(self) -> None:
-        if not isinstance(self.connection, CassandraConnection):
-            raise TypeError(f'connection: got {self.connection!r}, rule: a CassandraConnection')
-        if not isinstance(self.table, str) or not self.table:
-            raise invalid('table', self.table, 'the name of a table')
-        if self.columns is not None and not _are_names(self.columns):
-            raise invalid('columns', self.columns, 'one or more names, each once, in a list, or None for all')
+        check_fields(self)
         if self.time_column is not None and self.window is None:
             raise invalid('time_column', self.time_column, 'given together with window')
-        connections.consistency_level(self.consistency)
-        for field in ('splits', 'page_rows'):
-            value = getattr(self, field)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise invalid(field, value, 'an integer of at least 1')
-        for field in ('rows_per_second', 'bytes_per_second'):
-            value = getattr(self, field)
-            if value is not None and not (isinstance(value, (int, float)) and value > 0):
-                raise invalid(field, value, 'a number above 0, or None')
-
         if self.as_of is not None:
             microseconds(self.as_of)
-
-    @property
-    def limited(self) -> bool:
-        return self.rows_per_second is not None or self.bytes_per_second is not None
 
     def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
@@ -112,21 +90,20 @@ class ReadOptions:
         columns = table.readable if self.columns is None else self.columns
         return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
-    def fetch_options(self, page_rows: int) -> FetchOptions:
-        return FetchOptions(
-            self.consistency, page_rows, self.rows_per_second, self.bytes_per_second, decoding=self.decoding
-        )
+    def planned(self, page_rows: int) -> ReadOptions:
+        """Returns the options with the rows of a page that the plan has found to fit."""
+        return dataclasses.replace(self.options, page_rows=page_rows)
 
 
-def plan_splits(options: ReadOptions) -> Plan:
+def plan_splits(request: ReadRequest) -> Plan:
     """Asks the live cluster for its ring and for the table's size, and plans the scan.
 
     Raises:
       SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
     """
-    connection = options.connection
+    connection, options = request.connection, request.options
     with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        scan = options.scan(session)
+        scan = request.scan(session)
         local = None if connection.secure_connect_bundle else connection.local_datacenter
         owned = survey.owned_ranges(session, scan.table.keyspace, local)
         if local is not None and options.consistency.upper().startswith('LOCAL_'):
@@ -157,12 +134,7 @@ def _as_allowed(session: Session, raw: Session, scan: Scan) -> Scan:
     return dataclasses.replace(scan, table=table)
 
 
-def _are_names(value: Any) -> bool:
-    texts = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
-    return texts and 0 < len(value) == len(set(value))
-
-
-def verified(options: ReadOptions, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
+def verified(request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
     """Adds up what the workers read of a plan, and proves that it is what was planned.
 
     Raises:
@@ -172,10 +144,10 @@ def verified(options: ReadOptions, planned: Plan, reads: Sequence[RangeRead]) ->
       ReadError: The cluster does not answer any more.
     """
     coverage = ledger.verified(reads, planned.wanted)
-    with connections.session(options.connection, RawHandler) as raw:
+    with connections.session(request.connection, RawHandler) as raw:
         identity.check_unchanged(raw, planned.scan.table)
-        if options.recount:
-            recount.check(raw, planned, reads, options.consistency)
+        if request.recount:
+            recount.check(raw, planned, reads, request.options.consistency)
     return coverage
 
 

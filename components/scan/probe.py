@@ -10,20 +10,20 @@ import pyarrow as pa
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 
 _FEW_ROWS = 200  # of a page, where the first row that is found ends the reading
 
 
-def has_rows(options: ReadOptions) -> bool:
+def has_rows(request: ReadRequest) -> bool:
     """Whether a scan would give a row. Ends with the first it finds; where there is none it reads what the scan reads.
 
     Raises:
       SchemaError, ReadError: The table could not be read.
     """
-    few = dataclasses.replace(options, page_rows=min(options.page_rows, _FEW_ROWS))
+    few = dataclasses.replace(request, options=request.planned(min(request.options.page_rows, _FEW_ROWS)))
     plan = plan_splits(few)
     for found in _found(few, plan):
         if not isinstance(found, RangeRead) and few.kept(filtered(found, plan.scan), plan.scan).num_rows:
@@ -31,19 +31,19 @@ def has_rows(options: ReadOptions) -> bool:
     return False
 
 
-def fingerprint(options: ReadOptions) -> str:
+def fingerprint(request: ReadRequest) -> str:
     """Returns the fingerprint a scan would have now, by reading all of it in this process.
 
     Raises:
       SchemaError, ReadError, CoverageError: The table could not be read.
     """
-    plan = plan_splits(options)
-    reads = [found for found in _found(options, plan) if isinstance(found, RangeRead)]
-    coverage = verified(options, plan, reads)
-    return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(options.window))
+    plan = plan_splits(request)
+    reads = [found for found in _found(request, plan) if isinstance(found, RangeRead)]
+    coverage = verified(request, plan, reads)
+    return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(request.window))
 
 
-def _found(options: ReadOptions, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
-    with connections.session(options.connection, RawHandler) as session:
+def _found(request: ReadRequest, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
+    with connections.session(request.connection, RawHandler) as session:
         for group in plan.groups:
-            yield from Fetcher(session, plan.scan, options.fetch_options(plan.page_rows)).fetch(group)
+            yield from Fetcher(session, plan.scan, request.planned(plan.page_rows)).fetch(group)

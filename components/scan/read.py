@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
+from tfx_cassandra.components.checks import Count, Name, Rate, TableName, checked
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.scan.fetch import Fetcher
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import PAGE_ROWS, ReadOptions, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import Columns, ReadRequest, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
@@ -46,32 +47,34 @@ class ReadFromCassandra(beam.PTransform):
     where a range or the table cannot be read. Rows come in no particular order.
     """
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
-        table: str,
-        columns: Sequence[str] | None = None,
-        window: TimeWindow | None = None,
-        time_column: str | None = None,
+        table: TableName,
+        columns: Columns | None = None,
+        window: TimeWindow | str | None = None,
+        time_column: Name | None = None,
         where: Mapping[str, Any] | None = None,
-        consistency: str = 'LOCAL_QUORUM',
-        splits: int | None = None,
-        page_rows: int = PAGE_ROWS,
-        rows_per_second: float | None = None,
-        bytes_per_second: float | None = None,
+        consistency: Consistency = 'LOCAL_QUORUM',
+        splits: Count | None = None,
+        page_rows: Count = PAGE_ROWS,
+        rows_per_second: Rate | None = None,
+        bytes_per_second: Rate | None = None,
         as_of: datetime.datetime | None = None,
         recount: bool = False,
-        invalid_text: str = 'error',
-        wide_varints: str = 'error',
+        invalid_text: Literal['error', 'replace'] = 'error',
+        wide_varints: Literal['error', 'text'] = 'error',
     ) -> None:
         """Declares a scan; nothing connects before the pipeline runs.
 
         Args:
           connection: How to reach the cluster; its keyspace holds the table.
-          table: Name of a table or materialized view.
+          table: Name of a table or materialized view; `keyspace.table` for one of another keyspace.
           columns: Names of the columns wanted; None for all.
-          window: Event times wanted, half-open `[start, end)`; None for all. On the first clustering column the server
-            reads only this slice; on any other column every row is read and filtered by the workers.
+          window: Event times wanted, half-open `[start, end)`, also as text, 'START/END' in ISO-8601; None for all. On
+            the first clustering column the server reads only this slice; on any other column every row is read and
+            filtered by the workers.
           time_column: The column of type timestamp that the window is about; None for the first clustering column.
           where: Column -> value, or a collection of values, that a row must have: compared as values of the column's
             CQL type, in any form that scan/parsers.py tells. Where it names the whole partition key, only these
@@ -97,44 +100,45 @@ class ReadFromCassandra(beam.PTransform):
         """
         super().__init__()
         filters = tuple((column, values.alternatives(value)) for column, value in (where or {}).items())
-        # A text is a sequence too, of letters: as it is, it is refused.
-        names: Any = columns if columns is None or isinstance(columns, str) else tuple(columns)
-        self._options = ReadOptions(
-            connection, table, names, window, time_column, filters, consistency, splits, page_rows, rows_per_second,
-            bytes_per_second, as_of=as_of, recount=recount, decoding=Decoding(invalid_text, wide_varints),
-        )  # fmt: skip
+        window = None if window is None else TimeWindow.parse(window)
+        options = ReadOptions(
+            consistency, splits, page_rows, rows_per_second, bytes_per_second, Decoding(invalid_text, wide_varints)
+        )
+        self._request = ReadRequest(
+            connection, table, columns, window, time_column, filters, options, as_of=as_of, recount=recount
+        )
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
-        return (pbegin | ScanTable(self._options)).batches
+        return (pbegin | ScanTable(self._request)).batches
 
     def display_data(self) -> dict:
-        options = self._options
-        return {'cluster': str(options.connection), 'table': options.table, 'window': str(options.window)}
+        request = self._request
+        return {'cluster': str(request.connection), 'table': request.table, 'window': str(request.window)}
 
 
 class ScanTable(beam.PTransform):
     """Scans a table; ReadFromCassandra for those who also want the Coverage."""
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, request: ReadRequest) -> None:
         super().__init__()
-        self._options = options
+        self._request = request
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> ReadResult:
-        planned = pbegin | 'Start' >> beam.Create([self._options]) | 'Plan' >> beam.Map(plan_splits)
+        planned = pbegin | 'Start' >> beam.Create([self._request]) | 'Plan' >> beam.Map(plan_splits)
         read = (
             planned
             | 'Groups' >> beam.FlatMap(lambda plan: [(plan.scan, plan.page_rows, group) for group in plan.groups])
             | 'Share' >> beam.Reshuffle()
-            | 'Read' >> beam.ParDo(_ReadSplits(self._options)).with_outputs('ledger', main='batches')
+            | 'Read' >> beam.ParDo(_ReadSplits(self._request)).with_outputs('ledger', main='batches')
         )
         coverage = (
             read.ledger
             | 'Collect' >> beam.combiners.ToList()
             | 'Verify'
             >> beam.Map(
-                lambda reads, plan, options: verified(options, plan, reads),
+                lambda reads, plan, request: verified(request, plan, reads),
                 plan=beam.pvalue.AsSingleton(planned),
-                options=self._options,
+                request=self._request,
             )
         )
         return ReadResult(read.batches, coverage)
@@ -143,26 +147,26 @@ class ScanTable(beam.PTransform):
 class _ReadSplits(beam.DoFn):
     """Reads groups of splits: batches on the main output, each area's RangeRead on 'ledger'."""
 
-    def __init__(self, options: ReadOptions) -> None:
-        self._options = options
+    def __init__(self, request: ReadRequest) -> None:
+        self._request = request
         self._rows = Metrics.counter('tfx_cassandra', 'rows_read')
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._options.connection, RawHandler)
+        self._session = connections.acquire(self._request.connection, RawHandler)
 
     def teardown(self) -> None:
-        connections.release(self._options.connection, RawHandler)
+        connections.release(self._request.connection, RawHandler)
 
     def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         scan, page_rows, splits = group
-        for found in Fetcher(self._session, scan, self._options.fetch_options(page_rows)).fetch(splits):
+        for found in Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits):
             if isinstance(found, RangeRead):
                 yield beam.pvalue.TaggedOutput('ledger', found)
                 continue
             self._rows.inc(found.num_rows)
-            batch = self._options.kept(filtered(found, scan), scan)
+            batch = self._request.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch
 
 
-__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']
+__all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadRequest', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']

@@ -6,13 +6,13 @@ import logging
 
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup.spine import unavailable
 from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources, TableRead
 
 # Per worker, of one node: only their ratio matters, and not to a factor of two.
@@ -23,7 +23,7 @@ _MOST_COUNTED = 200_000  # rows of the spine; beyond that, a scan
 _log = logging.getLogger(__name__)
 
 
-def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> tuple[str, ...]:
+def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
     """Returns the names of the views that are looked up.
 
     The estimate: a scan costs the view's bytes, lookups a read for each row of the spine and each partition a row's
@@ -53,7 +53,7 @@ def lookups(session: Session, settings: ExampleGenConfig, sources: Sources) -> t
 def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
     """Returns how many rows of the spine can be looked up in the time of a scan."""
     found = sources.reads[view.name]
-    seconds = read.plan_splits(found.options).bytes / SCAN_BYTES_PER_SECOND
+    seconds = read.plan_splits(found.request).bytes / SCAN_BYTES_PER_SECOND
     reads = 1
     entity = {source.column for source in view.entity}
     for column, values in view.filters:
@@ -76,7 +76,7 @@ def _count(session: Session, spine: TableRead, most: int) -> int:
     try:
         statement = session.prepare(query)
         # A node reads whole rows, though it sends keys alone: a page has no more of them than one of the scan.
-        statement.fetch_size = read.plan_splits(spine.options).page_rows
+        statement.fetch_size = read.plan_splits(spine.request).page_rows
         return sum(1 for _ in session.execute(statement, values))
     except DRIVER_ERRORS as error:
         _log.info('Events of %s not counted: %s', scan.table, one_line(error))

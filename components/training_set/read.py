@@ -25,7 +25,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.files.spool import (
     CoGroupBatches,
     Place,
@@ -42,6 +41,7 @@ from tfx_cassandra.components.dataset.spec import label
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources
 from tfx_cassandra.components.window import TimeWindow
 
@@ -71,7 +71,7 @@ class ReadTrainingSet(beam.PTransform):
 
     def __init__(
         self,
-        settings: ExampleGenConfig,
+        settings: TrainingSetOptions,
         sources: Sources,
         lookups: Iterable[str],
         reference: datetime.datetime,
@@ -93,7 +93,7 @@ class ReadTrainingSet(beam.PTransform):
     def expand(self, pbegin: beam.pvalue.PBegin) -> TrainingSet:
         labels, views = self._settings.labels, self._settings.views
         scanned = {
-            name: pbegin | f'Scan[{name}]' >> read.ScanTable(found.options)
+            name: pbegin | f'Scan[{name}]' >> read.ScanTable(found.request)
             for name, found in self._sources.reads.items()
             if name not in self._lookups
         }
@@ -123,11 +123,11 @@ class ReadTrainingSet(beam.PTransform):
         time, cut_off = settings.labels.timestamp_column, settings.availability_cut_off  # type: ignore[union-attr]
         if group[0].name in self._lookups:
             views = [(view, self._sources.reads[view.name]) for view in group]
+            look_up = LookUp(settings.connection, settings.read, views, time, cut_off)
             done = (
                 rows
                 | f'Share[{number}]' >> beam.Reshuffle()
-                | f'LookUp[{number}]'
-                >> beam.ParDo(LookUp(settings, views, time, cut_off)).with_outputs('audit', main='rows')
+                | f'LookUp[{number}]' >> beam.ParDo(look_up).with_outputs('audit', main='rows')
             )
             return done.rows, done.audit
         tables = {

@@ -13,10 +13,10 @@ from google.protobuf import text_format
 from tfx import types
 from tfx.dsl.io import fileio
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.dataset.files import tfmd
 from tfx_cassandra.components.dataset.join.audit import Audit, readable
 from tfx_cassandra.components.scan import ledger
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources
 
 COVERAGE_FILE = 'coverage.json'
@@ -29,7 +29,7 @@ def write_coverage(
     overflows: Mapping[str, int],
     counts: Mapping[str, int],
     checksum: str,
-    settings: ExampleGenConfig,
+    settings: TrainingSetOptions,
     found: Sources,
     uri: str,
 ) -> None:
@@ -65,7 +65,7 @@ def version(fingerprint: str) -> int:
 
 def write_audit(
     audit: Audit,
-    settings: ExampleGenConfig,
+    settings: TrainingSetOptions,
     reference: datetime.datetime,
     uri: str,
     overflows: Mapping[str, int],
@@ -76,7 +76,7 @@ def write_audit(
     _write(os.path.join(uri, AUDIT_PAGE), readable(report))
 
 
-def write_schema(settings: ExampleGenConfig, found: Sources, uri: str) -> None:
+def write_schema(settings: TrainingSetOptions, found: Sources, uri: str) -> None:
     """Writes the schema of the examples, made from the columns' CQL types."""
     cql = {name: column.cql for name, column in found.columns.items()}
     always = [name for name, column in found.columns.items() if column.always]
@@ -84,7 +84,7 @@ def write_schema(settings: ExampleGenConfig, found: Sources, uri: str) -> None:
     _write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema))
 
 
-def check_audit(artifact: types.Artifact, settings: ExampleGenConfig) -> None:
+def check_audit(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
     """Holds the audit against the limits and tells in the artifact whether the cut-off was on.
 
     Raises:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pyarrow as pa
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.files import examples
@@ -18,8 +17,9 @@ from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.dataset.join.join import with_default
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
-from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
 LABELS = 'labels'  # how the label source is called among the tables; no view may have this name
@@ -36,12 +36,12 @@ class TableRead:
     """One table of a training set.
 
     Attributes:
-      options: How it is scanned.
+      request: How it is scanned.
       scan: The scan, checked against the live table.
       schema: Of the batches that are read.
     """
 
-    options: read.ReadOptions
+    request: ReadRequest
     scan: Scan
     schema: pa.Schema
 
@@ -76,7 +76,7 @@ class Sources:
         return {name: column.kind for name, column in self.columns.items()}
 
 
-def check(settings: ExampleGenConfig) -> None:
+def check(settings: TrainingSetOptions) -> None:
     """Raises ValueError for views and labels that fit no cluster."""
     names = [view.name for view in settings.views]
     if settings.labels is None:
@@ -88,8 +88,6 @@ def check(settings: ExampleGenConfig) -> None:
             raise invalid('limits', settings.limits, 'given together with labels')
     if len(set(names)) < len(names) or LABELS in names:
         raise invalid('views', names, f'each name once, and none called {LABELS!r}')
-    if settings.join_plan not in ('auto', 'scan', 'lookup'):
-        raise invalid('join_plan', settings.join_plan, "'auto', 'scan' or 'lookup'")
     if settings.labels is not None:
         for view in settings.views:
             if unknown := [name for name in view.spine_columns if name not in settings.labels.entity_columns]:
@@ -100,7 +98,7 @@ def check(settings: ExampleGenConfig) -> None:
             raise invalid('features', clash, 'no two of labels and features with the same name (use prefix or rename)')
 
 
-def describe(session: Session, settings: ExampleGenConfig) -> Sources:
+def describe(session: Session, settings: TrainingSetOptions) -> Sources:
     """Looks every table up.
 
     Raises:
@@ -144,9 +142,9 @@ def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
     return TimeWindow(window.start - view.ttl, window.end)
 
 
-def _view_read(session: Session, settings: ExampleGenConfig, view: FeatureView, spine: Table) -> TableRead:
+def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView, spine: Table) -> TableRead:
     field = f'view {view.name}'
-    table = read.ReadOptions(settings.connection, view.table).scan(session).table
+    table = ReadRequest(settings.connection, view.table).scan(session).table
     for column in filter(None, (view.timestamp_column, view.created_column)):
         if (got := table.type_of(field, column)) != 'timestamp':
             raise SchemaError(f'{field}: got {column!r} of type {got}, rule: a column of type timestamp')
@@ -191,18 +189,15 @@ def _unique(view: FeatureView, table: Table) -> bool:
 
 
 def _read(
-    session: Session, settings: ExampleGenConfig, table: str, columns: tuple[str, ...], window: TimeWindow | None,
+    session: Session, settings: TrainingSetOptions, table: str, columns: tuple[str, ...], window: TimeWindow | None,
     time_column: str | None, filters: tuple[tuple[str, tuple], ...], writetimes: tuple[str, ...] = (),
 ) -> TableRead:  # fmt: skip
-    options = read.ReadOptions(
-        settings.connection, table, columns, window, time_column, filters, settings.consistency, settings.splits,
-        settings.page_rows, settings.rows_per_second, settings.bytes_per_second, writetimes, settings.as_of,
-        decoding=settings.decoding,
-    )  # fmt: skip
-    scan = options.scan(session)
+    request = settings.request(table, columns, window, time_column, filters, writetimes)
+    scan = request.scan(session)
     result = session.prepare(scan.cql(scan.times)).result_metadata
-    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result], settings.decoding)
-    return TableRead(options, scan, pa.schema(list(schema)[: len(scan.names)]))
+    decoding = settings.read.decoding
+    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result], decoding)
+    return TableRead(request, scan, pa.schema(list(schema)[: len(scan.names)]))
 
 
 def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
@@ -229,7 +224,7 @@ def _check_steps(table: Table, view: FeatureView) -> None:
 
 def _column(found: TableRead, field: str, source: Source, always: bool) -> Column:
     cql = _type(field, found.table, source)
-    as_text = found.options.decoding.wide_varints == 'text'
+    as_text = found.request.options.decoding.wide_varints == 'text'
     return Column(examples.kind_of(field, source.column, cql, varints_as_text=as_text), cql, always)
 
 

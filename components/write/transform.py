@@ -13,7 +13,7 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -23,21 +23,31 @@ from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 from cassandra.util import Date, Duration
 
+from tfx_cassandra.components.checks import Name, Rule, TableName, checked
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.concurrent import outcomes
-from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.driver.responses import Milliseconds
 from tfx_cassandra.components.driver.write_time import write_time
-from tfx_cassandra.components.errors import WriteError, invalid
+from tfx_cassandra.components.errors import WriteError
 from tfx_cassandra.components.window import EPOCH, aware, whole_milliseconds
 
 CONCURRENCY = 32  # requests in flight per worker
 _GATHER_ROWS = 2000  # rows looked through for those of one partition
 _REQUEST_ROWS = 50  # rows of one partition in one request
 _MOMENT = pa.timestamp('ms', 'UTC')
+_SECOND = datetime.timedelta(seconds=1)
+_MAX_TTL = 20 * 365 * 86400 * _SECOND  # Cassandra's own limit
+
+Ttl = Annotated[
+    datetime.timedelta,
+    Rule(
+        'whole seconds, at least one and at most 20 years', lambda ttl: _SECOND <= ttl <= _MAX_TTL and not ttl % _SECOND
+    ),
+]
 
 
 class FailedRow(NamedTuple):
@@ -60,20 +70,21 @@ class WriteToCassandra(beam.PTransform):
     tombstone is made. In `feature_store`, `user_id` is filled from `metadata['user_id']`.
     """
 
+    @checked
     def __init__(
         self,
         connection: CassandraConnection,
-        table: str,
-        ttl: datetime.timedelta | None = None,
-        timestamp_column: str | None = None,
-        consistency: str = 'LOCAL_QUORUM',
-        max_errors: int | None = 0,
+        table: TableName,
+        ttl: Ttl | None = None,
+        timestamp_column: Name | None = None,
+        consistency: Consistency = 'LOCAL_QUORUM',
+        max_errors: Annotated[int, Rule('zero or more', lambda errors: errors >= 0)] | None = 0,
     ) -> None:
         """Declares the writes; nothing connects before the pipeline runs.
 
         Args:
           connection: How to reach the cluster; its keyspace holds the table.
-          table: Name of the table.
+          table: Name of the table; `keyspace.table` for one of another keyspace.
           ttl: How long the rows live, in whole seconds; None for the table's own default.
           timestamp_column: The field (aware datetime) that gives each row's write time, so that of two writes to one
             cell the one with the later such time wins, whatever the order they arrive in; with the same time, the
@@ -86,13 +97,6 @@ class WriteToCassandra(beam.PTransform):
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         super().__init__()
-        if not isinstance(table, str) or not table:
-            raise invalid('table', table, 'the name of a table')
-        if ttl is not None and (ttl < datetime.timedelta(seconds=1) or ttl % datetime.timedelta(seconds=1)):
-            raise invalid('ttl', ttl, 'whole seconds, at least one')
-        if max_errors is not None and max_errors < 0:
-            raise invalid('max_errors', max_errors, 'zero or more, or None')
-        connections.consistency_level(consistency)
         self._max_errors = max_errors
         self._write = _WriteRows(connection, table, ttl, timestamp_column, consistency)
 

@@ -105,7 +105,7 @@ class AbDemo(Demo):
             with connections.session(self.connection) as session:
                 _, row = results.Run(state).version(session, self.connection.keyspace)
             arms.append(Arm(name, MODEL_ID, row['version'], 0.5))
-            models[name] = pipeline.serving_directory(state, MODEL_ID) / row['version']
+            models[name] = pathlib.Path(pipeline.serving_directory(state, MODEL_ID), row['version'])
         return arms, models
 
     def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
@@ -151,7 +151,7 @@ def evaluation(
     connection: CassandraConnection,
     arms: Sequence[Arm],
     days: TimeWindow,
-    root: pathlib.Path,
+    root: str | os.PathLike[str],
     metadata: pathlib.Path,
 ) -> Pipeline:
     """Returns the pipeline that evaluates the test: one ABEvaluator."""
@@ -173,7 +173,7 @@ def evaluation(
     )
     return tfx.dsl.Pipeline(
         pipeline_name=EXPERIMENT,
-        pipeline_root=str(root),
+        pipeline_root=os.fspath(root),
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata)),
         components=[evaluator],
         enable_cache=False,  # the logs are not part of what TFX compares

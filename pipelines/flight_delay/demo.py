@@ -127,7 +127,7 @@ class Demo:
             say(f'\n{query}')
             for column, value in row.items():
                 say(f'  {column:13} | {value}')
-            model = pipeline.serving_directory(self.state, self._model_id) / row['version']
+            model = pathlib.Path(pipeline.serving_directory(self.state, self._model_id), row['version'])
             say(f'\nasked about raw examples, {_short(model)} says:')
             for line in results.serving_check(model, run.some_examples('eval', 3)):
                 say(f'  {line}')

@@ -9,13 +9,14 @@ import dataclasses
 import datetime
 import hashlib
 import inspect
-import pathlib
+import os
 import types
 from collections.abc import Sequence
 
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import BaseChannel
 
 from tfx_cassandra.components import (
@@ -58,9 +59,9 @@ PLANES = FeatureView('planes', 'planes', ('tailnum',), None, PLANE_INPUTS)
 
 def create_pipeline(
     connection: CassandraConnection,
-    window: TimeWindow,
-    state: str | pathlib.Path,
-    experiment_id: str = MODEL_ID,
+    window: TimeWindow | RuntimeParameter,
+    state: str | os.PathLike[str],
+    experiment_id: str | RuntimeParameter = MODEL_ID,
     model_id: str = MODEL_ID,
     train_steps: int = 1500,
     learning_rate: float = 1e-3,
@@ -71,10 +72,14 @@ def create_pipeline(
 ) -> tfx.dsl.Pipeline:
     """Builds the flight-delay pipeline for one window of departures.
 
+    The window, the experiment and the connection's contact points, data center and keyspace may be RuntimeParameters,
+    so that one compiled pipeline serves every run.
+
     Args:
       connection: The cluster with `flights`, `planes`, `feature_store` and `model_versions`.
       window: Scheduled departures that become examples.
-      state: Folder for artifacts (`pipeline/`), metadata (`metadata.sqlite`) and pushed models (`serving/`).
+      state: Folder for artifacts (`pipeline/`), metadata (`metadata.sqlite`) and pushed models (`serving/`), or a URI
+        such as gs://bucket/state, where the orchestrator keeps the metadata.
       experiment_id: Key of the version's row in `model_versions`.
       model_id: Name of the model in that row, and of its folder in `serving/`.
       train_steps: Batches to train on.
@@ -89,7 +94,7 @@ def create_pipeline(
     Returns:
       The pipeline, for LocalDagRunner or a compiler.
     """
-    state = pathlib.Path(state)
+    state = os.fspath(state)
     labels = dataclasses.replace(FLIGHTS, timestamp_column='landed') if leaky else FLIGHTS
     example_gen = CassandraExampleGen(
         connection,
@@ -121,31 +126,32 @@ def create_pipeline(
         examples=examples,
         ab_test_group='control',
     )
+    # Kubeflow and Vertex keep metadata themselves, and SQLite only knows local files.
+    local = tfx.orchestration.metadata.sqlite_metadata_connection_config
+    metadata = None if '://' in state else local(metadata_path(state))
     return tfx.dsl.Pipeline(
-        pipeline_name=experiment_id,
-        pipeline_root=str(pipeline_root(state)),
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(metadata_path(state))
-        ),
+        pipeline_name=experiment_id if isinstance(experiment_id, str) else model_id,
+        pipeline_root=pipeline_root(state),
+        metadata_connection_config=metadata,
         components=[example_gen, statistics, schema, validator, *training, evaluator, pusher],
         enable_cache=enable_cache,
         beam_pipeline_args=list(beam_pipeline_args),
     )
 
 
-def pipeline_root(state: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of the pipeline's artifacts."""
-    return state / 'pipeline'
+def pipeline_root(state: str | os.PathLike[str]) -> str:
+    """Returns the folder or URI of the pipeline's artifacts."""
+    return os.path.join(state, 'pipeline')
 
 
-def metadata_path(state: pathlib.Path) -> pathlib.Path:
+def metadata_path(state: str | os.PathLike[str]) -> str:
     """Returns the SQLite file of the pipeline's metadata."""
-    return state / 'metadata.sqlite'
+    return os.path.join(state, 'metadata.sqlite')
 
 
-def serving_directory(state: pathlib.Path, model_id: str = MODEL_ID) -> pathlib.Path:
-    """Returns the folder a model's versions are pushed to, as TensorFlow Serving expects it."""
-    return state / 'serving' / model_id
+def serving_directory(state: str | os.PathLike[str], model_id: str = MODEL_ID) -> str:
+    """Returns the folder or URI a model's versions are pushed to, as TensorFlow Serving expects it."""
+    return os.path.join(state, 'serving', model_id)
 
 
 def eval_config(min_auc: float) -> tfma.EvalConfig:
@@ -166,9 +172,12 @@ def eval_config(min_auc: float) -> tfma.EvalConfig:
     )
 
 
-def _splits_by_time(window: TimeWindow, column: str) -> TimeSplits:
+def _splits_by_time(window: TimeWindow | RuntimeParameter, column: str) -> TimeSplits:
     # A model is asked about days that come after those it has learnt from, and no day is in both splits: flights of one
     # day share its weather and its jams.
+    if not isinstance(window, TimeWindow):
+        # Where the second split starts is known when the pipeline runs: perhaps within a day, so a day is left out.
+        return TimeSplits((('train', 2), ('eval', 1)), column, gap=datetime.timedelta(days=1))
     days = (window.end - window.start) // datetime.timedelta(days=1)
     last_third = window.start + datetime.timedelta(days=days - days // 3)
     midnight = last_third.astimezone(datetime.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -201,5 +210,5 @@ def _source(module: types.ModuleType) -> str:
     return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
 
 
-def _folder(path: pathlib.Path) -> tfx.proto.PushDestination:
-    return tfx.proto.PushDestination(filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(path)))
+def _folder(path: str) -> tfx.proto.PushDestination:
+    return tfx.proto.PushDestination(filesystem=tfx.proto.PushDestination.Filesystem(base_directory=path))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from google.protobuf import json_format
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
-from tfx_cassandra.components.config import ExampleGenConfig, from_json
 from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.example_gen.component import CassandraExampleGen
-from tfx_cassandra.components.training_set import resolve
+from tfx_cassandra.components.example_gen.config import ExampleGenConfig, from_properties
+from tfx_cassandra.components.scan.fetch import ReadOptions
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow
 
 UTC = datetime.timezone.utc
@@ -29,8 +29,9 @@ CONNECTION = CassandraConnection(username='ada', password_env='ADA_PASSWORD')
 
 def test_the_configuration_reaches_the_executor() -> None:
     component = CassandraExampleGen(CONNECTION, [VIEW], window=WINDOW, consistency='ONE', splits=7, shards=3)
-    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
-    assert settings == ExampleGenConfig(CONNECTION, (VIEW,), TimeWindow.parse(WINDOW), 'ONE', 7, 5000, 3)
+    config, _ = from_properties(component.exec_properties)
+    options = TrainingSetOptions(CONNECTION, (VIEW,), TimeWindow.parse(WINDOW), read=ReadOptions('ONE', 7))
+    assert config == ExampleGenConfig(options, shards=3)
     assert component.outputs['examples'].type is standard_artifacts.Examples
 
 
@@ -43,10 +44,10 @@ def test_a_schema_is_a_second_output_where_it_is_asked_for() -> None:
 def test_a_history_reaches_the_executor_and_is_of_views_with_a_time() -> None:
     untimed = FeatureView('u', 't', ('e',), None, ('b',))
     component = CassandraExampleGen(CONNECTION, [VIEW, untimed], LABELS, WINDOW, history=5)
-    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
+    settings = from_properties(component.exec_properties)[0].training_set
     assert (settings.history, settings.sequences) == (5, ('a',))
     plain = CassandraExampleGen(CONNECTION, [VIEW, untimed], LABELS, WINDOW)
-    assert from_json(ExampleGenConfig, plain.exec_properties['config']).sequences == ()
+    assert from_properties(plain.exec_properties)[0].training_set.sequences == ()
 
 
 def by_feature(name: str) -> example_gen_pb2.Output:
@@ -77,11 +78,8 @@ def test_a_history_that_cannot_be_given_is_refused(arguments: dict, message: str
 
 
 def test_splits_default_to_two_thirds_and_one() -> None:
-    output = example_gen_pb2.Output()
-    component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW)
-    json_format.Parse(component.exec_properties['output_config'], output)
-    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
-    assert resolve.splits_of(settings, output).buckets == (('train', 2), ('eval', 1))
+    _, splits = from_properties(CassandraExampleGen(CONNECTION, VIEW, window=WINDOW).exec_properties)
+    assert splits.buckets == (('train', 2), ('eval', 1))
 
 
 def test_a_split_without_buckets_is_refused() -> None:
@@ -123,17 +121,16 @@ def test_bad_arguments_are_refused_when_the_pipeline_is_made(arguments: dict, me
 def test_spans_and_splits_reach_the_executor(split: EntitySplits | TimeSplits) -> None:
     moment = datetime.datetime(2020, 1, 1, tzinfo=UTC)
     component = CassandraExampleGen(CONNECTION, VIEW, span='latest', as_of=moment, split=split)
-    settings = from_json(ExampleGenConfig, component.exec_properties['config'])
-    output = example_gen_pb2.Output()
-    json_format.Parse(component.exec_properties['output_config'], output)
+    config, splits = from_properties(component.exec_properties)
+    settings = config.training_set
     assert (settings.span, settings.as_of, settings.window) == (SpanRange(count=1), moment, None)
-    assert resolve.splits_of(settings, output) == split
+    assert splits == split
 
 
 @pytest.mark.parametrize('seed', [0, 7, -(2**63), 2**63 - 1])
 def test_the_shuffle_seed_reaches_the_executor(seed: int) -> None:
     component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, shuffle_seed=seed)
-    assert from_json(ExampleGenConfig, component.exec_properties['config']).shuffle_seed == seed
+    assert from_properties(component.exec_properties)[0].shuffle_seed == seed
 
 
 @pytest.mark.parametrize('seed', [2**63, -(2**63) - 1, 1.5, '1', None])

@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.cli.ab import read_design
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
@@ -21,6 +21,7 @@ from tfx_cassandra.components.experiment.results import Verdict, metric_values
 from tfx_cassandra.components.experiment.tally import Tally
 from tfx_cassandra.components.experiment.verdict import decide
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
 
 DESIGN = Design(
     'e <script>',
@@ -76,13 +77,13 @@ def test_the_command_shows_the_verdict(
     lift: float, code: int, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     verdict = dataclasses.replace(found(lift=lift))
-    (tmp_path / 'verdict.json').write_text(config.to_json(verdict))
+    (tmp_path / 'verdict.json').write_text(protos.to_json(verdict, cassandra_pb2.Verdict))
     assert cli.main(['ab', 'report', str(tmp_path)]) == code
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith(f'e <script>: {verdict.verdict}')
     assert [line.split()[1] for line in table if line.startswith(('score ', 'guard '))] == ['control', 'b', 'c'] * 2
     assert cli.main(['ab', 'report', str(tmp_path), '--format', 'json']) == code
-    assert config.from_json(Verdict, capsys.readouterr().out) == verdict
+    assert protos.from_json(Verdict, cassandra_pb2.Verdict, capsys.readouterr().out) == verdict
 
 
 def test_a_folder_without_a_verdict_is_one_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
@@ -92,9 +93,12 @@ def test_a_folder_without_a_verdict_is_one_line(tmp_path: pathlib.Path, capsys: 
 
 def test_a_design_is_read_with_its_defaults(tmp_path: pathlib.Path) -> None:
     path = tmp_path / 'design.json'
-    path.write_text(config.to_json(DESIGN))
+    path.write_text(protos.to_json(DESIGN, cassandra_pb2.Design))
     assert read_design(path) == DESIGN
-    small = {name: json.loads(config.to_json(DESIGN))[name] for name in ('experiment_id', 'control', 'treatments')}
+    small = {
+        name: json.loads(protos.to_json(DESIGN, cassandra_pb2.Design))[name]
+        for name in ('experiment_id', 'control', 'treatments')
+    }
     small |= {'window': str(DESIGN.window), 'metrics': [{'name': 'score', 'value': 'prediction'}]}
     path.write_text(json.dumps(small))
     assert read_design(path) == dataclasses.replace(DESIGN, metrics=DESIGN.metrics[:1])
@@ -105,7 +109,7 @@ def test_a_design_is_read_with_its_defaults(tmp_path: pathlib.Path) -> None:
     [
         ('', 'design: got'),
         ('[]', 'design: got'),
-        ('{"nonsense": 1, "metrics": []}', 'config: got'),
+        ('{"nonsense": 1, "metrics": []}', 'design: got'),
         ('{"metrics": [3]}', 'design: got'),
         (
             '{"experiment_id": "e", "window": "2026-01-01T00:00Z/2026-01-02T00:00Z"}',

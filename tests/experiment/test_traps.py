@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.experiment import statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.evaluate import time_of_look
@@ -26,6 +26,7 @@ from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.experiment.tally import tally
 from tfx_cassandra.components.experiment.verdict import decide
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
 
 WINDOW = TimeWindow.parse('2013-06-01T00:00Z/2013-06-01T05:00Z')
 A, B = Arm('control', 'm', '1', 0.5), Arm('treatment', 'm', '2', 0.5)
@@ -399,14 +400,14 @@ def test_a_number_of_units_fits_its_message(field: str, count: Any) -> None:
 
 def test_a_verdict_of_before_is_read() -> None:
     found = evaluated(traffic(400, (0.0, 1.0)), [], SPENDS, WINDOW.end)
-    content = json.loads(config.to_json(found))
+    content = json.loads(protos.to_json(found, cassandra_pb2.Verdict))
     for name in ('as_of', 'immature'):
         content.pop(name, None)
     for arm in (content['control'], *content['treatments']):
         del arm['heaviest']
         for estimate in arm['estimates']:
             del estimate['effective_units']
-    read = config.from_json(Verdict, json.dumps(content))
+    read = protos.from_json(Verdict, cassandra_pb2.Verdict, json.dumps(content))
     assert (read.verdict, read.as_of, read.immature, read.control.heaviest) == (found.verdict, None, 0, ())
     assert 'effective units' in report(read)
 

@@ -11,13 +11,14 @@ from cassandra.cluster import Session
 
 from tfx_cassandra.components import Arm, ModelRegistry, TimeWindow
 from tfx_cassandra.components.cli import main as cli
-from tfx_cassandra.components.config import to_json
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
+from tfx_cassandra.components.protos import to_json
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ab_demo, serving
+from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
 
@@ -94,7 +95,7 @@ def test_the_command_evaluates_the_same(
     rows: pl.DataFrame, connection: CassandraConnection, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     design = ab_demo.design(ARMS, DAYS)
-    (tmp_path / 'design.json').write_text(to_json(design))
+    (tmp_path / 'design.json').write_text(to_json(design, cassandra_pb2.Design))
     points = ['--contact-points', ','.join(connection.contact_points), '--port', str(connection.port)]
     arguments = ['--design', str(tmp_path / 'design.json'), '--output', str(tmp_path / 'out')]
     table = ['--requests-table', serving.TABLE, '--keyspace', connection.keyspace]

@@ -23,18 +23,19 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components import CassandraConnection, Feature, FeatureView, LabelSource, TimeWindow
-from tfx_cassandra.components.config import ExampleGenConfig, RetrievalConfig
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
 from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec import label
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
 from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.options import filtered, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.training_set import sources
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import TableRead
 
 pytestmark = pytest.mark.integration
@@ -153,19 +154,19 @@ def write(session: Session, keyspace: str, drawn: dict[str, Any]) -> None:
 
 def rows_of(session: Session, found: TableRead) -> Iterator[pa.RecordBatch]:
     """Scans a table as the workers do."""
-    planned = plan_splits(found.options)
+    planned = plan_splits(found.request)
     for group in planned.groups:
-        options = found.options.fetch_options(planned.page_rows)
+        options = found.request.planned(planned.page_rows)
         for batch in Fetcher(session, planned.scan, options).fetch(group):
             if isinstance(batch, pa.RecordBatch):
-                yield found.options.kept(filtered(batch, planned.scan), planned.scan)
+                yield found.request.kept(filtered(batch, planned.scan), planned.scan)
 
 
 def joined(connection: CassandraConnection, drawn: dict[str, Any]) -> tuple[pa.Table, pa.Table, dict]:
     """Returns the training set of either plan, and the kinds of its columns."""
     labels = LabelSource('events', tuple(SPINE), 'at', ('i',))
     window = TimeWindow.parse(WINDOW)
-    configured = ExampleGenConfig(
+    configured = TrainingSetOptions(
         connection, tuple(views(drawn['ttls'])), window, labels=labels, availability_cut_off=False
     )
     with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
@@ -178,7 +179,7 @@ def joined(connection: CassandraConnection, drawn: dict[str, Any]) -> tuple[pa.T
             empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in read.schema], schema=read.schema)
             held = [facts(empty, view), *(facts(batch, view) for batch in rows_of(raw, read))]
             scanned, _ = join(scanned, 'at', pa.Table.from_batches(held), view, cut_off=False)
-            lookup = LookUp(configured, [(view, read)], 'at', cut_off=False)
+            lookup = LookUp(connection, configured.read, [(view, read)], 'at', cut_off=False)
             lookup.setup()
             try:
                 looked_up = pa.Table.from_batches([next(lookup.process(looked_up.to_batches()[0]))])

@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import probe
-from tfx_cassandra.components.scan.options import ReadOptions
+from tfx_cassandra.components.scan.options import ReadOptions, ReadRequest
 from tfx_cassandra.components.scan.read import ReadFromCassandra
 from tfx_cassandra.components.window import EPOCH, TimeWindow
 
@@ -97,10 +97,10 @@ def test_two_reads_are_equal_while_a_writer_writes(
 
 def test_a_reference_time_before_all_writes_leaves_nothing(filled: CassandraConnection, tmp_path: Path) -> None:
     assert read(filled, tmp_path, EPOCH + datetime.timedelta(days=1)) == []
-    options = ReadOptions(filled, 'readings', window=WINDOW)
+    options = ReadRequest(filled, 'readings', window=WINDOW)
     assert probe.has_rows(options)
-    assert not probe.has_rows(ReadOptions(filled, 'readings', window=WINDOW, as_of=EPOCH))
-    assert not probe.has_rows(ReadOptions(filled, 'readings', window=TimeWindow(EPOCH, WINDOW.start)))
+    assert not probe.has_rows(ReadRequest(filled, 'readings', window=WINDOW, as_of=EPOCH))
+    assert not probe.has_rows(ReadRequest(filled, 'readings', window=TimeWindow(EPOCH, WINDOW.start)))
 
 
 def test_what_cannot_be_given_back(filled: CassandraConnection, session: Session, tmp_path: Path) -> None:
@@ -119,14 +119,17 @@ def test_what_cannot_be_given_back(filled: CassandraConnection, session: Session
 def test_a_restriction_that_a_later_write_could_change_is_refused(
     filled: CassandraConnection, session: Session
 ) -> None:
-    options = ReadOptions(filled, 'readings', filters=(('x', (1.0,)),), as_of=EPOCH)
+    options = ReadRequest(filled, 'readings', filters=(('x', (1.0,)),), as_of=EPOCH)
     with pytest.raises(SchemaError, match="as_of: got a restriction of 'x', rule: of key columns only"):
         options.scan(session)
 
 
 def test_the_fingerprint_asked_for_before_is_that_of_the_content(filled: CassandraConnection, session: Session) -> None:
-    options = ReadOptions(filled, 'readings', window=WINDOW)
+    options = ReadRequest(filled, 'readings', window=WINDOW)
     before = probe.fingerprint(options)
-    assert probe.fingerprint(ReadOptions(filled, 'readings', window=WINDOW, splits=3, page_rows=7)) == before
+    assert (
+        probe.fingerprint(ReadRequest(filled, 'readings', window=WINDOW, options=ReadOptions(splits=3, page_rows=7)))
+        == before
+    )
     session.execute(f'UPDATE {filled.keyspace}.readings SET y = 5 WHERE id = %s AND at = %s', ('p0', WINDOW.start))
     assert probe.fingerprint(options) != before

@@ -69,11 +69,7 @@ def run(component: CassandraExampleGen, folder: Path) -> types.Artifact:
     """Runs the component's executor as a launcher would, and returns its artifact."""
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    properties = {
-        'config': component.exec_properties['config'],
-        'output_config': component.exec_properties['output_config'],
-    }
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
+    executor.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
     return artifact
 
 

@@ -21,13 +21,13 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import channel_utils, standard_artifacts
 
-from tfx_cassandra.components.config import RetrievalConfig
 from tfx_cassandra.components.dataset.files.tfrecord import Chunk
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.feature_retrieval import executor
 from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
+from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
 from tfx_cassandra.components.feature_retrieval.retrieve import (
     CassandraEnrichmentHandler,
     RetrieveFeatures,
@@ -132,9 +132,7 @@ def run(
     component = CassandraFeatureRetrieval(channel, connection, views, **options)
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    executor.Executor().Do(
-        {executor.SOURCE_KEY: [source]}, {'examples': [artifact]}, {'config': component.exec_properties['config']}
-    )
+    executor.Executor().Do({executor.SOURCE_KEY: [source]}, {'examples': [artifact]}, dict(component.exec_properties))
     return artifact
 
 

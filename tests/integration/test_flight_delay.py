@@ -56,7 +56,7 @@ class Trained:
 
     @property
     def pushed(self) -> list[str]:
-        return sorted(path.name for path in pipeline.serving_directory(self.state).iterdir())
+        return sorted(path.name for path in pathlib.Path(pipeline.serving_directory(self.state)).iterdir())
 
     @property
     def examples(self) -> pathlib.Path:
@@ -191,7 +191,7 @@ def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
 
 
 def test_the_pushed_model_predicts_on_raw_examples(trained):
-    model = pipeline.serving_directory(trained.state) / trained.pushed[0]
+    model = pathlib.Path(pipeline.serving_directory(trained.state), trained.pushed[0])
     lines = results.serving_check(model, results.Run(trained.state).some_examples('eval', 3))
     assert len(lines) == 3
     assert all('% likely to be late; arrived ' in line for line in lines)
@@ -202,7 +202,7 @@ def test_the_pushed_model_predicts_on_raw_examples(trained):
 
 
 def test_what_is_known_only_afterwards_does_not_move_the_prediction(trained):
-    model = pipeline.serving_directory(trained.state) / trained.pushed[0]
+    model = pathlib.Path(pipeline.serving_directory(trained.state), trained.pushed[0])
     predict = tf.saved_model.load(str(model)).signatures['serving_default']
     before = examples_in(trained.examples)[:50]
     inputs = [tf.train.Example.FromString(example.SerializeToString()) for example in before]

@@ -108,14 +108,13 @@ def component(connection: CassandraConnection, **settings: object) -> CassandraE
 def run(generate: CassandraExampleGen, folder: Path) -> types.Artifact:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    properties = {key: generate.exec_properties[key] for key in ('config', 'output_config')}
     outputs = {'examples': [artifact]}
     if 'schema' in generate.outputs:
         schema = standard_artifacts.Schema()
         schema.uri = str(folder / 'schema')
         (folder / 'schema').mkdir()
         outputs['schema'] = [schema]
-    executor.Executor().Do({}, outputs, properties)
+    executor.Executor().Do({}, outputs, dict(generate.exec_properties))
     return artifact
 
 

@@ -16,13 +16,14 @@ import pytest
 from cassandra import ConsistencyLevel, ReadTimeout, WriteTimeout, WriteType
 from cassandra.cluster import Session
 
-from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry import session as registry_session
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import AliasMove, ModelRegistry, ModelVersion
+from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
 
@@ -294,9 +295,11 @@ def test_what_a_write_is_decided_by_is_read_with_serial(registry: ModelRegistry,
 
 MOVER = """
 import json, sys
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
+from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry.registry import ModelRegistry
-settings, versions = config.from_json(config.PusherConfig, sys.argv[1]), json.loads(sys.argv[2])
+from tfx_cassandra.proto import cassandra_pb2
+settings, versions = protos.from_json(PusherConfig, cassandra_pb2.PusherConfig, sys.argv[1]), json.loads(sys.argv[2])
 with ModelRegistry(settings.connection) as registry:
     print('ready', flush=True)
     sys.stdin.readline()
@@ -309,7 +312,7 @@ with ModelRegistry(settings.connection) as registry:
 def test_movers_at_once_leave_a_history_without_gaps(
     registry: ModelRegistry, connection: CassandraConnection, experiment: str
 ) -> None:
-    settings = configs.to_json(PusherConfig(connection, experiment, 'delay'))
+    settings = protos.to_json(PusherConfig(connection, experiment, 'delay'), cassandra_pb2.PusherConfig)
     processes = []
     for number in range(4):
         versions = json.dumps([version((number + step) % 4) for step in range(4)])

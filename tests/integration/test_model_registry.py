@@ -16,14 +16,15 @@ from cassandra import ConsistencyLevel, WriteTimeout, WriteType
 from cassandra.cluster import Session
 from cassandra.query import BatchStatement
 
-from tfx_cassandra.components import config as configs
-from tfx_cassandra.components.config import PusherConfig
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
+from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry import claims as model_claims
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import Claim, ModelRegistry, ModelVersion
 from tfx_cassandra.components.window import TimeWindow
+from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
 
@@ -74,9 +75,11 @@ def test_versions_only_grow_when_a_clock_goes_back(
 
 CLAIMER = """
 import json, sys
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
+from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry.registry import ModelRegistry
-settings = config.from_json(config.PusherConfig, sys.argv[1])
+from tfx_cassandra.proto import cassandra_pb2
+settings = protos.from_json(PusherConfig, cassandra_pb2.PusherConfig, sys.argv[1])
 with ModelRegistry(settings.connection) as registry:
     print('ready', flush=True)
     for digest in json.loads(sys.stdin.readline()):
@@ -86,7 +89,7 @@ with ModelRegistry(settings.connection) as registry:
 
 def test_eight_processes_agree(connection: CassandraConnection, session: Session, experiment: str) -> None:
     """Each process claims three digests that all claim and two of its own, in an order of its own."""
-    settings = configs.to_json(PusherConfig(connection, experiment, 'delay'))
+    settings = protos.to_json(PusherConfig(connection, experiment, 'delay'), cassandra_pb2.PusherConfig)
     shared, processes, wanted = ['s0', 's1', 's2'], [], []
     for number in range(8):
         turn = number % 3

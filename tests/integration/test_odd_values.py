@@ -23,7 +23,7 @@ from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.cql import types as cql_types
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.example_gen import executor
-from tfx_cassandra.components.scan.options import ReadOptions
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.window import EPOCH
 
 pytestmark = pytest.mark.integration
@@ -186,6 +186,6 @@ def test_a_reference_time_and_every_type(connection: CassandraConnection, sessio
 
 def test_a_reference_time_and_counters(connection: CassandraConnection, session: Session) -> None:
     session.execute(f'CREATE TABLE {connection.keyspace}.counted (k int PRIMARY KEY, n counter)')
-    options = ReadOptions(connection, 'counted', as_of=EPOCH)
+    options = ReadRequest(connection, 'counted', as_of=EPOCH)
     with pytest.raises(SchemaError, match="writetimes: got 'n', rule: a column with a write time"):
         options.scan(session)

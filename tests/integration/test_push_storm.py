@@ -19,15 +19,14 @@ from collections.abc import Iterator
 
 import pytest
 from cassandra.cluster import Session
+from exec_properties import stored
 from tfx.proto import pusher_pb2
-from tfx.utils import proto_utils
 
-from tfx_cassandra.components import config as configs
 from tfx_cassandra.components import schema
-from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.pusher.config import to_properties
 from tfx_cassandra.components.registry.registry import AliasMove, ModelRegistry
 
 pytestmark = pytest.mark.integration
@@ -174,16 +173,16 @@ class Storm:
         """The push of a model by the copy-th of its pushers."""
         model_id = self.MODEL_IDS[number % 2]
         filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=str(self.bases[model_id]))
-        config = PusherConfig(self.connection, self.experiment, model_id, alias=f'live {model_id}')
+        config = to_properties(
+            self.connection, 1000, experiment_id=self.experiment, model_id=model_id, ab_test_group=None,
+            alias=f'live {model_id}',
+        )  # fmt: skip
         return {
             'model': str(self.model(number)),
             'pushed': str(self.folder / 'pushed' / f'{number}-{copy}'),
             'run': f'run-{number}-{copy}',
             'step': step,
-            'properties': {
-                'config': configs.to_json(config),
-                'push_destination': proto_utils.proto_to_json(pusher_pb2.PushDestination(filesystem=filesystem)),
-            },
+            'properties': stored({**config, 'push_destination': pusher_pb2.PushDestination(filesystem=filesystem)}),
         }
 
     def run(self, batches: list[list[dict]]) -> list[int]:

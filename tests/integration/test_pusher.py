@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from cassandra.cluster import Session
+from exec_properties import stored
 from google.protobuf import json_format
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
@@ -27,14 +28,12 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types import Artifact, standard_artifacts
-from tfx.utils import proto_utils
 
-from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.artifacts import AbVerdict
-from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, SchemaError, UnavailableError
 from tfx_cassandra.components.pusher.component import CassandraPusher
+from tfx_cassandra.components.pusher.config import to_properties
 from tfx_cassandra.components.pusher.executor import Executor
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.publish import content_digest
@@ -84,10 +83,10 @@ class Push:
 
     def properties(self) -> dict[str, str]:
         filesystem = pusher_pb2.PushDestination.Filesystem(base_directory=self.remote or str(self.base))
-        return {
-            'config': configs.to_json(PusherConfig(self.connection, self.experiment, 'scale', 'B', self.alias)),
-            'push_destination': proto_utils.proto_to_json(pusher_pb2.PushDestination(filesystem=filesystem)),
-        }
+        config = to_properties(
+            self.connection, 1000, experiment_id=self.experiment, model_id='scale', ab_test_group='B', alias=self.alias
+        )
+        return stored({**config, 'push_destination': pusher_pb2.PushDestination(filesystem=filesystem)})
 
     def run(self, factor: float = 2.0, run: str = 'run-1', **inputs: Artifact) -> Artifact:
         pushed = artifact(standard_artifacts.PushedModel, self.folder / 'pushed')

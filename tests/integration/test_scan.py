@@ -126,7 +126,7 @@ def test_where(connection: CassandraConnection, session: Session, table: str) ->
     assert got == [(3000 + h,) for h in range(HOURS)]
 
 
-def coverage_of(options: read.ReadOptions) -> ledger.Coverage:
+def coverage_of(options: read.ReadRequest) -> ledger.Coverage:
     (found,) = collected(read.ScanTable(options), 'coverage')
     return found
 
@@ -135,7 +135,7 @@ def coverage_of(options: read.ReadOptions) -> ledger.Coverage:
 def test_partition_keys_read_their_partitions_alone(
     connection: CassandraConnection, table: str, keys: tuple, ranges: int
 ) -> None:
-    coverage = coverage_of(read.ReadOptions(connection, table, filters=(('k', keys),)))
+    coverage = coverage_of(read.ReadRequest(connection, table, filters=(('k', keys),)))
     assert coverage.ranges == ranges
     assert all(entry.token_range.width == 1 for entry in coverage.reads)
     assert coverage.rows == HOURS * len({key for key in keys if key >= 0})
@@ -191,7 +191,7 @@ def test_write_times_are_the_server_s(connection: CassandraConnection, session: 
     session.execute(f"INSERT INTO {name} (k, v, tags) VALUES (1, 1, {{'a': 'x'}}) USING TIMESTAMP 111")
     session.execute(f"UPDATE {name} USING TIMESTAMP 333 SET tags['b'] = 'y' WHERE k = 1")
     session.execute(f'INSERT INTO {name} (k, few) VALUES (2, [1]) USING TIMESTAMP 222')
-    options = read.ReadOptions(connection, 'dated', columns=('k',), writetimes=('v', 'tags', 'few'))
+    options = read.ReadRequest(connection, 'dated', columns=('k',), writetimes=('v', 'tags', 'few'))
     batches = collected(read.ScanTable(options), 'batches')
     assert batches[0].schema.names == ['k', 'writetime(v)', 'writetime(tags)', 'writetime(few)']
     assert rows_of(batches) == [(1, 111, 333, None), (2, None, None, 222)]
@@ -199,7 +199,7 @@ def test_write_times_are_the_server_s(connection: CassandraConnection, session: 
 
 def test_nodes_and_times_stand_in_the_ledger(connection: CassandraConnection, session: Session, table: str) -> None:
     window = TimeWindow(START, START + datetime.timedelta(hours=3))
-    coverage = coverage_of(read.ReadOptions(connection, table, window=window))
+    coverage = coverage_of(read.ReadRequest(connection, table, window=window))
     nodes = {str(host.endpoint) for host in session.cluster.metadata.all_hosts()}
     assert {entry.coordinator for entry in coverage.reads} <= nodes
     assert {(entry.area.times.start, entry.area.times.end) for entry in coverage.reads} == {window.bounds}
@@ -209,7 +209,7 @@ def test_the_plan_grows_with_the_table(connection: CassandraConnection, session:
     name = f'{connection.keyspace}.bulky'
     session.execute(f'CREATE TABLE {name} (k int, t timestamp, v blob, PRIMARY KEY ((k), t))')
     insert = session.prepare(f'INSERT INTO {name} (k, t, v) VALUES (?, ?, ?)')
-    options = read.ReadOptions(connection, 'bulky')
+    options = read.ReadRequest(connection, 'bulky')
     empty = read.plan_splits(options)
     assert (empty.bytes, empty.page_rows) == (pytest.approx(0, abs=2000), 5000)
     megabyte = bytes(1 << 20)
@@ -255,7 +255,7 @@ def test_the_fingerprint_is_of_the_content_not_of_the_splits(
     connection: CassandraConnection, session: Session, table: str
 ) -> None:
     def coverage(splits: int) -> ledger.Coverage:
-        return coverage_of(read.ReadOptions(connection, table, splits=splits))
+        return coverage_of(read.ReadRequest(connection, table, options=read.ReadOptions(splits=splits)))
 
     first, second = coverage(3), coverage(70)
     assert first.ranges < second.ranges

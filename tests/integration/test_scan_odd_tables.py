@@ -18,7 +18,7 @@ from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.area import ALL_TIMES
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.window import TimeWindow
 
@@ -29,12 +29,12 @@ def fill(session: Session, statement: str, rows: Sequence[tuple]) -> None:
     execute_concurrent_with_args(session, session.prepare(statement), rows, concurrency=64)
 
 
-def scan(options: ReadOptions) -> tuple[list[dict], ledger.Coverage]:
+def scan(options: ReadRequest) -> tuple[list[dict], ledger.Coverage]:
     """Reads a table in this process; returns its rows and the ledger, once verified."""
     planned = plan_splits(options)
     rows, reads = [], []
     with connections.session(options.connection, RawHandler) as raw:
-        fetcher = Fetcher(raw, planned.scan, options.fetch_options(planned.page_rows))
+        fetcher = Fetcher(raw, planned.scan, options.planned(planned.page_rows))
         for found in fetcher.fetch(planned.splits):
             if isinstance(found, RangeRead):
                 reads.append(found)
@@ -63,15 +63,15 @@ def test_rows_without_a_time_in_a_partition_that_is_cut_by_time(
         session.execute(f"INSERT INTO {table} (k, at, n, v) VALUES (1, blobAsTimestamp(0x), {n}, 'empty')")
     for k in (2, 3):  # partitions without any time
         session.execute(f"INSERT INTO {table} (k, at, n, v) VALUES ({k}, blobAsTimestamp(0x), 0, 'empty')")
-    rows, coverage = scan(ReadOptions(connection, name, recount=True))
-    assert any(split.area.times != ALL_TIMES for split in plan_splits(ReadOptions(connection, name)).splits)
+    rows, coverage = scan(ReadRequest(connection, name, recount=True))
+    assert any(split.area.times != ALL_TIMES for split in plan_splits(ReadRequest(connection, name)).splits)
     assert (len(rows), coverage.rows) == (count + 5, count + 5)
     assert sum(row['at'] is None for row in rows) == 5
 
 
 @pytest.mark.parametrize('keyspace', ['system', 'system_schema', 'system_views', 'system_virtual_schema'])
 def test_keyspaces_of_which_each_node_has_its_own_are_refused(connection: CassandraConnection, keyspace: str) -> None:
-    options = ReadOptions(dataclasses.replace(connection, keyspace=keyspace), 'tables')
+    options = ReadRequest(dataclasses.replace(connection, keyspace=keyspace), 'tables')
     with pytest.raises(SchemaError, match=rf"^keyspace: got '{keyspace}', rule: a keyspace that nodes share"):
         plan_splits(options)
 
@@ -82,14 +82,14 @@ def test_a_relic_of_compact_storage_is_left_out(connection: CassandraConnection,
         f"CREATE TABLE {table} (k int PRIMARY KEY, value 'org.apache.cassandra.db.marshal.EmptyType', n int)"
     )
     session.execute(f'INSERT INTO {table} (k, n) VALUES (1, 2)')
-    assert scan(ReadOptions(connection, 'relic'))[0] == [{'k': 1, 'n': 2}]
-    assert scan(ReadOptions(connection, 'relic', columns=('n',)))[0] == [{'n': 2}]
+    assert scan(ReadRequest(connection, 'relic'))[0] == [{'k': 1, 'n': 2}]
+    assert scan(ReadRequest(connection, 'relic', columns=('n',)))[0] == [{'n': 2}]
     later = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
-    assert scan(ReadOptions(connection, 'relic', as_of=later))[1].rows == 1
+    assert scan(ReadRequest(connection, 'relic', as_of=later))[1].rows == 1
     with pytest.raises(
         SchemaError, match=r"^columns: got 'value' of type 'org\.apache\..*EmptyType', rule: columns of CQL"
     ):
-        plan_splits(ReadOptions(connection, 'relic', columns=('value',)))
+        plan_splits(ReadRequest(connection, 'relic', columns=('value',)))
 
 
 def test_a_type_without_an_arrow_form_names_its_column_before_anything_is_read(
@@ -103,8 +103,8 @@ def test_a_type_without_an_arrow_form_names_its_column_before_anything_is_read(
         with pytest.raises(
             SchemaError, match=f"^columns: got '{column}' of type .*LexicalUUIDType.*, rule: columns of"
         ):
-            plan_splits(ReadOptions(connection, 'custom', columns=(column, 'n')))
-    assert scan(ReadOptions(connection, 'custom', columns=('n',)))[0] == [{'n': 2}]
+            plan_splits(ReadRequest(connection, 'custom', columns=(column, 'n')))
+    assert scan(ReadRequest(connection, 'custom', columns=('n',)))[0] == [{'n': 2}]
 
 
 def _change(session: Session, table: str, kind: str) -> None:
@@ -137,13 +137,13 @@ def test_a_table_that_is_changed_while_it_is_read(
     session.execute(f'CREATE TYPE {table}_outer (inner frozen<{name}_inner>)')
     session.execute(f'CREATE TABLE {table} (k int PRIMARY KEY, v frozen<{name}_outer>)')
     fill(session, f'INSERT INTO {table} (k) VALUES (?)', [(k,) for k in range(200)])
-    options = ReadOptions(connection, name)
+    options = ReadRequest(connection, name)
     planned = plan_splits(options)
 
     def read() -> None:
         reads, changed = [], False
         with connections.session(connection, RawHandler) as raw:
-            for found in Fetcher(raw, planned.scan, options.fetch_options(5)).fetch(planned.splits):
+            for found in Fetcher(raw, planned.scan, options.planned(5)).fetch(planned.splits):
                 if isinstance(found, RangeRead):
                     reads.append(found)
                 if not changed:
@@ -164,7 +164,7 @@ def test_large_rows_are_planned_and_read_few_at_a_time(connection: CassandraConn
     insert = session.prepare(f'INSERT INTO {table} (k, c, v) VALUES (1, ?, ?)')
     for c in range(60):
         session.execute(insert, (c, bytes(10 if c < 40 else 2 << 20)))
-    options = ReadOptions(connection, 'large')
+    options = ReadRequest(connection, 'large')
     assert plan_splits(options).page_rows <= 4  # by the last row: the first ones are small
     rows, coverage = scan(options)
     assert (len(rows), coverage.rows, coverage.retries) == (60, 60, 0)
@@ -177,12 +177,12 @@ def test_a_second_count_finds_what_the_ledger_cannot_see(connection: CassandraCo
     fill(session, f'INSERT INTO {table} (k, at) VALUES (?, ?)', [(k, n) for k in range(20) for n in range(150)])
     window = TimeWindow.parse('1970-01-01T00:00:00.010Z/1970-01-01T00:00:00.110Z')
     for options in (
-        ReadOptions(connection, 'counted', recount=True),
-        ReadOptions(connection, 'counted', window=window),
+        ReadRequest(connection, 'counted', recount=True),
+        ReadRequest(connection, 'counted', window=window),
     ):
         planned = plan_splits(options)
         with connections.session(connection, RawHandler) as raw:
-            found = Fetcher(raw, planned.scan, options.fetch_options(7)).fetch(planned.splits)
+            found = Fetcher(raw, planned.scan, options.planned(7)).fetch(planned.splits)
             reads = [entry for entry in found if isinstance(entry, RangeRead)]
         recounting = dataclasses.replace(options, recount=True)
         verified(recounting, planned, reads)

@@ -55,8 +55,7 @@ def filled(connection: CassandraConnection, session: Session) -> CassandraConnec
 def run(component: CassandraExampleGen, folder: Path) -> types.Artifact:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    properties = {key: component.exec_properties[key] for key in ('config', 'output_config')}
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
+    executor.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
     return artifact
 
 

@@ -139,8 +139,7 @@ def filled(connection: CassandraConnection, session: Session) -> CassandraConnec
 def run(component: CassandraExampleGen, folder: Path) -> types.Artifact:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    properties = {name: component.exec_properties[name] for name in ('config', 'output_config')}
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
+    executor.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
     return artifact
 
 

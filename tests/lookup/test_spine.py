@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tfx_cassandra.components.config import ExampleGenConfig
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup import spine as lookup
-from tfx_cassandra.components.scan.options import ReadOptions
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.training_set import choose
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources, TableRead
 from tfx_cassandra.components.window import TimeWindow
 
@@ -34,7 +34,7 @@ SHOP = '00000000-0000-0000-0000-000000000001'
 VIEW = FeatureView('v', 'v', ('k', 'kind'), 'ts', ('a',), where={'shop': SHOP.replace('-', '').upper()})
 WINDOW = TimeWindow.parse('2020-01-01T00:00Z/2020-01-02T00:00Z')
 LABEL = LabelSource('events', ('k', 'kind'), 'at', ('y',))
-SETTINGS = ExampleGenConfig(CassandraConnection(), (VIEW,), WINDOW, labels=LABEL)
+SETTINGS = TrainingSetOptions(CassandraConnection(), (VIEW,), WINDOW, labels=LABEL)
 
 
 def found(view: FeatureView, table: Table = TABLE, **options: Any) -> TableRead:
@@ -43,7 +43,7 @@ def found(view: FeatureView, table: Table = TABLE, **options: Any) -> TableRead:
     )
     kinds = {'int': pa.int32(), 'timestamp': pa.timestamp('ms', 'UTC'), 'double': pa.float64()}
     schema = pa.schema([(name, kinds.get(dict(table.types)[name], pa.string())) for name in scan.names])
-    return TableRead(ReadOptions(SETTINGS.connection, table.name, window=scan.window, **options), scan, schema)
+    return TableRead(ReadRequest(SETTINGS.connection, table.name, window=scan.window, **options), scan, schema)
 
 
 class FakeStatement:
@@ -67,7 +67,7 @@ class FakeSession:
 
 
 def reads(view: FeatureView = VIEW, cut_off: bool = False) -> lookup._ViewReads:
-    return lookup._ViewReads(FakeSession(), SETTINGS, view, found(view), cut_off)
+    return lookup._ViewReads(FakeSession(), SETTINGS.read, view, found(view), cut_off)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_a_setup_that_fails_gives_the_session_back(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lookup.connections, 'release', lambda *key: held.remove(key))
     broken = dataclasses.replace(VIEW, where={})
     with pytest.raises(Exception, match='has shop'):
-        lookup.LookUp(SETTINGS, [(broken, found(broken))], 'at', True).setup()
+        lookup.LookUp(SETTINGS.connection, SETTINGS.read, [(broken, found(broken))], 'at', True).setup()
     assert held == []
-    whole = lookup.LookUp(SETTINGS, [(VIEW, found(VIEW))], 'at', True)
+    whole = lookup.LookUp(SETTINGS.connection, SETTINGS.read, [(VIEW, found(VIEW))], 'at', True)
     whole.setup()
     assert held == [(SETTINGS.connection, RawHandler)]
     whole.teardown()

@@ -9,11 +9,10 @@ from tfx.orchestration import pipeline as pipelines
 from tfx.proto import pusher_pb2
 from tfx.types import channel, standard_artifacts
 
-from tfx_cassandra.components import config as configs
 from tfx_cassandra.components.artifacts import AbVerdict
-from tfx_cassandra.components.config import PusherConfig
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.pusher.component import CassandraPusher
+from tfx_cassandra.components.pusher.config import PusherConfig, from_properties
 
 CONNECTION = CassandraConnection(username='ml', password_env='PUSHER_TEST_PASSWORD')
 DESTINATION = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory='/serving'))
@@ -28,8 +27,9 @@ def arguments(**changes: object) -> dict:
 def test_the_configuration_travels_as_json_and_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PUSHER_TEST_PASSWORD', 'hunter2')
     component = CassandraPusher(**arguments(ab_test_group='B', alias='champion', max_metrics=7))
-    config = configs.from_json(PusherConfig, component.exec_properties['config'])
-    assert config == PusherConfig(CONNECTION, 'flights', 'delay', 'B', 'champion', 7)
+    assert from_properties(component.exec_properties) == PusherConfig(
+        CONNECTION, 'flights', 'delay', 'B', 'champion', 7
+    )
     assert 'hunter2' not in str(component.exec_properties)
     assert '/serving' in component.exec_properties['push_destination']
     assert component.outputs['pushed_model'].type is standard_artifacts.PushedModel
@@ -52,7 +52,9 @@ def test_it_compiles_into_a_pipeline_with_every_input() -> None:
     ir = compiler.Compiler().compile(pipeline)
     node = next(node.pipeline_node for node in ir.nodes if node.pipeline_node.node_info.id == 'CassandraPusher')
     assert set(node.inputs.inputs) == set(types)
-    assert set(node.parameters.parameters) == {'config', 'push_destination'}
+    assert set(node.parameters.parameters) == {
+        'config', 'push_destination', 'contact_points', 'local_datacenter', 'keyspace', 'experiment_id', 'model_id',
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,9 @@ def test_it_compiles_into_a_pipeline_with_every_input() -> None:
         ('model_id', None, 'a non-empty text'),
         ('ab_test_group', '', 'a non-empty text'),
         ('alias', '', 'a non-empty text'),
-        ('max_metrics', 0, 'an integer from 1'),
-        ('max_metrics', True, 'an integer from 1'),
-        ('max_metrics', 1.5, 'an integer from 1'),
+        ('max_metrics', 0, 'an integer of at least 1'),
+        ('max_metrics', True, 'an integer of at least 1'),
+        ('max_metrics', 1.5, 'an integer of at least 1'),
         ('push_destination', None, 'a PushDestination with filesystem.base_directory'),
         ('push_destination', '/serving', 'a PushDestination with filesystem.base_directory'),
         ('push_destination', pusher_pb2.PushDestination(), 'a PushDestination with filesystem.base_directory'),
@@ -88,5 +90,5 @@ def test_a_verdict_is_no_other_artifact() -> None:
 
 
 def test_a_model_is_required() -> None:
-    with pytest.raises(TypeError, match='model'):
+    with pytest.raises(ValueError, match=r'^model: got None, rule: a BaseChannel$'):
         CassandraPusher(**arguments(model=None))

@@ -15,7 +15,7 @@ from tfx_cassandra.components.cql.table import Identity
 from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.scan import fetch, identity, ledger, reading, ring
 from tfx_cassandra.components.scan.area import Area, Slice
-from tfx_cassandra.components.scan.fetch import Fetcher, FetchOptions
+from tfx_cassandra.components.scan.fetch import Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import plan_scan
@@ -33,7 +33,7 @@ def splits(count: int = 1, first_rows: int | None = 1, replicas: tuple[str, ...]
 def read(session: FakeSession, parts: list[Split], **options: object) -> tuple[list[tuple], Coverage]:
     """Returns the rows, sorted, and what the ledger makes of the entries."""
     rows, entries = [], []
-    for found in Fetcher(session, SCAN, FetchOptions(**options)).fetch(parts):
+    for found in Fetcher(session, SCAN, ReadOptions(**options)).fetch(parts):
         if isinstance(found, RangeRead):
             entries.append(found)
         else:
@@ -139,9 +139,10 @@ def test_an_error_that_waiting_does_not_help_is_not_tried_again() -> None:
     assert len(session.asked) == 1
 
 
-def test_no_more_areas_at_once_than_a_node_takes() -> None:
+def test_no_more_areas_at_once_than_a_node_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, 'PER_NODE', 3)
     session = FakeSession(ROWS)
-    fetcher = Fetcher(session, SCAN, FetchOptions(per_node=3)).fetch(splits(50))
+    fetcher = Fetcher(session, SCAN).fetch(splits(50))
     next(fetcher)
     assert len(session.asked) <= 4
     assert len({(page.fetch_size, page.cql) for page in session.asked}) == 1

@@ -12,15 +12,17 @@ import fractions
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 from tensorflow.core.example import example_pb2
 
+from tfx_cassandra.components.checks import Name, Rule, check_fields
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
 from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.errors import DatasetError, invalid
-from tfx_cassandra.components.window import MICROSECOND, TimeWindow, aware, duration, shifted
+from tfx_cassandra.components.window import MICROSECOND, TimeWindow, shifted
 
 NOWHERE = -1  # the assignment of an example that belongs to no split
 
@@ -40,10 +42,11 @@ class HashSplits:
       ValueError: There is no split, a name comes twice, or a split has no bucket.
     """
 
-    buckets: tuple[tuple[str, int], ...]
-    feature: str | None = None
+    buckets: tuple[tuple[Name, int], ...]
+    feature: Name | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check('output_config', self.buckets)
 
     @property
@@ -89,16 +92,12 @@ class EntitySplits:
       ValueError: There is no split or no column, a name comes twice, or a split has no bucket.
     """
 
-    buckets: tuple[tuple[str, int], ...]
-    columns: tuple[str, ...]
+    buckets: tuple[tuple[Name, int], ...]
+    columns: Annotated[tuple[Name, ...], Rule('one or more names, each once', lambda c: 0 < len(c) == len(set(c)))]
 
     def __post_init__(self) -> None:
-        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
-        object.__setattr__(self, 'columns', columns)
-        object.__setattr__(self, 'buckets', tuple((name, count) for name, count in self.buckets))
+        check_fields(self)
         _check('buckets', self.buckets)
-        if not columns or len(set(columns)) < len(columns):
-            raise invalid('columns', columns, 'one or more names, each once')
 
     @property
     def names(self) -> list[str]:
@@ -141,15 +140,13 @@ class TimeSplits:
         than the splits.
     """
 
-    buckets: tuple[tuple[str, int], ...]
-    column: str
+    buckets: tuple[tuple[Name, int], ...]
+    column: Name
     gap: datetime.timedelta = datetime.timedelta(0)
     starts: tuple[datetime.datetime, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'buckets', tuple((name, count) for name, count in self.buckets))
-        object.__setattr__(self, 'starts', tuple(aware('starts', start) for start in self.starts))
-        object.__setattr__(self, 'gap', duration('gap', self.gap))
+        check_fields(self)
         _check('buckets', self.buckets)
         if self.gap < datetime.timedelta(0):
             raise invalid('gap', self.gap, 'not below zero')
@@ -226,8 +223,8 @@ def _check(field: str, buckets: Sequence[tuple[str, int]]) -> None:
     names = [name for name, _ in buckets]
     if not buckets or len(set(names)) < len(buckets):
         raise invalid(field, names, 'one or more splits, each name once')
-    if empty := [name for name, count in buckets if count < 1]:
-        raise invalid(field, empty, 'hash_buckets of at least 1 in every split')
+    if wrong := [name for name, count in buckets if not 1 <= count < 2**31]:
+        raise invalid(field, wrong, 'hash_buckets of at least 1 and below 2^31 in every split')
 
 
 def _ends(buckets: Sequence[tuple[str, int]]) -> list[int]:

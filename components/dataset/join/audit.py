@@ -6,13 +6,13 @@ import dataclasses
 import datetime
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from tfx_cassandra.components.checks import Rule, Share, check_fields
 from tfx_cassandra.components.dataset.join.join import STATUSES, Looked
-from tfx_cassandra.components.errors import DatasetError, invalid
-from tfx_cassandra.components.window import duration
+from tfx_cassandra.components.errors import DatasetError
 
 # Ages are counted in bins a constant factor apart, so that a quantile is right to 1 % and counts can be added up: the
 # sketch of Masson, Rim and Lee, DDSketch, VLDB 12 (2019), section 2.
@@ -20,6 +20,7 @@ _ACCURACY = 0.01
 _GAMMA = math.log((1 + _ACCURACY) / (1 - _ACCURACY))
 _OLD = 10 * 365 * 86_400  # seconds
 _QUANTILES = {'p50': 0.5, 'p95': 0.95}
+_Age = Annotated[datetime.timedelta, Rule('zero or more', lambda age: age >= datetime.timedelta(0))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +37,13 @@ class AuditLimits:
       ValueError: A share is not from 0 to 1, or the age is negative.
     """
 
-    missing: float | None = None
-    expired: float | None = None
-    cut_off: float | None = None
-    age_p95: datetime.timedelta | None = None
+    missing: Share | None = None
+    expired: Share | None = None
+    cut_off: Share | None = None
+    age_p95: _Age | None = None
 
     def __post_init__(self) -> None:
-        for field in ('missing', 'expired', 'cut_off'):
-            share = getattr(self, field)
-            if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
-                raise invalid(f'limits.{field}', share, 'a share from 0 to 1')
-        if self.age_p95 is not None:
-            object.__setattr__(self, 'age_p95', duration('limits.age_p95', self.age_p95))
-            if self.age_p95 < datetime.timedelta(0):
-                raise invalid('limits.age_p95', self.age_p95, 'zero or more')
+        check_fields(self, 'limits.')
 
     def check(self, report: Mapping[str, Any]) -> None:
         """Raises DatasetError, naming every feature beyond a limit, if the report of `Audit.report` has any.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
 from tfx_cassandra.components.dataset.join.facts import described
 from tfx_cassandra.components.dataset.spec.view import restrictions
 from tfx_cassandra.components.errors import DatasetError, invalid
-from tfx_cassandra.components.window import EPOCH, MICROSECOND, aware, duration
+from tfx_cassandra.components.window import EPOCH, MICROSECOND, aware
+
+Delay = Annotated[datetime.timedelta, Rule('zero or more', lambda delay: delay >= datetime.timedelta(0))]
+_SOME = Rule('one or more names', bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +30,12 @@ class Label:
       delay: How long after the event the label is known; None for the source's delay.
     """
 
-    name: str
-    rename: str | None = None
-    delay: datetime.timedelta | None = None
+    name: Name
+    rename: Name | None = None
+    delay: Delay | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise invalid('name', self.name, 'a non-empty text')
-        object.__setattr__(self, 'delay', _delay(self.delay))
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +56,18 @@ class LabelSource:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    table: str
-    entity_columns: tuple[str, ...]
-    timestamp_column: str
-    label_columns: tuple[str | Label, ...]
-    delay: datetime.timedelta | None = None
+    table: TableName
+    entity_columns: Annotated[tuple[Name, ...], _SOME]
+    timestamp_column: Name
+    label_columns: Annotated[tuple[Name | Label, ...], _SOME]
+    delay: Delay | None = None
     where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ('entity_columns', 'label_columns'):
-            names = getattr(self, field)
-            names = (names,) if isinstance(names, (str, Label)) else tuple(names)
-            names = tuple(n.name if isinstance(n, Label) and n == Label(n.name) else n for n in names)
-            object.__setattr__(self, field, names)
-            if not names or not all(isinstance(n, Label) or (isinstance(n, str) and n) for n in names):
-                raise invalid(field, names, 'one or more names')
-        for field in ('table', 'timestamp_column'):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(field, getattr(self, field), 'a non-empty text')
         object.__setattr__(self, 'where', restrictions(self.where))
-        object.__setattr__(self, 'delay', _delay(self.delay))
+        check_fields(self)
+        plain = [n.name if isinstance(n, Label) and n == Label(n.name) else n for n in self.label_columns]
+        object.__setattr__(self, 'label_columns', tuple(plain))
         if clash := sorted({name for name in self.example_names if self.example_names.count(name) > 1}):
             raise invalid('label_columns', clash, 'no two of entity, timestamp and labels with the same name')
 
@@ -135,12 +129,3 @@ def spine(batch: pa.RecordBatch, source: LabelSource, reference: datetime.dateti
             array = array.take(pc.if_else(pc.less_equal(time, latest), rows, pa.scalar(None, pa.int64())))
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=list(source.example_names))
-
-
-def _delay(delay: datetime.timedelta | None) -> datetime.timedelta | None:
-    if delay is None:
-        return None
-    plain = duration('delay', delay)
-    if plain < datetime.timedelta(0):
-        raise invalid('delay', delay, 'zero or more')
-    return plain

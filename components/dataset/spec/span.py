@@ -11,8 +11,9 @@ import datetime
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tfx_cassandra.components.checks import Int64, check_fields
 from tfx_cassandra.components.errors import DatasetError, invalid
-from tfx_cassandra.components.window import EPOCH, TimeWindow, aware, duration, shifted
+from tfx_cassandra.components.window import EPOCH, TimeWindow, aware, shifted
 
 DAY = datetime.timedelta(days=1)
 
@@ -43,22 +44,16 @@ class SpanRange:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    first: int | None = None
-    last: int | None = None
-    count: int | None = None
-    skip: int = 0
+    first: Int64 | None = None
+    last: Int64 | None = None
+    count: Int64 | None = None
+    skip: Int64 = 0
     length: datetime.timedelta = DAY
     origin: datetime.datetime = EPOCH
     lateness: datetime.timedelta = datetime.timedelta(0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'origin', aware('origin', self.origin))
-        for field in ('length', 'lateness'):
-            object.__setattr__(self, field, duration(field, getattr(self, field)))
-        for field in ('first', 'last', 'count', 'skip'):
-            value = getattr(self, field)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise invalid(field, value, 'a whole number')
+        check_fields(self)
         if self.length < datetime.timedelta(milliseconds=1):
             raise invalid('length', self.length, 'a millisecond or more')
         if self.lateness < datetime.timedelta(0):

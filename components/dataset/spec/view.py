@@ -10,11 +10,11 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields, conform
 from tfx_cassandra.components.cql.values import alternatives, unboxed
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.window import duration
 
 _MAP_ENTRY = re.compile(r"(?P<column>.+)\['(?P<key>.+)'\]", re.DOTALL)
 _PLAIN = (bool, int, float, str)  # what a default may be made of
@@ -22,6 +22,8 @@ _VALUES = (
     *_PLAIN, bytes, uuid.UUID, ipaddress.IPv4Address, ipaddress.IPv6Address, decimal.Decimal, datetime.datetime,
     datetime.date, datetime.time,
 )  # what a restriction may be made of  # fmt: skip
+# The features of two Features may stand in one column, as long as their names in the examples differ.
+_EACH_ONCE = Rule('one or more names, each once', lambda names: bool(names) and len(set(names)) == len(names))
 
 
 class Source(NamedTuple):
@@ -52,14 +54,12 @@ class Feature:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    name: str
-    rename: str | None = None
+    name: Name
+    rename: Name | None = None
     default: Any = None
 
     def __post_init__(self) -> None:
-        for field, value in (('name', self.name), ('rename', 'its own' if self.rename is None else self.rename)):
-            if not isinstance(value, str) or not value:
-                raise invalid(field, value, 'a non-empty text')
+        check_fields(self)
         if isinstance(self.default, list):
             object.__setattr__(self, 'default', tuple(self.default))
         values = self.default if isinstance(self.default, tuple) else (self.default,)
@@ -96,40 +96,33 @@ class FeatureView:
       ValueError: A field breaks its rule; the message names field, value and rule.
     """
 
-    name: str
-    table: str
-    entity_columns: tuple[str, ...]
-    timestamp_column: str | None
-    features: tuple[str | Feature, ...]
+    name: Name
+    table: TableName
+    entity_columns: Annotated[tuple[Name, ...], _EACH_ONCE]
+    timestamp_column: Name | None
+    features: Annotated[tuple[Name | Feature, ...], _EACH_ONCE]
     ttl: datetime.timedelta | None = None
     layout: Literal['wide', 'long'] = 'wide'
-    feature_name_column: str | None = None
-    value_column: str | None = None
-    created_column: str | None = None
+    feature_name_column: Name | None = None
+    value_column: Name | None = None
+    created_column: Name | None = None
     prefix: str = ''
-    join_columns: tuple[str, ...] = ()
+    join_columns: Annotated[
+        tuple[Name, ...], Rule('names, each once', lambda names: len(set(names)) == len(names))
+    ] = ()
     where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
 
     def __post_init__(self) -> None:
-        features = (self.features,) if isinstance(self.features, (str, Feature)) else tuple(self.features)
-        # One spelling of each view, so that equal views are equal.
-        plain = [f.name if isinstance(f, Feature) and f == Feature(f.name) else f for f in features]
-        object.__setattr__(self, 'features', tuple(plain))
         object.__setattr__(self, 'where', restrictions(self.where))
-        for field in ('entity_columns', 'features', 'join_columns'):
-            _check_names(self, field, optional=field == 'join_columns')
+        check_fields(self)
+        # One spelling of each view, so that equal views are equal.
+        plain = [f.name if isinstance(f, Feature) and f == Feature(f.name) else f for f in self.features]
+        object.__setattr__(self, 'features', tuple(plain))
         if self.join_columns and len(self.join_columns) != len(self.entity_columns):
             raise invalid('join_columns', self.join_columns, f'one for each of {self.entity_columns}')
-        for field in ('name', 'table', *(['timestamp_column'] if self.timestamp_column is not None else [])):
-            if not isinstance(getattr(self, field), str) or not getattr(self, field):
-                raise invalid(field, getattr(self, field), 'a non-empty text')
-        if self.layout not in ('wide', 'long'):
-            raise invalid('layout', self.layout, "'wide' or 'long'")
         for field in ('feature_name_column', 'value_column'):
             if (getattr(self, field) is None) == (self.layout == 'long'):
                 raise invalid(field, getattr(self, field), 'given with layout long, and only then')
-        if self.ttl is not None:
-            object.__setattr__(self, 'ttl', duration('ttl', self.ttl))
         if self.ttl is not None and (self.ttl <= datetime.timedelta(0) or self.timestamp_column is None):
             raise invalid('ttl', self.ttl, 'above zero, and None where there is no timestamp_column')
         names = [*self.entity_names, *filter(None, [self.timestamp_column]), *self.example_names]
@@ -198,6 +191,7 @@ def restrictions(where: Mapping[str, Any] | Collection[tuple[str, Any]]) -> tupl
       ValueError: A column has no value, or one of a kind that no column is compared with.
     """
     pairs = []
+    conform('where', where, Mapping[str, Any] | tuple[tuple[str, Any], ...])
     for column, value in where.items() if isinstance(where, Mapping) else where:
         values = tuple(map(_restriction, alternatives(value)))
         if not values or not all(map(_is_restriction, values)):
@@ -219,16 +213,3 @@ def _is_restriction(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_restriction, value))
     return isinstance(value, _VALUES) and not getattr(value, 'nanosecond', 0)  # which JSON would lose
-
-
-def _check_names(view: FeatureView, field: str, optional: bool) -> None:
-    names = getattr(view, field)
-    names = (names,) if isinstance(names, str) else tuple(names)
-    object.__setattr__(view, field, names)
-    plain = [name.name if isinstance(name, Feature) else name for name in names]
-    if not names and optional:
-        return
-    # The features of two Features may stand in one column, as long as their names in the examples differ.
-    doubled = len(set(names)) < len(names)
-    if not names or doubled or not all(isinstance(name, str) and name for name in plain):
-        raise invalid(field, names, 'one or more names, each once')

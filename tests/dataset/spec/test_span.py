@@ -115,7 +115,7 @@ def test_short_forms(span: object, same: SpanRange) -> None:
     [
         ({}, 'first: got None, rule: given, or count for a rolling range'),
         ({'first': 5, 'last': 4}, 'last: got 4, rule: not before first'),
-        ({'first': 1.5}, 'first: got 1.5, rule: a whole number'),
+        ({'first': 1.5}, 'first: got 1.5, rule: an integer of 64 bits'),
         ({'first': 1, 'skip': 2}, 'skip: got 2, rule: only with count'),
         ({'count': 0}, 'count: got 0, rule: 1 or more spans'),
         ({'count': 2, 'last': 7}, 'last: got 7, rule: not with count'),

@@ -10,9 +10,9 @@ import uuid
 import numpy as np
 import pytest
 
-from tfx_cassandra.components import config
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
-from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.proto import cassandra_pb2
 
 WIDE = {'name': 'v', 'table': 't', 'entity_columns': ('e',), 'timestamp_column': 'ts', 'features': ('a', 'b')}
 LONG = {**WIDE, 'layout': 'long', 'feature_name_column': 'name', 'value_column': 'value'}
@@ -63,11 +63,10 @@ def test_restrictions_may_be_ids_addresses_and_times_and_reach_the_executor() ->
     }  # fmt: skip
     view = FeatureView(**WIDE, where=where)
     assert view.where[0] == ('id', (uuid.UUID(int=1), 'x'))
-    settings = config.RetrievalConfig(CassandraConnection(), (view,))
-    again = config.from_json(config.RetrievalConfig, config.to_json(settings))
-    assert again == settings
-    assert hash(again.views[0].where) == hash(view.where)
-    assert repr(again.views[0].where) == repr(view.where)
+    again = protos.from_json(FeatureView, cassandra_pb2.FeatureView, protos.to_json(view, cassandra_pb2.FeatureView))
+    assert again == view
+    assert hash(again.where) == hash(view.where)
+    assert repr(again.where) == repr(view.where)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_bad_features(arguments: dict, message: str) -> None:
         ({'features': ()}, 'features: got (), rule: one or more names'),
         ({'features': ('a', 'a')}, "features: got ('a', 'a'), rule: one or more names, each once"),
         ({'entity_columns': ()}, 'entity_columns: got ()'),
-        ({'table': ''}, "table: got '', rule: a non-empty text"),
+        ({'table': ''}, "table: got '', rule: the name of a table"),
         ({'layout': 'tall'}, "layout: got 'tall', rule: 'wide' or 'long'"),
         ({'layout': 'long'}, 'feature_name_column: got None, rule: given with layout long'),
         ({'value_column': 'x'}, "value_column: got 'x', rule: given with layout long, and only then"),

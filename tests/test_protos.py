@@ -1,33 +1,35 @@
-"""Configurations survive the trip through pipeline metadata, and carry no secret."""
+"""Dataclasses survive the trip through their protos, and carry no secret."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfx_cassandra.components import config
-from tfx_cassandra.components.config import (
-    ABEvaluatorConfig,
-    ExampleGenConfig,
-    PusherConfig,
-    RetrievalConfig,
-)
+from tfx_cassandra.components import protos
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
 from tfx_cassandra.components.dataset.spec.span import SpanRange
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection, Tls
+from tfx_cassandra.components.example_gen.config import ExampleGenConfig, parse_span, span_text
 from tfx_cassandra.components.experiment import results
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.options import EvaluationOptions
+from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
+from tfx_cassandra.components.pusher.config import PusherConfig
+from tfx_cassandra.components.scan.fetch import ReadOptions
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
 
 names = st.text(min_size=1, max_size=8)
+tables = st.one_of(names.filter(lambda name: '.' not in name), st.just('other.table'))
 maybe = st.one_of(st.none(), names)
 connections = st.one_of(
     st.builds(CassandraConnection, st.lists(names, min_size=1).map(tuple), st.integers(1, 65535), names, names),
@@ -49,7 +51,7 @@ windows = st.tuples(moments, moments).filter(lambda pair: pair[0] < pair[1]).map
 views = st.builds(
     FeatureView,
     name=names,
-    table=names,
+    table=tables,
     entity_columns=st.just(('e', 'f')),
     timestamp_column=st.just('ts'),
     features=st.lists(
@@ -75,7 +77,7 @@ views = st.builds(
 spans = st.timedeltas(datetime.timedelta(0), datetime.timedelta(days=99)).map(lambda span: span - span % MILLISECOND)
 labels = st.builds(
     LabelSource,
-    names,
+    tables,
     st.just(('e', 'f')),
     st.just('ts'),
     st.lists(
@@ -88,37 +90,46 @@ labels = st.builds(
     where=st.dictionaries(names, st.booleans(), max_size=1),
 )
 shares = st.one_of(st.none(), st.floats(0, 1))
-example_gens = st.builds(
-    ExampleGenConfig,
+positive = st.integers(1, 2**31 - 1)
+reads = st.builds(
+    ReadOptions, st.sampled_from(['ONE', 'ALL']), st.one_of(st.none(), positive), positive,
+    *[st.one_of(st.none(), st.floats(0.1, 1e9))] * 2,
+    st.builds(Decoding, st.sampled_from(['error', 'replace']), st.sampled_from(['error', 'text'])),
+)  # fmt: skip
+span_ranges = st.one_of(
+    st.builds(
+        SpanRange,
+        first=st.integers(-(2**40), 2**40),
+        length=spans.map(lambda span: span + MILLISECOND),
+        origin=moments,
+        lateness=spans,
+    ),
+    st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
+    st.builds(SpanRange, first=st.integers(-9, 9)),
+)
+training_sets = st.builds(
+    TrainingSetOptions,
     connections,
     st.lists(views, max_size=3).map(tuple),
     windows,
-    names,
-    st.one_of(st.none(), st.integers(1, 2**31 - 1)),
-    st.integers(1, 2**31 - 1),
-    st.one_of(st.none(), st.integers(1, 2**31 - 1)),
-    labels=st.one_of(st.none(), labels),
+    st.one_of(st.none(), labels),
+    reads,
     availability_cut_off=st.booleans(),
     limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
-    span=st.one_of(
-        st.none(),
-        st.builds(
-            SpanRange,
-            first=st.integers(-(2**40), 2**40),
-            length=spans.map(lambda span: span + MILLISECOND),
-            origin=moments,
-            lateness=spans,
-        ),
-        st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
-    ),
+    span=st.one_of(st.none(), span_ranges),
     as_of=st.one_of(st.none(), moments),
+    history=st.one_of(st.none(), st.integers(1, 99)),
+)
+example_gens = st.builds(
+    ExampleGenConfig,
+    training_sets,
+    st.one_of(st.none(), positive),
+    shuffle_seed=st.integers(-(2**63), 2**63 - 1),
     entity_split=st.lists(names, max_size=2).map(tuple),
     time_split=maybe,
     gap=st.one_of(st.none(), spans),
-    starts=st.lists(moments.map(datetime.datetime.isoformat), max_size=2).map(tuple),
+    starts=st.lists(moments, max_size=2).map(tuple),
     cache_by=st.sampled_from(['configuration', 'content']),
-    history=st.one_of(st.none(), st.integers(1, 99)),
-    decoding=st.builds(Decoding, st.sampled_from(['error', 'replace']), st.sampled_from(['error', 'text'])),
 )
 retrievals = st.builds(
     RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
@@ -144,7 +155,9 @@ designs = st.builds(
     ),
     arms, windows, days, st.sampled_from([None, datetime.timedelta(days=9999)]), metrics,
 )  # fmt: skip
-evaluators = st.builds(ABEvaluatorConfig, connections, designs, names, names, st.none(), st.integers(1, 9))
+evaluators = st.builds(
+    EvaluationOptions, connections, designs, tables, reads, st.integers(1, 9), st.one_of(st.none(), moments)
+)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 maybe_number = st.one_of(st.none(), numbers)
 estimates = st.builds(results.ArmEstimate, names, st.integers(0, 9), st.just(0), maybe_number, maybe_number)
@@ -166,26 +179,82 @@ verdicts = st.builds(
 pushers = st.builds(PusherConfig, connections, names, names, maybe, maybe, st.integers(1, 2**31 - 1))
 
 
+MESSAGES = {EvaluationOptions: cassandra_pb2.ABEvaluatorConfig}
+
+
+def message_of(kind: type) -> Any:
+    return MESSAGES.get(kind) or getattr(cassandra_pb2, kind.__name__)
+
+
 @given(st.one_of(example_gens, pushers, evaluators, verdicts, retrievals))
 def test_round_trip(settings: object) -> None:
-    assert config.from_json(type(settings), config.to_json(settings)) == settings
+    kind, message = type(settings), message_of(type(settings))
+    assert protos.from_json(kind, message, protos.to_json(settings, message)) == settings
 
 
-@pytest.mark.parametrize('kind', config._DATACLASSES.values())
+@given(span_ranges)
+def test_a_span_survives_as_text(span: SpanRange) -> None:
+    text = span_text(span)
+    assert parse_span(text) == span
+    assert '\n' not in text
+
+
+KINDS = [
+    ExampleGenConfig, EvaluationOptions, PusherConfig, RetrievalConfig, TrainingSetOptions, ReadOptions, AuditLimits,
+    CassandraConnection, Decoding, Tls, Feature, FeatureView, Label, LabelSource, SpanRange, TimeWindow, Arm, Design,
+    Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit, results.MetricResult,
+    results.Point, results.Verdict,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_messages_have_the_dataclasses_fields(kind: type) -> None:
-    fields = getattr(cassandra_pb2, kind.__name__).DESCRIPTOR.fields
+    fields = message_of(kind).DESCRIPTOR.fields
     message = {field.name.removesuffix('_seconds').removesuffix('_json') for field in fields}
     assert message == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_every_message_is_that_of_a_dataclass() -> None:
+    assert {message_of(kind).DESCRIPTOR.name for kind in KINDS} == set(cassandra_pb2.DESCRIPTOR.message_types_by_name)
+
+
+def test_a_field_that_is_missing_has_its_default() -> None:
+    assert protos.from_json(ReadOptions, cassandra_pb2.ReadOptions, '{"splits": 3}') == ReadOptions(splits=3)
+    assert protos.from_json(SpanRange, cassandra_pb2.SpanRange, '{"count": 7}') == SpanRange(count=7)
+
+
+def test_paths_leave_out_and_give_values() -> None:
+    settings = PusherConfig(CassandraConnection(keyspace='here'), 'e', 'm')
+    paths = ('connection.keyspace', 'model_id')
+    message = protos.to_message(settings, cassandra_pb2.PusherConfig(), paths)
+    assert 'here' not in str(message)
+    given = dict(zip(paths, ('there', 'n'), strict=True))
+    assert protos.from_message(PusherConfig, message, given) == PusherConfig(
+        CassandraConnection(keyspace='there'), 'e', 'n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (results.ArmEstimate('m', 2**63, 0, None, None), f'n: got {2**63}, rule: an integer of 64 bits'),
+        (results.AaCheck('m', 'much'), "p_value: got 'much', rule: a number"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match='rule') as caught:
+        protos.to_message(value, message_of(type(value))())
+    assert str(caught.value) == message
 
 
 def test_the_password_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PASSWORD_HERE', 'open sesame')
     settings = PusherConfig(CassandraConnection(username='ada', password_env='PASSWORD_HERE'), 'e', 'm')
-    assert 'open sesame' not in config.to_json(settings) + repr(settings)
+    assert 'open sesame' not in protos.to_json(settings, cassandra_pb2.PusherConfig) + repr(settings)
 
 
 @pytest.mark.parametrize('text', ['', '{', '{"nonsense": 1}', '{"experiment_id": 3}'])
 def test_bad_json_is_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=r'^config: got .*, rule: JSON of PusherConfig') as caught:
-        config.from_json(PusherConfig, text)
+        protos.from_json(PusherConfig, cassandra_pb2.PusherConfig, text)
     assert '\n' not in str(caught.value)
