@@ -36,9 +36,9 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.lookup.key_reads import KeyReads, Read
 from tfx_cassandra.components.scan.fetch import ReadOptions
+from tfx_cassandra.components.scan.options import TableRead
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.query import Scan
-from tfx_cassandra.components.training_set.sources import TableRead
 
 _FIRST_ROWS = 16  # of a read, where rows are small
 _MICROSECOND = datetime.timedelta(microseconds=1)

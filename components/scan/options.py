@@ -95,6 +95,25 @@ class ReadRequest:
         return dataclasses.replace(self.options, page_rows=page_rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class TableRead:
+    """A request that was checked against the live table.
+
+    Attributes:
+      request: What is asked for.
+      scan: The scan, checked against the live table.
+      schema: Of the batches that are read.
+    """
+
+    request: ReadRequest
+    scan: Scan
+    schema: pa.Schema
+
+    @property
+    def table(self) -> Table:
+        return self.scan.table
+
+
 def plan_splits(request: ReadRequest) -> Plan:
     """Asks the live cluster for its ring and for the table's size, and plans the scan.
 

@@ -12,8 +12,9 @@ from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup.spine import unavailable
 from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.scan.options import TableRead
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
-from tfx_cassandra.components.training_set.sources import LABELS, Sources, TableRead
+from tfx_cassandra.components.training_set.sources import LABELS, Sources
 
 # Per worker, of one node: only their ratio matters, and not to a factor of two.
 SCAN_BYTES_PER_SECOND = 40e6

@@ -17,8 +17,7 @@ from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.dataset.join.join import with_default
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
-from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.options import ReadRequest, TableRead
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
@@ -29,25 +28,6 @@ _ENTITIES = {
     **dict.fromkeys(['uuid', 'timeuuid'], 'uuid'),
     'timestamp': 'timestamp',
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class TableRead:
-    """One table of a training set.
-
-    Attributes:
-      request: How it is scanned.
-      scan: The scan, checked against the live table.
-      schema: Of the batches that are read.
-    """
-
-    request: ReadRequest
-    scan: Scan
-    schema: pa.Schema
-
-    @property
-    def table(self) -> Table:
-        return self.scan.table
 
 
 class Column(NamedTuple):

@@ -32,11 +32,10 @@ from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
 from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.options import filtered, plan_splits
+from tfx_cassandra.components.scan.options import TableRead, filtered, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
-from tfx_cassandra.components.training_set.sources import TableRead
 
 pytestmark = pytest.mark.integration
 
