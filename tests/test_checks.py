@@ -23,7 +23,7 @@ from tfx.types import standard_artifacts
 from tfx_cassandra import components
 from tfx_cassandra.components.checks import Name, Rule, between, check_fields, checked, conform, words
 from tfx_cassandra.components.cql.types import Decoding
-from tfx_cassandra.components.dataset.spec.split import HashSplits
+from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.driver.connection import Tls
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.experiment.design import Design

@@ -24,8 +24,8 @@ from tfx_cassandra.components import (
     TimeWindow,
 )
 from tfx_cassandra.components.ab_evaluator import config as ab_evaluator
+from tfx_cassandra.components.dataset.files.split import TimeSplits
 from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
-from tfx_cassandra.components.dataset.spec.split import TimeSplits
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.example_gen import config as example_gen
 from tfx_cassandra.components.feature_retrieval import config as feature_retrieval

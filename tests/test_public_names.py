@@ -5,12 +5,19 @@ from __future__ import annotations
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
+import textwrap
+import types
 
 import pytest
+from tfx.types import channel, standard_artifacts
 
 from tfx_cassandra import components
+
+# Parts of the configuration that the pages of their components show.
+CONFIGURATION = {'Arm', 'AuditLimits', 'EntitySplits', 'Feature', 'Label', 'Metric', 'SpanRange', 'TimeSplits'}
 
 
 def test_the_three_lists_of_public_names_agree() -> None:
@@ -26,6 +33,27 @@ def test_the_three_lists_of_public_names_agree() -> None:
 @pytest.mark.parametrize('name', components.__all__)
 def test_each_public_name_is_there(name: str) -> None:
     assert getattr(components, name).__name__ == name
+
+
+def test_the_readme_imports_the_public_names_and_builds_its_components() -> None:
+    readme = pathlib.Path(__file__, '../../README.md').resolve().read_text()
+    (imports,) = re.findall(r'\n((?:    .*\n)+)', readme.partition('## Try it')[0])
+    names: dict[str, object] = {}
+    exec(textwrap.dedent(imports), names)
+    assert set(names) - {'__builtins__'} == set(components.__all__) - CONFIGURATION
+    (pipeline,) = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+    before, _, pusher = pipeline.partition('# ... stock TFX')
+    exec(before, names)
+    examples = names['examples']
+    assert isinstance(examples, components.CassandraExampleGen)
+    channels = {
+        'model': standard_artifacts.Model, 'blessing': standard_artifacts.ModelBlessing,
+        'evaluation': standard_artifacts.ModelEvaluation,
+    }  # fmt: skip
+    outputs = {name: channel.OutputChannel(kind, examples, name) for name, kind in channels.items()}
+    names['trainer'] = names['evaluator'] = types.SimpleNamespace(outputs=outputs)
+    exec(pusher.partition('\n')[2], names)
+    assert isinstance(names['pusher'], components.CassandraPusher)
 
 
 def test_unknown_names_are_attribute_errors() -> None:

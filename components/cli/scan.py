@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -116,8 +116,8 @@ class Arguments:
     page_rows: int
     rows_per_second: float | None
     bytes_per_second: float | None
-    invalid_text: str
-    wide_varints: str
+    invalid_text: Literal['error', 'replace']
+    wide_varints: Literal['error', 'text']
     verify: bool
     recount: bool
     output_format: str

@@ -15,8 +15,8 @@ from tfx.utils import proto_utils
 
 from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Count, Int64, Name, check_fields
+from tfx_cassandra.components.dataset.files.split import EntitySplits, HashSplits, Splits, TimeSplits
 from tfx_cassandra.components.dataset.spec.span import SpanRange
-from tfx_cassandra.components.dataset.spec.split import EntitySplits, HashSplits, Splits, TimeSplits
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.parameters import is_open, known, optional, property_of, text

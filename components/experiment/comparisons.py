@@ -106,7 +106,7 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
         # What a covariate takes out, the permutation test does not know of.
         adjusted = metric.covariate and min(e.n for e in estimates[metric.name]) >= statistics.LEAST_ADJUSTED
         units = [tally.units_of(metric.name, i) for i in (0, place)]
-        known = [each for each in units if each is not None]
+        known = [values for values in units if values is not None]
         if adjusted or len(known) < 2 or sum(map(len, known)) > MAX_EXACT_UNITS:
             return 0.0
         return exact_p_value(known[0], known[1])

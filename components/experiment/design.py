@@ -21,7 +21,7 @@ OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'corr
 NAMED_VALUES = ('feature', *OUTCOME_KINDS)
 BEFORE = 'before'
 CLOCK_SKEW = datetime.timedelta(minutes=1)  # by which an outcome may seem to be known before its request
-_MOST_STEPS = 400
+_MAX_STEPS = 400
 
 
 def parse_value(value: str) -> tuple[str, str | None]:
@@ -207,8 +207,8 @@ class Design:
         if self.outcome_delay <= datetime.timedelta(0):
             raise invalid('outcome_delay', self.outcome_delay, 'above zero')
         self._check_before()
-        if self.step <= datetime.timedelta(0) or self.steps > _MOST_STEPS:
-            raise invalid('series_step', self.series_step, f'at most {_MOST_STEPS} steps in the window')
+        if self.step <= datetime.timedelta(0) or self.steps > _MAX_STEPS:
+            raise invalid('series_step', self.series_step, f'at most {_MAX_STEPS} steps in the window')
 
     def _check_before(self) -> None:
         if (self.before is not None) != any(metric.covariate == BEFORE for metric in self.metrics):

@@ -25,7 +25,7 @@ from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
 _IDENTITY = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'unit')
 _UNATTRIBUTED, _EARLIER, _EXPOSED = -1, -2, -3  # in the place of an arm
-_LEAST_PROBABILITY = 1e-15  # as scikit-learn and Keras clip, so that one sure mistake is not infinitely wrong
+_MIN_PROBABILITY = 1e-15  # as scikit-learn and Keras clip, so that one sure mistake is not infinitely wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Counts:
     immature: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a + b for a, b in zip(mine, others, strict=True)))
+        left, right = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Counts(*(a + b for a, b in zip(left, right, strict=True)))
 
 
 def request_columns(design: Design) -> tuple[str, ...]:
@@ -248,7 +248,7 @@ def _value(value: str, missing: float | None) -> pl.Expr:
     elif kind == 'correct':
         computed = ((prediction >= 0.5) == (outcome >= 0.5)).cast(pl.Float64) + (prediction - prediction)
     else:
-        chance = prediction.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        chance = prediction.clip(_MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         computed = -(outcome * chance.log() + (1 - outcome) * (1 - chance).log())
     return computed if missing is None else pl.when(outcome.is_null()).then(missing).otherwise(computed)
 

@@ -214,10 +214,10 @@ def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
 def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
     """Returns a p-value that no test of the two should go below; one that is needed where few units weigh much.
 
-    It is the greater of `least_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
+    It is the greater of `min_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
     of effective units. Where all units weigh the same, that is Welch's t. A share of independent trials has the first.
     """
-    attainable = least_p_value(control.weight, treatment.weight)
+    attainable = min_p_value(control.weight, treatment.weight)
     variance = control.variance + treatment.variance
     if variance == 0 or (control.binomial and treatment.binomial):
         return attainable
@@ -226,7 +226,7 @@ def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
     return max(attainable, float(p_value))
 
 
-def least_p_value(control: float, treatment: float) -> float:
+def min_p_value(control: float, treatment: float) -> float:
     """Returns the least two-sided p-value that a permutation test of so many units in each arm can have.
 
     Whatever the values are, chance alone parts them as they are seen in one of so many ways, and its reverse.
@@ -237,8 +237,10 @@ def least_p_value(control: float, treatment: float) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Returns p-values by key, corrected for their number: below alpha, whatever their dependence, for a family whose
-    chance of any false discovery is at most alpha (Holm 1979)."""
+    """Returns p-values by key, corrected for their number by Holm's method (Holm 1979).
+
+    Rejecting what is below alpha keeps the chance of any false discovery at alpha, whatever the tests' dependence.
+    """
     corrected, greatest = {}, 0.0
     for place, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
         greatest = max(greatest, min(1.0, (len(p_values) - place) * p_values[key]))

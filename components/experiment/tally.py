@@ -15,8 +15,8 @@ from tfx_cassandra.components.experiment.observations import Counts
 HALVES = 2
 MAX_EXACT_UNITS = 60  # of an arm: so many values are kept as they are, for exact tests
 HEAVIEST = 3  # units of an arm that are named in the report
-_GREATEST = 1e100  # sums of squares of more are infinite
-_LEAST = 1e-100  # squares of much less are zero
+_MAX_SIZE = 1e100  # sums of squares of more are infinite
+_MIN_SIZE = 1e-100  # squares of much less are zero
 _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
 
 
@@ -151,15 +151,15 @@ def _absent(metric: Metric) -> pl.Expr:
 
 
 def _usable(metric: Metric) -> pl.Expr:
-    usable = pl.all_horizontal((column.abs() <= _GREATEST).fill_null(False) for column in _columns_of(metric))
+    usable = pl.all_horizontal((column.abs() <= _MAX_SIZE).fill_null(False) for column in _columns_of(metric))
     return usable & pl.col(f'{metric.name}.y').is_in([0.0, 1.0]) if metric.kind == 'proportion' else usable
 
 
 def _units(metric: Metric, placed: pl.DataFrame, covariates: pl.DataFrame) -> pl.DataFrame:
     """Returns unit, cell, y, d, x and known of each unit that has a value."""
-    each = placed.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
-    joined = each.join(covariates, on='unit', how='left', maintain_order='left')
-    known = pl.col('x').abs() <= _GREATEST
+    sums = placed.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
+    joined = sums.join(covariates, on='unit', how='left', maintain_order='left')
+    known = pl.col('x').abs() <= _MAX_SIZE
     return joined.with_columns(
         pl.when(known).then('x').otherwise(0.0).alias('x'), known.cast(pl.Float64).fill_null(0.0).alias('known')
     )
@@ -194,7 +194,7 @@ def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
 
 def _rounded(units: pl.DataFrame) -> pl.DataFrame:
     """Takes values next to zero for zero, whose squares would be."""
-    tiny = (pl.when(pl.col(name).abs() < _LEAST).then(0.0).otherwise(pl.col(name)).alias(name) for name in 'ydx')
+    tiny = (pl.when(pl.col(name).abs() < _MIN_SIZE).then(0.0).otherwise(pl.col(name)).alias(name) for name in 'ydx')
     return units.with_columns(tiny)
 
 

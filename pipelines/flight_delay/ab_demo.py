@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import functools
 import os
 import pathlib
@@ -24,6 +23,7 @@ from tfx_cassandra.components.registry.registry import ModelRegistry
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ingest
+from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
 from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ TRAINED_ON = {
     'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
     'treatment': TimeWindow.parse('2013-04-01T00:00Z/2013-07-01T00:00Z'),
 }
-ASKED_BEFORE = datetime.timedelta(hours=1)
 SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
 METRICS = (
     Metric('brier', 'squared_error:late', better='lower'),
@@ -132,7 +131,7 @@ what to look at next:
 
 
 def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO) -> None:
-    """Lets the alias name the arm to ship, or else the control."""
+    """Points the alias at the arm to ship, or else at the control."""
     with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(connection) as registry:
         arms = {arm.arm: arm for arm in verdict.arms}
         chosen = arms[verdict.winner or verdict.control.arm]
@@ -143,8 +142,8 @@ def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO)
 
 def design(arms: Sequence[Arm], days: TimeWindow) -> Design:
     """Returns what the demo compares; requests are made an hour before departure."""
-    asked = TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
-    return Design(EXPERIMENT, arms[0], tuple(arms[1:]), asked, METRICS)
+    requests = TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
+    return Design(EXPERIMENT, arms[0], tuple(arms[1:]), requests, METRICS)
 
 
 def evaluation(
@@ -160,14 +159,14 @@ def evaluation(
     from tfx_cassandra.components import ABEvaluator
     from tfx_cassandra.pipelines.flight_delay import serving
 
-    asked = design(arms, days)
+    compared = design(arms, days)
     evaluator = ABEvaluator(
         connection=connection,
         experiment_id=EXPERIMENT,
-        control=asked.control,
-        treatments=asked.treatments,
-        window=asked.window,
-        metrics=asked.metrics,
+        control=compared.control,
+        treatments=compared.treatments,
+        window=compared.window,
+        metrics=compared.metrics,
         requests_table=serving.TABLE,
         shards=8,
     )

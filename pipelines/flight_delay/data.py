@@ -9,6 +9,7 @@ Both files give the hour of a row in UTC (`time_hour`) besides local year, month
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import io
 import pathlib
@@ -22,6 +23,7 @@ from tfx_cassandra.components.window import TimeWindow
 
 WEATHER = ('temp', 'dewp', 'humid', 'wind_dir', 'wind_speed', 'wind_gust', 'precip', 'pressure', 'visib')
 AIRPORTS = ('EWR', 'JFK', 'LGA')
+ASKED_BEFORE = datetime.timedelta(hours=1)  # a prediction before the scheduled departure
 YEAR = TimeWindow.parse('2013-01-01T00:00Z/2014-01-02T00:00Z')  # local 2013 ends at 05:00 UTC of the next day
 LATE_AFTER = 15  # minutes
 

@@ -1,4 +1,4 @@
-"""What a run of the pipeline has left behind: examples, evaluation, the version's row, a model that can be asked."""
+"""What a run of the pipeline has left behind: examples, evaluation, the version's row, a model that can be requests."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def serving_check(model: pathlib.Path, examples: Sequence[tf.train.Example]) -> 
       One line a flight, with the probability and what really happened.
     """
     served = tf.saved_model.load(str(model)).signatures['serving_default']
-    asked = [tf.train.Example.FromString(example.SerializeToString()) for example in examples]
-    for example in asked:
+    requests = [tf.train.Example.FromString(example.SerializeToString()) for example in examples]
+    for example in requests:
         for name in set(example.features.feature) - set(INPUTS):
             del example.features.feature[name]
-    chances = served(examples=tf.constant([example.SerializeToString() for example in asked]))['late'].numpy()[:, 0]
+    chances = served(examples=tf.constant([example.SerializeToString() for example in requests]))['late'].numpy()[:, 0]
     lines = []
     for example, chance in zip(examples, chances, strict=True):
-        known = example.features.feature
-        flight, dest = (known[name].bytes_list.value[0].decode() for name in ('flight_id', 'dest'))
-        late = known['arr_delay'].int64_list.value[0]
+        features = example.features.feature
+        flight, dest = (features[name].bytes_list.value[0].decode() for name in ('flight_id', 'dest'))
+        late = features['arr_delay'].int64_list.value[0]
         lines.append(f'{flight} to {dest}: {chance:.0%} likely to be late; arrived {late:+} minutes')
     return lines

@@ -21,7 +21,7 @@ from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.inference_log.logger import InferenceLogger, assign
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
-from tfx_cassandra.pipelines.flight_delay.ab_demo import ASKED_BEFORE
+from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL, WEATHER_TTL
 
 TABLE = 'inference_results_bucketed'
@@ -73,8 +73,10 @@ def serve(
     sent = rows.with_columns(pl.Series('arm', of_row))
     with InferenceLogger(connection, experiment_id, TABLE, capacity=4 * rows.height + 1) as log:
         for arm in arms:
-            mine = sent.filter(pl.col('arm') == arm.name)
-            for row, prediction in zip(mine.iter_rows(named=True), predictions(models[arm.name], mine), strict=True):
+            of_arm = sent.filter(pl.col('arm') == arm.name)
+            for row, prediction in zip(
+                of_arm.iter_rows(named=True), predictions(models[arm.name], of_arm), strict=True
+            ):
                 _log(log, experiment_id, arm, row, prediction)
         log.flush(120)
         counts = log.counts
@@ -93,11 +95,11 @@ def predictions(model: pathlib.Path, rows: pl.DataFrame) -> Iterator[float]:
 
 
 def _log(log: InferenceLogger, experiment_id: str, arm: Arm, row: Mapping[str, Any], prediction: float) -> None:
-    asked = row['scheduled_departure'] - ASKED_BEFORE
+    requested_at = row['scheduled_departure'] - ASKED_BEFORE
     request = uuid.uuid5(_IDS, f'{experiment_id} {row["flight_id"]}')
     features = {name: float(row[name]) for name in _LOGGED_FEATURES if row[name] is not None}
     log.log(
-        arm.model_id, prediction, version=arm.version, request_id=request, timestamp=asked, features=[features],
+        arm.model_id, prediction, version=arm.version, request_id=request, timestamp=requested_at, features=[features],
         confidence=max(prediction, 1 - prediction),
     )  # fmt: skip
     log.log_outcome(arm.model_id, request, LABEL, float(row[LABEL]), arrival(row))

