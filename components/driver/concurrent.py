@@ -1,10 +1,10 @@
-"""Many requests to a session with a bounded number in flight."""
+"""Runs many requests with a bounded number in flight."""
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, ResponseFuture, Session
 from cassandra.query import Statement
@@ -19,16 +19,16 @@ def outcomes(
     requests: Iterable[tuple[_Key, Statement]],
     concurrency: int,
     profile: ExecutionProfile | object = EXEC_PROFILE_DEFAULT,
-) -> Iterator[tuple[_Key, list | Exception]]:
-    """Runs requests as their outcomes are taken, and waits for every one that was sent, however the loop ends.
+) -> Iterator[tuple[_Key, list[Any] | Exception]]:
+    """Runs requests while their outcomes are consumed, and waits for every request sent, however the loop ends.
 
-    The driver's own execute_concurrent takes its input in the thread that reads the sockets, where an input that
-    itself waits for Cassandra would never come, and one that raises would never be heard of.
+    The driver's execute_concurrent consumes its input in the thread that reads the sockets, where an input that waits
+    for Cassandra would deadlock, and an exception of the input would be lost.
 
     Args:
       session: The driver's session.
-      requests: (key, statement) pairs, taken in the caller's thread as there is room.
-      concurrency: Requests in flight at most.
+      requests: (key, statement) pairs, consumed in the caller's thread.
+      concurrency: The maximum number of requests in flight.
       profile: The driver's execution profile, or the name of one of the session's.
 
     Yields:
@@ -47,7 +47,7 @@ def outcomes(
             _outcome(*waiting)
 
 
-def _outcome(key: _Key, future: ResponseFuture) -> tuple[_Key, list | Exception]:
+def _outcome(key: _Key, future: ResponseFuture) -> tuple[_Key, list[Any] | Exception]:
     try:
         return key, future.result().all()
     except DRIVER_ERRORS as error:

@@ -1,8 +1,8 @@
-"""How to reach a cluster, and the one session a process holds to it.
+"""How to reach a cluster, and the session that all users in a process share.
 
 A `CassandraConnection` is configuration only: it is pickled to Beam workers and stored as plain text in pipeline
-metadata, so a secret is named (environment variable or file), never held. `session(connection)` gives every user in
-the process the same driver session and closes it when the last one leaves. A forked child opens its own.
+metadata, so it names secrets (by environment variable or file) and never holds them. `session(connection)` gives every
+user in the process the same driver session, and closes it when the last one leaves. A forked child opens its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any
 
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
@@ -34,14 +34,14 @@ Seconds = Annotated[float, Rule('seconds above zero', lambda seconds: seconds > 
 
 @dataclasses.dataclass(frozen=True)
 class Tls:
-    """Names the files of a TLS connection; none is read before a worker connects.
+    """Names the files of a TLS connection, which are read when a worker connects.
 
     Attributes:
       ca_file: PEM file of the authority that signed the nodes' certificates.
-      cert_file: PEM file of this client's certificate, where the cluster asks for one.
-      key_file: PEM file of this client's key, unencrypted; None where cert_file holds it, too.
-      check_hostname: Whether a node's certificate must carry the node's address. Of a contact point's name the driver
-        takes the address, too, so that certificates with names alone want False; the authority is checked either way.
+      cert_file: PEM file of this client's certificate, if the cluster requires one.
+      key_file: PEM file of this client's unencrypted key; None if cert_file holds it, too.
+      check_hostname: Whether a node's certificate must contain the node's address. The driver resolves the names of
+        contact points to addresses, so certificates with names only need False; the authority is always checked.
     """
 
     ca_file: Name
@@ -68,13 +68,13 @@ class CassandraConnection:
       contact_points: Host names or addresses, at least one; any of them may be down.
       port: CQL port of every node.
       local_datacenter: The data center whose nodes coordinate requests.
-      keyspace: The keyspace all table names are looked up in.
-      username: User name, where the cluster asks for one.
+      keyspace: The keyspace of all tables.
+      username: User name, if the cluster requires one.
       password_env: Name of the environment variable that holds the password on every worker.
       tls: Certificate files, or None for a plain connection.
       secure_connect_bundle: Path of an Astra-style bundle; replaces contact points, port and tls.
       connect_timeout: Seconds to wait for a node to accept a connection.
-      request_timeout: Seconds to wait for a response to one request (one page of a read).
+      request_timeout: Seconds to wait for the response to one request (one page of a read).
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -98,13 +98,13 @@ class CassandraConnection:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> CassandraConnection:
-        """Builds a connection from CASSANDRA_* environment variables; what is not set keeps its default.
+        """Builds a connection from CASSANDRA_* environment variables; a field without one has its default.
 
         CASSANDRA_CONTACT_POINTS (comma-separated), CASSANDRA_PORT, CASSANDRA_LOCAL_DATACENTER, CASSANDRA_KEYSPACE,
         CASSANDRA_USERNAME with the password in CASSANDRA_PASSWORD, CASSANDRA_CA_FILE with CASSANDRA_CERT_FILE and
         CASSANDRA_KEY_FILE, CASSANDRA_SECURE_CONNECT_BUNDLE.
         """
-        settings: dict = {}
+        settings: dict[str, Any] = {}
         if points := environ.get('CASSANDRA_CONTACT_POINTS'):
             settings['contact_points'] = tuple(point.strip() for point in points.split(',') if point.strip())
         if port := environ.get('CASSANDRA_PORT'):
@@ -120,7 +120,7 @@ class CassandraConnection:
         if ca_file:
             settings['tls'] = Tls(ca_file, cert_file, key_file)
         elif cert_file or key_file:
-            # Without it there would be no TLS at all.
+            # Without a CA file the connection would silently not use TLS.
             raise invalid('CASSANDRA_CA_FILE', ca_file, 'set where CASSANDRA_CERT_FILE or CASSANDRA_KEY_FILE is')
         return cls(**settings)
 
@@ -129,90 +129,89 @@ class CassandraConnection:
         return f'{points if isinstance(points, str) else ",".join(points)}:{self.port}/{keyspace}'
 
 
-_Key = tuple[CassandraConnection, type | None]  # and the protocol handler
+_Key = tuple[CassandraConnection, type | None]  # (connection, protocol handler)
 
 
 class _Shared:
-    """A session and the number of its users. The first one opens it, while the others wait for it."""
+    """A session and the number of its users. The first user opens it, and the others wait for it."""
 
     def __init__(self) -> None:
-        self.users = 0  # also those who wait
+        self.users = 0  # including those that wait
         self.session: Future[Session] = Future()
 
 
 _sessions: dict[_Key, _Shared] = {}
-_lock = threading.Lock()  # guards the dictionary and its counts; nobody connects or closes while holding it
-_inherited: list[dict] = []
+_lock = threading.Lock()  # guards the dictionary and its counts; never held while connecting or closing
+_inherited: list[dict[_Key, _Shared]] = []
 
 
-def _forget() -> None:
-    """Starts anew in a forked child, where the threads of the parent's sessions are not, nor a holder of its lock."""
+def _reset_after_fork() -> None:
+    """Starts without sessions in a forked child, where neither their threads nor the holder of the lock exist."""
     global _sessions, _lock
-    # Kept, for the driver shuts down a session that nothing refers to, and might wait for those threads.
+    # Kept, because the driver shuts down a session that nothing refers to, and may wait for those threads.
     _inherited.append(_sessions)
     _sessions, _lock = {}, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
     """Returns this process's session for a connection, opening it for the first user; pair with `release`.
 
-    `session` does both. Opening takes as long as the cluster lets it; whoever wants the same session waits, and nobody
-    else does.
+    `session` does both. While a session is being opened, only users of the same session wait.
 
     Args:
       connection: How to reach the cluster.
-      protocol_handler: What the session decodes results with, instead of the package's own
-        (see `store/responses.py`); such a session is apart.
+      protocol_handler: Decodes the results of the session, instead of the package's own handler
+        (see `driver/responses.py`); sessions with different handlers are different sessions.
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
       CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
       ValueError: A field is a parameter of a pipeline, which only a component that runs resolves.
     """
-    return _acquired((connection, protocol_handler))[0]
+    return _acquire((connection, protocol_handler))[0]
 
 
 def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
-    """Gives a session back; the last user's release closes it. One from before a fork is the parent's to close."""
+    """Releases a session; the last user's release closes it. After a fork, the parent's sessions are left to it."""
     key = (connection, protocol_handler)
     with _lock:
         if _inherited and key not in _sessions:
             return
         shared = _sessions[key]
-    _leave(key, shared)
+    _release(key, shared)
 
 
 def session(
     connection: CassandraConnection, protocol_handler: type | None = None
 ) -> contextlib.AbstractContextManager[Session]:
-    """Holds this process's session for a connection while the `with` block runs; see `acquire`.
+    """Acquires this process's session for a connection for the duration of a `with` block; see `acquire`.
 
-    What opens a session in one method and closes it in another enters this into a `contextlib.ExitStack`, so that an
-    error in between closes it, too.
+    A class that opens the session in one method and closes it in another enters this into a `contextlib.ExitStack`, so
+    that an error in between closes it, too.
     """
-    return _Held((connection, protocol_handler))
+    return _Use((connection, protocol_handler))
 
 
-class _Held(contextlib.AbstractContextManager):
-    """One user of a session. In a forked child it gives nothing back, for the session is the parent's."""
+class _Use(contextlib.AbstractContextManager[Session]):
+    """One use of a session. In a forked child it releases nothing, because the session is the parent's."""
 
     def __init__(self, key: _Key) -> None:
         self._key = key
 
     def __enter__(self) -> Session:
-        opened, self._shared = _acquired(self._key)
+        opened, self._shared = _acquire(self._key)
         return opened
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(self._key, self._shared)
+        _release(self._key, self._shared)
 
 
-def _acquired(key: _Key) -> tuple[Session, _Shared]:
+def _acquire(key: _Key) -> tuple[Session, _Shared]:
     for field in PARAMETERS:
         if is_open(value := getattr(key[0], field)):
             raise invalid(field, shown(value), 'a value; parameters are resolved by the components of a pipeline')
@@ -222,36 +221,36 @@ def _acquired(key: _Key) -> tuple[Session, _Shared]:
             shared.users += 1
             first = shared.users == 1
         if first:
-            _fill(key, shared)
+            _open_for_all(key, shared)
         try:
             return shared.session.result(), shared
-        except CancelledError:  # whoever opened it was interrupted, which is no answer for anybody else
+        except CancelledError:  # the user that opened it was interrupted, so the next one tries
             continue
         except BaseException:
-            _leave(key, shared)
+            _release(key, shared)
             raise
 
 
-def _fill(key: _Key, shared: _Shared) -> None:
-    """Opens a session for all who wait for it, or tells them why it cannot be opened."""
+def _open_for_all(key: _Key, shared: _Shared) -> None:
+    """Opens a session for all users that wait for it, or passes the error to them."""
     connection, protocol_handler = key
     try:
         opened = _open(connection)
         opened.client_protocol_handler = protocol_handler or ReadableHandler
         shared.session.set_result(opened)
     except Exception as error:
-        _drop(key, shared)
+        _discard(key, shared)
         shared.session.set_exception(error)
     except BaseException:
-        _drop(key, shared)
+        _discard(key, shared)
         shared.session.cancel()
         raise
 
 
-def _leave(key: _Key, shared: _Shared) -> None:
+def _release(key: _Key, shared: _Shared) -> None:
     with _lock:
         shared.users -= 1
-        # In a forked child, a session of the parent is none of the dictionary's.
+        # In a forked child, the dictionary does not contain the sessions of the parent.
         last = shared.users == 0 and _sessions.get(key) is shared
         if last:
             del _sessions[key]
@@ -259,8 +258,8 @@ def _leave(key: _Key, shared: _Shared) -> None:
         shared.session.result().cluster.shutdown()
 
 
-def _drop(key: _Key, shared: _Shared) -> None:
-    """Lets the next user try anew."""
+def _discard(key: _Key, shared: _Shared) -> None:
+    """Removes a session that could not be opened, so that the next user tries again."""
     with _lock:
         if _sessions.get(key) is shared:
             del _sessions[key]

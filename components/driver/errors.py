@@ -1,4 +1,4 @@
-"""What the driver raises when a request fails, told in one line."""
+"""The exceptions of the driver, and their messages in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cassandra.connection import ConnectionBusy, ConnectionException, ProtocolEr
 from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import ErrorMessage
 
-# The driver has no root of its own for these.
+# The driver has no common base class for these.
 DRIVER_ERRORS = (
     DriverException,
     ErrorMessage,
@@ -23,7 +23,7 @@ DRIVER_ERRORS = (
 
 
 def one_line(error: Exception) -> str:
-    """Returns the cause of a failed request: its type and message, or those of each host that was tried."""
+    """Returns the type and message of an error in one line; of NoHostAvailable, those of each host that was tried."""
     causes: list[Exception] = [error]
     if isinstance(error, NoHostAvailable) and error.errors:
         causes = list(error.errors.values() if isinstance(error.errors, Mapping) else error.errors)

@@ -1,11 +1,11 @@
-"""Opens a driver session, and says in one line why that cannot be done."""
+"""Opens a driver session, with one-line errors."""
 
 from __future__ import annotations
 
 import os
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException, UnresolvableContactPoints
 from cassandra.auth import PlainTextAuthProvider
@@ -26,7 +26,7 @@ def open_session(connection: CassandraConnection) -> Session:
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
-      CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
+      CredentialsError: The cluster rejects the user, or the password's variable or a file is missing.
     """
     options = _cluster_options(connection)
     cluster = None
@@ -48,10 +48,10 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     """Loads the files of a TLS connection.
 
     Raises:
-      CredentialsError: A file is missing, cannot be read, or is not what it should be; the message names its field.
+      CredentialsError: A file is missing, cannot be read, or has other content; the message names its field.
     """
     for field, path in (('ca_file', tls.ca_file), ('cert_file', tls.cert_file), ('key_file', tls.key_file)):
-        if path is not None:  # the empty path too, for which Python would take the system's authorities
+        if path is not None:  # also for an empty path, for which Python would use the system's authorities
             _check_readable(field, path)
     if tls.key_file is not None and tls.cert_file is None:
         raise CredentialsError(f'key_file: got {tls.key_file!r}, rule: given together with cert_file')
@@ -62,7 +62,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     context.check_hostname = tls.check_hostname
     if tls.cert_file is not None:
         try:
-            # Asked for a password, OpenSSL would wait for one to be typed.
+            # Without a password callback, OpenSSL would prompt for the password of an encrypted key.
             context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: '')
         except (OSError, ValueError) as error:
             raise _bad_certificate(tls, error) from error
@@ -70,7 +70,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 def _bad_certificate(tls: Tls, error: Exception) -> CredentialsError:
-    """Tells a certificate that cannot be loaded from a key that cannot, which OpenSSL's error does not."""
+    """Returns an error that tells a bad certificate from a bad key, which OpenSSL's error does not."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(tls.cert_file)
     except (OSError, ValueError):
@@ -93,13 +93,13 @@ def _bad_file(field: str, path: str | None, rule: str, error: Exception) -> Cred
     return CredentialsError(f'{field}: got {path!r}, rule: {rule} ({" ".join(reason.split())})')
 
 
-def _cluster_options(connection: CassandraConnection) -> dict:
+def _cluster_options(connection: CassandraConnection) -> dict[str, Any]:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(connection.local_datacenter)),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         request_timeout=connection.request_timeout,
     )
-    options: dict = {
+    options: dict[str, Any] = {
         'execution_profiles': {EXEC_PROFILE_DEFAULT: profile},
         'connect_timeout': connection.connect_timeout,
         'control_connection_timeout': connection.connect_timeout,
@@ -121,27 +121,29 @@ def _cluster_options(connection: CassandraConnection) -> dict:
     return options
 
 
-def _cloud(connection: CassandraConnection) -> dict:
+def _cloud(connection: CassandraConnection) -> dict[str, Any]:
     field, path = 'secure_connect_bundle', str(connection.secure_connect_bundle)
-    # Unpacked beside the bundle otherwise, where a mounted secret lets nobody write.
+    # By default it is unpacked next to the bundle, which fails for a mounted secret.
     cloud = {field: path, 'use_default_tempdir': True, 'connect_timeout': connection.connect_timeout}
     try:
         read_cloud_config_from_zip(cloud, False)
-    except Exception as error:  # of zip, JSON and TLS files
-        raise _bad_file(field, path, 'a secure connect bundle, as Astra gives it', error) from error
+    except Exception as error:  # errors of zip, JSON and TLS files
+        raise _bad_file(field, path, 'a secure connect bundle as Astra provides it', error) from error
     return cloud
 
 
 def _explained(connection: CassandraConnection, error: Exception, datacenters: set[str]) -> UnavailableError:
-    """Turns the driver's nested connection errors into one line."""
-    causes: list = [error]
+    """Converts the nested connection errors of the driver into one error with a one-line message."""
+    causes: list[Exception] = [error]
     if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping):
         causes = list(error.errors.values())
     for cause in causes:
         if isinstance(cause, AuthenticationFailed):
-            who = repr(connection.username) if connection.username else 'no user name'
+            user = repr(connection.username) if connection.username else 'no user name'
             reason = str(cause).splitlines()[0]
-            return CredentialsError(f'username: got {who}, rule: a user whose password {connection} accepts ({reason})')
+            return CredentialsError(
+                f'username: got {user}, rule: a user whose password {connection} accepts ({reason})'
+            )
     if connection.secure_connect_bundle:
         rule = f'its cluster answers ({one_line(error)})'
         return UnavailableError(f'secure_connect_bundle: got {connection.secure_connect_bundle!r}, rule: {rule}')

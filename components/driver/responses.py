@@ -1,7 +1,8 @@
-"""What a session makes of the values that come: none that Cassandra can hold fails a request or its connection.
+"""Decodes every value that Cassandra can store, so that none fails a request or its connection.
 
-The driver decodes a result in the thread that reads the sockets. It takes an exception there for a broken connection,
-which it closes, and marks the node as down for every user of the session. Here such a value becomes one that says so.
+The driver decodes results in the thread that reads the sockets. It takes an exception there for a broken connection,
+closes it and marks the node as down for every user of the session. Here a value that cannot be decoded becomes an
+`Unreadable` instead.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ _DriversResult: Any = ProtocolHandler.message_types_by_opcode[ResultMessage.opco
 
 
 class Milliseconds(int):
-    """A timestamp that no datetime can hold, before the year 1 or after 9999: milliseconds since 1970."""
+    """A timestamp before the year 1 or after 9999, which no datetime can represent: milliseconds since 1970."""
 
 
 class Nanoseconds(int):
-    """A time of more than a day, which the driver's own class refuses: nanoseconds since midnight."""
+    """A time of a day or more, which the driver's class rejects: nanoseconds since midnight."""
 
     @property
     def nanosecond_time(self) -> int:
+        """The nanoseconds, under the name that the driver's class uses."""
         return int(self)
 
 
@@ -38,7 +40,7 @@ class Unreadable:
     Attributes:
       cql_type: The CQL type of its column.
       value: Its bytes.
-      reason: What the driver says.
+      reason: The error of the driver.
     """
 
     cql_type: str
@@ -46,11 +48,11 @@ class Unreadable:
     reason: str
 
     def __str__(self) -> str:
-        return f'{self.value[:20]!r}, which is no {self.cql_type} ({self.reason[:100]})'
+        return f'{self.value[:20]!r}, which is not a valid {self.cql_type} ({self.reason[:100]})'
 
 
 class _Timestamp(cqltypes.DateType):
-    """A timestamp to the millisecond; the driver's own computes with floating-point seconds, which miss it after 2242.
+    """A timestamp that is exact to the millisecond; the driver's uses float seconds, which are inexact after 2242.
 
     The leading underscore keeps the class out of the driver's registry of types.
     """
@@ -75,7 +77,7 @@ class _Time(cqltypes.TimeType):
 
 
 class _Decimal(cqltypes.DecimalType):
-    """Decoded in Python, for the driver's compiled decoder negates a scale of 32 bits in 32 bits."""
+    """A decimal decoded in Python, because the driver's compiled decoder overflows when it negates some scales."""
 
 
 _EXACT = {
@@ -93,7 +95,7 @@ class _Result(_DriversResult):
         start = f.tell()
         try:
             super().recv_results_rows(f, protocol_version, user_type_map, metadata, policy)
-        except Exception:  # each of the driver's decoders has errors of its own
+        except Exception:  # each decoder of the driver raises errors of its own
             f.seek(start)
             self._recv_value_by_value(f, protocol_version, user_type_map, metadata)
 
@@ -117,34 +119,35 @@ def _readable(kind: Any, value: bytes | None, protocol_version: int) -> Any:
 
 
 class ReadableHandler(ProtocolHandler):
-    """The driver's protocol, where a value that it cannot decode becomes `Unreadable` or a number.
+    """The driver's protocol handler, except that a value that it cannot decode becomes `Unreadable` or a number.
 
-    A response that cannot be decoded at all, as of a type the driver does not know, fails its own request alone.
+    A response that cannot be decoded at all, such as one of an unknown type, fails its own request only.
     """
 
     message_types_by_opcode = {**ProtocolHandler.message_types_by_opcode, ResultMessage.opcode: _Result}
 
     @classmethod
     def decode_message(cls, *arguments: Any) -> Any:
+        """Decodes a response; returns a DriverException for one that cannot be decoded."""
         try:
             return super().decode_message(*arguments)
         except Exception as error:
-            # The driver raises an exception that is returned here to the caller of the request.
+            # The driver raises a returned exception in the caller of the request.
             return DriverException(f'a response that the driver cannot decode ({type(error).__name__}: {error})')
 
 
 def checked_row(row: Any) -> None:
-    """Raises ValueError, naming the column, for a row of the driver with a value that could not be decoded."""
+    """Raises ValueError, naming the column, for a row with a value that could not be decoded."""
     if Unreadable in map(type, row):
         column, value = next(pair for pair in zip(row._fields, row, strict=True) if type(pair[1]) is Unreadable)
         raise ValueError(f'{column}: got {value}')
 
 
 def utc(column: str, timestamp: datetime.datetime | Milliseconds | None) -> datetime.datetime:
-    """Returns what was read from a timestamp column as the aware datetime it means.
+    """Returns the value of a timestamp column as an aware datetime.
 
     Raises:
-      ValueError: No datetime can hold it: it is empty, before the year 1 or after 9999; the message names the column.
+      ValueError: It is empty, before the year 1 or after 9999; the message names the column.
     """
     if not isinstance(timestamp, datetime.datetime):
         found = 'nothing' if timestamp is None else f'{timestamp} ms since 1970'

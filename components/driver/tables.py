@@ -1,4 +1,4 @@
-"""Looks tables up in the live schema."""
+"""Reads the definition of a table from the live schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfx_cassandra.components.errors import SchemaError
 
 
 def describe(session: Session, keyspace: str, name: str) -> Table:
-    """Looks a table or materialized view up in the live schema; raises SchemaError if there is none.
+    """Returns the definition of a table or materialized view; raises SchemaError if there is none.
 
     Args:
       session: An open session.
@@ -25,7 +25,7 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     known = metadata.keyspaces[keyspace]
     if known.virtual or isinstance(known.replication_strategy, LocalStrategy):
-        rule = 'a keyspace that nodes share; each node has tables of its own in this one'
+        rule = 'a keyspace that the nodes share; this one is local to each node'
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
     table = known.tables.get(name) or known.views.get(name)
     if table is None:

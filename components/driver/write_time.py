@@ -1,10 +1,10 @@
-"""The write times of this process: no two are the same, and a later one is greater.
+"""Unique, increasing write times for all writes of this process.
 
-Of two writes to one cell Cassandra keeps the one with the greater write time, and of two with the same write time the
-greater value. So what is written last wins only where no two writes share a time, as the statements of a batch do that
-bring none of their own. Every session of the process takes its write times from here, and so does every row of a batch.
+Of two writes to one cell Cassandra keeps the one with the greater write time, and with equal write times the one with
+the greater value. So the last write wins only if no two writes have the same time, as statements of a batch without
+their own times have. Every session of the process takes its write times from here, and so does every row of a batch.
 
-Two processes may still write at the same microsecond: which of two such writes was later, nobody knows.
+Two processes may still write in the same microsecond; then the order of their writes is undefined.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _last = 0
 
 
 def write_time() -> int:
-    """Returns microseconds since 1970: now, or one more than what was returned last where that is greater."""
+    """Returns microseconds since 1970: now, or the last returned value plus one if that is greater."""
     global _last
     with _lock:
         _last = max(time.time_ns() // 1000, _last + 1)
         return _last
 
 
-def _unlock() -> None:
-    """Goes on from where the parent was, in a forked child, which has no thread that holds the parent's lock."""
+def _replace_lock() -> None:
+    """Replaces the lock in a forked child, where the thread that may hold it does not exist."""
     global _lock
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_unlock)
+os.register_at_fork(after_in_child=_replace_lock)

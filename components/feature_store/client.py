@@ -1,11 +1,11 @@
-"""Reads and writes features, one at a time or many, in the tables' long layout.
+"""Reads and writes features, one or many at a time, in the long layout of the table feature_store.
 
     with FeatureStore(connection) as store:
         store.write_feature('weather', 'temp', 3.5, moment)
         store.get_latest_feature('weather', 'temp')
 
-A value is a double: NaN and the infinities are kept as they are. A moment is kept to the millisecond. A row that others
-wrote and that Python cannot hold, as one of the year 55840, is left out, with a warning that names it.
+A value is a double, NaN and the infinities included. Timestamps have millisecond precision. A row with a value that
+Python cannot represent, such as a timestamp in the year 55840, is skipped with a warning that names it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tfx_cassandra.components.window import TimeWindow, milliseconds
 
 __all__ = ['FeatureStore', 'FeatureValue', 'WriteResult']
 
-_MAX_TTL = 20 * 365 * 86400  # Cassandra's own limit, in seconds
+_MAX_TTL = 20 * 365 * 86400  # seconds, the limit of Cassandra
 _READS_IN_FLIGHT = 128
-_MOMENTS = (-62_135_596_800_000, 253_402_300_800_000)  # milliseconds of the years 1 to 9999, the end excluded
+_DATETIME_RANGE = (-62_135_596_800_000, 253_402_300_800_000)  # milliseconds of the years 1 to 9999, end excluded
 
 _COLUMNS = 'model_id, feature_name, timestamp, value, metadata'
 _ONE_FEATURE = 'WHERE model_id = ? AND feature_name = ?'
@@ -65,10 +65,10 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of one row of `write_features`.
+    """The outcome of one row of `write_features`.
 
     Attributes:
-      index: The row's place in the input, from 0.
+      index: The position of the row in the input, from 0.
       error: Why it was not written, or None if it was.
     """
 
@@ -77,13 +77,13 @@ class WriteResult:
 
 
 class FeatureStore:
-    """A client of the table feature_store; a context manager that holds the process's session while it is open.
+    """A client of the table feature_store; a context manager that uses the process's session while it is open.
 
-    A consistency given to a call, by name such as 'QUORUM', holds for that call alone.
+    A consistency given to a call, by name such as 'QUORUM', applies to that call only.
 
     Args:
       connection: The cluster and the keyspace.
-      consistency: The level of every call that gives none.
+      consistency: The consistency level of calls that give none.
 
     Raises:
       ValueError: consistency is not the name of a level.
@@ -104,7 +104,7 @@ class FeatureStore:
           SchemaError: The keyspace has no such table.
         """
         if self._open is not None:
-            raise TfxCassandraError(f'{self._table}: the store is open already, rule: one `with` block at a time')
+            raise TfxCassandraError(f'{self._table}: the store is already open, rule: one `with` block at a time')
         with contextlib.ExitStack() as stack:
             session = stack.enter_context(connections.session(self._connection))
             try:
@@ -122,7 +122,7 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Gives the session back; closing twice does no harm."""
+        """Releases the session; closing again has no effect."""
         if self._open is not None:
             self._open = None
             self._held.close()
@@ -145,7 +145,7 @@ class FeatureStore:
 
         Raises:
           ValueError: An argument breaks its rule.
-          WriteError: The cluster did not take the row.
+          WriteError: The cluster did not accept the row.
         """
         row = FeatureValue(model_id, feature_name, timestamp, value, metadata)
         for result in self.write_features([row], consistency=consistency, ttl=ttl):
@@ -160,21 +160,21 @@ class FeatureStore:
         consistency: str | None = None,
         ttl: int | None = None,
     ) -> list[WriteResult]:
-        """Writes many values, with a bounded number in flight, and says of each what became of it.
+        """Writes many values with a bounded number of requests in flight, and returns the outcome of each.
 
-        The input is taken row by row as earlier rows are done, in the caller's thread. Where the input itself raises,
-        the rows before it are sent and waited for, and then the error goes on.
+        The input is consumed in the caller's thread, the next row as soon as an earlier one is done. If the input
+        raises, the rows before it are sent and waited for, and then the error is raised.
 
-        A rewrite of a row without metadata leaves the metadata and the user_id it had: writing nulls instead would
-        cost every row without a user a tombstone.
+        Rewriting a row without metadata keeps its metadata and user_id: writing nulls instead would cost a tombstone
+        for every row without a user.
 
         Args:
-          rows: The values, of any number.
-          concurrency: Writes in flight at most.
+          rows: The values, any number of them.
+          concurrency: The maximum number of writes in flight.
           ttl: Seconds until the rows disappear, or None for the table's default.
 
         Returns:
-          One result a row, in the input's order.
+          One result per row, in the order of the input.
 
         Raises:
           ValueError: An argument breaks its rule, or a row is not a FeatureValue.
@@ -210,13 +210,13 @@ class FeatureStore:
         before: datetime.datetime | None = None,
         consistency: str | None = None,
     ) -> dict[str, FeatureValue | None]:
-        """Returns the newest value of each of several features, each read from its own partition, concurrently.
+        """Returns the newest value of each of several features, which are read concurrently, one partition each.
 
         Args:
-          before: Only values with an earlier timestamp count, excluding `before` itself; None for no such bound.
+          before: The exclusive upper bound of the timestamp; None for no bound.
 
         Returns:
-          By name, in the order given: the newest value that Python can hold, or None for a feature that has none.
+          By name, in the order given: the newest value that Python can represent, or None for a feature without any.
 
         Raises:
           ValueError: An argument breaks its rule.
@@ -241,22 +241,22 @@ class FeatureStore:
         return latest
 
     def _latest_of_many(self, model_id: str, name: str, end: int | None, level: int) -> FeatureValue | None:
-        """Finds the newest value behind rows that Python cannot hold, whose moments are none of a datetime's."""
-        first, last = _MOMENTS
-        bounds = (first, last if end is None else end)
+        """Returns the newest value that is older than rows whose timestamps no datetime can represent."""
+        start, stop = _DATETIME_RANGE
+        bounds = (start, stop if end is None else end)
         return next(self._values(self._bound('latest of many', (model_id, name, *bounds), level), model_id, name), None)
 
     def get_time_series(
         self, model_id: str, feature_name: str, window: TimeWindow, *, consistency: str | None = None
     ) -> Iterator[FeatureValue]:
-        """Returns the values of a feature in a window, oldest first, read page by page as they are taken.
+        """Returns the values of a feature in a window, oldest first, read page by page during iteration.
 
         Args:
           window: Half-open: a value at its start is included, one at its end is not.
 
         Raises:
           ValueError: An argument breaks its rule.
-          ReadError: The cluster did not answer; raised where the value is taken.
+          ReadError: The cluster did not answer; raised during iteration.
         """
         names = (checked_key('model_id', model_id), checked_key('feature_name', feature_name))
         bound = self._bound('series', (*names, *window.bounds), self._level(consistency))
@@ -271,11 +271,11 @@ class FeatureStore:
             raise self._read_error(model_id, feature_name, error) from error
 
     def _value(self, row: Any) -> FeatureValue | None:
-        """Returns the value of a row, or None where there is no such FeatureValue."""
+        """Returns the value of a row, or None if no FeatureValue can hold it."""
         try:
             return FeatureValue.from_row(row)
-        except ValueError as error:  # others write the table, too, and one row of theirs must not hide the rest
-            _warn_once(f'{self._table}: a row of {_key(row.model_id, row.feature_name)} is left out: {error}')
+        except ValueError as error:  # other clients write the table, too: an invalid row must not hide the rest
+            _warn_once(f'{self._table}: a row of {_key(row.model_id, row.feature_name)} is skipped: {error}')
             return None
 
     def _read_error(self, model_id: str, feature_name: str, error: Exception) -> ReadError:
@@ -289,8 +289,8 @@ class FeatureStore:
 
     def _write(self, row: FeatureValue, ttl: int | None, level: int) -> BoundStatement:
         if not isinstance(row, FeatureValue):
-            raise invalid('rows', row, 'FeatureValue each')
-        # An unset value writes nothing, where a null would write a tombstone. A value that is None is meant as a null.
+            raise invalid('rows', row, 'every row is a FeatureValue')
+        # An unset value writes nothing; a null would write a tombstone. A value of None is written as a null.
         cells = (
             row.model_id,
             row.feature_name,
@@ -302,7 +302,7 @@ class FeatureStore:
         )
         return self._bound('write', cells, level)
 
-    def _bound(self, statement: str, values: tuple, level: int) -> BoundStatement:
+    def _bound(self, statement: str, values: tuple[object, ...], level: int) -> BoundStatement:
         _, statements = self._opened()
         bound = statements[statement].bind(values)
         bound.consistency_level = level
@@ -319,7 +319,7 @@ class FeatureStore:
 
 def _prepared(session: Session, keyspace: str, cql: str) -> PreparedStatement:
     statement = session.prepare(cql.format(keyspace=quoted(keyspace)))
-    # Sent twice it leaves the same row, for the driver fixes the time of writing once; so it may be retried.
+    # A retry writes the same row, because the driver sets the write time once.
     statement.is_idempotent = True
     return statement
 

@@ -1,4 +1,4 @@
-"""One value of a feature, and how its moment and texts become those of Cassandra."""
+"""One value of a feature: its checks, and how it is built from a row."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _KEY_BYTES = 65535  # Cassandra's limit for a partition key
 
 @dataclasses.dataclass(frozen=True)
 class FeatureValue:
-    """One value of one feature at one moment.
+    """The value of a feature at a point in time.
 
     Attributes:
-      model_id: The model or feature group the feature belongs to.
+      model_id: The model or feature group that the feature belongs to.
       feature_name: The feature.
-      timestamp: Aware datetime in whole milliseconds, which is all that Cassandra keeps.
-      value: The value; None says that it is known to be missing.
-      metadata: Texts by name, or None. metadata['user_id'] also fills the column user_id, by which feature_by_user
-        is read.
+      timestamp: Aware datetime in whole milliseconds, the precision of Cassandra.
+      value: The value; None means that it is known to be missing.
+      metadata: Texts by name, or None. metadata['user_id'] also fills the column user_id, the key of the view
+        feature_by_user.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -40,7 +40,7 @@ class FeatureValue:
     def __post_init__(self) -> None:
         checked_key('model_id', self.model_id)
         checked_key('feature_name', self.feature_name)
-        # Cutting the rest off would let two values of one millisecond overwrite each other unseen.
+        # Truncating would let two values of one millisecond overwrite each other silently.
         whole_milliseconds('timestamp', self.timestamp)
         if self.value is not None:
             object.__setattr__(self, 'value', _double(self.value))
@@ -51,7 +51,7 @@ class FeatureValue:
 
     @property
     def user_id(self) -> str | None:
-        """The user the value is about, if the metadata name one."""
+        """The user that the value is about, if the metadata name one."""
         return (self.metadata or {}).get('user_id') or None
 
     @classmethod
@@ -59,7 +59,7 @@ class FeatureValue:
         """Builds the value from a row of the package's session, with the columns named as the fields are.
 
         Raises:
-          ValueError: The row has what no FeatureValue can hold, as a timestamp after the year 9999.
+          ValueError: The row has a value that no FeatureValue can hold, such as a timestamp after the year 9999.
         """
         checked_row(row)
         metadata = None if row.metadata is None else dict(row.metadata)
@@ -75,7 +75,7 @@ def checked_key(field: str, value: object) -> str:
 
 
 def _double(value: object) -> float:
-    rule = 'a real number that a double can hold, or None where it is missing'
+    rule = 'a real number that a double can hold, or None if it is missing'
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise invalid('value', value, rule)
     try:
@@ -86,7 +86,7 @@ def _double(value: object) -> float:
 
 def _check_text(field: str, value: object) -> None:
     if not isinstance(value, str) or _bytes(value) < 0:
-        raise invalid(field, value, 'a text that UTF-8 can hold')
+        raise invalid(field, value, 'a text that UTF-8 can encode')
 
 
 def _bytes(value: str) -> int:

@@ -1,9 +1,9 @@
-"""InferenceLogger: what a serving process answered and what came of it, into Cassandra, without waiting for Cassandra.
+"""InferenceLogger: logs the predictions and outcomes of a serving process to Cassandra, without waiting for it.
 
-    log(), log_outcome() -> a queue of bounded length -> one thread -> batches of one partition -> Cassandra
+    log(), log_outcome() -> a bounded queue -> one thread -> batches of one partition -> Cassandra
 
-A call puts a row into the queue and returns. Where the queue is full, because the cluster is slower than the traffic,
-the row is dropped and counted: a log must not slow the server down.
+A call puts a row into the queue and returns. If the queue is full, because the cluster is slower than the traffic, the
+row is dropped and counted: a log must not slow down the server.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = ['InferenceLogger', 'LogCounts', 'assign', 'bucket_of']
 
 
 class InferenceLogger:
-    """Logs inferences and outcomes from a serving process; a context manager that holds the process's session.
+    """Logs inferences and outcomes of a serving process; a context manager that uses the process's session.
 
-    Any number of threads may log. What is logged outside the `with` block is dropped, also in a child that was forked
-    within it, until the child enters a block of its own. A row logged twice, with the same request id and timestamp, is
-    one row: of its values, those of the later call count, within one process, and None leaves what is there.
+    Any number of threads may log. Rows logged outside the `with` block are dropped; so are those of a child process
+    that was forked within it, until the child enters a block of its own. Rows with the same request id and timestamp
+    are one row: within one process the values of the later call win, and None keeps the stored value.
 
     Example:
       with InferenceLogger(connection, experiment_id='e') as log:
@@ -69,10 +69,10 @@ class InferenceLogger:
 
         Args:
           connection: The cluster and keyspace of the tables.
-          experiment_id: Stands in every row, so that traffic outside the experiment does not count for it.
+          experiment_id: Written to every row, so that traffic outside the experiment is not counted.
           table: 'inference_results', or 'inference_results_bucketed' for more than a trial.
-          capacity: Rows that may wait at most, however many bytes they have.
-          salts: Buckets of an hour.
+          capacity: The maximum number of rows in the queue, whatever their size.
+          salts: The number of buckets per hour.
           consistency: Consistency level of the writes.
 
         Raises:
@@ -83,12 +83,12 @@ class InferenceLogger:
         self._writer = Writer(capacity, self._level)
 
     def __enter__(self) -> InferenceLogger:
-        """Connects, and starts to write.
+        """Connects, and starts the writing thread.
 
         Raises:
           UnavailableError: The cluster does not answer.
           SchemaError: The keyspace lacks the tables.
-          TfxCassandraError: The logger is open already.
+          TfxCassandraError: The logger is already open.
         """
         if self._writer.running:
             raise TfxCassandraError('InferenceLogger: got a second `with` block, rule: one at a time')
@@ -102,7 +102,7 @@ class InferenceLogger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drops further rows, writes what waits, for half a minute at most, and closes."""
+        """Accepts no more rows, writes those in the queue for at most 30 seconds, and closes."""
         self._writer.stop()
         self._held.close()
 
@@ -119,22 +119,22 @@ class InferenceLogger:
         input_hash: str | None = None,
         features: Sequence[Mapping[str, float]] | None = None,
     ) -> uuid.UUID:
-        """Logs one answer, unless the queue is full, and returns its request id, which outcomes refer to.
+        """Logs one prediction, unless the queue is full, and returns its request id, which outcomes refer to.
 
         Args:
           model_id: The model.
-          prediction: Its answer.
+          prediction: Its prediction.
           version: Its version.
-          unit: What was assigned to the arm, as given to `assign`; the request itself by default, and where it is
-            empty, as of a user who is not known.
-          request_id: Identifies the request, a uuid.UUID; a new random one by default.
-          timestamp: Aware moment of the request, cut to whole milliseconds; now by default.
-          confidence: Of the answer.
-          input_hash: Of the input.
-          features: Inputs by name, copied.
+          unit: The unit that was assigned to an arm, as given to `assign`; the request itself if it is None or empty,
+            as for an unknown user.
+          request_id: The uuid.UUID of the request; a new random one by default.
+          timestamp: Aware datetime of the request, truncated to whole milliseconds; now by default.
+          confidence: The confidence of the prediction.
+          input_hash: A hash of the input.
+          features: The inputs by name, which are copied.
 
         Raises:
-          ValueError: The timestamp is naive, or the request id no uuid.UUID.
+          ValueError: The timestamp is naive, or the request id is not a uuid.UUID.
         """
         request_id = uuid.uuid4() if request_id is None else _checked(request_id)
         now = write_time()
@@ -153,17 +153,17 @@ class InferenceLogger:
         value: float,
         timestamp: datetime.datetime | None = None,
     ) -> None:
-        """Logs what became known of a request, unless the queue is full.
+        """Logs an outcome of a request, unless the queue is full.
 
         Args:
           model_id: The model that answered the request.
           request_id: As `log` returned it, a uuid.UUID.
-          outcome: What it is, such as 'click'.
-          value: Its value; the latest one counts, and of two with one timestamp that of the later call.
-          timestamp: Aware moment at which it was known, cut to whole milliseconds; now by default.
+          outcome: The name of the outcome, such as 'click'.
+          value: Its value; the latest one counts, and of two with the same timestamp that of the later call.
+          timestamp: Aware datetime at which it was known, truncated to whole milliseconds; now by default.
 
         Raises:
-          ValueError: The timestamp is naive, or the request id no uuid.UUID.
+          ValueError: The timestamp is naive, or the request id is not a uuid.UUID.
         """
         now = write_time()
         moment = _milliseconds(now, timestamp)
@@ -172,7 +172,7 @@ class InferenceLogger:
         self._writer.put(Row('inference_outcomes', (model_id, bucket), values))
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Waits until every row accepted so far was written or failed; returns whether that came in time (seconds)."""
+        """Waits until every row accepted so far is written or failed; returns False after `timeout` seconds."""
         return self._writer.flush(timeout)
 
     @property
@@ -194,7 +194,7 @@ class InferenceLogger:
         columns = (*_KEYS[table], *(('value',) if table == 'inference_outcomes' else _ANSWER))
         name = f'{quoted(self._connection.keyspace)}.{quoted(table)}'
         places = ', '.join('?' * len(columns))
-        # Each row brings its own write time, for those of one batch would share one, and the last would not win.
+        # Each row has its own write time: rows of a batch would share one otherwise, and the last would not win.
         cql = f'INSERT INTO {name} ({", ".join(columns)}) VALUES ({places}) USING TIMESTAMP ?'
         statement = session.prepare(cql)
         statement.is_idempotent = True  # an insert is an upsert, and the whole key is in the row
@@ -203,19 +203,19 @@ class InferenceLogger:
 
 
 def _milliseconds(now: int, moment: datetime.datetime | None) -> datetime.datetime:
-    # The write time never goes back, so of two outcomes logged without a moment the second one is never the earlier.
+    # Write times never decrease, so of two outcomes logged without a timestamp the second is never the earlier one.
     moment = EPOCH + datetime.timedelta(microseconds=now) if moment is None else aware('timestamp', moment)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _checked(request_id: uuid.UUID) -> uuid.UUID:
     if not isinstance(request_id, uuid.UUID):
-        raise invalid('request_id', request_id, 'a uuid.UUID; of a text, uuid.UUID(text)')
+        raise invalid('request_id', request_id, 'a uuid.UUID; for a text, uuid.UUID(text)')
     return request_id
 
 
 def _copied(features: Sequence[Mapping[str, float]] | None) -> Sequence[Mapping[str, float]] | None:
-    """Copies what the caller may change before it is written; what has another shape is for the writer to refuse."""
+    """Copies what the caller may change before it is written; the writer rejects features of any other shape."""
     try:
         return None if features is None else [dict(entries) for entries in features]
     except Exception:

@@ -1,6 +1,6 @@
-"""The writing half of InferenceLogger: rows wait in a queue of bounded length, which one thread empties.
+"""The writing half of InferenceLogger: a bounded queue of rows, which one thread empties.
 
-put() -> rows that wait -> gathers, one after the other -> requests of one partition -> Cassandra
+put() -> queue -> chunks of the queue, one after the other -> requests of one partition -> Cassandra
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
 from cassandra.cluster import Session
@@ -21,7 +21,7 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStateme
 from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.errors import one_line
 
-_GATHER_ROWS = 2000  # rows taken out of the queue at once, and looked through for those of one partition
+_CHUNK_ROWS = 2000  # rows taken out of the queue at once and grouped by partition
 _REQUEST_ROWS = 50  # rows of one partition in one request
 _CONCURRENCY = 16  # requests in flight
 _CLOSE_SECONDS = 30.0
@@ -35,11 +35,11 @@ class LogCounts:
     """Rows since the logger was made, in this process.
 
     Attributes:
-      accepted: Put into the queue.
-      dropped: Not put into it, for it was full or the logger not open.
-      written: Acknowledged by the cluster.
-      failed: Refused by the cluster, not answered by it, or left over when the logger closed.
-      last_error: Why the last one failed.
+      accepted: Rows put into the queue.
+      dropped: Rows rejected because the queue was full or the logger not open.
+      written: Rows acknowledged by the cluster.
+      failed: Rows rejected or not answered by the cluster, or left over when the logger closed.
+      last_error: Why the last row failed.
     """
 
     accepted: int = 0
@@ -50,42 +50,42 @@ class LogCounts:
 
 
 class Row(NamedTuple):
-    """A row on its way, its values in the order of its table's statement, the write time last."""
+    """A row in the queue; its values are in the order of its table's statement, the write time last."""
 
     table: str
     partition: tuple[str, ...]
-    values: tuple
+    values: tuple[object, ...]
 
 
 class Writer:
     """Writes rows in a thread of its own, so that `put` never waits for Cassandra.
 
     Args:
-      capacity: Rows that may wait at most.
-      level: The driver's number of the consistency level of the writes.
+      capacity: The maximum number of rows in the queue.
+      level: The driver's number for the consistency level of the writes.
     """
 
     def __init__(self, capacity: int, level: int) -> None:
         self._capacity, self._level = capacity, level
-        self.begin()
+        self.reset()
         _writers.add(self)
 
-    def begin(self) -> None:
-        """Starts from nothing, the lock too: in a forked child a thread that is not there may hold it."""
-        self._changed = threading.Condition()  # guards all that follows
+    def reset(self) -> None:
+        """Resets all state, the lock too: in a forked child, a thread that no longer exists may hold it."""
+        self._changed = threading.Condition()  # guards the state below
         self._waiting: collections.deque[Row] = collections.deque()
         self._open = False
         self._thread: threading.Thread | None = None
         self._accepted = self._dropped = self._written = self._failed = 0
-        # Rows of whole gathers. Gathers are first in, first out, which their partitions are not.
+        # Rows of finished chunks. Chunks finish in the order of the queue, their partitions do not.
         self._finished = 0
         self._last_error: str | None = None
         self._warned: set[str] = set()
-        self._lost = 0  # dropped or failed when the last gather was finished
+        self._lost = 0  # dropped or failed when the last chunk was finished
 
     @property
     def running(self) -> bool:
-        """Whether the writer was started and not stopped since, in this process."""
+        """Whether the writer was started in this process, and not stopped since."""
         return self._thread is not None
 
     @property
@@ -94,7 +94,7 @@ class Writer:
             return LogCounts(self._accepted, self._dropped, self._written, self._failed, self._last_error)
 
     def start(self, session: Session, statements: Mapping[str, PreparedStatement]) -> None:
-        """Writes with a session and its prepared inserts by table, until `stop`."""
+        """Starts to write with a session and its prepared inserts by table, until `stop`."""
         with self._changed:
             self._session, self._statements = session, statements
             self._thread = threading.Thread(target=self._run, name='inference-logger', daemon=True)
@@ -102,7 +102,7 @@ class Writer:
             self._open = True
 
     def stop(self) -> bool:
-        """Writes what waits, for half a minute at most; returns whether the writer was running, in this process."""
+        """Writes the queue for at most 30 seconds; returns whether the writer was running in this process."""
         with self._changed:
             thread, self._open = self._thread, False
             self._changed.notify_all()
@@ -110,7 +110,7 @@ class Writer:
             return False
         thread.join(_CLOSE_SECONDS)
         with self._changed:
-            self._thread = None  # what the thread still does, if it was too slow, counts no longer
+            self._thread = None  # if the thread is too slow, its further writes are not counted
             left = self._accepted - self._written - self._failed
             if left:
                 self._failed += left
@@ -123,7 +123,7 @@ class Writer:
         return True
 
     def put(self, row: Row) -> None:
-        """Lets a row wait to be written, or drops it."""
+        """Puts a row into the queue, or drops it."""
         with self._changed:
             if self._open and len(self._waiting) < self._capacity:
                 self._waiting.append(row)
@@ -131,30 +131,30 @@ class Writer:
                 return
             self._dropped += 1
             reason = f'{self._capacity} rows wait already' if self._open else 'the logger is not open'
-            first = self._first('dropped')
+            first = self._is_first('dropped')
         if first:
             logger.warning('Inferences are being dropped: %s', reason)
 
     def flush(self, timeout: float) -> bool:
-        """Waits until every row accepted so far was written or failed; returns whether that came in time (seconds)."""
+        """Waits until every row accepted so far is written or failed; returns False after `timeout` seconds."""
         with self._changed:
             awaited = self._accepted
             return self._changed.wait_for(lambda: self._finished >= awaited, timeout)
 
-    def _first(self, trouble: str) -> bool:
-        """Whether a trouble is the first of its outage, which a gather without any loss ends."""
-        known = trouble in self._warned
-        self._warned.add(trouble)
+    def _is_first(self, problem: str) -> bool:
+        """Returns whether a problem is the first of its kind in this outage, which a chunk without losses ends."""
+        known = problem in self._warned
+        self._warned.add(problem)
         return not known
 
     def _run(self) -> None:
-        while rows := self._taken():
+        while rows := self._next_chunk():
             try:
                 self._write(rows)
-            except Exception as error:  # whatever it is, the next rows may be fine, and the server must not notice
+            except Exception as error:  # whatever it is, the next rows may succeed, and the server must not fail
                 self._count(self._finished + len(rows) - self._written - self._failed, error)
             with self._changed:
-                if self._given_up():
+                if self._is_abandoned():
                     return
                 self._finished += len(rows)
                 if self._lost == self._dropped + self._failed:
@@ -162,72 +162,72 @@ class Writer:
                 self._lost = self._dropped + self._failed
                 self._changed.notify_all()
 
-    def _given_up(self) -> bool:
+    def _is_abandoned(self) -> bool:
         return self._thread is not threading.current_thread()
 
-    def _taken(self) -> list[Row]:
-        """Waits for rows, and takes some; none when the writer stops and nothing is left."""
+    def _next_chunk(self) -> list[Row]:
+        """Waits for rows and takes a chunk of them; an empty one when the writer has stopped and the queue is empty."""
         with self._changed:
             while True:
-                if self._open and len(self._waiting) < _GATHER_ROWS:
+                if self._open and len(self._waiting) < _CHUNK_ROWS:
                     self._changed.wait(_PAUSE)
-                if self._given_up():
+                if self._is_abandoned():
                     return []
-                rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GATHER_ROWS))]
+                rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), _CHUNK_ROWS))]
                 if rows or not self._open:
                     return rows
 
     def _write(self, rows: list[Row]) -> None:
-        refused: list[BoundStatement] = []
+        rejected: list[BoundStatement] = []
         for group, outcome in self._outcomes(self._groups(rows)):
             if isinstance(outcome, InvalidRequest) and len(group) > 1:
-                refused += group
+                rejected += group
             else:
                 self._count(len(group), outcome)
-        # A batch is refused as a whole, for one of its rows or for its size; each on its own may well be written. One
-        # that failed otherwise is left: a cluster that is too slow is not helped by fifty requests more.
-        for group, outcome in self._outcomes([insert] for insert in refused):
+        # A batch is rejected as a whole, for one of its rows or for its size, so its rows are sent again one by one. A
+        # batch that failed otherwise is not: fifty more requests do not help a cluster that is too slow.
+        for group, outcome in self._outcomes([insert] for insert in rejected):
             self._count(len(group), outcome)
 
     def _groups(self, rows: list[Row]) -> Iterator[list[BoundStatement]]:
-        """Gives inserts of one partition together."""
-        bound: dict[tuple, list[BoundStatement]] = {}
+        """Groups the inserts by partition."""
+        bound: dict[tuple[str, tuple[str, ...]], list[BoundStatement]] = {}
         for row in rows:
             values = [UNSET_VALUE if value is None else value for value in row.values]
             try:
                 insert = self._statements[row.table].bind(values)
                 bound.setdefault((row.table, row.partition), []).append(insert)
-            except Exception as error:  # a value of the caller's can raise anything
+            except Exception as error:  # a value from the caller can raise anything
                 self._count(1, error)
         for inserts in bound.values():
             yield from (inserts[i : i + _REQUEST_ROWS] for i in range(0, len(inserts), _REQUEST_ROWS))
 
     def _outcomes(
         self, groups: Iterable[list[BoundStatement]]
-    ) -> Iterator[tuple[list[BoundStatement], list | Exception]]:
+    ) -> Iterator[tuple[list[BoundStatement], list[Any] | Exception]]:
         requests = ((group, self._request(group)) for group in groups)
         return outcomes(self._session, requests, _CONCURRENCY)
 
     def _request(self, group: list[BoundStatement]) -> Statement:
         if len(group) == 1:
             return group[0]
-        # Of one partition, an unlogged batch is one mutation.
+        # An unlogged batch of one partition is one mutation.
         batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._level)
         batch.is_idempotent = True
         for insert in group:
             batch.add(insert)
         return batch
 
-    def _count(self, rows: int, outcome: list | Exception) -> None:
+    def _count(self, rows: int, outcome: list[Any] | Exception) -> None:
         with self._changed:
-            if self._given_up():
+            if self._is_abandoned():
                 return
             if not isinstance(outcome, Exception):
                 self._written += rows
                 return
             self._failed += rows
             self._last_error = one_line(outcome)
-            first = self._first('failed')
+            first = self._is_first('failed')
         if first:
             logger.warning('Inferences are not being logged: %s', self._last_error)
 
@@ -235,9 +235,9 @@ class Writer:
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
-def _begin_all() -> None:
+def _reset_all() -> None:
     for writer in _writers:
-        writer.begin()
+        writer.reset()
 
 
-os.register_at_fork(after_in_child=_begin_all)
+os.register_at_fork(after_in_child=_reset_all)

@@ -63,14 +63,14 @@ class CassandraPusherSpec(component_spec.ComponentSpec):
 class CassandraPusher(base_component.BaseComponent):
     """Pushes a blessed model into a TensorFlow Serving directory and writes its row into `model_versions`.
 
-    The version is claimed in Cassandra before anything is copied, so a push repeated, after a crash or by many
-    processes at once, ends with one directory and one row. A model that is not blessed, or that an A/B test found to do
-    harm, leaves no trace but an artifact marked `pushed = 0`.
+    The version is claimed in Cassandra before anything is copied, so a push is idempotent: repeated after a crash, or
+    run by many processes at once, it ends with one directory and one row. A model that is not blessed, or whose verdict
+    is `harm`, is not pushed: the output artifact is marked `pushed = 0`, and nothing else is written.
 
     Outputs:
       pushed_model: A PushedModel with TFX's custom properties (`pushed`, `pushed_destination`, `pushed_version`) and
-        the rest of the row's key: `experiment_id`, `model_id`, `created_at` (ISO-8601). `higher_versions` lists what
-        the directory holds above every version pushed, which TensorFlow Serving serves instead.
+        the rest of the row's key: `experiment_id`, `model_id`, `created_at` (ISO-8601). `higher_versions` lists the
+        versions in the directory above every pushed one, which TensorFlow Serving serves instead.
     """
 
     SPEC_CLASS = CassandraPusherSpec
@@ -102,19 +102,19 @@ class CassandraPusher(base_component.BaseComponent):
         Args:
           model: Channel of the Model to push.
           connection: The cluster and keyspace that hold the registry's tables.
-          experiment_id: What the version is compared within.
-          model_id: The model this is a version of.
+          experiment_id: The experiment whose versions are compared.
+          model_id: The model.
           push_destination: A file system destination; versions are Unix seconds, as in TFX.
           model_blessing: Channel of the Evaluator's ModelBlessing; without it the Evaluator does not gate.
           infra_blessing: Channel of the InfraValidator's InfraBlessing; without it the InfraValidator does not gate.
           evaluation: Channel of the Evaluator's ModelEvaluation, which becomes the row's `metrics`.
-          ab_test_group: The arm the version serves in an A/B test.
-          examples: Channel of the Examples the model was trained on, whose custom properties `fingerprint` and
+          ab_test_group: The arm that the version serves in an A/B test.
+          examples: Channel of the Examples that the model was trained on, whose custom properties `fingerprint` and
             `window` are recorded.
-          verdict: Channel of ABEvaluator's AbVerdict on this very version: `harm` stops the push.
-          alias: The alias that names the version once it is recorded; with a verdict, only where that is `ship`.
-            It moves once and forward, see `ModelRegistry.advance`.
-          max_metrics: The number of metrics that are recorded at most, those of the overall slice first.
+          verdict: Channel of ABEvaluator's AbVerdict on this version: `harm` stops the push.
+          alias: The alias to point at the version once it is recorded; with a verdict, only if that is `ship`. It only
+            moves forward, see `ModelRegistry.advance`.
+          max_metrics: The maximum number of metrics that are recorded, those of the overall slice first.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.

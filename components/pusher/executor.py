@@ -32,13 +32,13 @@ class Executor(tfx_executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model if every gate lets it through; see `CassandraPusher` for inputs, outputs and properties.
+        """Pushes the model if it passes every gate; see `CassandraPusher` for inputs, outputs and properties.
 
         Raises:
           UnavailableError: No contact point answers; nothing was copied.
           SchemaError: The keyspace lacks the registry's tables; nothing was copied.
-          RegistryError: The verdict is not one on this model, or the version could not be claimed, published or
-            recorded; run again, it goes on from there.
+          RegistryError: The verdict is not on this model, or the version could not be claimed, published or recorded;
+            running the push again resumes it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
@@ -67,10 +67,10 @@ class Executor(tfx_executor.Executor):
         base_directory: str,
         input_dict: dict[str, list[types.Artifact]],
     ) -> ModelVersion | None:
-        """Claims, publishes and records the model, in this order; each step done before is found done.
+        """Claims, publishes and records the model, in this order; skips steps that an earlier run completed.
 
         Returns:
-          The version, or None for a model that its A/B test found to do harm.
+          The version, or None for a model with the verdict `harm`.
         """
         verdict_of = _verdicts(config, input_dict)
         with ModelRegistry(config.connection) as registry:
@@ -93,31 +93,31 @@ class Executor(tfx_executor.Executor):
                 verdict=verdict,
                 **facts,
             )
-            # Last, so that a row in model_versions always has a complete directory: whoever reads the row may load
-            # the model. The other way round a crash would leave a row that points at nothing.
+            # Last, so that a row of model_versions always has a complete directory, and its reader can load the model.
+            # In the other order a crash would leave a row without a directory.
             stored = registry.record(version)
             if config.alias is not None and verdict in (None, 'ship'):
                 reason = f'pushed by {version.pipeline_run}'
                 registry.advance(config.experiment_id, config.alias, config.model_id, version.version, reason=reason)
         if stored != version:
-            logging.info('Version %s was recorded by run %s; its row stays.', stored.version, stored.pipeline_run)
+            logging.info('Version %s was recorded by run %s; its row is kept.', stored.version, stored.pipeline_run)
         return version
 
     def _pipeline_run(self) -> str | None:
-        # Kubeflow and Vertex give an executor no run, but a task that is unique over runs.
+        # Kubeflow and Vertex give an executor no run, but a task id that is unique over runs.
         if self._context is None:
             return None
         return self._context.pipeline_run_id or self._context._unique_id
 
 
 def _verdicts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
-    """Returns the A/B test's verdict on each version of the model; none where no verdict is given."""
+    """Returns the A/B test's verdict on each version of the model; empty without a verdict."""
     artifact = _optional(input_dict, VERDICT_KEY)
     return {} if artifact is None else treatment_verdicts(artifact.uri, config.experiment_id, config.model_id)
 
 
 def _verdict(registry: ModelRegistry, config: PusherConfig, digest: str, verdict_of: dict[str, str]) -> str:
-    """Returns the verdict on the very files that are pushed: another version's says nothing of them."""
+    """Returns the verdict on the files that are pushed; a verdict on another version does not apply to them."""
     claim = registry.claimed(config.experiment_id, config.model_id, digest)
     if claim is None or str(claim.version) not in verdict_of:
         pushed = 'a model without a version' if claim is None else f'version {claim.version}'
@@ -127,7 +127,7 @@ def _verdict(registry: ModelRegistry, config: PusherConfig, digest: str, verdict
 
 
 def _facts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, Any]:
-    """Returns what the inputs say of the version, by field of ModelVersion."""
+    """Returns the fields of ModelVersion that come from the inputs."""
     facts: dict[str, Any] = {'gates': tuple(name for name in _GATES if input_dict.get(name))}
     evaluation = _optional(input_dict, standard_component_specs.EVALUATION_KEY)
     if evaluation is not None:
@@ -135,22 +135,22 @@ def _facts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) ->
         facts['evaluation_uri'] = evaluation.uri
     examples = _optional(input_dict, standard_component_specs.EXAMPLES_KEY)
     if examples is not None:
-        stated = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
-        facts |= {f'examples_{name}': value for name, value in stated.items() if value}
+        properties = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
+        facts |= {f'examples_{name}': value for name, value in properties.items() if value}
     return facts
 
 
 def _higher_versions(config: PusherConfig, base_directory: str, version: int) -> list[int]:
-    """Returns the versions in the directory above all that were pushed, which a model server serves; warns of them."""
+    """Returns the versions in the directory above every pushed one, which are served instead; logs a warning."""
     higher = publish.higher_versions(base_directory, version)
-    if higher:  # a later version of this model is where it should be
+    if higher:  # later versions of this model belong there
         with ModelRegistry(config.connection) as registry:
-            last = registry.last_version(config.experiment_id, config.model_id) or version
+            last: int = registry.last_version(config.experiment_id, config.model_id) or version
         higher = [number for number in higher if number > last]
     if higher:
         logging.warning(
-            'TensorFlow Serving goes on serving version %d in %s, not what is pushed, for its number is higher than'
-            ' all of %s. Move it elsewhere if it is not meant to be served.',
+            'TensorFlow Serving goes on serving version %d in %s, not the pushed one, because its number is higher than'
+            ' every version of %s. Move it elsewhere if it is not meant to be served.',
             higher[-1],
             base_directory,
             config.model_id,

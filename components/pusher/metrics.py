@@ -1,26 +1,26 @@
-"""Flattens the Evaluator's output to the keys and values of a version's `metrics`.
+"""Flattens the Evaluator's output into the keys and values of a version's `metrics`.
 
-A key is the metric's name, followed, where the metric has any, by its labels in braces: `auc`,
+A key is the metric's name, followed by its labels in braces, if it has any: `auc`,
 `precision{class_id=3}`, `auc{slice.carrier=AA,output=delay,average=micro}`. The labels, in this order:
 
-    slice.F   the value of feature F that all examples of the slice have; one label a feature, sorted by feature
-    output    the model's output, for a model with several
-    class_id  the class the metric is for, of several
+    slice.F   the value of feature F in the slice; one label per feature, sorted by feature
+    output    the output, for a model with several outputs
+    class_id  the class, for a metric of one class
     k         the k-th best prediction
     top_k     the k best predictions
     average   micro, macro or weighted_macro, for a metric aggregated over classes
-    weighted  true, where examples count by their weight
-    diff      true, for the difference from the baseline model
+    weighted  true if examples count by their weight
+    diff      true for the difference from the baseline model
 
-A key without a label `slice.F` is of the overall slice. A character that would confuse the parts of a key (`%`, `{`,
-`}`, `=`, `,`) stands percent-encoded in names and values; bytes that are not UTF-8 stand as `\\xNN`. The model's name
-is no label: an evaluation has one candidate, and the baseline's own metrics are left out, for they belong to its
-version. Also left out is what is not one finite number: plots, confusion matrices, arrays, texts, errors, NaN and
-infinities; of a metric with a confidence interval the value itself is kept. And so are cross slices, which compare
-two slices.
+A key without a label `slice.F` belongs to the overall slice. The characters `%`, `{`, `}`, `=` and `,`, which separate
+the parts of a key, are percent-encoded in names and values; bytes that are not UTF-8 become `\\xNN`. The model's name
+is not a label: an evaluation has one candidate, and the metrics of the baseline are dropped, because they belong to the
+baseline's own version. Also dropped are cross slices, which compare two slices, and everything but single finite
+numbers: plots, confusion matrices, arrays, texts, errors, NaN and infinities. Of a metric with a confidence interval
+the value is kept.
 
-Where there are more than a limit, those of few slice features stay before those of many, and among these the first in
-the order of their keys: the overall slice before all others.
+If there are more metrics than the limit, those with fewer slice features are kept first, the overall slice before all
+others, and then those that sort first by key.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.registry.publish import FAILURES
 
 _ENCODED = {ord(character): f'%{ord(character):02X}' for character in '%{}=,'}
-# What TFMA raises for a file that is no TFRecord of its messages, or no JSON of an EvalConfig.
+# What TFMA raises for a file that is not a TFRecord of its messages, or not the JSON of an EvalConfig.
 _UNREADABLE = (message.Error, json_format.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -48,7 +48,7 @@ def flat_metrics(evaluation_uri: str, limit: int) -> dict[str, float]:
 
     Args:
       evaluation_uri: The directory of a ModelEvaluation artifact.
-      limit: The number of metrics that stay, by the rule of this module.
+      limit: The maximum number of metrics that are kept, see the docstring of this module.
 
     Raises:
       RegistryError: There are no metrics, or the evaluation has several candidate models.
@@ -59,7 +59,7 @@ def flat_metrics(evaluation_uri: str, limit: int) -> dict[str, float]:
         raise RegistryError(f'evaluation: got {evaluation_uri!r}, rule: {rule}')
     kept = sorted(found, key=lambda name: (found[name][0], name))[:limit]
     if len(kept) < len(found):
-        logging.warning('%d of %d metrics stay; max_metrics is %d.', len(kept), len(found), limit)
+        logging.warning('%d of %d metrics are kept; max_metrics is %d.', len(kept), len(found), limit)
     return {name: found[name][1] for name in kept}
 
 
@@ -80,13 +80,13 @@ def overall_metrics(evaluation_uri: str) -> dict[str, float]:
 
 
 def flat_key(key: Any, slices: Sequence[Any] = ()) -> str:
-    """Returns the text of a metric's key in a slice, by the rule of this module.
+    """Returns the flat key of a metric in a slice, see the docstring of this module.
 
     Args:
       key: A `tfma.proto.metrics_for_slice_pb2.MetricKey`.
-      slices: The `SingleSliceKey`s that make up the slice; none for the overall one.
+      slices: The `SingleSliceKey`s of the slice; none for the overall one.
     """
-    labels = {f'slice.{each.column.translate(_ENCODED)}': _value(each) for each in sorted(slices, key=_column)}
+    labels = {f'slice.{part.column.translate(_ENCODED)}': _value(part) for part in sorted(slices, key=_column)}
     labels['output'] = key.output_name
     for label in ('class_id', 'k', 'top_k'):
         if key.sub_key.HasField(label):
@@ -96,9 +96,9 @@ def flat_key(key: Any, slices: Sequence[Any] = ()) -> str:
             labels['average'] = average
     labels['weighted'] = 'true' if key.example_weighted.value else ''
     labels['diff'] = 'true' if key.is_diff else ''
-    # An empty value is one a slice's feature may have, and stands for an absent label elsewhere.
-    said = {label: value for label, value in labels.items() if value or label.startswith('slice.')}
-    text = ','.join(f'{label}={value.translate(_ENCODED)}' for label, value in said.items())
+    # A slice's feature may have an empty value; any other empty label is absent.
+    present = {label: value for label, value in labels.items() if value or label.startswith('slice.')}
+    text = ','.join(f'{label}={value.translate(_ENCODED)}' for label, value in present.items())
     name = key.name.translate(_ENCODED)
     return f'{name}{{{text}}}' if text else name
 
@@ -134,22 +134,22 @@ def _entries(evaluation_uri: str) -> Iterator[tuple[Sequence[Any], Any, Any]]:
 
 
 def _column(single: Any) -> str:
-    return single.column
+    return str(single.column)
 
 
 def _value(single: Any) -> str:
     kind = single.WhichOneof('kind')
     if kind == 'bytes_value':
-        return single.bytes_value.decode('utf-8', 'backslashreplace')
+        return str(single.bytes_value, 'utf-8', 'backslashreplace')
     if kind == 'float_value':
-        return str(np.float32(single.float_value))  # 0.1, where Python's own float would say 0.10000000149011612
+        return str(np.float32(single.float_value))  # 0.1, not 0.10000000149011612 as a Python float
     return str(single.int64_value) if kind else ''
 
 
 def _number(value: Any) -> float | None:
     kind = value.WhichOneof('type')
     if kind == 'double_value':
-        return value.double_value.value
+        return float(value.double_value.value)
     if kind == 'bounded_value':
-        return value.bounded_value.value.value
+        return float(value.bounded_value.value.value)
     return None

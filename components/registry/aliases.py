@@ -1,6 +1,7 @@
-"""Aliases of versions, such as `champion`: each is the newest row of its history in `model_aliases`.
+"""Aliases of versions, such as `champion`: an alias points at the version in the newest row of its history.
 
-A move is one conditional insert of the next row, so the alias and its history cannot differ, whenever a process dies.
+A move is one conditional insert of the next row into `model_aliases`, so alias and history cannot disagree after a
+crash.
 """
 
 from __future__ import annotations
@@ -21,28 +22,30 @@ from tfx_cassandra.components.registry.versions import ModelVersions
 
 
 class AnyMove(enum.Enum):
+    """The type of ANY."""
+
     ANY = 'any'
 
 
-# In the place of an expected move: whatever the alias names now.
+# As the expected move: any, so the alias is moved from wherever it points.
 ANY = AnyMove.ANY
 
 
 @dataclasses.dataclass(frozen=True)
 class AliasMove:
-    """One row of `model_aliases`: an alias came to name a version.
+    """One row of `model_aliases`: an alias was pointed at a version.
 
     Attributes:
-      experiment_id: The experiment the alias belongs to.
+      experiment_id: The experiment of the alias.
       alias: Its name.
-      number: 1 for the alias's first move, then one more each time.
-      model_id: The model of the version it names since.
-      version: The version it names since.
+      number: 1 for the alias's first move, then one more for each move.
+      model_id: The model of the version that it points at.
+      version: The version that it points at.
       action: 'promote' or 'rollback'.
-      reason: Why, in the words of who moved it.
-      moved_at: When, by the mover's clock; None where others wrote a moment that no datetime can hold.
-      before: The number of the move that a rollback from here restores, or None where there is none.
-      move_id: Tells this move from another that wanted the same number.
+      reason: The reason that was given for the move.
+      moved_at: The time of the move by the mover's clock; None if the row holds one that no datetime can represent.
+      before: The number of the move that a rollback from here restores, or None if there is none.
+      move_id: Distinguishes this move from another that tried the same number.
     """
 
     experiment_id: str
@@ -57,7 +60,7 @@ class AliasMove:
     move_id: uuid.UUID
 
     def names(self, model_id: str, version: str) -> bool:
-        """Returns whether the alias names this version since."""
+        """Returns whether this move points the alias at the version."""
         return (self.model_id, self.version) == (model_id, version)
 
 
@@ -88,16 +91,16 @@ class ModelAliases:
         self._session, self._versions = session, versions
 
     def alias(self, experiment_id: str, alias: str) -> AliasMove | None:
-        """Returns the move that an alias stands at, which holds the version it names; None for an unknown alias."""
-        return next(self._moves('alias', experiment_id, alias), None)
+        """Returns the newest move of an alias, with the version that it points at; None for an unknown alias."""
+        return next(self._read_once('alias', experiment_id, alias), None)
 
     def aliases(self, experiment_id: str) -> Moves:
-        """Returns the move that each alias of an experiment stands at, by the alias's name."""
-        return tuple(self._moves('aliases', experiment_id))
+        """Returns the newest move of each alias of an experiment, sorted by alias."""
+        return tuple(self._read_once('aliases', experiment_id))
 
     def history(self, experiment_id: str, alias: str) -> Moves:
         """Returns every move of an alias, newest first."""
-        return tuple(self._moves('history', experiment_id, alias))
+        return tuple(self._read_once('history', experiment_id, alias))
 
     def promote(
         self,
@@ -113,8 +116,8 @@ class ModelAliases:
         named('alias', alias)
         self._versions.recorded(experiment_id, model_id, version)
 
-        def decide(past: Moves) -> AliasMove:
-            head = next(iter(past), None)
+        def decide(moves: Moves) -> AliasMove:
+            head = next(iter(moves), None)
             if head is not None and head.names(model_id, version):
                 return head
             _check_expected(alias, head, expected)
@@ -129,15 +132,15 @@ class ModelAliases:
         named('alias', alias)
         self._versions.recorded(experiment_id, model_id, version)
 
-        def decide(past: Moves) -> AliasMove:
-            head = next(iter(past), None)
+        def decide(moves: Moves) -> AliasMove:
+            head = next(iter(moves), None)
             if head is not None and (
-                _is_later(head, model_id, version) or any(move.names(model_id, version) for move in past)
+                _is_later(head, model_id, version) or any(move.names(model_id, version) for move in moves)
             ):
                 return head
             return _next(head, (experiment_id, alias, model_id, version), reason)
 
-        return self._move(experiment_id, alias, decide, past='moves')
+        return self._move(experiment_id, alias, decide, read='moves')
 
     def rollback(
         self,
@@ -152,47 +155,47 @@ class ModelAliases:
         named('alias', alias)
         start = self._current(experiment_id, alias) if expected is ANY else expected
 
-        def decide(past: Moves) -> AliasMove:
-            if not past:
+        def decide(moves: Moves) -> AliasMove:
+            if not moves:
                 raise unknown_alias(experiment_id, alias)
-            head = past[0]
+            head = moves[0]
             _check_expected(alias, head, start)
             if head.before is None:
-                rule = f'a version before {_version_of(head)}, the first it named'
+                rule = f'a version before {_version_of(head)}, its first'
                 raise RegistryError(f'alias: got {alias!r}, rule: {rule}')
-            (target,) = self._decided('target', experiment_id, alias, head.before)
+            (target,) = self._read('target', experiment_id, alias, head.before)
             move = _next(head, (experiment_id, alias, target.model_id, target.version), reason)
             return dataclasses.replace(move, action='rollback', before=target.before)
 
         return self._move(experiment_id, alias, decide)
 
     def _move(
-        self, experiment_id: str, alias: str, decide: Callable[[Moves], AliasMove], past: str = 'head'
+        self, experiment_id: str, alias: str, decide: Callable[[Moves], AliasMove], read: str = 'head'
     ) -> AliasMove:
-        """Appends the move that `decide` returns for the past of the alias, unless it returns the head itself.
+        """Appends the move that `decide` returns, unless it returns an existing one.
 
         Args:
           experiment_id: The experiment of the alias.
           alias: Its name.
-          decide: Is given what `past` reads, newest first.
-          past: The statement that reads the head alone, or every move.
+          decide: Returns the next move, or an existing one, given the moves that `read` found, newest first.
+          read: The statement that reads the newest move ('head') or every move ('moves').
         """
-        # One for the whole call: which of several attempts was applied is then of no account.
-        move_id, tried = uuid.uuid4(), 0
+        # One id for the whole call, so that it does not matter which of several attempts was applied.
+        move_id, attempted = uuid.uuid4(), 0
 
         def attempt() -> AliasMove | None:
-            nonlocal tried
-            moves = tuple(self._decided(past, experiment_id, alias))
-            if tried:
-                # The answer to an earlier attempt may have been lost. After the head, for what was found neither
-                # there nor here cannot stand behind a later move.
-                for there in self._decided('target', experiment_id, alias, tried):
-                    if there.move_id == move_id:
-                        return there
+            nonlocal attempted
+            moves = tuple(self._read(read, experiment_id, alias))
+            if attempted:
+                # The response to an earlier attempt may have been lost. Read after the head: a move that is in neither
+                # was not applied, and no later move has hidden it.
+                for stored in self._read('target', experiment_id, alias, attempted):
+                    if stored.move_id == move_id:
+                        return stored
             move = decide(moves)
             if move in moves:
                 return move
-            tried = move.number
+            attempted = move.number
             move = dataclasses.replace(move, move_id=move_id)
             result = self._session.execute('move', *(getattr(move, column) for column in _COLUMNS))
             return move if result.was_applied else None
@@ -200,18 +203,18 @@ class ModelAliases:
         return self._session.settle(attempt, f'alias: got {alias!r}, rule: it can be moved')
 
     def _current(self, experiment_id: str, alias: str) -> AliasMove | None:
-        what = f'alias: got {alias!r}, rule: its moves can be read'
-        return next(iter(self._session.settle(lambda: tuple(self._decided('head', experiment_id, alias)), what)), None)
+        message = f'alias: got {alias!r}, rule: its moves can be read'
+        return next(iter(self._session.settle(lambda: tuple(self._read('head', experiment_id, alias)), message)), None)
 
-    def _decided(self, statement: str, *values: object) -> Iterator[AliasMove]:
+    def _read(self, statement: str, *values: object) -> Iterator[AliasMove]:
         return map(_alias_move, self._session.execute(statement, *values))
 
-    def _moves(self, statement: str, experiment_id: str, *alias: str) -> Iterator[AliasMove]:
+    def _read_once(self, statement: str, experiment_id: str, *alias: str) -> Iterator[AliasMove]:
         named('experiment_id', experiment_id)
         for name in alias:
             named('alias', name)
         try:
-            yield from self._decided(statement, experiment_id, *alias)
+            yield from self._read(statement, experiment_id, *alias)
         except DRIVER_ERRORS as error:
             rule = f'its aliases can be read ({one_line(error)})'
             raise RegistryError(f'experiment_id: got {experiment_id!r}, rule: {rule}') from error
@@ -251,7 +254,7 @@ def _version_of(move: AliasMove | None) -> str:
 
 
 def _is_later(head: AliasMove, model_id: str, version: str) -> bool:
-    # What is no number was not pushed here, and is neither earlier nor later.
+    # A version that is not a number was not pushed by this package, and has no order.
     numbers = head.version.isdecimal() and version.isdecimal()
     return numbers and head.model_id == model_id and int(head.version) > int(version)
 

@@ -1,4 +1,4 @@
-"""Lists the files of a model, and refuses what cannot be copied: names and kinds of files no copy can hold."""
+"""Lists the files of a model, and rejects names and kinds of files that cannot be copied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {
 
 
 class UnfitFileError(OSError):
-    """A directory holds what no copy of it can hold. `path` is its place, printable; `rule` says what may be there."""
+    """A file or directory cannot be copied. `path` is its path in printable form; `rule` says what is allowed there."""
 
     def __init__(self, path: str, rule: str) -> None:
         self.path = os.fsencode(path).decode('utf-8', 'backslashreplace')
@@ -25,19 +25,19 @@ class UnfitFileError(OSError):
 
 
 def local_path(path: str) -> str | None:
-    """Returns a path as the operating system knows it; None for one of another file system."""
+    """Returns a path in the form of the operating system; None for a path of another file system."""
     local = path.removeprefix('file://')
     return None if '://' in local else local
 
 
 def files(directory: str) -> list[str]:
-    """Returns the sorted relative paths of all files under a directory; none where it does not exist.
+    """Returns the sorted relative paths of all files under a directory; an empty list if it does not exist.
 
-    No file is opened: reading a FIFO waits for a writer, and a device may never end.
+    No file is opened: reading a FIFO waits for a writer, and reading a device may never end.
 
     Raises:
-      UnfitFileError: A local directory holds a name that is not UTF-8, a special file, or a link that leads nowhere,
-        round in a circle or out of the directory: what is copied then is not what was meant, and may be secret.
+      UnfitFileError: A local directory holds a name that is not UTF-8, a special file, or a link that is dangling,
+        circular or leads out of the directory, whose target is not part of the model and may be secret.
     """
     if not fileio.isdir(directory):
         return []
@@ -46,7 +46,7 @@ def files(directory: str) -> list[str]:
 
 
 def names(directory: str) -> list[str]:
-    """Returns the sorted names in a directory; those that are not UTF-8, which no push makes, are left out."""
+    """Returns the sorted names in a directory, without those that are not UTF-8, which no push creates."""
     local = local_path(directory)
     if local is None:
         return sorted(str(name).rstrip('/') for name in fileio.listdir(directory))
@@ -55,10 +55,10 @@ def names(directory: str) -> list[str]:
 
 def _remote(root: str) -> list[str]:
     paths = []
-    for folder, _, names in fileio.walk(root, onerror=_raise):
+    for folder, _, file_names in fileio.walk(root, onerror=_raise):
         # Object stores end folder names with a slash, file systems do not.
         parts = [part for part in str(folder)[len(root) :].split('/') if part]
-        paths += ['/'.join([*parts, str(name)]) for name in names]
+        paths += ['/'.join([*parts, str(name)]) for name in file_names]
     return paths
 
 
@@ -69,19 +69,19 @@ def _raise(error: Exception) -> None:
 def _local(root: str) -> list[str]:
     paths = []
     top = os.path.realpath(root)
-    # (relative path, the directory and those it is in) of each directory
+    # (relative path, real paths of the directory and its parents) of each directory
     pending: list[tuple[str, tuple[str, ...]]] = [('', (top,))]
     while pending:
         folder, above = pending.pop()
         for name in os.listdir(os.path.join(root, folder)):
             path = os.path.join(folder, name)
-            place = os.path.join(root, path)
-            mode = _mode(place)
-            real = os.path.realpath(place) if os.path.islink(place) else os.path.join(above[-1], name)
+            full_path = os.path.join(root, path)
+            mode = _mode(full_path)
+            real = os.path.realpath(full_path) if os.path.islink(full_path) else os.path.join(above[-1], name)
             if real in above:
-                raise UnfitFileError(place, 'a directory of its own, but a link to one that it is in')
+                raise UnfitFileError(full_path, 'a directory of its own, but a link to one that it is in')
             if os.path.commonpath((top, real)) != top:
-                raise UnfitFileError(place, f'in the same directory, but a link to {real!r}')
+                raise UnfitFileError(full_path, f'in the same directory, but a link to {real!r}')
             if stat.S_ISDIR(mode):
                 pending.append((path, (*above, real)))
             else:
@@ -89,19 +89,19 @@ def _local(root: str) -> list[str]:
     return paths
 
 
-def _mode(place: str) -> int:
-    """Returns the type of a file or directory, or of what a link leads to; raises UnfitFileError for all others."""
-    if not _is_utf8(place):
-        raise UnfitFileError(place, 'a name in UTF-8')
+def _mode(full_path: str) -> int:
+    """Returns the mode of a file or directory, links followed; raises UnfitFileError for anything else."""
+    if not _is_utf8(full_path):
+        raise UnfitFileError(full_path, 'a name in UTF-8')
     try:
-        mode = os.stat(place).st_mode
+        mode = os.stat(full_path).st_mode
     except OSError as error:
-        if os.path.islink(place):
-            raise UnfitFileError(place, f'a link to a file or directory ({error.strerror})') from error
+        if os.path.islink(full_path):
+            raise UnfitFileError(full_path, f'a link to a file or directory ({error.strerror})') from error
         raise
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind:
-        raise UnfitFileError(place, f'a regular file or a directory, but {kind}')
+        raise UnfitFileError(full_path, f'a regular file or a directory, but {kind}')
     return mode
 
 

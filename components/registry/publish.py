@@ -1,4 +1,4 @@
-"""Copies a model into a directory of integer-named versions so that a model server never sees half of it."""
+"""Copies a model into a directory of integer-named versions so that a model server never sees an incomplete one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.registry import files
 
 MARKER = 'saved_model.pb'
-# TensorFlow Serving loads directories whose name is an integer and looks at no other.
+# TensorFlow Serving loads directories whose name is an integer and ignores all others.
 TEMPORARY = '.pushing-'
 _CHUNK = 1 << 20  # bytes
-# What TFX's fileio raises where a file or directory cannot be read or written.
+# What TFX's fileio raises if a file or directory cannot be read or written.
 FAILURES = (OSError, tf.errors.OpError)
 
 
@@ -28,7 +28,7 @@ def content_digest(directory: str) -> str:
     """Returns the SHA-256 that identifies a model by its files: their relative paths, sizes and contents.
 
     Args:
-      directory: A path TFX's fileio reads, local or remote. Empty directories in it do not count.
+      directory: A path that TFX's fileio reads, local or remote. Empty directories in it are ignored.
 
     Returns:
       64 hexadecimal digits.
@@ -48,15 +48,15 @@ def content_digest(directory: str) -> str:
 
 
 def publish(model_path: str, base_directory: str, version: int, digest: str) -> str:
-    """Makes `base_directory/version` a complete copy of a model, once, however often it is called.
+    """Makes `base_directory/version` a complete copy of a model; calling it again changes nothing.
 
-    On a local file system the copy is made under a name a model server does not look at, and renamed. Where a
-    directory cannot be renamed at once (see `can_rename`) the files go to their place and `saved_model.pb`, without
-    which a model cannot be loaded, goes last.
+    On a local file system the copy is made under a name that a model server ignores, and renamed. If directories cannot
+    be renamed atomically (see `can_rename`), the files are copied to their place, and `saved_model.pb` last, without
+    which a model cannot be loaded.
 
     Args:
       model_path: The directory of the model.
-      base_directory: The directory a model server watches.
+      base_directory: The directory that a model server watches.
       version: The version claimed for the model.
       digest: `content_digest(model_path)`.
 
@@ -64,8 +64,8 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
       The version's directory.
 
     Raises:
-      RegistryError: The version's directory holds something else, the model changed meanwhile or lacks the
-        `saved_model.pb` that has to go last, or the copy failed.
+      RegistryError: The version's directory holds other files, the model changed meanwhile or lacks the
+        `saved_model.pb` that must be copied last, or the copy failed.
     """
     directory = os.path.join(base_directory, str(version))
     try:
@@ -80,7 +80,7 @@ def publish(model_path: str, base_directory: str, version: int, digest: str) -> 
 
 def _publish(model_path: str, directory: str, digest: str) -> None:
     base_directory, version = os.path.split(directory)
-    # A name of this run's own, for another pusher may be at work on the same version.
+    # A unique name, because another pusher may be copying the same version.
     temporary = os.path.join(base_directory, f'{TEMPORARY}{version}-{uuid.uuid4().hex}')
     fileio.makedirs(base_directory)
     try:
@@ -89,7 +89,7 @@ def _publish(model_path: str, directory: str, digest: str) -> None:
         else:
             _copy_marker_last(model_path, temporary, directory, digest)
     except (*FAILURES, RegistryError):
-        # Another pusher of the same model may have been first, and have removed the temporary directory as a leftover.
+        # Another pusher of the same model may have finished first, and removed the temporary directory as a leftover.
         if not holds(directory, digest):
             raise
     finally:
@@ -104,20 +104,20 @@ def _copy_and_rename(model_path: str, temporary: str, directory: str, digest: st
 
 
 def _copy_marker_last(model_path: str, temporary: str, directory: str, digest: str) -> None:
-    wanted, there = _manifest(model_path), _manifest(directory)
-    if _digest(wanted) != digest:
+    expected, existing = _manifest(model_path), _manifest(directory)
+    if _digest(expected) != digest:
         raise _changed(model_path, directory)
-    if MARKER not in wanted:
-        raise RegistryError(f'model: got {model_path!r}, rule: holds {MARKER}, which goes last to {directory!r}')
-    if not there.keys() <= wanted.keys():
+    if MARKER not in expected:
+        raise RegistryError(f'model: got {model_path!r}, rule: holds {MARKER}, which is copied last to {directory!r}')
+    if not existing.keys() <= expected.keys():
         raise _occupied(directory)
-    for path in wanted:
-        # What a run that died halfway copied stays, for another pusher of the same model may be completing it.
-        if path != MARKER and there.get(path) != wanted[path]:
+    for path in expected:
+        # Files of an interrupted run stay, because another pusher of the same model may be completing them.
+        if path != MARKER and existing.get(path) != expected[path]:
             _copy(model_path, directory, path)
     _copy(model_path, temporary, MARKER)
-    # The marker completes the version for ever, so everything is checked before, and half a marker is never there.
-    if {**_manifest(directory), **_manifest(temporary)} != wanted:
+    # The marker makes the version final, so everything is checked first, and the marker is moved there in one step.
+    if {**_manifest(directory), **_manifest(temporary)} != expected:
         raise _changed(model_path, directory)
     fileio.rename(os.path.join(temporary, MARKER), os.path.join(directory, MARKER))
 
@@ -138,7 +138,7 @@ def _occupied(directory: str) -> RegistryError:
 
 
 def holds(directory: str, digest: str) -> bool:
-    """Returns whether the version's directory is complete; raises where something else stands in its place."""
+    """Returns whether the version's directory is complete; raises RegistryError if it holds other files."""
     if half_copied(directory):
         return False
     with contextlib.suppress(files.UnfitFileError):
@@ -148,7 +148,7 @@ def holds(directory: str, digest: str) -> bool:
 
 
 def half_copied(directory: str) -> bool:
-    """Returns whether the version's directory is absent, or one whose push has not come to its end."""
+    """Returns whether the version's directory is missing, or that of a push that has not ended."""
     try:
         paths = files.files(directory)
     except files.UnfitFileError:  # no push copies such a file
@@ -157,21 +157,21 @@ def half_copied(directory: str) -> bool:
 
 
 def _remove_leftovers(base_directory: str, version: int) -> None:
-    """Removes what runs that died left of a version that is complete now."""
+    """Removes what interrupted runs left of a version that is now complete."""
     for name in files.names(base_directory):
-        # If the run was alive after all it finds the version complete.
+        # If such a run is still alive, it finds the version complete.
         if name.startswith(f'{TEMPORARY}{version}-'):
             _remove(os.path.join(base_directory, name))
 
 
 def higher_versions(base_directory: str, version: int) -> list[int]:
-    """Returns the numbers above a version that a model server finds in a directory, and serves instead of it."""
+    """Returns the versions in a directory above a given one, which a model server serves instead of it."""
     numbers = [int(name) for name in files.names(base_directory) if is_version(name)]
     return sorted(number for number in numbers if number > version)
 
 
 def is_version(name: str) -> bool:
-    """Returns whether TensorFlow Serving takes a name for a version: the digits of a 64-bit integer."""
+    """Returns whether TensorFlow Serving reads a directory name as a version: the digits of a 64-bit integer."""
     return name.isascii() and name.isdecimal() and int(name) < 1 << 63
 
 
@@ -191,23 +191,23 @@ def archive(model_path: str, uri: str, digest: str) -> None:
 
 
 def _remove(temporary: str) -> None:
-    # Two pushers may remove the same directory at once; what resists, the next push removes.
+    # Two pushers may remove the same directory at once; the next push removes what is left.
     with contextlib.suppress(*FAILURES):
         fileio.rmtree(temporary)
 
 
 def can_rename(path: str) -> bool:
-    """Returns whether a directory is renamed at once there, and never into one that has come there meanwhile.
+    """Returns whether the file system of a path renames directories atomically, and never into an existing one.
 
-    On object stores a rename copies file by file, also where gcsfuse mounts one under /gcs/; HDFS moves a directory
-    into one that is there, which fileio looks for only before.
+    Object stores copy file by file, also those that gcsfuse mounts under /gcs/. HDFS moves a directory into an existing
+    one, and fileio checks for that only before the move.
     """
     local = files.local_path(path)
     return local is not None and not local.startswith('/gcs/')
 
 
 def _digest(manifest: dict[str, str]) -> str:
-    # No path contains the byte zero, so no two manifests give the same bytes.
+    # No path contains a zero byte, so no two manifests give the same bytes.
     return hashlib.sha256(''.join(f'{path}\0{content}\0' for path, content in manifest.items()).encode()).hexdigest()
 
 
@@ -226,7 +226,7 @@ def _content(path: str) -> str:
 
 
 def modified(directory: str) -> datetime.datetime | None:
-    """Returns the newest time of a file under a directory, or of itself where it has none; None where none is kept."""
+    """Returns the newest modification time under a directory, or its own if it is empty; None if it is not known."""
     try:
         paths = [os.path.join(directory, path) for path in files.files(directory)] or [directory]
         stats = [fileio.stat(path) for path in paths]

@@ -1,4 +1,4 @@
-"""The registry of model versions: which there are, what is known of each, and which of them an alias points at."""
+"""The registry of model versions: claims of version numbers, a record of each version, and aliases of versions."""
 
 from __future__ import annotations
 
@@ -42,43 +42,43 @@ class ModelRegistry:
     def claim(self, experiment_id: str, model_id: str, digest: str) -> Claim:
         """Returns the version of one model's files, claiming a new one the first time.
 
-        The same digest has the same version for ever, whoever asks and however often. Different digests of a model
-        have different versions, each greater than those claimed before it: the current Unix time in seconds, or the
-        last version plus one where that is greater. So a version is a positive int64, as TensorFlow Serving wants,
-        and its moment is unique among the model's versions, as the key of `model_versions` wants.
+        A digest always gets the same version, from any process. Different digests of a model get different versions,
+        each greater than those claimed before it: the current Unix time in seconds, or the last version plus one if
+        that is greater. So a version is a positive int64, as TensorFlow Serving requires, and its moment is unique
+        among the versions of a model, as the key of `model_versions` requires.
 
         Raises:
-          RegistryError: The cluster did not settle the claim within the attempts made.
+          RegistryError: The cluster did not settle the claim in time.
         """
         return self._claims.claim(experiment_id, model_id, digest)
 
     def claimed(self, experiment_id: str, model_id: str, digest: str) -> Claim | None:
-        """Returns the version that one model's files have, or None where none was claimed for them."""
+        """Returns the version of one model's files, or None if none was claimed for them."""
         return self._claims.claimed(experiment_id, model_id, digest)
 
     def claims(self, experiment_id: str, model_id: str) -> tuple[HeldClaim, ...]:
-        """Returns every claim of a model, those of greater versions first."""
+        """Returns every claim of a model, greater versions first."""
         return self._claims.claims(experiment_id, model_id)
 
     def last_version(self, experiment_id: str, model_id: str) -> int | None:
-        """Returns the greatest version that was ever claimed for a model, released or not; None where none was."""
+        """Returns the greatest version ever claimed for a model, released or not; None if there is none."""
         return self._claims.last_version(experiment_id, model_id)
 
     def release(self, experiment_id: str, model_id: str, held: HeldClaim) -> bool:
-        """Gives up a claim unless a push has begun again since it was read, or its version is recorded.
+        """Releases a claim unless a push has started again since it was read, or its version is recorded.
 
         Returns:
-          Whether it is gone. The number is not used again: versions only grow.
+          Whether it is released. The number is not used again: versions only grow.
         """
         if self._versions.is_recorded(experiment_id, model_id, held.claim):
             return False
         return self._claims.release(experiment_id, model_id, held)
 
     def record(self, version: ModelVersion) -> ModelVersion:
-        """Writes a version's row unless it is there, and returns the row as it stands.
+        """Writes a version's row unless it exists, and returns the stored row.
 
-        The first record stays: a row states facts, and metrics added to it later must survive a push repeated. Only
-        a row that repair wrote is completed by the push that comes after it.
+        An existing row is kept, so that a repeated push does not remove metrics that were added later. Only a row that
+        repair wrote is completed by the next push.
 
         Raises:
           RegistryError: The row's key holds another version, or the cluster did not settle the write.
@@ -94,18 +94,18 @@ class ModelRegistry:
         ab_test_group: str | None = None,
         verdict: str | None = None,
     ) -> ModelVersion:
-        """Adds what was measured of a recorded version, and returns its row as it stands then.
+        """Adds metrics to a recorded version, and returns the stored row.
 
-        Doing it again changes nothing. Keys of `metrics` that are not named here keep their values, and so do the
-        arm and the verdict where neither is given. An arm is written together with its verdict, for both are of one
-        test: an arm without a verdict, such as a control, clears that of the test before.
+        The call is idempotent. Metrics of other keys keep their values, and so do the arm and the verdict if neither is
+        given. An arm is written together with its verdict, because both belong to one test: an arm without a verdict,
+        such as a control, clears the verdict of an earlier test.
 
         Args:
           experiment_id: The version's experiment.
           model_id: The version's model.
           version: A recorded version.
-          metrics: Finite values by key; a key that is there gets the new value.
-          ab_test_group: The arm the version served.
+          metrics: Finite values by key; an existing key gets the new value.
+          ab_test_group: The arm that the version served.
           verdict: One of `VERDICTS`; without an arm, the arm is kept.
 
         Raises:
@@ -119,7 +119,7 @@ class ModelRegistry:
         return self._versions.get(experiment_id, model_id, version)
 
     def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
-        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency.
+        """Returns one version of a model, read with SERIAL consistency, so that a write may be based on it.
 
         Raises:
           RegistryError: There is no such version.
@@ -135,11 +135,11 @@ class ModelRegistry:
         return self._versions.list(experiment_id, window)
 
     def alias(self, experiment_id: str, alias: str) -> AliasMove | None:
-        """Returns the move that an alias stands at, which holds the version it names; None for an unknown alias."""
+        """Returns the newest move of an alias, with the version that it points at; None for an unknown alias."""
         return self._aliases.alias(experiment_id, alias)
 
     def aliases(self, experiment_id: str) -> Moves:
-        """Returns the move that each alias of an experiment stands at, by the alias's name."""
+        """Returns the newest move of each alias of an experiment, sorted by alias."""
         return self._aliases.aliases(experiment_id)
 
     def history(self, experiment_id: str, alias: str) -> Moves:
@@ -158,15 +158,15 @@ class ModelRegistry:
     ) -> AliasMove:
         """Points an alias at a version, and returns its newest move.
 
-        An alias that names the version already stays where it is, so promoting again changes nothing.
+        An alias that points at the version already is not moved, so the call is idempotent.
 
         Args:
           experiment_id: The experiment of alias and version.
-          alias: Any name; one that is new begins here.
+          alias: Any name; an unknown one is created.
           model_id: The version's model.
           version: A recorded version.
-          expected: What `alias` returned when the decision was made: the alias is not moved if it has moved since.
-            None means that it must not exist yet; by default it is moved from wherever it is.
+          expected: The result of `alias` that the decision was based on: the alias is not moved if it has moved
+            since. None means that it must not exist yet; by default it is moved from wherever it points.
           reason: Recorded with the move.
 
         Raises:
@@ -180,9 +180,9 @@ class ModelRegistry:
     ) -> AliasMove:
         """Points an alias at a version that was just pushed, once, and returns its newest move.
 
-        Unlike `promote` it may be repeated at any later time: an alias that named the version before, or that names
-        a later version of the same model, stays. So a push that is run again undoes neither a rollback nor what was
-        pushed since.
+        Unlike `promote` it is safe to repeat at any later time: an alias that has ever pointed at the version, or that
+        points at a later version of the same model, is not moved. So repeating a push undoes neither a rollback nor a
+        later push.
 
         Raises:
           RegistryError: The version is not recorded, or the cluster did not settle the move.
@@ -199,16 +199,16 @@ class ModelRegistry:
     ) -> AliasMove:
         """Points an alias at the version before its latest promotion, and returns the new move.
 
-        After A, B and C were promoted, the first rollback leads to B and the second to A.
+        After promotions of A, B and C, the first rollback goes to B and the second to A.
 
         Args:
           experiment_id: The experiment of the alias.
           alias: Its name.
-          expected: What `alias` returned when the decision was made; by default what it names when this is called.
+          expected: The result of `alias` that the decision was based on; by default its current move.
           reason: Recorded with the move.
 
         Raises:
-          RegistryError: There is no such alias or nothing before its version, the alias has moved meanwhile, or the
-            cluster did not settle the move.
+          RegistryError: There is no such alias or no version before its current one, the alias has moved meanwhile, or
+            the cluster did not settle the move.
         """
         return self._aliases.rollback(experiment_id, alias, expected=expected, reason=reason)

@@ -1,4 +1,4 @@
-"""The session of a ModelRegistry, and the one way its requests are repeated until their outcome is known."""
+"""The session of a ModelRegistry: its prepared statements, and retries until the outcome of a request is known."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tfx_cassandra.components.errors import RegistryError, SchemaError
 
 T = TypeVar('T')
 
-SETTLE_SECONDS = 120.0  # after which a write whose outcome is still unknown is given up
-_MIN_TIMEOUT = 0.1  # seconds that the last request is given
+SETTLE_SECONDS = 120.0  # how long a request is retried while its outcome is unknown
+_MIN_TIMEOUT = 0.1  # seconds, of the last request
 _FIRST_PAUSE = 0.02  # seconds
 _MAX_PAUSE = 2.0  # seconds
 
@@ -29,8 +29,8 @@ _MAX_PAUSE = 2.0  # seconds
 class Statements(Protocol):
     """The statements of one part of the registry: name -> CQL with '{keyspace}' in it.
 
-    What a write is decided by is read by SERIAL_READS, with SERIAL consistency, which also settles a transaction that a
-    timed-out writer left open.
+    SERIAL_READS are the reads that a write is based on. They run with SERIAL consistency, which also completes a
+    transaction that a timed-out writer left open.
     """
 
     STATEMENTS: ClassVar[dict[str, str]]
@@ -42,13 +42,13 @@ class RegistrySession:
 
     Args:
       connection: The cluster and keyspace that hold the registry's tables.
-      parts: Whose statements are prepared.
+      parts: The classes whose statements are prepared.
     """
 
     def __init__(self, connection: CassandraConnection, parts: Iterable[type[Statements]]) -> None:
         self._connection = connection
         self._parts = tuple(parts)
-        self._current = threading.local()  # threads settle their requests apart
+        self._settling = threading.local()  # each thread has a deadline of its own
 
     def open(self) -> None:
         """Opens the session and prepares the statements.
@@ -63,7 +63,7 @@ class RegistrySession:
             self._open = stack.pop_all()
 
     def close(self) -> None:
-        """Gives the session back."""
+        """Releases the session."""
         self._open.close()
 
     def _prepare(self) -> dict[str, PreparedStatement]:
@@ -83,48 +83,49 @@ class RegistrySession:
         return statements
 
     def execute(self, name: str, *values: object) -> Any:
-        """Runs a statement; within `settle` no longer than the time that is left."""
+        """Runs a statement; within `settle`, for no longer than the time that is left."""
         return self.driver.execute(self.prepared[name], values, timeout=self._timeout())
 
-    def execute_batch(self, *requests: tuple[str, tuple]) -> Any:
-        """Runs conditional statements of one partition, (name, values) each, as one: all are applied or none."""
+    def execute_batch(self, *requests: tuple[str, tuple[object, ...]]) -> Any:
+        """Runs conditional statements of one partition, (name, values) each, as one transaction: all apply or none."""
         batch = BatchStatement(serial_consistency_level=ConsistencyLevel.SERIAL)
         for name, values in requests:
             batch.add(self.prepared[name], values)
         return self.driver.execute(batch, timeout=self._timeout())
 
-    def settle(self, attempt: Callable[[], T | None], what: str) -> T:
+    def settle(self, attempt: Callable[[], T | None], message: str) -> T:
         """Repeats an attempt until its outcome is known, for SETTLE_SECONDS at most.
 
-        A transaction that timed out may have been applied or not, so the attempt is made anew; every attempt is safe to
-        repeat, for it reads first, or is conditional on what it found.
+        A transaction that timed out may or may not have been applied, so the attempt is repeated. That is safe: every
+        attempt reads first, or is conditional on what it read.
 
         Args:
-          attempt: Returns the outcome, or None where another pusher came first.
-          what: Beginning of the error: field, value and rule.
+          attempt: Returns the outcome, or None if another pusher came first.
+          message: The start of the error message: field, value and rule.
 
         Raises:
-          RegistryError: The server refuses the request, or nothing was settled in time.
+          RegistryError: The server rejects the request, or the outcome is still unknown after SETTLE_SECONDS.
         """
         began = time.monotonic()
-        self._current.deadline = began + SETTLE_SECONDS
+        self._settling.deadline = began + SETTLE_SECONDS
         retrying = tenacity.Retrying(
             stop=tenacity.stop_before_delay(SETTLE_SECONDS),
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_MAX_PAUSE),
-            retry=tenacity.retry_if_exception(_is_passing) | tenacity.retry_if_result(lambda outcome: outcome is None),
+            retry=tenacity.retry_if_exception(_is_transient)
+            | tenacity.retry_if_result(lambda outcome: outcome is None),
         )
         try:
             return retrying(attempt)  # type: ignore[return-value]
         except tenacity.RetryError as error:
             last = error.last_attempt
             cause = last.exception()
-            reason = one_line(cause) if isinstance(cause, Exception) else 'other pushers came first each time'
+            reason = one_line(cause) if isinstance(cause, Exception) else 'other pushers came first every time'
             tried = f'within {time.monotonic() - began:.3g} s, {last.attempt_number} attempts'
-            raise RegistryError(f'{what} {tried} ({reason})') from cause
+            raise RegistryError(f'{message} {tried} ({reason})') from cause
         except RequestValidationException as error:
-            raise RegistryError(f'{what} ({one_line(error)})') from error
+            raise RegistryError(f'{message} ({one_line(error)})') from error
         finally:
-            del self._current.deadline
+            del self._settling.deadline
 
     def _cql(self) -> dict[str, str]:
         keyspace = quoted(self._connection.keyspace)
@@ -133,10 +134,10 @@ class RegistrySession:
 
     def _timeout(self) -> float:
         """Returns the seconds that a request may take."""
-        left = getattr(self._current, 'deadline', float('inf')) - time.monotonic()
-        return max(_MIN_TIMEOUT, min(self._connection.request_timeout, left))
+        deadline: float = getattr(self._settling, 'deadline', float('inf'))
+        return max(_MIN_TIMEOUT, min(self._connection.request_timeout, deadline - time.monotonic()))
 
 
-def _is_passing(error: BaseException) -> bool:
-    """Whether an attempt that failed this way may succeed when it is repeated."""
+def _is_transient(error: BaseException) -> bool:
+    """Returns whether an attempt that failed with this error may succeed when it is repeated."""
     return isinstance(error, DRIVER_ERRORS) and not isinstance(error, RequestValidationException)

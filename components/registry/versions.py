@@ -1,4 +1,4 @@
-"""The facts of each version: one row, written once its directory is in place; metrics and a verdict are added."""
+"""Model versions: one row each, written once its directory is complete; metrics and a verdict are added later."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tfx_cassandra.components.registry.claims import Claim, moment, named
 from tfx_cassandra.components.registry.session import RegistrySession
 from tfx_cassandra.components.window import TimeWindow, whole_milliseconds
 
-# The pipeline run of a row that repair wrote, which lacks what only the pusher knew.
+# The pipeline run in a row that repair wrote, which lacks what only the pusher knew.
 REPAIRED = 'repair'
-# What an A/B test can say of a version.
+# The verdicts of an A/B test on a version.
 VERDICTS = ('ship', 'hold', 'harm', 'invalid')
 
 _log = logging.getLogger(__name__)
-_LAST_MOMENT = 253_402_300_799  # the last second of the year 9999, the last that Python's datetime has
+_MAX_SECONDS = 253_402_300_799  # Unix time at the end of the year 9999, where Python's datetime ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +33,20 @@ class ModelVersion:
     """One row of `model_versions`.
 
     Attributes:
-      experiment_id: What the version is compared within; the partition of the row.
-      model_id: The model the version is one of.
+      experiment_id: The experiment whose versions are compared; the partition key.
+      model_id: The model.
       version: The version as text: digits for a version claimed here.
-      created_at: Aware datetime, whole milliseconds.
-      metrics: Value by metric key.
-      ab_test_group: The arm the version serves in an A/B test.
+      created_at: Aware datetime in whole milliseconds.
+      metrics: Values by metric key.
+      ab_test_group: The arm that the version serves in an A/B test.
       digest: SHA-256 over the files of the model.
-      model_uri: The directory the model is served from.
+      model_uri: The directory that the model is served from.
       pipeline_run: The pipeline run that pushed it.
-      examples_fingerprint: What identifies the rows of the examples it was trained on.
+      examples_fingerprint: The fingerprint of the examples it was trained on.
       examples_window: The window of event time of those examples.
-      gates: The inputs that let its first push through, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
+      gates: The gates that its first push passed, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
       evaluation_uri: The Evaluator's output that `metrics` was read from.
-      verdict: What the A/B test said of it: one of `VERDICTS`, or None before a test.
+      verdict: The verdict of an A/B test on it: one of `VERDICTS`, or None before a test.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -84,7 +84,7 @@ class ModelVersions:
     STATEMENTS: ClassVar[dict[str, str]] = {
         'record': f'INSERT INTO {{keyspace}}.model_versions ({", ".join(_COLUMNS)})'
         f' VALUES ({", ".join("?" * len(_COLUMNS))}) IF NOT EXISTS',
-        # On the condition of the version, or a key without a row would get a row of metrics alone.
+        # Conditional on the version: otherwise a key without a row would get a row of metrics only.
         'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
         f' WHERE {_KEY} IF version = ?',
         'complete': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, model_uri = ?,'
@@ -103,16 +103,16 @@ class ModelVersions:
         self._session = session
 
     def record(self, version: ModelVersion) -> ModelVersion:
-        """Writes a version's row unless it is there, and returns the row as it stands."""
-        what = f'version: got {version.version!r}, rule: it can be recorded'
-        stored = self._session.settle(lambda: self._record_once(version), what)
+        """Writes a version's row unless it exists, and returns the stored row."""
+        message = f'version: got {version.version!r}, rule: it can be recorded'
+        stored = self._session.settle(lambda: self._record_once(version), message)
         if (stored.version, stored.digest) != (version.version, version.digest):
             key = f'{version.experiment_id}, {version.created_at.isoformat()}, {version.model_id}'
             rule = f'the row ({key}) is free, but it holds version {stored.version!r} with digest {stored.digest!r}'
             raise RegistryError(f'version: got {version.version!r} with digest {version.digest!r}, rule: {rule}')
         if stored.pipeline_run != REPAIRED or version.pipeline_run == REPAIRED:
             return stored
-        self._session.settle(lambda: self._complete_once(version), what)
+        self._session.settle(lambda: self._complete_once(version), message)
         return self.recorded(version.experiment_id, version.model_id, version.version)
 
     def add_metrics(
@@ -124,7 +124,7 @@ class ModelVersions:
         ab_test_group: str | None = None,
         verdict: str | None = None,
     ) -> ModelVersion:
-        """Adds what was measured of a recorded version, and returns its row as it stands then."""
+        """Adds metrics to a recorded version, and returns the stored row."""
         _check_metrics(metrics)
         if ab_test_group is not None:
             named('ab_test_group', ab_test_group)
@@ -136,9 +136,9 @@ class ModelVersions:
             UNSET_VALUE if ab_test_group is None else ab_test_group,
             UNSET_VALUE if ab_test_group is None and verdict is None else verdict,
         ]
-        what = f'version: got {version!r}, rule: its metrics can be added'
+        message = f'version: got {version!r}, rule: its metrics can be added'
         self._session.settle(
-            lambda: self._session.execute('add', *added, experiment_id, key.created_at, model_id, version), what
+            lambda: self._session.execute('add', *added, experiment_id, key.created_at, model_id, version), message
         )
         return self.recorded(experiment_id, model_id, version)
 
@@ -147,7 +147,7 @@ class ModelVersions:
         return self._find(('version', 'versions'), experiment_id, model_id, version)
 
     def recorded(self, experiment_id: str, model_id: str, version: str) -> ModelVersion:
-        """Returns one version of a model as a write may be decided by it: read with SERIAL consistency."""
+        """Returns one version of a model, read with SERIAL consistency, so that a write may be based on it."""
         row = self._find(('recorded_version', 'recorded_versions'), experiment_id, model_id, version)
         if row is None:
             rule = f'a recorded version of {model_id!r} in experiment {experiment_id!r}'
@@ -170,16 +170,16 @@ class ModelVersions:
     def _find(
         self, statements: tuple[str, str], experiment_id: str, model_id: str, version: str
     ) -> ModelVersion | None:
-        """Finds a version by the statement that reads a row, or else by that which reads the experiment."""
+        """Finds a version by the first statement, which reads one row, or by the second, which reads the experiment."""
         for field, value in (('experiment_id', experiment_id), ('model_id', model_id), ('version', version)):
             named(field, value)
-        one, all_versions = statements
-        if version.isdecimal() and int(version) <= _LAST_MOMENT:
-            # A version claimed here stands under the moment of its number.
-            found = self._rows(one, experiment_id, moment(int(version)), model_id)
+        read_row, read_experiment = statements
+        if version.isdecimal() and int(version) <= _MAX_SECONDS:
+            # The key of a version that was claimed here is the moment of its number.
+            found = self._rows(read_row, experiment_id, moment(int(version)), model_id)
             if (row := next(found, None)) and row.version == version:
                 return row
-        rows = self._rows(all_versions, experiment_id)
+        rows = self._rows(read_experiment, experiment_id)
         return next((row for row in rows if row.model_id == model_id and row.version == version), None)
 
     def _record_once(self, version: ModelVersion) -> ModelVersion:
@@ -218,24 +218,24 @@ class ModelVersions:
             try:
                 version = _version(row)
             except ValueError as error:
-                # Others write the table, too, and one row of theirs must not hide all versions.
+                # Other clients write the table, too, and an invalid row must not hide the valid ones.
                 key = f'{experiment_id!r}, {row.created_at}, {row.model_id!r}'
-                _log.warning('The row (%s) of model_versions is left out: %s', key, error)
+                _log.warning('Row (%s) of model_versions is skipped: %s', key, error)
             else:
                 yield version
 
     def _read(self, statement: str, experiment_id: str, *values: object) -> Iterator[Any]:
-        what = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
+        message = f'experiment_id: got {experiment_id!r}, rule: its versions can be read'
         if statement in self.SERIAL_READS:
-            # Such a read ends other pushers' transactions first, and may lose against them.
+            # A SERIAL read first completes the open transactions of other pushers, and may time out on them.
             yield from self._session.settle(
-                lambda: (self._session.execute(statement, experiment_id, *values).all(),), what
+                lambda: (self._session.execute(statement, experiment_id, *values).all(),), message
             )[0]
             return
         try:
             yield from self._session.execute(statement, experiment_id, *values)
         except DRIVER_ERRORS as error:
-            raise RegistryError(f'{what} ({one_line(error)})') from error
+            raise RegistryError(f'{message} ({one_line(error)})') from error
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:
@@ -246,7 +246,7 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
 
 
 def _version(row: Any) -> ModelVersion:
-    """Raises ValueError for a row that is none of a version, or that holds what Python cannot."""
+    """Builds a version; raises ValueError for a row without one, or with a value that Python cannot represent."""
     checked_row(row)
     values = {column: getattr(row, column) for column in _COLUMNS}
     values['metrics'] = dict(values['metrics'] or {})

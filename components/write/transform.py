@@ -1,9 +1,9 @@
-"""WriteToCassandra: rows into a table, each exactly as often as is harmless.
+"""WriteToCassandra: writes rows into a table as idempotent upserts.
 
-    rows (mappings or record batches) -> batches of one partition -> prepared inserts, bounded in number in flight
+    rows (mappings or record batches) -> batches of one partition -> prepared inserts, a bounded number in flight
         -> failed rows, each with its error; more of them than max_errors fail the pipeline
 
-An insert is an upsert, so that a runner's retry of a bundle writes the same rows again and changes nothing.
+When a runner retries a bundle, the same rows are written again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from tfx_cassandra.components.errors import WriteError
 from tfx_cassandra.components.window import EPOCH, aware, whole_milliseconds
 
 CONCURRENCY = 32  # requests in flight per worker
-_GATHER_ROWS = 2000  # rows looked through for those of one partition
+_CHUNK_ROWS = 2000  # rows that are grouped by partition at once
 _REQUEST_ROWS = 50  # rows of one partition in one request
-_MOMENT = pa.timestamp('ms', 'UTC')
+_TIMESTAMP = pa.timestamp('ms', 'UTC')
 _SECOND = datetime.timedelta(seconds=1)
 _MAX_TTL = 20 * 365 * 86400 * _SECOND  # Cassandra's own limit
 
@@ -58,7 +58,7 @@ class FailedRow(NamedTuple):
 
 
 class WriteResult(NamedTuple):
-    """What WriteToCassandra gives: `failed`, a PCollection of FailedRow."""
+    """The result of WriteToCassandra: `failed`, a PCollection of FailedRow."""
 
     failed: beam.PCollection
 
@@ -66,8 +66,8 @@ class WriteResult(NamedTuple):
 class WriteToCassandra(beam.PTransform):
     """Writes a PCollection of mappings or `pyarrow.RecordBatch`es into a table; keys and fields name its columns.
 
-    A column that a row lacks, or whose value is null, is not written: what the table holds there stays, and no
-    tombstone is made. In `feature_store`, `user_id` is filled from `metadata['user_id']`.
+    A column that is absent or null in a row is not written: the stored value is kept, and no tombstone is created. In
+    `feature_store`, `user_id` is filled from `metadata['user_id']`.
     """
 
     @checked
@@ -85,11 +85,10 @@ class WriteToCassandra(beam.PTransform):
         Args:
           connection: How to reach the cluster; its keyspace holds the table.
           table: Name of the table; `keyspace.table` for one of another keyspace.
-          ttl: How long the rows live, in whole seconds; None for the table's own default.
-          timestamp_column: The field (aware datetime) that gives each row's write time, so that of two writes to one
-            cell the one with the later such time wins, whatever the order they arrive in; with the same time, the
-            greater value. None for the time of the write, which no two rows of a process share: of two rows with one
-            key, the one that came last wins.
+          ttl: How long the rows live, in whole seconds; None for the table's default.
+          timestamp_column: The field (aware datetime) with each row's write time: of two writes to one cell the one
+            with the later write time wins, in whatever order they arrive; with equal times, the greater value. None for
+            the time of the write, which is unique within a process: of two rows with one key, the later one wins.
           consistency: Consistency level of every write.
           max_errors: The pipeline fails if more rows than this fail; None for any number.
 
@@ -104,14 +103,14 @@ class WriteToCassandra(beam.PTransform):
         failed = (
             rows
             | 'Rows' >> beam.FlatMap(_rows)
-            | 'Gather' >> beam.BatchElements(min_batch_size=_GATHER_ROWS, max_batch_size=_GATHER_ROWS)
+            | 'Gather' >> beam.BatchElements(min_batch_size=_CHUNK_ROWS, max_batch_size=_CHUNK_ROWS)
             | 'Write' >> beam.ParDo(self._write)
         )
         if self._max_errors is not None:
             _ = (
                 failed
                 | 'Errors' >> beam.combiners.Top.Of(self._max_errors + 1, key=lambda failure: failure.error)
-                | 'Limit' >> beam.Map(_limited, self._max_errors)
+                | 'Limit' >> beam.Map(_check_limit, self._max_errors)
             )
         return WriteResult(failed)
 
@@ -119,12 +118,12 @@ class WriteToCassandra(beam.PTransform):
 def _rows(element: Mapping[str, Any] | pa.RecordBatch) -> list[Mapping[str, Any]]:
     if not isinstance(element, pa.RecordBatch):
         return [element]
-    # Python's time has microseconds, CQL's has nanoseconds: those go as integers.
+    # CQL's time has nanoseconds and Python's only microseconds, so times are passed as integers.
     columns = [column.cast(_with_integer_times(column.type)) for column in element.columns]
     batch = pa.RecordBatch.from_arrays(columns, names=element.schema.names)
     try:
         return batch.to_pylist()
-    except OverflowError:  # a moment or day that Python's classes cannot hold, and Cassandra can
+    except OverflowError:  # a timestamp or date that Cassandra can represent, and Python cannot
         values = [[_plain(value) for value in column] for column in batch.columns]
         return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True)]
 
@@ -132,7 +131,7 @@ def _rows(element: Mapping[str, Any] | pa.RecordBatch) -> list[Mapping[str, Any]
 def _plain(value: pa.Scalar) -> Any:
     if not value.is_valid:
         return None
-    if isinstance(value, pa.MapScalar):  # before a list, which it is, too
+    if isinstance(value, pa.MapScalar):  # first, because it is also a ListScalar
         return [(_plain(entry[0]), _plain(entry[1])) for entry in value.values]
     if isinstance(value, pa.ListScalar):
         return [_plain(item) for item in value.values]
@@ -143,8 +142,8 @@ def _plain(value: pa.Scalar) -> Any:
     except OverflowError:
         if pa.types.is_date32(value.type):
             return Date(value.cast(pa.int32()).as_py())
-        # What is in another unit, or without a time zone, is refused with its row.
-        return Milliseconds(value.value) if value.type == _MOMENT else value.value
+        # A timestamp in another unit or without a time zone makes its row a failed one.
+        return Milliseconds(value.value) if value.type == _TIMESTAMP else value.value
 
 
 def _with_integer_times(kind: pa.DataType) -> pa.DataType:
@@ -153,7 +152,7 @@ def _with_integer_times(kind: pa.DataType) -> pa.DataType:
     return pa.list_(_with_integer_times(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
-def _limited(failures: Sequence[FailedRow], max_errors: int) -> None:
+def _check_limit(failures: Sequence[FailedRow], max_errors: int) -> None:
     if len(failures) > max_errors:
         rule = f'at most max_errors = {max_errors} rows fail'
         raise WriteError(f'rows failed: got more than {max_errors}, rule: {rule} (one of them: {failures[0].error})')
@@ -186,38 +185,38 @@ class _WriteRows(beam.DoFn):
         self._held.close()
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
-        inserts, unfit = self._inserts(rows)
-        yield from unfit
-        refused: list[_RowInsert] = []
+        inserts, invalid_rows = self._inserts(rows)
+        yield from invalid_rows
+        rejected: list[_RowInsert] = []
         for group, outcome in self._outcomes(_grouped(inserts)):
             if isinstance(outcome, Exception):
-                refused += group
+                rejected += group
             else:
                 self._written.inc(len(group))
-        # One row may have spoilt it for the others of its request: each on its own says which.
-        for (insert,), outcome in self._outcomes([insert] for insert in refused):
+        # One row may have failed its whole request, so each row is sent again on its own.
+        for (insert,), outcome in self._outcomes([insert] for insert in rejected):
             if isinstance(outcome, Exception):
                 yield FailedRow(insert.row, f'{self._table}: {one_line(outcome)}')
             else:
                 self._written.inc()
 
     def _inserts(self, rows: list[Mapping[str, Any]]) -> tuple[list[_RowInsert], list[FailedRow]]:
-        inserts, unfit = [], []
+        inserts, invalid_rows = [], []
         for row in rows:
             try:
                 inserts.append(self._insert.bound(row))
-            except Exception as error:  # a value of the caller's can raise anything
-                unfit.append(FailedRow(row, f'{self._table}: {error or type(error).__name__}'))
-        return inserts, unfit
+            except Exception as error:  # a value from the caller can raise anything
+                invalid_rows.append(FailedRow(row, f'{self._table}: {error or type(error).__name__}'))
+        return inserts, invalid_rows
 
-    def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list | Exception]]:
+    def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list[Any] | Exception]]:
         requests = ((group, self._request(group)) for group in groups)
         return outcomes(self._session, requests, CONCURRENCY)
 
     def _request(self, group: list[_RowInsert]) -> Statement:
         if len(group) == 1:
             return group[0].statement
-        # Of one partition, an unlogged batch is one mutation: as atomic as a row and far cheaper than its rows apart.
+        # An unlogged batch of one partition is one mutation: as atomic as one row, and much cheaper than single rows.
         batch = BatchStatement(BatchType.UNLOGGED, consistency_level=self._insert.statement.consistency_level)
         batch.is_idempotent = True
         for insert in group:
@@ -233,10 +232,10 @@ class _RowInsert(NamedTuple):
 
 
 def _grouped(inserts: Iterable[_RowInsert]) -> Iterator[list[_RowInsert]]:
-    """Gathers rows of one partition, at most _REQUEST_ROWS.
+    """Groups rows by partition, at most _REQUEST_ROWS each.
 
-    Each row brings its own write time, so that the last of two rows with one key wins, whether they stand in one
-    request, in two that are answered in another order, or are sent again one by one.
+    Each row has its own write time, so the later of two rows with one key wins, whether they are in one request, in two
+    that are answered in another order, or are sent again one by one.
     """
     open_groups: dict[bytes, list[_RowInsert]] = {}
     for insert in inserts:
@@ -248,7 +247,7 @@ def _grouped(inserts: Iterable[_RowInsert]) -> Iterator[list[_RowInsert]]:
 
 
 class _Insert:
-    """The prepared insert of a table, and how a row becomes its values."""
+    """The prepared insert of a table, and the conversion of a row to its values."""
 
     def __init__(
         self, session: Session, table: Table, ttl: datetime.timedelta | None, timestamp_column: str | None
@@ -268,13 +267,13 @@ class _Insert:
         ]
 
     def bound(self, row: Mapping[str, Any]) -> _RowInsert:
-        """Binds a row; raises whatever a value does that cannot be bound."""
+        """Binds a row; raises any error of a value that cannot be bound."""
         bound = self.statement.bind(self._values(row))
-        # Asking for the routing key now makes a key over Cassandra's limit this row's error, not that of the loop.
+        # Computing the routing key here makes a key over Cassandra's limit an error of this row, not of the loop.
         _ = bound.routing_key
         return _RowInsert(row, bound)
 
-    def _values(self, row: Mapping[str, Any]) -> list:
+    def _values(self, row: Mapping[str, Any]) -> list[Any]:
         known = {name for name, _ in self._fields}
         if self._timestamp_column:
             known = known | {self._timestamp_column}
@@ -299,7 +298,7 @@ class _Insert:
 
 
 def _driver_value(kind: Any) -> Callable[[str, Any], Any]:
-    """Returns what turns a value, also one that scan/rows.py made, into one the driver binds to a CQL type."""
+    """Returns the conversion of a value, also of one that cql/rows.pyx decoded, to one that the driver can bind."""
     name, parts = kind.typename, kind.subtypes
     if name == 'timestamp':
         return lambda field, value: int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)

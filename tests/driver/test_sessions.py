@@ -234,7 +234,7 @@ def test_a_forked_child_gives_back_only_what_it_opened(monkeypatch: pytest.Monke
     monkeypatch.setattr(connections, '_inherited', [])
     parents = connections.session(HERE)
     parents.__enter__()
-    connections._forget()
+    connections._reset_after_fork()
     mine = connections.session(HERE)
     mine.__enter__()
     parents.__exit__(None, None, None)

@@ -47,9 +47,9 @@ def _value(**fields: Any) -> FeatureValue:
         ('feature_name', '', 'a text of 1 to 65535 bytes'),
         ('feature_name', '\ud800', 'a text of 1 to 65535 bytes'),
         ('feature_name', 7, 'a text of 1 to 65535 bytes'),
-        ('metadata', {1: 'a'}, 'a text that UTF-8 can hold'),
-        ('metadata', {'a': None}, 'a text that UTF-8 can hold'),
-        ('metadata', {'a': '\udfff'}, 'a text that UTF-8 can hold'),
+        ('metadata', {1: 'a'}, 'a text that UTF-8 can encode'),
+        ('metadata', {'a': None}, 'a text that UTF-8 can encode'),
+        ('metadata', {'a': '\udfff'}, 'a text that UTF-8 can encode'),
     ],
 )
 def test_a_value_names_the_field_that_breaks_its_rule(field: str, value: object, rule: str) -> None:

@@ -268,7 +268,7 @@ def test_flush_does_not_wait_for_rows_put_later(writers: list[Writer]) -> None:
 def test_a_forked_child_begins_from_nothing(writers: list[Writer]) -> None:
     writer, _, go = _stalled(writers, capacity=10)
     with writer._changed:  # as the parent's thread may hold it
-        inference_writer._begin_all()
+        inference_writer._reset_all()
     assert not writer.running
     assert writer.counts == LogCounts()
     assert not writer.stop()

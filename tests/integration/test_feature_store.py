@@ -316,7 +316,7 @@ def test_stores_share_the_session_and_the_last_one_closes_it(connection: Cassand
     assert session.cluster.is_shutdown
     with one:  # a store may be opened again
         assert one.get_latest_feature('shared', 'f').value == 1.0
-        with pytest.raises(TfxCassandraError, match='the store is open already'):
+        with pytest.raises(TfxCassandraError, match='the store is already open'):
             one.__enter__()
 
 
@@ -387,7 +387,7 @@ def test_a_row_that_python_cannot_hold_disturbs_no_other(
         moment != '-9223372036854775808' and 'blob' not in moment
     ):  # those sort before every other, and are not asked for
         messages = [record.getMessage() for record in caplog.records]
-        told = [message for message in messages if f"feature_name '{name}' is left out" in message]
+        told = [message for message in messages if f"feature_name '{name}' is skipped" in message]
         assert len(told) == 1
         assert f'timestamp: got {moment} ms since 1970' in told[0]
 

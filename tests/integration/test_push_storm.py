@@ -61,7 +61,7 @@ STEPS = {
     'gates': lambda: after(executor.Executor, 'CheckBlessing'),
     'digest': lambda: after(publish, 'content_digest'),
     'before claim': lambda: setattr(ModelRegistry, 'claim', die),
-    'before claim is written': lambda: after(ModelClaims, 'held'),
+    'before claim is written': lambda: after(ModelClaims, '_read_claim'),
     'claim': lambda: after(ModelRegistry, 'claim'),
     'half copy': lambda: after(publish.fileio, 'copy', 2, '.pushing-'),
     'copy': lambda: after(publish.io_utils, 'copy_dir', 1, '.pushing-'),

@@ -185,7 +185,7 @@ def test_what_cannot_be_mended_is_told(pushes: Pushes) -> None:
     pushes.write('7/saved_model.pb')
     found = {finding.kind: finding for finding in pushes.find()}
     assert set(found) == {'row without directory', 'version with other files', 'directory that nobody claimed'}
-    assert found['row without directory'].what == f'{gone.model_uri}, which champion names'
+    assert found['row without directory'].what == f'{gone.model_uri}, alias champion'
     assert all(finding.mend is None and finding.remedy.startswith('none: ') for finding in found.values())
     pushes.record('a')
     assert 'row without directory' not in kinds(pushes.find())
@@ -268,7 +268,7 @@ def test_a_push_that_begins_between_finding_and_mending_wins(pushes: Pushes) -> 
     version = pushes.claim('a')
     (finding,) = pushes.find()
     assert int(pushes.record('a').version) == version
-    with pytest.raises(RegistryError, match=r'^claim without version or row: got .*, rule: no push has begun again'):
+    with pytest.raises(RegistryError, match=r'^claim without version or row: got .*, rule: no push has started again'):
         repair.mend(finding)
     assert pushes.find() == []
 
@@ -279,7 +279,7 @@ def test_a_version_that_is_recorded_between_finding_and_mending_keeps_its_claim(
     (held,) = pushes.registry.claims(pushes.experiment, 'delay')
     version = ModelVersion(pushes.experiment, 'delay', str(held.claim.version), held.claim.created_at)
     pushes.registry.record(dataclasses.replace(version, digest=held.digest))
-    with pytest.raises(RegistryError, match=r'rule: no push has begun again and no row is there'):
+    with pytest.raises(RegistryError, match=r'rule: no push has started again, and it has no row'):
         repair.mend(finding)
     assert pushes.registry.claims(pushes.experiment, 'delay') == (held,)
 

@@ -72,7 +72,7 @@ def test_rows_without_a_time_in_a_partition_that_is_cut_by_time(
 @pytest.mark.parametrize('keyspace', ['system', 'system_schema', 'system_views', 'system_virtual_schema'])
 def test_keyspaces_of_which_each_node_has_its_own_are_refused(connection: CassandraConnection, keyspace: str) -> None:
     options = ReadRequest(dataclasses.replace(connection, keyspace=keyspace), 'tables')
-    with pytest.raises(SchemaError, match=rf"^keyspace: got '{keyspace}', rule: a keyspace that nodes share"):
+    with pytest.raises(SchemaError, match=rf"^keyspace: got '{keyspace}', rule: a keyspace that the nodes share"):
         plan_splits(options)
 
 

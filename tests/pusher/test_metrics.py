@@ -218,7 +218,7 @@ def test_what_a_limit_leaves_out_is_told(tmp_path: pathlib.Path, caplog: pytest.
     assert not caplog.records
     with caplog.at_level('WARNING', logger='absl'):
         assert list(flat_metrics(uri, 2)) == ['a', 'b']
-    assert caplog.messages == ['2 of 3 metrics stay; max_metrics is 2.']
+    assert caplog.messages == ['2 of 3 metrics are kept; max_metrics is 2.']
 
 
 def test_slices_are_not_of_the_overall_metrics(tmp_path: pathlib.Path) -> None:

@@ -24,7 +24,7 @@ def test_a_text_that_a_key_can_hold_is_given_back(text: str) -> None:
         ('', 'a non-empty text'),
         (None, 'a non-empty text'),
         (b'm', 'a non-empty text'),
-        ('a\udcff', 'a text that UTF-8 has'),
+        ('a\udcff', 'a text that UTF-8 can encode'),
         ('x' * 65_536, 'at most 65,535 bytes, but it has 65,536'),
         ('é' * 32_768, 'at most 65,535 bytes, but it has 65,536'),
     ],

@@ -357,7 +357,9 @@ def test_a_model_without_the_marker_goes_only_where_directories_are_renamed(tmp_
     model = str(write(tmp_path / 'model', {'model.onnx': 'graph'}))
     assert read(push(model, str(tmp_path / 'serving'))) == {'model.onnx': b'graph'}
     base = f'ram://{uuid.uuid4().hex}/serving'
-    with pytest.raises(RegistryError, match=rf"^model: got '{model}', rule: holds saved_model\.pb, which goes last"):
+    with pytest.raises(
+        RegistryError, match=rf"^model: got '{model}', rule: holds saved_model\.pb, which is copied last"
+    ):
         push(model, base)
     assert fileio.listdir(base) == []
 

@@ -366,8 +366,8 @@ def test_bad_arguments_are_refused(options: dict, message: str) -> None:
 
 def test_more_failures_than_allowed_are_an_error() -> None:
     failures = [FailedRow({}, 'why'), FailedRow({}, 'other')]
-    write._limited(failures, 2)
+    write._check_limit(failures, 2)
     with pytest.raises(
         WriteError, match=r'^rows failed: got more than 1, rule: at most max_errors = 1 rows fail \(one .*why'
     ):
-        write._limited(failures, 1)
+        write._check_limit(failures, 1)
