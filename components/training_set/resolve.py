@@ -42,7 +42,8 @@ def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None)
         return probe.has_rows(_main(dataclasses.replace(settings, window=window)))
 
     table = _main(settings).table
-    found = spans.resolve(settings.span, known, has_data, f'{settings.connection.keyspace}.{table}')
+    where = table if '.' in table else f'{settings.connection.keyspace}.{table}'
+    found = spans.resolve(settings.span, known, has_data, where)
     fixed = dataclasses.replace(settings.span, first=found.first, last=found.last, count=None, skip=0)
     return dataclasses.replace(settings, window=found.window, span=fixed)
 

@@ -43,7 +43,7 @@ class LabelSource:
     """Says which table holds the events that become examples: the spine of a point-in-time join.
 
     Attributes:
-      table: Table of the connection's keyspace; each of its rows in the window is one example.
+      table: Table of the connection's keyspace, or `keyspace.table`; each of its rows in the window is one example.
       entity_columns: Columns by which views are joined; at least one.
       timestamp_column: Column of type timestamp: the event time, as of which features are looked up.
       label_columns: Columns that come along as they are (labels, and whatever else was known at the event time): names,

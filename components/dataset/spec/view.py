@@ -73,7 +73,7 @@ class FeatureView:
 
     Attributes:
       name: Name of the view, in messages and metadata.
-      table: Table of the connection's keyspace.
+      table: Table of the connection's keyspace; `keyspace.table` for one of another.
       entity_columns: Columns, or entries of maps such as `metadata['user_id']`, that tell whose features a row holds;
         at least one.
       timestamp_column: Column of type timestamp: the time from which a value holds. None where the table has no time:
