@@ -1,4 +1,4 @@
-"""Questions about a table that a pipeline's beginning depends on, asked without Beam through the same scan."""
+"""Checks of a table before a pipeline starts, by the same scan but without Beam."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from tfx_cassandra.components.scan.options import ReadOptions, filtered, plan_sp
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 
-_FEW_ROWS = 200  # of a page, where the first row that is found ends the reading
+_PROBE_PAGE_ROWS = 200  # of a page, where the first row that is found ends the scan
 
 
 def has_rows(options: ReadOptions) -> bool:
-    """Whether a scan would give a row. Ends with the first it finds; where there is none it reads what the scan reads.
+    """Says whether a scan would return any row. Stops at the first one; if there is none, it reads the whole scan.
 
     Raises:
       SchemaError, ReadError: The table could not be read.
     """
-    few = dataclasses.replace(options, page_rows=min(options.page_rows, _FEW_ROWS))
-    plan = plan_splits(few)
-    for found in _found(few, plan):
-        if not isinstance(found, RangeRead) and few.kept(filtered(found, plan.scan), plan.scan).num_rows:
+    small_pages = dataclasses.replace(options, page_rows=min(options.page_rows, _PROBE_PAGE_ROWS))
+    plan = plan_splits(small_pages)
+    for item in _scan(small_pages, plan):
+        if not isinstance(item, RangeRead) and small_pages.kept(filtered(item, plan.scan), plan.scan).num_rows:
             return True
     return False
 
 
 def fingerprint(options: ReadOptions) -> str:
-    """Returns the fingerprint a scan would have now, by reading all of it in this process.
+    """Returns the fingerprint that a scan would have now, by reading all of it in this process.
 
     Raises:
       SchemaError, ReadError, CoverageError: The table could not be read.
     """
     plan = plan_splits(options)
-    reads = [found for found in _found(options, plan) if isinstance(found, RangeRead)]
+    reads = [item for item in _scan(options, plan) if isinstance(item, RangeRead)]
     coverage = verified(options, plan, reads)
     return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(options.window))
 
 
-def _found(options: ReadOptions, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
+def _scan(options: ReadOptions, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
     with connections.session(options.connection, RawHandler) as session:
         for group in plan.groups:
             yield from Fetcher(session, plan.scan, options.fetch_options(plan.page_rows)).fetch(group)
