@@ -101,8 +101,8 @@ def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
             if ('spine', shard) not in files:
                 continue
             tables = [pa.ipc.open_stream(pa.OSFile(files[kind, shard][2])).read_all() for kind in ('spine', 'facts')]
-            rows, looked = join(tables[0], 'at', tables[1], view)
-            joined, found = joined + rows.num_rows, found + int((looked[0].status == 0).sum())
+            rows, outcomes = join(tables[0], 'at', tables[1], view)
+            joined, found = joined + rows.num_rows, found + int((outcomes[0].status == 0).sum())
             peak = max(peak, rss() - base)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     if joined != spine_rows:

@@ -1,4 +1,4 @@
-"""A live table's keys and types, and how its names are written in CQL."""
+"""A live table's keys and types, and quoted names for CQL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from tfx_cassandra.components.errors import SchemaError
 _EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
 
 
+UserType = tuple[str, tuple[str, ...], tuple[str, ...]]  # name, field names, field types
+
+
 class Identity(NamedTuple):
-    """What must stay as it is while a table is read.
+    """The properties of a table that must not change while it is read.
 
     Attributes:
       id: The table's id; None if there is no such table.
-      user_types: (name, field names, field types) of each user-defined type in the table's columns.
+      user_types: The user-defined types of the table's columns.
       schema: Arrow schema of all columns that are read.
     """
 
     id: str | None
-    user_types: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+    user_types: tuple[UserType, ...]
     schema: pa.Schema
 
 
@@ -36,10 +39,10 @@ class Table:
       partition_key: Names of the partition key's columns, in order.
       clustering: Names of the clustering columns, in order.
       types: (column name, CQL type) of every column.
-      descending: Whether the first clustering column is kept latest first.
+      descending: Whether the first clustering column is stored latest first.
       has_static: Whether some column is static.
       static: Names of the static columns.
-      identity: What must stay as it is while the table is read; None if nobody looks.
+      identity: What must not change while the table is read; None if it is not checked.
     """
 
     keyspace: str
@@ -54,7 +57,7 @@ class Table:
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """The names of all columns, keys first, but for those that cannot hold a value: relics of COMPACT STORAGE."""
+        """The names of all columns, keys first, except those of the empty type that COMPACT STORAGE leaves behind."""
         keys = (*self.partition_key, *self.clustering)
         others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
         return (*keys, *others)

@@ -217,7 +217,7 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         connections.release(self._settings.connection, RawHandler)
 
     def __call__(self, request: beam.Row, *_: Any, **__: Any) -> tuple[beam.Row, beam.Row]:
-        found = self._reader.read([self._key(request)], kept=False)
+        found = self._reader.read([self._key(request)], use_cache=False)
         return request, beam.Row(**{name: _value(array[0]) for name, array in found.items()})
 
     def get_cache_key(self, request: beam.Row) -> str:

@@ -1,7 +1,6 @@
-"""Reads by key: a bounded number at once, each in pages that begin small and grow by the bytes that come.
+"""Reads by key: a bounded number in flight, each in pages that begin small and grow as the size of rows allows.
 
-Neither the number of reads in flight nor their pages may together ask a server for more than some megabytes, whatever
-the size of a row.
+All reads in flight together request no more than some megabytes of a server, whatever the size of a row.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan.page import Page, decode, raw_rows
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES, PageSize
 
-IN_FLIGHT = 128  # reads at once, as long as rows are small
-_FIRST_IN_FLIGHT = 8  # as long as nothing is known of the rows
-_BYTES_IN_FLIGHT = 4 * PAGE_BYTES  # of all pages asked for at once, by estimate
-_READ_BYTES = 256 << 10  # of a page: many are in flight
-_MOST_ROWS = 5000  # of a page
-_TRIES, _PAUSE = 5, 0.25  # seconds, doubled each time
-_FINAL = (RequestValidationException, RefusedRequest)  # errors that no further try can mend
+IN_FLIGHT = 128  # reads at once, if rows are small
+_FIRST_IN_FLIGHT = 8  # as long as the size of a row is unknown
+_BYTES_IN_FLIGHT = 4 * PAGE_BYTES  # estimated size of all pages requested at once
+_READ_BYTES = 256 << 10  # of one page, of which many are in flight
+_MAX_PAGE_ROWS = 5000
+_ATTEMPTS, _BACKOFF = 5, 0.25  # seconds, doubled after each attempt
+_NOT_RETRIED = (RequestValidationException, RefusedRequest)  # errors that every attempt would get
 
 
 @dataclasses.dataclass
@@ -41,20 +40,26 @@ class Read:
     """One read by key.
 
     Attributes:
-      statement: What is read, newest row first.
-      asked: What it is read for; for the taker.
-      size: Rows of the next page.
-      expected: Size of the page asked for, by estimate.
-      again: When it may be tried again, in seconds of the monotonic clock.
+      statement: The bound statement; its rows are returned newest first.
+      context: What the read is for; passed on to the consumer.
+      page_size: Rows of the next page.
+      expected_bytes: Estimated size of the requested page.
+      paging_state: Where the next page begins; None for the first.
+      failures: Failures since the last page.
+      retry_at: When it may be retried, in seconds of the monotonic clock.
     """
 
     statement: BoundStatement
-    asked: Any
-    size: PageSize
-    expected: float = 0.0
+    context: Any
+    page_size: PageSize
+    expected_bytes: float = 0.0
     paging_state: bytes | None = None
     failures: int = 0
-    again: float = 0.0
+    retry_at: float = 0.0
+
+
+Consumer = Callable[[Any, pa.RecordBatch], bool]
+_Arrived = queue.SimpleQueue[tuple[Read, Page | Exception, bytes | None]]  # read, page or error, paging state
 
 
 class KeyReads:
@@ -62,144 +67,141 @@ class KeyReads:
 
     Args:
       session: An open session with page.RawHandler.
-      statement: What is read; its values are bound for each read.
-      named: Tells in a message what is read, given what it is read for.
+      statement: The prepared statement; its values are bound for each read.
+      describe: Describes a read in a message, given its context.
       consistency: Consistency level of the reads.
       first_rows: Rows of the first page of a read, once rows are known to be small.
-      decoding: What is made of values that have no form of their own.
+      decoding: How to decode values that Arrow cannot represent.
     """
 
     def __init__(
-        self, session: Session, statement: PreparedStatement, named: Callable[[Any], str], consistency: str,
+        self, session: Session, statement: PreparedStatement, describe: Callable[[Any], str], consistency: str,
         first_rows: int = 1, decoding: Decoding = DEFAULT,
     ) -> None:  # fmt: skip
-        self._session, self._statement, self._named, self._first_rows = session, statement, named, first_rows
+        self._session, self._statement, self._describe, self._first_rows = session, statement, describe, first_rows
         self._decoding = decoding
         statement.is_idempotent = True
         statement.consistency_level = consistency_level(consistency)
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
-        self._largest: float | None = None  # bytes of a row: the largest mean of a page so far
+        self._max_row_bytes: float | None = None  # the largest mean over a page so far
 
-    def read(self, key: Sequence[Any], asked: Any) -> Read | None:
-        """Returns the read of a key; None where no row can have it.
+    def read(self, key: Sequence[Any], context: Any) -> Read | None:
+        """Returns the read of a key, or None if no row can have this key.
 
         Args:
           key: The values of the statement.
-          asked: What it is read for.
+          context: What the key is read for.
         """
         bound = self._statement.bind(key)
         if not values.is_key([bound.values[i] for i in self._statement.routing_key_indexes]):
             return None
-        return Read(bound, asked, PageSize(_MOST_ROWS, bytes=_READ_BYTES))
+        return Read(bound, context, PageSize(_MAX_PAGE_ROWS, bytes=_READ_BYTES))
 
-    def run(self, reads: Iterable[Read], take: Callable[[Any, pa.RecordBatch], bool]) -> None:
+    def run(self, reads: Iterable[Read], consume: Consumer) -> None:
         """Runs reads, each page by page.
 
         Args:
-          reads: The reads, taken as there is room.
-          take: Is given what a read is for and its next page; returns whether older rows are needed.
+          reads: The reads; the next one is taken whenever it may be requested.
+          consume: Called with the context of a read and its next page; returns whether older rows are needed.
 
         Raises:
-          ReadError: A read was refused, or not answered in several tries.
+          ReadError: A read was refused, or not answered in several attempts.
         """
-        flight = _Flight(iter(reads))
-        while self._send(flight):
-            read, page, paging_state, error = flight.landed()
-            if error is not None:
-                flight.pausing.append(self._failed(read, error))
-            elif self._came(read, page, paging_state, take):
-                flight.waiting.append(read)
+        queued = _Queue(iter(reads))
+        while self._request_pages(queued):
+            read, page, paging_state = queued.next_page()
+            if isinstance(page, Exception):
+                queued.delayed.append(self._record_failure(read, page))
+            elif self._record_page(read, page, paging_state, consume):
+                queued.ready.append(read)
 
-    def _send(self, flight: _Flight) -> bool:
-        """Asks for as many pages as there is room for; returns whether one is to come."""
-        while flight.active < (_FIRST_IN_FLIGHT if self._largest is None else IN_FLIGHT):
-            read = flight.next()
+    def _request_pages(self, queued: _Queue) -> bool:
+        """Requests as many pages as may be in flight; returns whether any is."""
+        while queued.active < (_FIRST_IN_FLIGHT if self._max_row_bytes is None else IN_FLIGHT):
+            read = queued.next_read()
             if read is None:
                 break
-            read.expected = self._estimate(read)
-            if flight.active and flight.bytes + read.expected > _BYTES_IN_FLIGHT:
-                flight.waiting.appendleft(read)
+            read.expected_bytes = self._estimate(read)
+            if queued.active and queued.bytes + read.expected_bytes > _BYTES_IN_FLIGHT:
+                queued.ready.appendleft(read)
                 break
-            flight.active, flight.bytes = flight.active + 1, flight.bytes + read.expected
-            self._ask(read, flight.arrived)
-        return flight.active > 0
+            queued.active, queued.bytes = queued.active + 1, queued.bytes + read.expected_bytes
+            self._request(read, queued.arrived)
+        return queued.active > 0
 
-    def _came(
-        self, read: Read, page: Page, paging_state: bytes | None, take: Callable[[Any, pa.RecordBatch], bool]
-    ) -> bool:
-        """Passes a page on; returns whether the next one is needed."""
-        read.size.came(page.rows, len(page.body))
+    def _record_page(self, read: Read, page: Page, paging_state: bytes | None, consume: Consumer) -> bool:
+        """Passes a page to the consumer; returns whether the next one is needed."""
+        read.page_size.record_page(page.rows, len(page.body))
         if page.rows:
-            self._largest = max(self._largest or 0.0, len(page.body) / page.rows)
+            self._max_row_bytes = max(self._max_row_bytes or 0.0, len(page.body) / page.rows)
         read.paging_state, read.failures = paging_state, 0
-        return take(read.asked, decode(page, decoding=self._decoding).content) and paging_state is not None
+        return consume(read.context, decode(page, decoding=self._decoding).content) and paging_state is not None
 
     def _estimate(self, read: Read) -> float:
-        """Returns the size of a read's next page, having set its rows where it is the first."""
-        if self._largest is None:
+        """Returns the expected bytes of a read's next page; sets the rows of its first page."""
+        if self._max_row_bytes is None:
             return 0.0
         if read.paging_state is None and not read.failures:
-            read.size.rows = max(1, min(self._first_rows, int(_READ_BYTES / self._largest)))
-        return read.size.rows * (read.size.row_bytes or self._largest)
+            read.page_size.rows = max(1, min(self._first_rows, int(_READ_BYTES / self._max_row_bytes)))
+        return read.page_size.rows * (read.page_size.row_bytes or self._max_row_bytes)
 
-    def _ask(self, read: Read, arrived: queue.SimpleQueue) -> None:
-        read.statement.fetch_size = read.size.rows
+    def _request(self, read: Read, arrived: _Arrived) -> None:
+        read.statement.fetch_size = read.page_size.rows
         try:
             future = self._session.execute_async(
                 read.statement, execution_profile=self._profile, paging_state=read.paging_state
             )
         except DRIVER_ERRORS as error:
-            arrived.put((read, None, None, error))
+            arrived.put((read, error, None))
             return
         future.add_callbacks(
-            lambda pages: arrived.put((read, pages[0], future._paging_state, None)),
-            lambda error: arrived.put((read, None, None, error)),
+            lambda pages: arrived.put((read, pages[0], future._paging_state)),
+            lambda error: arrived.put((read, error, None)),
         )
 
-    def _failed(self, read: Read, error: Exception) -> Read:
+    def _record_failure(self, read: Read, error: Exception) -> Read:
         read.failures += 1
-        if read.failures == _TRIES or isinstance(error, _FINAL):
-            raise ReadError(
-                f'{self._named(read.asked)}: not read in {read.failures} tries ({one_line(error)})'
-            ) from error
-        read.size.rows = max(1, read.size.rows // 2)
-        read.again = time.monotonic() + _PAUSE * 2**read.failures
+        if read.failures == _ATTEMPTS or isinstance(error, _NOT_RETRIED):
+            attempts = f'not read in {read.failures} attempts'
+            raise ReadError(f'{self._describe(read.context)}: {attempts} ({one_line(error)})') from error
+        read.page_size.rows = max(1, read.page_size.rows // 2)
+        read.retry_at = time.monotonic() + _BACKOFF * 2**read.failures
         return read
 
 
 @dataclasses.dataclass
-class _Flight:
-    """The reads of one run: those to be asked, those asked, and those that wait for their next try.
+class _Queue:
+    """The reads of one run: those not yet begun, those whose next page may be requested, and those in flight.
 
     Attributes:
       source: Reads not yet begun.
-      waiting: Reads whose next page can be asked for.
-      pausing: Reads that failed.
-      active: Number of pages asked for.
-      bytes: Their size, by estimate.
-      arrived: (read, page, paging state, error) of each page asked for, once it is there.
+      ready: Reads whose next page may be requested.
+      delayed: Reads that failed and wait for their retry.
+      active: Number of pages in flight.
+      bytes: Estimated size of these pages.
+      arrived: The result of each page in flight, once it has arrived.
     """
 
     source: Iterator[Read]
-    waiting: collections.deque[Read] = dataclasses.field(default_factory=collections.deque)
-    pausing: list[Read] = dataclasses.field(default_factory=list)
+    ready: collections.deque[Read] = dataclasses.field(default_factory=collections.deque)
+    delayed: list[Read] = dataclasses.field(default_factory=list)
     active: int = 0
     bytes: float = 0.0
-    arrived: queue.SimpleQueue = dataclasses.field(default_factory=queue.SimpleQueue)
+    arrived: _Arrived = dataclasses.field(default_factory=queue.SimpleQueue)
 
-    def next(self) -> Read | None:
-        """Returns the next read to be asked, waiting for one only where no page is to come; None if there is none."""
-        if self.pausing:
-            first = min(self.pausing, key=lambda read: read.again)
-            pause = first.again - time.monotonic()
-            if pause <= 0 or not (self.active or self.waiting):
-                time.sleep(max(0.0, pause))
-                self.pausing.remove(first)
+    def next_read(self) -> Read | None:
+        """Returns the next read to request, or None; waits for a retry only if no page is in flight."""
+        if self.delayed:
+            first = min(self.delayed, key=lambda read: read.retry_at)
+            delay = first.retry_at - time.monotonic()
+            if delay <= 0 or not (self.active or self.ready):
+                time.sleep(max(0.0, delay))
+                self.delayed.remove(first)
                 return first
-        return self.waiting.popleft() if self.waiting else next(self.source, None)
+        return self.ready.popleft() if self.ready else next(self.source, None)
 
-    def landed(self) -> tuple[Read, Any, Any, Exception | None]:
-        """Waits for a page that was asked for."""
-        read, page, paging_state, error = self.arrived.get()
-        self.active, self.bytes = self.active - 1, self.bytes - read.expected
-        return read, page, paging_state, error
+    def next_page(self) -> tuple[Read, Page | Exception, bytes | None]:
+        """Waits for the result of a page in flight."""
+        read, page, paging_state = self.arrived.get()
+        self.active, self.bytes = self.active - 1, self.bytes - read.expected_bytes
+        return read, page, paging_state

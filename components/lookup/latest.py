@@ -1,14 +1,14 @@
-"""Entities -> the few reads that find their features, and what was found -> columns of the examples.
+"""Entities -> the reads that find their features, and the rows read -> columns of the examples.
 
-A read is told by its whole key: the view, every entity column, the feature (long layout) and the moment. Equal keys are
-read once.
+A read is identified by its whole key: the view, every entity column, the feature (long layout) and the time. Equal keys
+are read once.
 
-    key       (entity values as the examples have them ..., milliseconds since 1970 or None for the newest there is)
-    request   a key of a wide view; (key, feature) for each feature of a long one
-    row       the values of `Lookup.sources`, or None where there is nothing
+    key       (entity values as in the examples ..., milliseconds since 1970 or None for the newest values)
+    request   (key, None) for a wide view; (key, feature) for each feature of a long view
+    row       the values of `Lookup.sources`; None if nothing was found
 
-A value finds no entity but the one it exactly is: what no key of the table can be has no features, and what is no value
-of the column's type at all is an error.
+An entity matches only exactly: a value that no key of the table can have has no features, and a value that is not of
+the column's type is an error.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from tfx_cassandra.components.dataset.join.unit import check_milliseconds
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError, shown
 
-Key = tuple
+Key = tuple[Any, ...]
 Request = tuple[Key, str | None]
+Row = tuple[Any, ...]
 
-# Types of an entity that examples hold exactly.
+# Types of entity columns that examples represent exactly.
 _ENTITIES = (
     'ascii', 'text', 'varchar', 'uuid', 'timeuuid', 'tinyint', 'smallint', 'int', 'bigint', 'varint', 'timestamp',
     'blob', 'inet', 'boolean', 'date', 'time',
 )  # fmt: skip
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_EXACT_FLOATS = 2.0**24  # from here on a float of 32 bits, as in a tf.Example, stands for several whole numbers
+_MAX_EXACT_FLOAT = 2.0**24  # from here on a 32-bit float, as in a tf.Example, may stand for several integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Lookup:
     Attributes:
       view: The view.
       table: Its live table.
-      by_time: Whether a read is about a moment, rather than the newest there is.
-      where: (column, parsed value) that every row read has.
+      by_time: Whether values are read as of a time, rather than the newest ones.
+      where: (column, parsed value) restrictions of every read.
     """
 
     view: FeatureView
@@ -70,7 +71,7 @@ class Lookup:
 
     @functools.cached_property
     def sources(self) -> tuple[Source, ...]:
-        """The columns and entries of maps that are features, in the order of a row's values."""
+        """The columns and map entries that hold features, in the order of a row's values."""
         return tuple(dict.fromkeys(map(self.view.source, self.view.full_features)))
 
     @property
@@ -90,7 +91,7 @@ class Lookup:
 
     @property
     def cql(self) -> str:
-        """The statement of a request, newest row first; its values are `bound`."""
+        """The statement of a request, newest row first; `bind` returns its values."""
         view = self.view
         equal = [*view.entity_columns, *(column for column, _ in self.where)]
         equal += [view.feature_name_column] if view.feature_name_column else []
@@ -104,40 +105,40 @@ class Lookup:
         table = f'{quoted(self.table.keyspace)}.{quoted(self.table.name)}'
         return f'SELECT {columns} FROM {table} WHERE {" AND ".join(where)}{order}'
 
-    def bound(self, request: Request) -> tuple | None:
-        """Returns the values of a request's statement; None where no row can have such a key.
+    def bind(self, request: Request) -> Row | None:
+        """Returns the values of a request's statement, or None if no row can have such a key.
 
         Raises:
-          DatasetError: A value is none of its column's type.
+          DatasetError: A value is not of its column's type.
         """
-        (*entity, moment), feature = request
+        (*entity, time), feature = request
         view = self.view
-        named = zip(view.spine_columns, view.entity_columns, entity, strict=True)
-        key = [_entity(name, self._types[column], value) for name, column, value in named]
+        columns = zip(view.spine_columns, view.entity_columns, entity, strict=True)
+        key = [_bind_entity(name, self._types[column], value) for name, column, value in columns]
         if None in key:
             return None
         key += [values.bound(self._types[column], value) for column, value in self.where]
         key += [values.parse(self._types[str(view.feature_name_column)], feature)] if feature is not None else []
         if self.by_time and view.timestamp_column:
-            key.append(moment)
+            key.append(time)
             if view.ttl is not None:
-                # Of whole milliseconds those after moment - ttl are those after that rounded down.
+                # A time in whole milliseconds is after time - ttl if it is after this difference rounded down.
                 age = -(-(view.ttl // _MICROSECOND) // 1000)
-                key.append(max(moment - age, -(2**63)))
+                key.append(max(time - age, -(2**63)))
         return tuple(key)
 
-    def keys(self, batch: pa.RecordBatch, moments: Sequence[int | None]) -> list[Key | None]:
-        """Returns the key of each example, None for one that lacks its entity or its moment.
+    def keys(self, batch: pa.RecordBatch, times: Sequence[int | None]) -> list[Key | None]:
+        """Returns the key of each example; None for an example that lacks its entity or its time.
 
         Args:
-          batch: Examples as `decode` gives them: each feature a list of values.
-          moments: Milliseconds since 1970 of each example; None of them is used unless the lookup is by time.
+          batch: Examples as returned by `decode`: each feature is a list of values.
+          times: Milliseconds since 1970 of each example; unused unless the lookup is by time.
 
         Raises:
           DatasetError: An example has several values of an entity column.
         """
         columns = [_single(batch, column, self.view) for column in self.view.spine_columns]
-        times = moments if self.by_time else [None] * batch.num_rows
+        times = times if self.by_time else [None] * batch.num_rows
         keys = zip(*columns, times, strict=True)
         return [None if None in (key if self.by_time else key[:-1]) else key for key in keys]
 
@@ -148,36 +149,36 @@ class Lookup:
         return [(key, feature.name) for feature in self.view.full_features]
 
     def columns(
-        self, keys: Sequence[Key | None], found: Mapping[Request, tuple | None], types: Mapping[Source, pa.DataType]
+        self, keys: Sequence[Key | None], rows: Mapping[Request, Row | None], types: Mapping[Source, pa.DataType]
     ) -> dict[str, pa.Array]:
         """Returns the features of some examples.
 
         Args:
-          keys: Key of each example; None gives nulls.
-          found: Row of each request of the keys, or None.
+          keys: Key of each example; None for nulls.
+          rows: Row of each request of the keys; None if nothing was found.
           types: Arrow type of each of `sources`.
 
         Returns:
-          An array of shape (examples) for each feature, by its name in the examples; its default, or null, where
-          nothing was found.
+          For each feature, by its name in the examples, an array of shape (examples); where nothing was found, the
+          default or null.
         """
         columns = {}
         for feature in self.view.full_features:
             source, name = self.view.source(feature), self.view.example_name(feature)
-            at, request = self.sources.index(source), feature.name if self.view.value_column else None
-            rows = (None if key is None else found[key, request] for key in keys)
-            cells = pa.array([None if row is None else row[at] for row in rows], types[source])
+            index, request = self.sources.index(source), feature.name if self.view.value_column else None
+            found = (None if key is None else rows[key, request] for key in keys)
+            cells = pa.array([None if row is None else row[index] for row in found], types[source])
             columns[name] = with_default(cells, None, feature.default, name)
         return columns
 
 
 def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
-    """Checks that a view's features can be looked up by its entity.
+    """Plans the lookup of a view's features by its entity.
 
     Raises:
-      SchemaError: The entity is not the partition key (with, in the long layout, the feature's name) and the clustering
-        columns before the time, or is of a type that examples do not hold exactly; or a value in `where` is none of its
-        column's type.
+      SchemaError: The entity (with, in the long layout, the feature's name) is not exactly the partition key and the
+        clustering columns before the time, or is of a type that examples do not represent exactly; or a value in
+        `where` is not of its column's type.
     """
     field = f'view {view.name}'
     for column in (*view.entity_columns, *view.value_columns):
@@ -190,11 +191,13 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
     where.pop(str(view.feature_name_column), None)
     if several := [column for column, wanted in where.items() if len(wanted) > 1]:
         raise SchemaError(f'{field}: got several values of {several[0]!r} in where, rule: one, to look up by key')
-    if vague := [column for column in where if not values.has_one_form(table.type_of(field, column))]:
-        rule = 'a column whose equal values are stored alike, to look up by key'
-        raise SchemaError(f'{field}: got {vague[0]!r} of type {dict(table.types)[vague[0]]} in where, rule: {rule}')
+    if ambiguous := [column for column in where if not values.has_one_form(table.type_of(field, column))]:
+        rule = 'a column whose equal values are stored as equal bytes, to look up by key'
+        raise SchemaError(
+            f'{field}: got {ambiguous[0]!r} of type {dict(table.types)[ambiguous[0]]} in where, rule: {rule}'
+        )
     if by_time and not view.timestamp_column:
-        by_time = False  # what holds always holds at any moment
+        by_time = False  # values without a time are valid at any time
     given = {*view.entity_columns, *where}
     given |= {view.feature_name_column} if view.feature_name_column else set()
     times = [view.timestamp_column] if view.timestamp_column else []
@@ -205,17 +208,17 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
         raise SchemaError(
             f'{field}: got entity {", ".join(sorted(map(str, given)))}, time {view.timestamp_column}, rule: {rule}'
         )
-    if odd := [column for column in view.entity_columns if dict(table.types)[column] not in _ENTITIES]:
-        kind, rule = dict(table.types)[odd[0]], f'of type {", ".join(_ENTITIES)}'
-        raise SchemaError(f'{field}: got entity column {odd[0]!r} of type {kind}, rule: {rule}')
+    if unsupported := [column for column in view.entity_columns if dict(table.types)[column] not in _ENTITIES]:
+        kind, rule = dict(table.types)[unsupported[0]], f'of type {", ".join(_ENTITIES)}'
+        raise SchemaError(f'{field}: got entity column {unsupported[0]!r} of type {kind}, rule: {rule}')
     return Lookup(view, table, by_time, tuple((column, wanted[0]) for column, wanted in where.items()))
 
 
 def moments(batch: pa.RecordBatch, feature: str) -> list[int | None]:
-    """Returns a feature that holds milliseconds since 1970, of each example.
+    """Returns the value of each example of a feature that holds milliseconds since 1970.
 
     Raises:
-      DatasetError: The feature is not there, is not of integers, or an example has several of them.
+      DatasetError: The feature does not exist, does not hold integers, or has several values in an example.
     """
     found = _values(batch, feature) if feature in batch.schema.names else None
     if found is None or not all(value is None or isinstance(value, int) for value in found):
@@ -225,16 +228,16 @@ def moments(batch: pa.RecordBatch, feature: str) -> list[int | None]:
 
 
 def no_moments(feature: str) -> DatasetError:
-    """Returns the error for a feature that does not say a moment."""
+    """Returns the error for a feature that does not hold times."""
     return DatasetError(f'as_of: got {feature!r}, rule: a feature of the examples with milliseconds since 1970')
 
 
-def _entity(name: str, cql_type: str, value: Any) -> Any:
-    """Returns what the driver binds for a feature of an example; None where no column of the type can hold it."""
+def _bind_entity(name: str, cql_type: str, value: Any) -> Any:
+    """Returns the value to bind for a feature of an example; None if no column of the type can hold it."""
     try:
         given = value.decode() if isinstance(value, bytes) and cql_type != 'blob' else value
-        if isinstance(value, float) and not abs(value) < _EXACT_FLOATS:
-            raise ValueError('a float may stand for several whole numbers')
+        if isinstance(value, float) and not abs(value) < _MAX_EXACT_FLOAT:
+            raise ValueError('a float may stand for several integers')
         if cql_type == 'boolean' and value in (0, 1):
             given = bool(value)
         return values.bound(cql_type, values.parse(cql_type, given))
@@ -244,19 +247,19 @@ def _entity(name: str, cql_type: str, value: Any) -> Any:
         raise DatasetError(f'feature {name}: got {shown(value)}, rule: a {cql_type} ({error})') from error
 
 
-def _single(batch: pa.RecordBatch, column: str, view: FeatureView) -> list:
+def _single(batch: pa.RecordBatch, column: str, view: FeatureView) -> list[Any]:
     found = _values(batch, column)
     if found is None:
         raise DatasetError(f'view {view.name}: got entity column {column!r}, rule: one value of it in each example')
     return found
 
 
-def _values(batch: pa.RecordBatch, name: str) -> list | None:
-    """Returns the value of each example, None where it has none; None for all where one has several."""
+def _values(batch: pa.RecordBatch, name: str) -> list[Any] | None:
+    """Returns the value of each example, None for one without; returns None if an example has several values."""
     index = batch.schema.get_field_index(name)
-    if index < 0:  # other batches may have it
+    if index < 0:  # other batches may have the feature
         return [None] * batch.num_rows
     lists = batch.column(index).to_pylist()
-    if any(some is not None and len(some) > 1 for some in lists):
+    if any(items is not None and len(items) > 1 for items in lists):
         return None
-    return [some[0] if some else None for some in lists]
+    return [items[0] if items else None for items in lists]

@@ -1,7 +1,7 @@
-"""The lookup plan: the facts that each row of a spine needs, read by key, a bounded number of reads at once.
+"""The lookup plan: reads the facts that each row of a spine needs by key, with a bounded number of reads in flight.
 
-A read starts at the row's time and goes back, in small pages that grow, until every feature has its value or cannot
-have one any more. What is read goes through the same join as what is scanned: so the two plans give the same.
+A read starts at the row's time and goes back in time, in small pages that grow, until every feature has its value or
+cannot have one any more. The facts go through the same join as scanned ones, so both plans give the same result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfx_cassandra.components.cql.parsers import OutOfRangeError
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.dataset.join.audit import Audit
 from tfx_cassandra.components.dataset.join.facts import (
-    FOREVER,
+    MAX_AGE,
     age_limit,
     created_name,
     entity_arrays,
@@ -46,11 +46,11 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 
 @dataclasses.dataclass(frozen=True)
 class KeyRead:
-    """How a view's rows of one entity are read: by statements that differ in `fixed` values only.
+    """How a view's rows of one entity are read.
 
     Attributes:
-      columns: The columns of the key that are restricted, in order.
-      timed: Whether the read is limited to times, latest first.
+      columns: The key columns that are restricted to one value, in order.
+      timed: Whether the read is restricted to a range of times, latest first.
     """
 
     columns: tuple[str, ...]
@@ -58,26 +58,26 @@ class KeyRead:
 
 
 def key_read(view: FeatureView, table: Table) -> KeyRead | str:
-    """Returns how a view can be read by key, or the reason why it cannot."""
+    """Returns how a view can be read by key, or the reason why it cannot be."""
     restricted, types = {column for column, _ in view.filters}, dict(table.types)
     known = restricted | {source.column for source in view.entity if source.key is None}
-    if lacking := [column for column in table.partition_key if column not in known]:
-        return f'the partition key of {table} has {", ".join(lacking)}, which neither entity nor where gives'
+    if missing := [column for column in table.partition_key if column not in known]:
+        return f'the partition key of {table} has {", ".join(missing)}, which neither entity nor where gives'
     before = list(itertools.takewhile(lambda column: column != view.timestamp_column, table.clustering))
     named = table.partition_key if view.timestamp_column is None else (*table.partition_key, *before)
-    if lacking := [name for name in view.entity_columns if name not in named]:
-        return f'{", ".join(lacking)} is not in the part of the key of {table} that a read can name'
-    if vague := [name for name in named if name in restricted and not values.has_one_form(types[name])]:
-        return f'values of {vague[0]}, of type {types[vague[0]]}, may be equal without being stored alike'
+    if unusable := [name for name in view.entity_columns if name not in named]:
+        return f'{", ".join(unusable)} is not in the part of the key of {table} that a read can restrict'
+    if ambiguous := [name for name in named if name in restricted and not values.has_one_form(types[name])]:
+        return f'equal values of {ambiguous[0]}, of type {types[ambiguous[0]]}, may be stored as different bytes'
     if view.timestamp_column is None:
         return KeyRead(table.partition_key, timed=False)
     if view.timestamp_column not in table.clustering or not known.issuperset(before):
-        return f'{view.timestamp_column} is no clustering column of {table} that follows on known ones'
+        return f'{view.timestamp_column} is not the clustering column of {table} after those that are given'
     return KeyRead(named, timed=True)
 
 
 class LookUp(beam.DoFn):
-    """Batches of a spine -> the same rows with the views' features; what became of these on 'audit'."""
+    """Batches of a spine -> the same rows with the views' features; Audits of the features on output 'audit'."""
 
     def __init__(
         self, connection: CassandraConnection, options: ReadOptions, views: Sequence[tuple[FeatureView, TableRead]],
@@ -93,7 +93,7 @@ class LookUp(beam.DoFn):
                 _ViewReads(session, self._options, view, found, self._cut_off) for view, found in self._views
             ]
         except BaseException:
-            self.teardown()  # which nobody calls after a setup that failed
+            self.teardown()  # Beam does not call it after a failed setup
             raise
 
     def teardown(self) -> None:
@@ -102,19 +102,24 @@ class LookUp(beam.DoFn):
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         spine, audit = pa.Table.from_batches([batch]), Audit()
         for reads in self._reads:
-            held = reads.facts(spine, self._time)
-            spine, looked = join(spine, self._time, held, reads.view, self._cut_off)
-            audit.add(looked)
+            view_facts = reads.facts(spine, self._time)
+            spine, outcomes = join(spine, self._time, view_facts, reads.view, self._cut_off)
+            audit.add(outcomes)
         yield spine.combine_chunks().to_batches()[0]
         yield beam.pvalue.TaggedOutput('audit', audit)
 
 
 @dataclasses.dataclass
-class _Asked:
-    """What a read is for: the time (us), and the features still without an answer."""
+class _Request:
+    """What a read is for.
 
-    now: int
-    open: dict[Feature, int | None]  # -> event time of the value found, None as long as there is none
+    Attributes:
+      time: The row's time, in microseconds.
+      found: Of each feature the event time of the value that was found, or None so far.
+    """
+
+    time: int
+    found: dict[Feature, int | None]
 
 
 class _ViewReads:
@@ -127,7 +132,7 @@ class _ViewReads:
         if isinstance(key, str):
             raise ReadError(f'view {view.name}: {key}')
         self._key, self._types = key, dict(found.table.types)
-        self._allowed: dict[str, tuple] = {}
+        self._allowed: dict[str, tuple[Any, ...]] = {}
         for column, wanted in found.scan.filters:
             self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
         self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
@@ -139,42 +144,42 @@ class _ViewReads:
         self._schema = facts(empty, view).schema
 
     def facts(self, spine: pa.Table, timestamp_column: str) -> pa.Table:
-        """Reads what the rows of a spine need."""
+        """Reads the facts that the rows of a spine need."""
         batches = []
 
-        def take(asked: _Asked, page: pa.RecordBatch) -> bool:
-            batch = self._wanted(page)
+        def consume(request: _Request, page: pa.RecordBatch) -> bool:
+            batch = self._facts_of(page)
             if batch.num_rows:
                 batches.append(batch)
-            return not self._done(asked, batch)
+            return not self._is_complete(request, batch)
 
-        self._reads.run(self._requests(spine, timestamp_column), take)
-        # Reads of one entity at different times overlap: a fact twice is a fact once.
+        self._reads.run(self._requests(spine, timestamp_column), consume)
+        # Reads of one entity at different times overlap; the join ignores repeated facts.
         return pa.Table.from_batches(batches, self._schema)
 
     def _requests(self, spine: pa.Table, timestamp_column: str) -> Iterator[Read]:
         view = self.view
         entities = zip(*(array.to_pylist() for array in entity_arrays(spine, view.spine_columns)), strict=True)
         times = microseconds(spine.column(timestamp_column).combine_chunks()).to_pylist()
-        # An entity without a time in its key is read once, for its earliest and its latest row alike.
+        # An entity without a time in its key is read once for all of its rows.
         wanted = dict.fromkeys(
-            (entity, now if self._key.timed else 0) for entity, now in zip(entities, times, strict=True)
+            (entity, time if self._key.timed else 0) for entity, time in zip(entities, times, strict=True)
         )
-        of_entity = {source.column: i for i, source in enumerate(view.entity) if source.key is None}
-        for entity, now in wanted:
+        part_of = {source.column: i for i, source in enumerate(view.entity) if source.key is None}
+        for entity, time in wanted:
             choices = [
-                self._choices(column, entity[of_entity[column]] if column in of_entity else None)
+                self._choices(column, entity[part_of[column]] if column in part_of else None)
                 for column in self._key.columns
             ]
             for key in itertools.product(*choices):
-                given = [values.bound(self._types[c], value) for c, value in zip(self._key.columns, key, strict=True)]
-                given += [now // 1000, self._oldest] if self._key.timed else []
-                read = self._reads.read(given, _Asked(now, dict.fromkeys(self._features(key))))
+                bound = [values.bound(self._types[c], value) for c, value in zip(self._key.columns, key, strict=True)]
+                bound += [time // 1000, self._oldest] if self._key.timed else []
+                read = self._reads.read(bound, _Request(time, dict.fromkeys(self._features(key))))
                 if read is not None:
                     yield read
 
-    def _choices(self, column: str, value: Any) -> tuple:
-        """Returns the values of a key's column; none where the entity's is none that the column can hold."""
+    def _choices(self, column: str, value: Any) -> tuple[Any, ...]:
+        """Returns the values to read of a key column; empty if the column cannot hold the entity's value."""
         allowed = self._allowed.get(column)
         if value is None:
             return allowed or ()
@@ -184,21 +189,21 @@ class _ViewReads:
             return ()
         return (value,) if allowed is None or value in allowed else ()
 
-    def _features(self, key: tuple) -> list[Feature]:
-        """Returns the features that a read of a key can hold."""
+    def _features(self, key: tuple[Any, ...]) -> list[Feature]:
+        """Returns the features that a read of a key may find."""
         by_column = dict(zip(self._key.columns, key, strict=True))
         name = by_column.get(str(self.view.feature_name_column))
         return [feature for feature in self.view.full_features if name is None or feature.name == name]
 
-    def _done(self, asked: _Asked, batch: pa.RecordBatch) -> bool:
-        """Whether what is older than a page cannot matter any more."""
+    def _is_complete(self, request: _Request, batch: pa.RecordBatch) -> bool:
+        """Says whether rows older than a page cannot change the result any more."""
         if not self._key.timed or not batch.num_rows:
             return False
         event = batch.column(batch.schema.get_field_index('event'))
         last = event[len(event) - 1].as_py()
-        # Times are 64 bits: what no value can be as old as is no ttl.
-        ttl = None if self.view.ttl is None else max(asked.now - age_limit(self.view.ttl), -FOREVER)
-        for feature in [feature for feature, found in asked.open.items() if found is None]:
+        # Bounded, since the difference may be beyond 64 bits.
+        expired = None if self.view.ttl is None else max(request.time - age_limit(self.view.ttl), -MAX_AGE)
+        for feature in [feature for feature, found in request.found.items() if found is None]:
             present = batch.column(batch.schema.get_field_index(value_name(self.view, feature))).is_valid()
             if self.view.feature_name_column is not None:
                 name = batch.column(batch.schema.get_field_index('name'))
@@ -207,14 +212,14 @@ class _ViewReads:
             if self._cut_off:
                 created = batch.column(batch.schema.get_field_index(created_name(self.view, feature)))
                 known = pc.max_element_wise(event, created)
-            answers = pc.and_(present, pc.less_equal(known, asked.now))
-            if ttl is not None:  # what is expired is an answer too: all older values are
-                answers = pc.or_(answers, pc.and_(present, pc.less_equal(event, ttl)))
-            asked.open[feature] = pc.max(event.filter(answers)).as_py()
-        # Rows of the same time as the answer may stand on the next page.
-        return all(found is not None and last < found for found in asked.open.values())
+            final = pc.and_(present, pc.less_equal(known, request.time))
+            if expired is not None:  # an expired value ends the search too, since all older ones are expired
+                final = pc.or_(final, pc.and_(present, pc.less_equal(event, expired)))
+            request.found[feature] = pc.max(event.filter(final)).as_py()
+        # Rows of the same event time may follow on the next page.
+        return all(found is not None and last < found for found in request.found.values())
 
-    def _wanted(self, page: pa.RecordBatch) -> pa.RecordBatch:
+    def _facts_of(self, page: pa.RecordBatch) -> pa.RecordBatch:
         scan = self._found.scan
         for column, wanted in scan.filters:
             if column not in self._key.columns:
@@ -223,7 +228,7 @@ class _ViewReads:
 
 
 def statement(view: FeatureView, scan: Scan, key: KeyRead) -> str:
-    """Returns the CQL that reads what a scan reads, of one entity, latest first."""
+    """Returns the CQL that reads the rows of a scan of one entity, latest first."""
     where = ' AND '.join(f'{quoted(column)} = ?' for column in key.columns)
     if not key.timed:
         return f'{scan.select} WHERE {where}'
@@ -232,6 +237,6 @@ def statement(view: FeatureView, scan: Scan, key: KeyRead) -> str:
 
 
 def unavailable(views: Iterable[tuple[FeatureView, Table]]) -> dict[str, str]:
-    """Returns why views cannot be looked up by key, by name, for those that cannot."""
+    """Returns, for each view that cannot be looked up by key, the reason by the view's name."""
     reasons = {view.name: key_read(view, table) for view, table in views}
     return {name: reason for name, reason in reasons.items() if isinstance(reason, str)}

@@ -1,7 +1,7 @@
 """What a read covers: token ranges times slices of the first clustering column, and whether such areas tile a whole.
 
-A `Slice` is about a clustering column of type timestamp, in milliseconds since 1970. The areas of a scan lie in the
-plane of tokens and times: they are made by cutting one rectangle, and `faults` says whether they make it up again.
+A `Slice` restricts a clustering column of type timestamp, in milliseconds since 1970. Areas are rectangles of tokens
+and times. A scan cuts one large area into many, and `faults` checks that these tile it exactly once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LIKELY = (0, 4_102_444_800_000)  # 1970 to 2100: where an unbounded slice is cu
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Slice:
-    """The moments `start <= time < end`, in milliseconds since 1970; an end at a limit of time is open.
+    """The times `start <= time < end`, in milliseconds since 1970; a bound at the limit of the type is open.
 
-    A row whose time is empty comes before all moments: it is in the slice whose start is open.
+    A row whose time is an empty value sorts before all times: it is in the slice whose start is open.
 
     Raises:
       ValueError: start is not below end.
@@ -38,12 +38,12 @@ class Slice:
 
     @property
     def bounded(self) -> tuple[bool, bool]:
-        """Whether the start, and the end, is a moment; if not, that end is open."""
+        """Whether the start, and the end, is a time rather than open."""
         return self.start > _FIRST, self.end <= _LAST
 
-    def cut(self, moments: Iterable[int]) -> list[Slice]:
-        """Cuts the slice at those moments that lie inside it; each begins a piece."""
-        inside = sorted({moment for moment in moments if self.start < moment < self.end})
+    def cut(self, times: Iterable[int]) -> list[Slice]:
+        """Cuts the slice at those times that lie inside it; each begins a piece."""
+        inside = sorted({time for time in times if self.start < time < self.end})
         return [Slice(start, end) for start, end in itertools.pairwise([self.start, *inside, self.end])]
 
     def __str__(self) -> str:
@@ -68,16 +68,16 @@ WHOLE = Area(RING)
 
 
 class Position(NamedTuple):
-    """How far a read has come: the last token it returned, and the furthest time of that (None without times).
+    """How far a read has progressed: the last token it returned, and the furthest time there (None without times).
 
-    The furthest time is mostly that of the last row, but two partitions may have one token.
+    The furthest time is usually that of the last row, but two partitions may have the same token.
     """
 
     token: int
     time: int | None
 
     def then(self, later: Position, descending: bool) -> Position:
-        """Returns how far a read has come that came to `later` next."""
+        """Returns the position of a read at this position that has read on to `later`."""
         times = [position.time for position in (self, later) if position.time is not None]
         if self.token != later.token or not times:
             return later
@@ -85,12 +85,12 @@ class Position(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """An area cut in pieces that tile it.
+    """An area cut into pieces that tile it.
 
     Attributes:
-      done: What has been read to its end, if anything.
-      rest: What the read goes on with, from its page on.
-      fresh: What is to be read anew.
+      done: The piece that has been read completely, or None.
+      rest: The piece in which the read continues, from its next page.
+      fresh: Pieces to read from their beginning.
     """
 
     done: Area | None
@@ -99,19 +99,19 @@ class Cut(NamedTuple):
 
 
 def cut(area: Area, position: Position | None, sliceable: bool, descending: bool = False) -> Cut | None:
-    """Cuts an area that a read cannot get through: first by token, down to one; then, where it may be, by time.
+    """Cuts an area that is too large for its read: first by token, down to a single one; then by time, where possible.
 
-    A read that has come to a position keeps the partitions with that token, since only its page knows where in them it
-    is; the tokens after it become reads of their own.
+    A read that has a position keeps the partitions with that token, since only its paging state tells how far it has
+    read them; the tokens after them become reads of their own.
 
     Args:
       area: What the read covers.
-      position: How far it has come; None for a read without a row.
+      position: How far it has read; None for a read without a row.
       sliceable: Whether the area may be cut by time.
-      descending: Whether rows of a partition come latest first.
+      descending: Whether rows of a partition are returned latest first.
 
     Returns:
-      The pieces, or None where no cut is left.
+      The pieces, or None if the area cannot be cut any further.
     """
     tokens, times = area.tokens, area.times
     if position is None:
@@ -128,15 +128,15 @@ def cut(area: Area, position: Position | None, sliceable: bool, descending: bool
         return Cut(done, Area(here, times), tuple(Area(piece, times) for piece in after))
     if not sliceable or position.time is None:
         return None
-    # What is left of the slice: the moments from its start to the position, or from the position to its end.
-    left = (times.start, position.time + 1) if descending else (position.time, times.end)
-    if left[1] - left[0] < 2 or (middle := _middle(Slice(*left))) is None:
+    # The unread part of the slice: from its start to the position, or from the position to its end.
+    start, end = (times.start, position.time + 1) if descending else (position.time, times.end)
+    if end - start < 2 or (middle := _middle(Slice(start, end))) is None:
         return None
     return Cut(None, *_halves(tokens, times, middle, late_first=descending))
 
 
 def _middle(times: Slice) -> int | None:
-    """Returns where to cut a slice in two; None for a single moment."""
+    """Returns where to cut a slice in two; None for a slice of one millisecond."""
     low, high = max(times.start, _LIKELY[0]), min(times.end, _LIKELY[1])
     if high - low < 2:
         low, high = times.start, times.end
@@ -144,13 +144,13 @@ def _middle(times: Slice) -> int | None:
 
 
 def _halves(tokens: TokenRange, times: Slice, middle: int, late_first: bool) -> tuple[Area, tuple[Area, ...]]:
-    """Returns the half that is read first and the other one."""
+    """Returns the half that is read first, and the other half."""
     early, late = (Area(tokens, piece) for piece in times.cut([middle]))
     return (late, (early,)) if late_first else (early, (late,))
 
 
 class Faults(NamedTuple):
-    """Where areas fail to tile a whole: what none covers, what several cover, and what lies outside of it."""
+    """Where areas fail to tile a whole: areas that none covers, that several cover, and that lie outside of it."""
 
     missing: list[Area]
     doubled: list[Area]
@@ -158,11 +158,11 @@ class Faults(NamedTuple):
 
 
 def faults(areas: Sequence[Area], wanted: Sequence[Area] = (WHOLE,)) -> Faults:
-    """Compares areas with what they should tile exactly once.
+    """Compares areas with those that they should tile exactly once.
 
     Args:
-      areas: What was read, in any order.
-      wanted: What should have been read; none of these overlap.
+      areas: The areas that were read, in any order.
+      wanted: The areas that should have been read, without overlaps.
 
     Returns:
       Areas in ring order; all three lists are empty for a perfect tiling.
@@ -170,32 +170,34 @@ def faults(areas: Sequence[Area], wanted: Sequence[Area] = (WHOLE,)) -> Faults:
     missing: list[tuple[TokenRange, Slice]] = []
     doubled: list[tuple[TokenRange, Slice]] = []
     outside: list[tuple[TokenRange, Slice]] = []
-    for tokens, read, asked in _columns(areas, wanted):
-        if read == asked:
+    for tokens, read, expected in _columns(areas, wanted):
+        if read == expected:
             continue
-        for moments in _moments(read, asked):
-            covered = sum(1 for piece in read if piece.start <= moments.start and moments.end <= piece.end)
-            due = any(piece.start <= moments.start and moments.end <= piece.end for piece in asked)
+        for times in _elementary_slices(read, expected):
+            covered = sum(1 for piece in read if piece.start <= times.start and times.end <= piece.end)
+            due = any(piece.start <= times.start and times.end <= piece.end for piece in expected)
             if due and not covered:
-                missing.append((tokens, moments))
+                missing.append((tokens, times))
             elif covered and not due:
-                outside.append((tokens, moments))
+                outside.append((tokens, times))
             if covered > 1:
-                doubled.append((tokens, moments))
+                doubled.append((tokens, times))
     return Faults(_merged(missing), _merged(doubled), _merged(outside))
 
 
 def _columns(areas: Sequence[Area], wanted: Sequence[Area]) -> Iterator[tuple[TokenRange, list[Slice], list[Slice]]]:
     """Yields (range, slices read, slices wanted) for each range of tokens over which neither changes."""
-    every = sorted([(area.tokens, 0, area.times) for area in areas] + [(area.tokens, 1, area.times) for area in wanted])
-    cuts = sorted({bound for tokens, _, _ in every for bound in (tokens.start, tokens.end)})
+    rectangles = sorted(
+        [(area.tokens, 0, area.times) for area in areas] + [(area.tokens, 1, area.times) for area in wanted]
+    )
+    cuts = sorted({bound for tokens, _, _ in rectangles for bound in (tokens.start, tokens.end)})
     active: list[tuple[int, int, Slice]] = []  # (end, 0 for read or 1 for wanted, slice), by end
     upcoming = 0
     for start, end in itertools.pairwise(cuts):
         while active and active[0][0] <= start:
             heapq.heappop(active)
-        while upcoming < len(every) and every[upcoming][0].start <= start:
-            tokens, kind, times = every[upcoming]
+        while upcoming < len(rectangles) and rectangles[upcoming][0].start <= start:
+            tokens, kind, times = rectangles[upcoming]
             heapq.heappush(active, (tokens.end, kind, times))
             upcoming += 1
         yield (
@@ -205,13 +207,14 @@ def _columns(areas: Sequence[Area], wanted: Sequence[Area]) -> Iterator[tuple[To
         )
 
 
-def _moments(read: list[Slice], asked: list[Slice]) -> Iterator[Slice]:
-    bounds = sorted({bound for piece in (*read, *asked) for bound in (piece.start, piece.end)})
+def _elementary_slices(read: list[Slice], expected: list[Slice]) -> Iterator[Slice]:
+    """Yields the slices between every two neighbouring bounds."""
+    bounds = sorted({bound for piece in (*read, *expected) for bound in (piece.start, piece.end)})
     return (Slice(start, end) for start, end in itertools.pairwise(bounds))
 
 
 def _merged(pieces: list[tuple[TokenRange, Slice]]) -> list[Area]:
-    """Joins pieces of one slice whose token ranges touch."""
+    """Merges pieces of the same slice whose token ranges are adjacent."""
     joined: dict[Slice, list[TokenRange]] = {}
     for tokens, times in pieces:
         ranges = joined.setdefault(times, [])

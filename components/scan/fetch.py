@@ -1,7 +1,7 @@
-"""Splits -> pages: several areas in flight, each with its next page under way, and patience where a node is slow.
+"""Splits -> pages: reads several areas at once, prefetches the next page of each, and retries what fails.
 
-What fails is asked again, as reading.py says; nothing is given up silently: an area that cannot be read ends the scan
-with an error that names it.
+reading.py decides how a failure is retried. No area is skipped: one that cannot be read ends the scan with an error
+that names it.
 """
 
 from __future__ import annotations
@@ -34,38 +34,42 @@ from tfx_cassandra.components.scan import identity
 from tfx_cassandra.components.scan import page as pages
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.limits import Limiter, quarter
+from tfx_cassandra.components.scan.limits import Limiter, page_limit
 from tfx_cassandra.components.scan.page import Decoded, Keys, Page
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
-from tfx_cassandra.components.scan.reading import Reading, Trouble
+from tfx_cassandra.components.scan.reading import Failure, Reading
 from tfx_cassandra.components.scan.survey import name_of
 
 PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
 IN_FLIGHT = 16  # areas read at once by one worker thread
 PAGE_ROWS = 5000
 
-_TROUBLES = {
-    Trouble.SLOW: (ReadTimeout, OperationTimedOut, OverloadedErrorMessage),
-    Trouble.TOO_MUCH: (ReadFailure,),
-    Trouble.UNREACHED: (
+_FAILURES: dict[Failure, tuple[type[Exception], ...]] = {
+    Failure.SLOW: (ReadTimeout, OperationTimedOut, OverloadedErrorMessage),
+    Failure.REFUSED: (ReadFailure,),
+    Failure.UNREACHABLE: (
         Unavailable, NoHostAvailable, ConnectionException, ConnectionBusy, NoConnectionsAvailable, ServerError,
         IsBootstrappingErrorMessage,
     ),
 }  # fmt: skip
 
 
+# (reading, rows requested, the page or why it did not arrive, next paging state)
+_Arrived = queue.SimpleQueue[tuple[Reading, int, Page | Exception, bytes | None]]
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """How a table is read, whatever is read of it.
+    """How a table is read, independent of what is read.
 
     Attributes:
       consistency: Consistency level of every read.
-      splits: Least number of token ranges read apart; None for as many as the table's size asks for.
+      splits: Minimum number of token ranges; None to derive it from the table's size.
       page_rows: Rows of a page at most.
       rows_per_second, bytes_per_second: Limits of a scan, or None.
-      decoding: What is made of values that have no form of their own.
+      decoding: How to decode values that Arrow cannot represent.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -89,14 +93,14 @@ class ReadOptions:
 class Fetcher:
     """Reads splits of a scan through one session.
 
-    Of each area in flight at most two pages are held: one on its way or waiting, and one that the caller works on. A
-    page is asked for when the one before it is taken, so a slow caller slows the reads and nothing piles up.
+    At most two pages of each area in flight are held: one requested or waiting, and one that the caller works on. A page
+    is requested when the caller takes the one before it, so a slow caller slows the reads down (backpressure).
 
     Args:
       session: A session with page.RawHandler.
       scan: What is read.
-      options: How.
-      decode: What turns a page, and where its keys stand, into what is yielded; None for record batches.
+      options: How pages are requested.
+      decode: Converts a page, given the roles of its columns; None for record batches.
     """
 
     def __init__(
@@ -110,70 +114,71 @@ class Fetcher:
         self._decode = decode or functools.partial(pages.decode, decoding=options.decoding)
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
-        self._page_rows = quarter(options.rows_per_second, options.page_rows)
-        self._page_bytes = quarter(options.bytes_per_second, PAGE_BYTES)
+        self._page_rows = page_limit(options.rows_per_second, options.page_rows)
+        self._page_bytes = page_limit(options.bytes_per_second, PAGE_BYTES)
         self._kinds: tuple[Any, ...] = ()
         self._statements: dict[tuple[bool, bool], PreparedStatement] = {}
         self._hosts = {name_of(host): host for host in session.cluster.metadata.all_hosts()}
-        # What a failure calls for is decided here, where the area is known, and not by the driver.
+        # Retries are decided here, where the area is known, and not by the driver.
         self._profile = session.execution_profile_clone_update(
             EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
     def fetch(self, splits: Sequence[Split]) -> Iterator[Any]:
-        """Yields what `decode` makes of each page, as they come, and a RangeRead for each area read to its end.
+        """Yields each page as `decode` converts it, as they arrive, and a RangeRead for each area read completely.
 
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
-        # Of this call alone, for one that ends early leaves some.
-        arrived: queue.SimpleQueue = queue.SimpleQueue()  # (reading, rows asked for, page, next paging state, error)
-        due = _Due([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
+        # A queue for this call alone: one that ends early leaves pages behind.
+        arrived: _Arrived = queue.SimpleQueue()
+        schedule = _Schedule([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
         active: collections.Counter[str] = collections.Counter()
-        while due or active.total():
-            while active.total() < self._room() and (reading := due.next(active)):
-                active[reading.node] += 1
-                self._ask(reading, arrived)
+        while schedule or active.total():
+            while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
+                active[next_reading.node] += 1
+                self._request(next_reading, arrived)
             try:
-                reading, asked, page, paging_state, error = arrived.get(timeout=due.wait() if due else None)
+                timeout = schedule.seconds_to_next() if schedule else None
+                reading, requested_rows, page, paging_state = arrived.get(timeout=timeout)
             except queue.Empty:
                 continue
             node = reading.node
-            if error is not None:
+            if isinstance(page, Exception):
                 active[node] -= 1
-                self._limiter.settle(asked, 0, 0)
-                done = self._after(reading, error, due)
+                self._limiter.adjust(requested_rows, 0, 0)
+                done = self._handle_failure(reading, page, schedule)
                 if done is not None:
                     yield done
                 continue
-            self._limiter.settle(asked, page.rows, len(page.body))
-            reading.came(page.rows, len(page.body), paging_state)
+            self._limiter.adjust(requested_rows, page.rows, len(page.body))
+            reading.record_page(page.rows, len(page.body), paging_state)
             oversized = paging_state is not None and reading.oversized
             if paging_state is None:
                 active[node] -= 1
             elif not oversized:
-                self._ask(reading, arrived)  # the next page is under way while the caller works on this one
+                self._request(reading, arrived)  # the next page arrives while the caller works on this one
             decoded = self._decoded(page, reading)
-            reading.reached(decoded.last, self._keys.descending)
+            reading.record_position(decoded.last, self._keys.descending)
             read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
             reading.read = dataclasses.replace(read, coordinator=node)
             done = reading.read if paging_state is None else None
-            if oversized:  # cut before its next page is asked for, which is of the area as it is then
-                done, (_, *others) = reading.shared(self._scan)
-                self._ask(reading, arrived)
-                for other in others:
-                    due.later(other, pause=0.0)
+            if oversized:  # cut before the next page is requested, so that the page is one of the smaller area
+                done, (_, *fresh) = reading.split_oversized(self._scan)
+                self._request(reading, arrived)
+                for part in fresh:
+                    schedule.add(part, delay=0.0)
             yield decoded.content
             if done is not None:
                 yield done
 
-    def _room(self) -> int:
-        """Returns how many areas may be read at once: while a limit holds reads up, one is, and gives back its rest."""
-        held_up = self._limiter.blind or self._limiter.busy(time.monotonic())
-        return 1 if held_up else IN_FLIGHT
+    def _max_in_flight(self) -> int:
+        """Returns how many areas may be read at once: only one while a limit delays the requests."""
+        limited = self._limiter.needs_row_size or self._limiter.would_wait(time.monotonic())
+        return 1 if limited else IN_FLIGHT
 
     def _decoded(self, page: Page, reading: Reading) -> Decoded:
-        """Decodes a page; an error names the range, or says that the table is no longer the one that was planned."""
+        """Decodes a page; an error names the token range, or says that the table has changed since planning."""
         try:
             if page.kinds != self._kinds:
                 identity.check_page(page, self._scan.table)
@@ -184,17 +189,17 @@ class Fetcher:
             raise type(error)(f'{self._scan.table} token range {reading.area}: {error}') from error
 
     def _check_unchanged(self) -> None:
-        """Raises SchemaError if that explains an error: the table is not the one that the scan was planned for."""
-        with contextlib.suppress(ReadError):  # of the question
+        """Raises SchemaError if the table has changed since planning, which explains an error."""
+        with contextlib.suppress(ReadError):  # of this check: the error to be explained is raised instead
             identity.check_unchanged(self._session, self._scan.table)
 
-    def _ask(self, reading: Reading, arrived: queue.SimpleQueue) -> None:
-        """Asks for the next page of a reading, once the limits allow; what comes is put into `arrived`."""
-        asked = reading.size
-        time.sleep(max(0.0, self._limiter.book(time.monotonic(), asked) - time.monotonic()))
+    def _request(self, reading: Reading, arrived: _Arrived) -> None:
+        """Requests the next page of a reading as soon as the limits allow; the result is put into `arrived`."""
+        rows = reading.next_rows
+        time.sleep(max(0.0, self._limiter.reserve(time.monotonic(), rows) - time.monotonic()))
         try:
             bound = self._statement(reading.area).bind(self._scan.values(reading.area))
-            bound.fetch_size = asked
+            bound.fetch_size = rows
             future = self._session.execute_async(
                 bound,
                 execution_profile=self._profile,
@@ -202,25 +207,25 @@ class Fetcher:
                 host=self._hosts.get(reading.node),
             )
         except DRIVER_ERRORS as error:
-            arrived.put((reading, asked, None, None, error))
+            arrived.put((reading, rows, error, None))
             return
         future.add_callbacks(
-            lambda found: arrived.put((reading, asked, found[0], future._paging_state, None)),
-            lambda error: arrived.put((reading, asked, None, None, error)),
+            lambda pages: arrived.put((reading, rows, pages[0], future._paging_state)),
+            lambda error: arrived.put((reading, rows, error, None)),
         )
 
-    def _after(self, reading: Reading, error: Exception, due: _Due) -> RangeRead | None:
-        """Puts off a reading that failed, or what it is cut into; returns what of it is done, if it is cut."""
+    def _handle_failure(self, reading: Reading, error: Exception, schedule: _Schedule) -> RangeRead | None:
+        """Schedules a retry of a reading, or of what it is cut into; returns the entry of the part that is complete."""
         node = reading.node
-        trouble = next((trouble for trouble, kinds in _TROUBLES.items() if isinstance(error, kinds)), None)
-        if trouble is None or not reading.failed(trouble):
+        failure = next((failure for failure, errors in _FAILURES.items() if isinstance(error, errors)), None)
+        if failure is None or not reading.record_failure(failure):
             where = f'{self._scan.table} at {self._options.consistency} token range {reading.area}'
             self._check_unchanged()
-            tries = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
-            raise ReadError(f'{where}: {tries} ({one_line(error)})') from error
-        done, readings = reading.divided(self._scan, trouble)
+            attempts = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
+            raise ReadError(f'{where}: {attempts} ({one_line(error)})') from error
+        done, readings = reading.split_after_failure(self._scan, failure)
         for part in readings:
-            due.later(part, part.pause(trouble))
+            schedule.add(part, part.backoff(failure))
         return done
 
     def _statement(self, area: Area) -> PreparedStatement:
@@ -233,29 +238,29 @@ class Fetcher:
         return self._statements[ends]
 
 
-class _Due:
-    """Readings that wait for their turn, or for the end of a pause."""
+class _Schedule:
+    """Readings to be started: those that are ready, and those that wait for the end of their backoff."""
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._ready = collections.deque(readings)
-        self._paused: list[tuple[float, int, Reading]] = []  # (when it is over, tie, reading), a heap
+        self._delayed: list[tuple[float, int, Reading]] = []  # (ready at, tie breaker, reading), a heap
         self._ties = itertools.count()
 
     def __bool__(self) -> bool:
-        return bool(self._ready or self._paused)
+        return bool(self._ready or self._delayed)
 
-    def later(self, reading: Reading, pause: float) -> None:
-        """Takes a reading back for after a pause of so many seconds."""
-        heapq.heappush(self._paused, (time.monotonic() + pause, next(self._ties), reading))
+    def add(self, reading: Reading, delay: float) -> None:
+        """Adds a reading that becomes ready after a delay in seconds."""
+        heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._ties), reading))
 
-    def wait(self) -> float | None:
-        """Returns the seconds until the next pause is over; None where none is."""
-        return max(0.0, self._paused[0][0] - time.monotonic()) + 0.001 if self._paused else None
+    def seconds_to_next(self) -> float | None:
+        """Returns the seconds until the next delayed reading becomes ready; None if there is none."""
+        return max(0.0, self._delayed[0][0] - time.monotonic()) + 0.001 if self._delayed else None
 
-    def next(self, active: collections.Counter[str]) -> Reading | None:
-        """Returns the first reading whose node has room; None where none has."""
-        while self._paused and self._paused[0][0] <= time.monotonic():
-            self._ready.appendleft(heapq.heappop(self._paused)[2])
+    def pop(self, active: collections.Counter[str]) -> Reading | None:
+        """Removes and returns the first ready reading whose node serves fewer than PER_NODE, or returns None."""
+        while self._delayed and self._delayed[0][0] <= time.monotonic():
+            self._ready.appendleft(heapq.heappop(self._delayed)[2])
         for i, reading in enumerate(self._ready):
             if active[reading.node] < PER_NODE:
                 del self._ready[i]

@@ -1,6 +1,6 @@
-"""Which table a scan reads: its id and the types of its columns, as they are when a scan is planned and when it ends.
+"""Checks that a scan reads one and the same table: its id and column types, when the scan is planned and when it ends.
 
-A table that is dropped and created again while it is read, or a type that is altered, would give a mixture.
+If a table is dropped and created again while it is read, or a type is altered, the result would be a mixture of both.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
 from tfx_cassandra.components.cql import types
-from tfx_cassandra.components.cql.table import Identity, Table
+from tfx_cassandra.components.cql.table import Identity, Table, UserType
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.scan import page
 from tfx_cassandra.components.scan.page import Page
 from tfx_cassandra.components.scan.query import Scan
 
-_ATTEMPTS, _PAUSE = 3, 1.0  # of a question at the end of a scan, and seconds between two
+_ATTEMPTS, _PAUSE = 3, 1.0  # attempts of a query at the end of a scan, and seconds between two of them
 
 
 def identity(session: Session, scan: Scan) -> Identity:
-    """Asks the cluster; `session` has page.RawHandler.
+    """Returns the identity of a scan's table as the cluster states it now; `session` has page.RawHandler.
 
     Raises:
-      SchemaError: A column that is read has a type without an Arrow form; the message names it.
+      SchemaError: A column that is read has a type that Arrow cannot represent; the message names it.
       ReadError: No node answers.
     """
     columns = session.prepare(scan.cql()).result_metadata
@@ -37,10 +37,10 @@ def identity(session: Session, scan: Scan) -> Identity:
 
 
 def check_unchanged(session: Session, table: Table) -> None:
-    """Compares a table with what it was when its scan was planned; `session` has page.RawHandler.
+    """Checks that a table is still the one that its scan was planned for; `session` has page.RawHandler.
 
     Raises:
-      SchemaError: It, or a type of its columns, is another one.
+      SchemaError: The table, or a type of its columns, has been replaced or altered.
       ReadError: No node answers.
     """
     before = table.identity
@@ -60,7 +60,7 @@ def check_unchanged(session: Session, table: Table) -> None:
 
 
 def check_page(found: Page, table: Table) -> None:
-    """Compares a page's columns with those that the scan was planned for; raises SchemaError where they differ."""
+    """Raises SchemaError if a page's columns differ from those that the scan was planned for."""
     if table.identity is None:
         return
     before, now = table.identity.schema, types.schema_of(found.names, found.kinds)
@@ -70,8 +70,8 @@ def check_page(found: Page, table: Table) -> None:
         raise SchemaError(f'table: got {table} with column {", ".join(names)} altered while it was read, rule: {rule}')
 
 
-def _stored(session: Session, table: Table) -> tuple[str | None, tuple]:
-    """Returns a table's id and the user-defined types of its columns, those within types included."""
+def _stored(session: Session, table: Table) -> tuple[str | None, tuple[UserType, ...]]:
+    """Returns a table's id and the user-defined types of its columns, including those nested in other types."""
     ids = []
     for relation, column in (('tables', 'table_name'), ('views', 'view_name')):
         query = f'SELECT id FROM system_schema.{relation} WHERE keyspace_name = ? AND {column} = ?'
@@ -91,7 +91,7 @@ def _stored(session: Session, table: Table) -> tuple[str | None, tuple]:
 
 
 def _names(text: str) -> set[str]:
-    """Returns the names in the text of a CQL type."""
+    """Returns the names that occur in a CQL type."""
     found = re.findall(r'"((?:[^"]|"")+)"|(\w+)', text)
     return {quoted.replace('""', '"') or plain for quoted, plain in found}
 
@@ -103,7 +103,8 @@ def _answer(session: Session, query: str, values: Sequence[Any]) -> list[dict[st
             statement = session.prepare(query)
             statement.consistency_level = ConsistencyLevel.ONE
             (found,) = session.execute_async(statement, values, execution_profile=profile).result().current_rows
-            return page.decode(found).content.to_pylist()
+            rows: list[dict[str, Any]] = page.decode(found).content.to_pylist()
+            return rows
         except DRIVER_ERRORS as error:
             if attempt == _ATTEMPTS:
                 raise ReadError(f'system_schema: not read in {_ATTEMPTS} attempts ({one_line(error)})') from error

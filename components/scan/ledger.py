@@ -1,4 +1,4 @@
-"""The coverage ledger: proof that a scan read every area once, and the fingerprint of what it read."""
+"""The coverage ledger: proves that a scan read every area exactly once, and fingerprints what it read."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tfx_cassandra.components.scan.ring import TokenRange
 
 @dataclasses.dataclass(frozen=True)
 class RangeRead:
-    """One area, a token range or a slice of one, that was read to its end.
+    """One area, a token range or a slice of one, that was read completely.
 
     Attributes:
       area: What was read.
       rows: Rows the server returned for it.
-      bytes: Size of the results they came in.
-      pages: Pages they came in.
-      retries: Pages that had to be asked for again.
+      bytes: Size of these results.
+      pages: Number of pages.
+      retries: Requests for pages that were repeated.
       checksum: Sum over the rows of a 64-bit hash of each row's bytes, modulo 2^64.
-      coordinator: The node that answered last, `address:port`.
+      coordinator: The node that answered the last page, `address:port`.
     """
 
     area: Area
@@ -37,10 +37,11 @@ class RangeRead:
 
     @property
     def token_range(self) -> TokenRange:
+        """The tokens of the area."""
         return self.area.tokens
 
     def with_page(self, rows: int, size: int, checksum: int) -> RangeRead:
-        """Adds a page of `rows` rows and `size` bytes."""
+        """Returns the entry with a page of `rows` rows and `size` bytes added."""
         return dataclasses.replace(
             self,
             rows=self.rows + rows,
@@ -66,12 +67,12 @@ class RangeRead:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What a whole scan read; made by `verified`, so its areas tile what was asked for.
+    """What a whole scan read; created by `verified`, so its areas tile the scan exactly once.
 
     Attributes:
       reads: The entries, in ring order.
       rows, bytes, pages, retries: Sums over all entries.
-      checksum: Sum over the entries, modulo 2^64: independent of order and of how the scan was split.
+      checksum: Sum over the entries, modulo 2^64: independent of the order and of how the scan was split.
     """
 
     reads: tuple[RangeRead, ...]
@@ -87,7 +88,7 @@ class Coverage:
         return len(self.reads)
 
     def fingerprint(self, cql: str, window: str) -> str:
-        """Identifies the content read by a statement in a window: equal content gives an equal text."""
+        """Returns a hash of the statement, the window and the content read; equal content gives the same hash."""
         content = f'{cql}\n{window}\n{self.rows}\n{self.checksum:016x}'
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -105,22 +106,22 @@ class Coverage:
 
 
 def verified(reads: Sequence[RangeRead], wanted: Sequence[Area] = (WHOLE,)) -> Coverage:
-    """Adds up the reads of a scan, if their areas tile what was wanted exactly once.
+    """Sums the reads of a scan, after checking that their areas tile the wanted areas exactly once.
 
     Args:
-      reads: One entry an area, in any order.
-      wanted: What should have been read; the whole ring, unless only some partitions or a window were asked for.
+      reads: One entry per area, in any order.
+      wanted: What should have been read; the whole ring, unless only some partitions or a window were requested.
 
     Raises:
-      CoverageError: A part was not read, was read more than once or was not wanted; the message names each of these.
+      CoverageError: An area was not read, was read more than once or was not requested; the message names each.
     """
     found = areas.faults([read.area for read in reads], wanted)
-    complaints = [
+    problems = [
         ('not read', found.missing),
         ('read more than once', found.doubled),
         ('read but not asked for', found.outside),
     ]
-    texts = [f'{what}: {", ".join(map(str, where))}' for what, where in complaints if where]
+    texts = [f'{what}: {", ".join(map(str, where))}' for what, where in problems if where]
     if texts:
         raise CoverageError(
             f'token ranges {"; ".join(texts)} (rule: the areas read tile what was asked for exactly once)'

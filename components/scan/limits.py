@@ -1,4 +1,4 @@
-"""Limits of rows and bytes a second, kept by asking for pages no sooner than they are due."""
+"""Limits of rows and bytes a second, kept by delaying the requests for pages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 
 @dataclasses.dataclass
 class Limiter:
-    """Says when a page may be asked for, so that what is read keeps to a rate from the first page on.
+    """Says when a page may be requested, so that a scan keeps to its rate from the first page on.
 
-    A page is booked at its full number of rows when it is asked for, and settled when it has come: so several pages in
-    flight cannot burst, and a short page gives back what it did not use.
+    A page is reserved at its full number of rows when it is requested, and the reservation is adjusted when the page
+    has arrived: several pages in flight cannot exceed the rate, and a short page gives back what it did not use.
 
     Attributes:
       rows_per_second: Rows a second at most, or None.
@@ -21,39 +21,39 @@ class Limiter:
     bytes_per_second: float | None = None
 
     def __post_init__(self) -> None:
-        self._free = 0.0  # when the next page may be asked for
-        self._row_bytes = 100.0  # mean of the pages settled so far
-        self._known = False
+        self._next_request = 0.0  # when the next page may be requested
+        self._row_bytes = 100.0  # mean over the pages that have arrived
+        self._row_bytes_known = False
 
     @property
-    def blind(self) -> bool:
-        """Whether bytes are limited and no page has told yet how many a row has: one page at a time, then."""
-        return self.bytes_per_second is not None and not self._known
+    def needs_row_size(self) -> bool:
+        """Whether bytes are limited and the size of a row is not known yet: then one page at a time is requested."""
+        return self.bytes_per_second is not None and not self._row_bytes_known
 
-    def busy(self, now: float) -> bool:
-        """Whether a page would have to wait."""
-        return self._free > now
+    def would_wait(self, now: float) -> bool:
+        """Whether a page that is requested now would have to wait."""
+        return self._next_request > now
 
-    def book(self, now: float, rows: int) -> float:
-        """Books a page of `rows` rows; returns when it may be asked for, in the seconds of `now`'s clock."""
-        due = max(now, self._free)
-        self._free = due + self._cost(rows, rows * self._row_bytes)
+    def reserve(self, now: float, rows: int) -> float:
+        """Reserves a page of `rows` rows; returns when it may be requested, in the seconds of `now`'s clock."""
+        due = max(now, self._next_request)
+        self._next_request = due + self._cost(rows, rows * self._row_bytes)
         return due
 
-    def settle(self, booked: int, rows: int, size: int) -> None:
-        """Corrects what was booked for a page of `booked` rows to the `rows` rows and `size` bytes that came."""
-        self._free += self._cost(rows, size) - self._cost(booked, booked * self._row_bytes)
+    def adjust(self, reserved_rows: int, rows: int, size: int) -> None:
+        """Replaces the reservation of `reserved_rows` rows by the `rows` rows and `size` bytes that have arrived."""
+        self._next_request += self._cost(rows, size) - self._cost(reserved_rows, reserved_rows * self._row_bytes)
         if rows:
-            self._row_bytes += (size / rows - self._row_bytes) / (4 if self._known else 1)
-            self._known = True
+            self._row_bytes += (size / rows - self._row_bytes) / (4 if self._row_bytes_known else 1)
+            self._row_bytes_known = True
 
     def _cost(self, rows: float, size: float) -> float:
-        """Returns the seconds that rows and bytes are worth."""
+        """Returns the seconds that rows and bytes take at the limits."""
         by_rows = rows / self.rows_per_second if self.rows_per_second else 0.0
         by_size = size / self.bytes_per_second if self.bytes_per_second else 0.0
         return max(by_rows, by_size)
 
 
-def quarter(per_second: float | None, most: int) -> int:
-    """Returns what a page may have: a quarter of a second's worth, so that a limit is kept over short times too."""
-    return most if per_second is None else max(1, int(min(most, per_second / 4)))
+def page_limit(per_second: float | None, maximum: int) -> int:
+    """Returns how much a page may hold: a quarter of a second's worth, so that short periods keep to the rate too."""
+    return maximum if per_second is None else max(1, int(min(maximum, per_second / 4)))

@@ -138,9 +138,9 @@ def plan_splits(request: ReadRequest) -> Plan:
                 raw, scan, keys, Bounds(options.page_rows, options.rows_per_second, options.bytes_per_second)
             ),
             keys=keys,
-            least=options.splits,
+            min_splits=options.splits,
             page_rows=options.page_rows,
-            together=options.limited,
+            one_worker=options.limited,
         )
 
 

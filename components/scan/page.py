@@ -1,7 +1,7 @@
 """Pages as they arrive: undecoded bodies of ROWS results, and how they become record batches.
 
-The driver parses a result where its socket thread stands. `RawHandler` makes it keep the body instead, so that
-whoever takes a page decodes it.
+The driver parses a result in its network thread. `RawHandler` makes it keep the body instead, so that the thread that
+uses a page decodes it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tfx_cassandra.components.errors import DatasetError, ReadError, invalid
 from tfx_cassandra.components.scan.area import Position
 from tfx_cassandra.components.scan.query import Scan
 
-_DECODERS: dict[tuple, tuple[pa.Schema, list[rows.Kind]]] = {}
-_MOST_DECODERS = 256
+_DECODERS: dict[tuple[Any, ...], tuple[pa.Schema, list[rows.Kind]]] = {}
+_MAX_DECODERS = 256
 
 
 class Page(NamedTuple):
@@ -30,7 +30,7 @@ class Page(NamedTuple):
 
     Attributes:
       body: The body of the result message.
-      offset: Where the first row begins in it.
+      offset: Offset of the first row in the body.
       rows: Number of rows; the last one ends where the body ends.
       names: Column names.
       kinds: The columns' types, as the driver's classes.
@@ -44,13 +44,13 @@ class Page(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What a result's columns are there for.
+    """The roles of a result's columns, by their indexes.
 
     Attributes:
-      partition: Where the partition key's columns stand, in their order.
-      time: Where the column stands that a partition is sliced by, if there is one.
-      descending: Whether that is kept latest first.
-      columns: Where the columns stand that a batch has; None for all. Others are read for the positions alone.
+      partition: The columns of the partition key, in key order.
+      time: The column by which partitions are sliced, or None.
+      descending: Whether that column is stored latest first.
+      columns: The columns of the record batch; None for all. Others are read for the positions only.
     """
 
     partition: tuple[int, ...]
@@ -66,9 +66,8 @@ class Decoded(NamedTuple):
       content: Record batch of shape (rows, columns).
       checksum: Sum over its rows of a 64-bit hash of the row's bytes, modulo 2^64.
       size: Size of the page in bytes.
-      first, last: Where the first row stands, and how far the rows have come; None where there are no rows or keys were
-        not asked for.
-      last_key: The partition key of the last row, as its columns came.
+      first, last: Position of the first row, and the furthest position of the page; None without rows or Keys.
+      last_key: The partition key of the last row, undecoded.
     """
 
     content: Any
@@ -80,7 +79,7 @@ class Decoded(NamedTuple):
 
 
 class _RawResult(ResultMessage):
-    """A result whose rows stay as they came."""
+    """A result whose rows stay undecoded."""
 
     def recv_results_rows(self, f: Any, protocol_version: int, user_type_map: Any, metadata: Any, _: Any) -> None:
         self.recv_results_metadata(f, user_type_map)
@@ -92,18 +91,18 @@ class _RawResult(ResultMessage):
 
 
 class RawHandler(_ProtocolHandler):
-    """The driver's protocol, but with undecoded rows."""
+    """The driver's protocol handler, but with undecoded rows."""
 
     message_types_by_opcode = {**_ProtocolHandler.message_types_by_opcode, ResultMessage.opcode: _RawResult}
 
 
 def raw_rows(names: Any, page: Page) -> list[Page]:
-    """The row factory that goes with RawHandler: a result is a list of its one page."""
+    """The row factory for RawHandler: a result is a list of its one page."""
     return [page]
 
 
 def key_columns(scan: Scan) -> Keys:
-    """Returns where a scan's results have the columns that tell how far it has come."""
+    """Returns the roles of the columns in a scan's results."""
     time = None if scan.sliced_column is None else scan.index(scan.sliced_column)
     filtered_by = {scan.time_column, *(column for column, _ in scan.filters)}
     extra = [scan.index(column) for column in scan.selected if column in filtered_by]
@@ -116,8 +115,8 @@ def decode(page: Page, keys: Keys | None = None, decoding: Decoding = DEFAULT) -
 
     Args:
       page: The page.
-      keys: What its columns are there for; None for a batch of all, without the positions of its first and last row.
-      decoding: What is made of values that have no form of their own.
+      keys: The roles of its columns; None for a batch of all columns, without positions.
+      decoding: How to decode values that Arrow cannot represent.
 
     Raises:
       ReadError: The page is damaged, or text is not of its type's encoding; the message names the column.
@@ -148,7 +147,7 @@ def decode(page: Page, keys: Keys | None = None, decoding: Decoding = DEFAULT) -
 def _located(
     error: Exception, page: Page, kinds: list[rows.Kind], cells: list[rows.Cells], column: int, keys: Keys | None
 ) -> Exception:
-    """Returns an error of a column's values with the column's name, and the first row that has it."""
+    """Returns an error of a column's values with the column's name and the first row that raises it."""
     what, _, rest = str(error).partition(': ')
     for row in range(page.rows):
         try:
@@ -166,35 +165,35 @@ def _token_at(row: int, cells: list[rows.Cells], keys: Keys) -> int:
 
 
 def _positions(count: int, times: pa.Array | None, cells: list[rows.Cells], keys: Keys) -> tuple[Position, Position]:
-    """Returns where the first of `count` rows stands, and how far the rows have come; there is a row at least."""
+    """Returns the position of the first of `count` rows, from 1, and the furthest position of all."""
     first, last = _token_at(0, cells, keys), _token_at(count - 1, cells, keys)
     if times is None:
         return Position(first, None), Position(last, None)
-    # Rows come by token. Those of the last one may be of two partitions, of which the first one went further.
+    # Rows are ordered by token. Those of the last token may be of two partitions, of which the first may reach further.
     start = 0 if first == last else bisect.bisect_left(range(count), last, key=lambda row: _token_at(row, cells, keys))
     furthest = pc.min_max(times.slice(start))['min' if keys.descending else 'max']
     return Position(first, times[0].value), Position(last, furthest.value)
 
 
 def token_of(key: list[bytes]) -> int:
-    """Returns the Murmur3 token of a partition key, given the values of its columns as they are stored.
+    """Returns the Murmur3 token of a partition key, given the serialized values of its columns.
 
-    A key of several columns is hashed as org.apache.cassandra.db.marshal.CompositeType lays it out: of each value its
-    length in two bytes, itself, and a zero byte.
+    A key of several columns is hashed in the layout of org.apache.cassandra.db.marshal.CompositeType: for each value
+    its length in two bytes, the value, and a zero byte.
     """
-    whole = key[0] if len(key) == 1 else b''.join(struct.pack('>H', len(v)) + v + b'\0' for v in key)
-    return Murmur3Token.hash_fn(whole)
+    serialized = key[0] if len(key) == 1 else b''.join(struct.pack('>H', len(v)) + v + b'\0' for v in key)
+    return int(Murmur3Token.hash_fn(serialized))
 
 
 def _decoders(page: Page, wanted: tuple[int, ...], decoding: Decoding) -> tuple[pa.Schema, list[rows.Kind]]:
-    """Returns the schema of the wanted columns, and how each column is decoded."""
-    # Where no type is nested, the classes are their own identities.
+    """Returns the schema of the wanted columns, and how to decode each column."""
+    # Without nested types the classes themselves can be the key.
     found = _DECODERS.get((page.names, page.kinds, wanted, decoding))
     if found is None:
         key = (page.names, tuple(map(types.identity, page.kinds)), wanted, decoding)
         found = _DECODERS.get(key)
     if found is None:
-        if len(_DECODERS) >= _MOST_DECODERS:
+        if len(_DECODERS) >= _MAX_DECODERS:
             _DECODERS.clear()
         schema = types.schema_of(page.names, page.kinds, decoding)
         kinds = [types.kind_of(kind, decoding) for kind in page.kinds]

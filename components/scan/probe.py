@@ -1,4 +1,4 @@
-"""Questions about a table that a pipeline's beginning depends on, asked without Beam through the same scan."""
+"""Checks of a table before a pipeline starts, by the same scan but without Beam."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_sp
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
 
-_FEW_ROWS = 200  # of a page, where the first row that is found ends the reading
+_PROBE_PAGE_ROWS = 200  # of a page, where the first row that is found ends the scan
 
 
 def has_rows(request: ReadRequest) -> bool:
-    """Whether a scan would give a row. Ends with the first it finds; where there is none it reads what the scan reads.
+    """Says whether a scan would return any row. Stops at the first one; if there is none, it reads the whole scan.
 
     Raises:
       SchemaError, ReadError: The table could not be read.
     """
-    few = dataclasses.replace(request, options=request.planned(min(request.options.page_rows, _FEW_ROWS)))
-    plan = plan_splits(few)
-    for found in _found(few, plan):
-        if not isinstance(found, RangeRead) and few.kept(filtered(found, plan.scan), plan.scan).num_rows:
+    small_pages = dataclasses.replace(
+        request, options=request.planned(min(request.options.page_rows, _PROBE_PAGE_ROWS))
+    )
+    plan = plan_splits(small_pages)
+    for item in _scan(small_pages, plan):
+        if not isinstance(item, RangeRead) and small_pages.kept(filtered(item, plan.scan), plan.scan).num_rows:
             return True
     return False
 
 
 def fingerprint(request: ReadRequest) -> str:
-    """Returns the fingerprint a scan would have now, by reading all of it in this process.
+    """Returns the fingerprint that a scan would have now, by reading all of it in this process.
 
     Raises:
       SchemaError, ReadError, CoverageError: The table could not be read.
     """
     plan = plan_splits(request)
-    reads = [found for found in _found(request, plan) if isinstance(found, RangeRead)]
+    reads = [item for item in _scan(request, plan) if isinstance(item, RangeRead)]
     coverage = verified(request, plan, reads)
     return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(request.window))
 
 
-def _found(request: ReadRequest, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
+def _scan(request: ReadRequest, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
     with connections.session(request.connection, RawHandler) as session:
         for group in plan.groups:
             yield from Fetcher(session, plan.scan, request.planned(plan.page_rows)).fetch(group)

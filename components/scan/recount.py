@@ -1,7 +1,7 @@
-"""A second count of what a scan has read, by reads that know nothing of how the scan was cut.
+"""A second count of the rows that a scan has read, independent of how the scan was cut.
 
-The ledger proves that the areas tile what was asked for; not that the server gave each row in one of them. So here each
-range of tokens is counted again, without slices of time, by the driver's own paging, and of the keys alone.
+The ledger proves that the areas tile the scan; it does not prove that the server returned each row in exactly one area.
+So the rows of each token range are counted once more: without slices of time, with the driver's own paging, keys only.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from tfx_cassandra.components.scan.ring import TokenRange
 
 
 def check(session: Session, planned: Plan, reads: Sequence[RangeRead], consistency: str) -> None:
-    """Counts again what was read of each split of a plan; `session` has page.RawHandler.
+    """Counts the rows of each split of a plan again; `session` has page.RawHandler.
 
     Raises:
-      CoverageError: A range of tokens has another number of rows than was read of it; the message names each.
+      CoverageError: A token range has another number of rows than the scan has read; the message names each.
       ReadError: A range could not be counted.
     """
-    complaints = []
+    problems = []
     scan = planned.scan
     for tokens, entries in _by_split(planned, reads):
         rows = sum(entry.rows for entry in entries)
         found = _count(session, scan, tokens, consistency, min(planned.page_rows, _page_rows(entries)))
         if found != rows:
-            complaints.append(f'{tokens} {rows:,} rows read, {found:,} counted')
-    if complaints:
+            problems.append(f'{tokens} {rows:,} rows read, {found:,} counted')
+    if problems:
         rule = 'as many rows as a second count finds; rows written or expired meanwhile differ too'
-        raise CoverageError(f'{scan.table} token ranges {"; ".join(complaints)} (rule: {rule})')
+        raise CoverageError(f'{scan.table} token ranges {"; ".join(problems)} (rule: {rule})')
 
 
 def _page_rows(entries: Sequence[RangeRead]) -> int:
-    """Returns the rows of a page by those that were read: a node reads whole rows, though it sends keys alone."""
+    """Returns the rows of a page by the pages of the scan: a node reads whole rows, although it sends only keys."""
     sizes = [min(entry.rows // entry.pages, PAGE_BYTES * entry.rows // entry.bytes) for entry in entries if entry.rows]
     return max(1, min(sizes, default=1))
 
 
 def _by_split(planned: Plan, reads: Sequence[RangeRead]) -> Iterator[tuple[TokenRange, list[RangeRead]]]:
-    """Yields the token range of each split, and all entries in it.
+    """Yields the token range of each split, and the ledger entries in it.
 
-    An area that was cut while it was read may count rows of its neighbour, but not of another split.
+    The entry of an area that was cut while it was read may count rows of its neighbour, but not of another split.
     """
     ranges = sorted({split.area.tokens for split in planned.splits})
     entries: dict[TokenRange, list[RangeRead]] = {tokens: [] for tokens in ranges}
@@ -72,7 +72,7 @@ def _count(session: Session, scan: Scan, tokens: TokenRange, consistency: str, p
         bound.fetch_size = page_rows
         profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
         future = session.execute_async(bound, execution_profile=profile)
-        count = future.result().current_rows[0].rows
+        count: int = future.result().current_rows[0].rows
         while future.has_more_pages:
             future.start_fetching_next_page()
             count += future.result().current_rows[0].rows

@@ -50,7 +50,7 @@ RING = TokenRange(MIN_TOKEN, MAX_TOKEN)
 
 
 def ring_ranges(tokens: Iterable[int]) -> list[TokenRange]:
-    """Returns the ranges between the nodes' tokens, in ring order; the one that wraps around comes as two."""
+    """Returns the ranges between the nodes' tokens, in ring order; the wrapping range is returned as two."""
     cuts = sorted({MIN_TOKEN, MAX_TOKEN, *tokens})
     return [TokenRange(start, end) for start, end in itertools.pairwise(cuts)]
 
@@ -58,5 +58,5 @@ def ring_ranges(tokens: Iterable[int]) -> list[TokenRange]:
 def subdivide(ranges: Sequence[TokenRange], count: int) -> list[TokenRange]:
     """Cuts ranges in proportion to their widths into at least `count` splits, none across a range's end."""
     total = sum(token_range.width for token_range in ranges)
-    # Rounded up, so that the splits are at least `count` in number.
-    return [piece for part in ranges for piece in part.split(-(-part.width * count // total))]
+    # Rounded up, so that there are at least `count` splits.
+    return [split for whole in ranges for split in whole.split(-(-whole.width * count // total))]

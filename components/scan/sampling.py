@@ -1,9 +1,9 @@
-"""A few rows of a table, read before its scan is planned: how large they are, and how densely partitions lie.
+"""Samples a few rows of a table before its scan is planned: the size of rows, and the density of partitions.
 
-    place of the ring -> its first rows, a page of one row first, then as many more as those that came allow
-    its first partition -> its last row too, for rows may have become larger in the course of time
+    place of the ring    -> its first rows: a page of one row, then as many as the size of earlier rows allows
+    its first partition  -> also its last row, since rows may have become larger over time
 
-Nothing is known yet of the rows, and a server that is asked for too many large ones at once runs out of memory.
+The size of a row is still unknown, and a server runs out of memory if too many large rows are requested at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.scan import page, ring
 from tfx_cassandra.components.scan.area import Area
-from tfx_cassandra.components.scan.limits import Limiter, quarter
+from tfx_cassandra.components.scan.limits import Limiter, page_limit
 from tfx_cassandra.components.scan.page import Page
 from tfx_cassandra.components.scan.page_size import PageSize
 from tfx_cassandra.components.scan.plan import SPLIT_BYTES, Giant, Sample
@@ -31,19 +31,19 @@ from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import TokenRange
 
 _PLACES = 8
-_PAGES = 128  # in all
-_PAGE_ROWS, _PAGE_BYTES = 64, 1 << 20  # of one page
-_PLACE_ROWS, _PLACE_BYTES = 80, 4 << 20  # of one place: no further page is read
-_HEADER_BYTES = 500  # of a page, at most, besides its rows
-_FAILURES = 2  # of pages; a cluster in trouble is left in peace
-_LIMITED_SECONDS = 2.0  # of a sample whose rows or bytes a second are limited
+_MAX_PAGES = 128  # in total
+_PAGE_ROWS, _PAGE_BYTES = 64, 1 << 20  # of one page at most
+_PLACE_ROWS, _PLACE_BYTES = 80, 4 << 20  # of one place, after which no further page is read
+_HEADER_BYTES = 500  # of a page at most, besides its rows
+_MAX_FAILURES = 2  # of pages; further requests would only add to the load of a failing cluster
+_LIMITED_SECONDS = 2.0  # duration of a sample whose rows or bytes a second are limited
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a scan may ask for, in its sample too.
+    """Limits of a scan that its sample keeps to as well.
 
     Attributes:
       page_rows: Rows of a page at most.
@@ -58,21 +58,21 @@ class Bounds:
 def sample(session: Session, scan: Scan, keys: Sequence[int] | None = None, bounds: Bounds = Bounds()) -> Sample:
     """Reads the first rows of places spread over the ring.
 
-    The window is left out, for a page of a narrow one may be far to find.
+    The window of the scan is ignored: a node may have to read far to find a page of a narrow one.
 
     Args:
       session: A session with page.RawHandler.
-      scan: What is to be read.
-      keys: Tokens of the only partitions wanted; None for all.
-      bounds: What the scan may ask for.
+      scan: The scan to be planned.
+      keys: Tokens of the only partitions to read; None for all.
+      bounds: The limits of the scan.
     """
     places = ring.RING.split(_PLACES) if keys is None else [TokenRange(key - 1, key) for key in keys]
-    whole = len(places)
+    count = len(places)
     sampler = _Sampler(session, scan, bounds)
-    for place in places[:: max(1, -(-whole // (_PAGES // 2)))]:
-        sampler.take(place)
-    share = 1.0 if sampler.complete == whole else min(sampler.share / whole, 0.99)
-    return dataclasses.replace(sampler.found, share=share)
+    for place in places[:: max(1, -(-count // (_MAX_PAGES // 2)))]:
+        sampler.read_place(place)
+    share = 1.0 if sampler.complete_places == count else min(sampler.share / count, 0.99)
+    return dataclasses.replace(sampler.result, share=share)
 
 
 @dataclasses.dataclass
@@ -80,11 +80,11 @@ class _Head:
     """The first rows of a place.
 
     Attributes:
-      rows, size: Rows read, and the bytes of the results they came in.
-      keys: Keys of their partitions, as they came, in order.
+      rows, size: Number of rows read, and bytes of their results.
+      keys: The undecoded keys of their partitions, in order.
       times: The times of the first and the last row that have one.
-      paging_state: Where it goes on; None if it has all rows of the place.
-      last: The last row of its first partition, once that was looked up.
+      paging_state: Where the next page begins; None if all rows of the place have been read.
+      last: The last row of the first partition, once it has been read.
     """
 
     rows: int = 0
@@ -96,59 +96,64 @@ class _Head:
 
 
 class _Sampler:
-    """Adds up what the first rows of some places tell."""
+    """Adds up statistics of the first rows of several places.
+
+    Attributes:
+      result: The statistics so far, without their share.
+      complete_places: Number of places that were read completely.
+      share: Sum of the shares that were read of each place.
+    """
 
     def __init__(self, session: Session, scan: Scan, bounds: Bounds) -> None:
         self._session, self._scan, self._bounds = session, scan, bounds
-        # Of the rows only the keys matter: what has no form in a batch is the scan's to tell.
+        # Only keys are decoded: the scan reports values that Arrow cannot represent.
         self._keys = page.key_columns(scan)._replace(columns=())
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=page.raw_rows)
         self._statement = session.prepare(scan.cql())
         self._statement.consistency_level = ConsistencyLevel.LOCAL_ONE
         self._limiter = Limiter(bounds.rows_per_second, bounds.bytes_per_second)
-        self._until = time.monotonic() + _LIMITED_SECONDS
+        self._deadline = time.monotonic() + _LIMITED_SECONDS
         self._pages = self._failures = 0
         self._usual_bytes = 0.0  # of a page of one row, at most
-        self.found = Sample()
-        self.complete = 0
-        self.share = 0.0  # of places
+        self.result = Sample()
+        self.complete_places = 0
+        self.share = 0.0
 
-    def take(self, place: TokenRange) -> None:
-        """Reads the first rows of a place; and goes on behind a partition that is to be read in slices."""
-        at: TokenRange | None = place
-        while at is not None:
-            head = self._head(at)
+    def read_place(self, place: TokenRange) -> None:
+        """Reads the first rows of a place; after a giant partition, continues with the rows behind it."""
+        tokens: TokenRange | None = place
+        while tokens is not None:
+            head = self._head(tokens)
             if head is None:
                 return
-            tokens = [page.token_of(list(key)) for key in head.keys]
-            if head.paging_state is None or not tokens:
-                self._add(head.rows, head.size, at.width / place.width, len(tokens))
-                self.complete += at == place
+            keys = [page.token_of(list(key)) for key in head.keys]
+            if head.paging_state is None or not keys:
+                self._add(head.rows, head.size, tokens.width / place.width, len(keys))
+                self.complete_places += tokens == place
                 return
-            giants = len(self.found.giants)
-            times = self._larger(head, tokens[-1]) if len(tokens) == 1 else 1.0
-            self._add(
-                int(head.rows * times), int(head.size * times), (tokens[-1] - at.start) / place.width, len(tokens)
-            )
-            if len(self.found.giants) == giants:
+            giants = len(self.result.giants)
+            factor = self._growth(head, keys[-1]) if len(keys) == 1 else 1.0
+            share = (keys[-1] - tokens.start) / place.width
+            self._add(int(head.rows * factor), int(head.size * factor), share, len(keys))
+            if len(self.result.giants) == giants:
                 return
-            at = TokenRange(tokens[-1], at.end) if tokens[-1] < at.end else None
+            tokens = TokenRange(keys[-1], tokens.end) if keys[-1] < tokens.end else None
 
     def _add(self, rows: int, size: int, share: float, partitions: int) -> None:
-        found = self.found
-        self.found = dataclasses.replace(
-            found, rows=found.rows + rows, bytes=found.bytes + size, partitions=found.partitions + partitions
+        result = self.result
+        self.result = dataclasses.replace(
+            result, rows=result.rows + rows, bytes=result.bytes + size, partitions=result.partitions + partitions
         )
         self.share += share
 
-    def _head(self, at: TokenRange) -> _Head | None:
-        """Reads the first rows of a range; None where that fails."""
+    def _head(self, tokens: TokenRange) -> _Head | None:
+        """Reads the first rows of a token range; None if that fails."""
         head = _Head()
         size = PageSize(
-            quarter(self._bounds.rows_per_second, min(self._bounds.page_rows, _PAGE_ROWS)),
-            bytes=quarter(self._bounds.bytes_per_second, _PAGE_BYTES),
+            page_limit(self._bounds.rows_per_second, min(self._bounds.page_rows, _PAGE_ROWS)),
+            bytes=page_limit(self._bounds.bytes_per_second, _PAGE_BYTES),
         )
-        bound = self._statement.bind(self._scan.values(Area(at)))
+        bound = self._statement.bind(self._scan.values(Area(tokens)))
         while True:
             found = self._page(bound, size, head)
             if found is None:
@@ -160,60 +165,60 @@ class _Sampler:
                 if moment:  # a timestamp may be empty
                     head.times = [*head.times[:1], *struct.unpack('>q', moment)]
             if head.last is None and head.paging_state is not None and head.keys:
-                head.last = self._last(head)  # before more is asked for
+                head.last = self._last(head)  # before further rows are requested
                 largest = max(head.size, head.last.size)
-                size.bound(largest)
-                if largest <= self._usual_bytes:  # as at the place before
-                    size.rows = size.most
+                size.limit_to(largest)
+                if largest <= self._usual_bytes:  # as at the previous place
+                    size.rows = size.max_rows
             if head.paging_state is None or head.rows >= _PLACE_ROWS or head.size >= _PLACE_BYTES:
                 if head.rows >= _PLACE_ROWS:
                     self._usual_bytes = 2 * size.row_bytes + _HEADER_BYTES
                 return head
 
     def _page(self, bound: BoundStatement, size: PageSize, head: _Head) -> Page | None:
-        """Reads the next page of a head; None if it fails, or no more are to be read."""
-        due = self._limiter.book(time.monotonic(), size.rows)
+        """Reads the next page of a head; None if that fails, or if the limits of the sample are reached."""
+        due = self._limiter.reserve(time.monotonic(), size.rows)
         limited = self._bounds.rows_per_second is not None or self._bounds.bytes_per_second is not None
-        if self._pages >= _PAGES or self._failures >= _FAILURES or (limited and due > self._until):
+        if self._pages >= _MAX_PAGES or self._failures >= _MAX_FAILURES or (limited and due > self._deadline):
             return None
         time.sleep(max(0.0, due - time.monotonic()))
         self._pages += 1
-        bound.fetch_size = asked = size.rows
+        bound.fetch_size = requested_rows = size.rows
         try:
             future = self._session.execute_async(bound, execution_profile=self._profile, paging_state=head.paging_state)
-            (found,) = future.result().current_rows
-        except DRIVER_ERRORS as error:  # a plan is only rougher without it
+            found: Page = future.result().current_rows[0]
+        except DRIVER_ERRORS as error:  # without a sample the plan is only rougher
             self._failures += 1
             _log.info('No sample of %s: %s', self._scan.table, one_line(error))
             return None
-        self._limiter.settle(asked, found.rows, len(found.body))
-        size.came(found.rows, len(found.body))
+        self._limiter.adjust(requested_rows, found.rows, len(found.body))
+        size.record_page(found.rows, len(found.body))
         head.rows, head.size = head.rows + found.rows, head.size + len(found.body)
         head.paging_state = future._paging_state
         return found
 
-    def _larger(self, head: _Head, token: int) -> float:
-        """Estimates how many times its first rows a partition is; notes a giant.
+    def _growth(self, head: _Head, token: int) -> float:
+        """Estimates how many times larger a partition is than its first rows; records a giant.
 
-        By the time that the rows span and the time between the partition's first and last row.
+        The estimate is the time between the partition's first and last row over the time that the first rows span.
         """
         if not head.times or head.last is None or not head.last.times:
             return 1.0
         ends = sorted([head.times[0], head.last.times[0]])
-        times = max(1.0, (ends[1] - ends[0]) / max(1, abs(head.times[-1] - head.times[0])))
-        size = int(times * head.size)
+        factor = max(1.0, (ends[1] - ends[0]) / max(1, abs(head.times[-1] - head.times[0])))
+        size = int(factor * head.size)
         if size > SPLIT_BYTES:
             giant = Giant(token, ends[0], ends[1], size)
-            self.found = dataclasses.replace(self.found, giants=(*self.found.giants, giant))
-        return times
+            self.result = dataclasses.replace(self.result, giants=(*self.result.giants, giant))
+        return factor
 
     def _last(self, head: _Head) -> _Head:
-        """Reads the last row of a head's first partition and notes how large it is; without a row where that fails."""
+        """Reads the last row of a head's first partition and records its size; returns no row if that fails."""
         table, last = self._scan.table, _Head()
         if not table.clustering:
             return last
         where = ' AND '.join(f'{quoted(column)} = ?' for column in table.partition_key)
-        values = list(next(iter(head.keys)))  # as they came: no value is decoded and encoded again
+        values = list(next(iter(head.keys)))  # undecoded
         if self._scan.sliced_column is not None:  # the last row that has a time, which may be empty
             where += f' AND {quoted(self._scan.sliced_column)} >= ?'
             values.append(struct.pack('>q', -(2**63)))
@@ -225,7 +230,7 @@ class _Sampler:
         found = self._page(bound, PageSize(1), last)
         if found is None or not found.rows:
             return last
-        self.found = dataclasses.replace(self.found, last_bytes=max(self.found.last_bytes, last.size))
+        self.result = dataclasses.replace(self.result, last_bytes=max(self.result.last_bytes, last.size))
         if self._keys.time is not None:
             cells, _ = rows.cells(found.body, found.offset, found.rows, len(found.names))
             moment = cells[self._keys.time].value(0)

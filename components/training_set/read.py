@@ -289,8 +289,8 @@ class _JoinShard(beam.DoFn):
         spine, audit = pa.Table.from_batches(batches), Audit()
         for view in self._views:
             held = pa.Table.from_batches(list(parts[view.name]), self._schemas[view.name])
-            spine, looked = join(spine, self._time, held, view, self._cut_off, self._history)
-            audit.add(looked)
+            spine, outcomes = join(spine, self._time, held, view, self._cut_off, self._history)
+            audit.add(outcomes)
         yield from _mixed(spine)
         yield beam.pvalue.TaggedOutput('audit', audit)
 

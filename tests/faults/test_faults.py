@@ -108,7 +108,7 @@ def test_a_range_that_is_too_wide_is_bisected(
 def test_one_range_that_is_never_read_fails_the_pipeline_and_is_named(
     proxy: CqlProxy, proxied: CassandraConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, '_LONGEST_PAUSE', 0.02)  # it is bisected down to one token first
+    monkeypatch.setattr(reading, '_MAX_BACKOFF', 0.02)  # it is bisected down to one token first
     bad = 2**62 + 12345
 
     def rule(execute: Execute) -> Fail | None:

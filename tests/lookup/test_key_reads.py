@@ -1,4 +1,4 @@
-"""What reads by key may ask of a server, with a session that answers from a list of row sizes."""
+"""How much reads by key request of a server, with a fake session that answers from a list of row sizes."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(content=pa.RecordBatch.from_arrays([pa.nulls(page.rows)], ['x']))
 
     monkeypatch.setattr(key_reads, 'decode', batch)
-    monkeypatch.setattr(key_reads, '_PAUSE', 0.001)
+    monkeypatch.setattr(key_reads, '_BACKOFF', 0.001)
 
 
 def run(session: Session, first_rows: int = 1) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     reads = KeyReads(session, Statement(), lambda key: f'key {key!r}', 'ONE', first_rows)
 
-    def take(key: bytes, batch: pa.RecordBatch) -> bool:
+    def consume(key: bytes, batch: pa.RecordBatch) -> bool:
         found[key] = found.get(key, 0) + batch.num_rows
         return True
 
-    reads.run((reads.read([key], key) for key in session.sizes), take)
+    reads.run((reads.read([key], key) for key in session.sizes), consume)
     return found
 
 
-def test_every_row_of_every_key_comes_once() -> None:
+def test_every_row_of_every_key_is_read_once() -> None:
     sizes = {b'a': [10] * 1000, b'b': [], b'c': [10]}
     assert run(Session(sizes)) == {b'a': 1000, b'b': 0, b'c': 1}
 
@@ -102,33 +102,33 @@ def test_few_are_in_flight_where_rows_are_large() -> None:
         return future
 
     session.execute_async = later
-    landed = key_reads._Flight.landed
+    next_page = key_reads._Queue.next_page
 
-    def drained(flight: Any) -> Any:
+    def drained(queued: Any) -> Any:
         while waiting:
             waiting.pop(0)()
-        return landed(flight)
+        return next_page(queued)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_reads._Flight, 'landed', drained)
+        patch.setattr(key_reads._Queue, 'next_page', drained)
         assert set(run(session).values()) == {3}
     assert max(flights[:8]) <= 8
     assert max(flights[16:]) <= 4
 
 
-def test_what_failed_is_asked_again_with_fewer_rows_and_what_is_refused_is_not() -> None:
+def test_a_failed_read_is_retried_with_fewer_rows_but_a_refused_one_is_not() -> None:
     session = Session({b'a': [10]}, [ReadTimeout('late') for _ in range(3)])
     assert run(session) == {b'a': 1}
     assert len(session.asked) == 4
     lost = Session({b'a': [10]}, [ReadTimeout('late') for _ in range(5)])
-    with pytest.raises(ReadError, match="key b'a': not read in 5 tries"):
+    with pytest.raises(ReadError, match="key b'a': not read in 5 attempts"):
         run(lost)
     refused = Session({b'a': [10]}, [InvalidRequest('no')])
-    with pytest.raises(ReadError, match="key b'a': not read in 1 tries"):
+    with pytest.raises(ReadError, match="key b'a': not read in 1 attempts"):
         run(refused)
     assert len(refused.asked) == 1
 
 
 @pytest.mark.parametrize('key', [b'', b'x' * 65_536])
-def test_what_no_partition_can_be_called_is_not_asked_for(key: bytes) -> None:
+def test_a_key_that_no_partition_can_have_is_not_read(key: bytes) -> None:
     assert KeyReads(Session({}), Statement(), str, 'ONE').read([key], key) is None

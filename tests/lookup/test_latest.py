@@ -1,4 +1,4 @@
-"""What is read for a key, and what becomes of what was found: literal cases, without a cluster."""
+"""The requests of a key, and the columns made of the rows found: literal cases, without a cluster."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def test_statements_and_their_values() -> None:
     )
     key = (str(SHOP).encode(), 3, 10_000)
     assert wide.requests(key) == [(key, None)]
-    assert wide.bound((key, None)) == (SHOP, 3, 10_000, 8_000)
+    assert wide.bind((key, None)) == (SHOP, 3, 10_000, 8_000)
     long = plan_lookup(STORE, LONG, False)
     assert long.cql == 'SELECT "value" FROM "ks"."store" WHERE "model" = ? AND "feature" = ? ORDER BY "ts" DESC'
     assert long.requests((b'm', None)) == [((b'm', None), 'a'), ((b'm', None), 'b')]
-    assert long.bound(((b'm', None), 'b')) == ('m', 'b')
+    assert long.bind(((b'm', None), 'b')) == ('m', 'b')
     assert wide.kinds == {'v_spent': 'float_list', 'v_more.x': 'int64_list'}
 
 
-def test_keys_are_whole_and_columns_take_defaults() -> None:
+def test_incomplete_keys_are_none_and_columns_take_defaults() -> None:
     lookup = plan_lookup(VISITS, WIDE, True)
     shop = pa.array([[b's'], [b's'], None, [b's']], pa.large_list(pa.large_binary()))
     batch = pa.RecordBatch.from_arrays(
@@ -86,7 +86,7 @@ def test_views_that_cannot_be_looked_up(view: FeatureView, table: Table, message
     assert str(caught.value).startswith(message)
 
 
-def test_what_examples_must_hold() -> None:
+def test_examples_that_lack_a_value_are_an_error() -> None:
     lookup = plan_lookup(VISITS, WIDE, False)
     batch = pa.RecordBatch.from_arrays([pa.array([[1, 2]], pa.large_list(pa.int64()))], names=['shop'])
     with pytest.raises(DatasetError, match="view visits: got entity column 'shop', rule: one value"):
@@ -94,7 +94,7 @@ def test_what_examples_must_hold() -> None:
     with pytest.raises(DatasetError, match="as_of: got 'asked', rule: a feature of the examples"):
         moments(batch, 'asked')
     with pytest.raises(DatasetError, match="feature shop: got b'no', rule: a uuid"):
-        lookup.bound(((b'no', 1, None), None))
+        lookup.bind(((b'no', 1, None), None))
 
 
 KEYED = Table(
@@ -113,9 +113,9 @@ BY_KEY = FeatureView('keyed', 'keyed', ('k',), 'ts', ('v',))
         ('timestamp', 2**62, 2**62), ('date', -1, Date(-1)),
     ],
 )  # fmt: skip
-def test_an_entity_is_exactly_one_key_or_none(cql_type: str, value: object, bound: object) -> None:
+def test_an_entity_matches_exactly_one_key_or_none(cql_type: str, value: object, bound: object) -> None:
     table = dataclasses.replace(KEYED, types=(('k', cql_type), *KEYED.types[1:]))
-    found = plan_lookup(BY_KEY, table, False).bound(((value, None), None))
+    found = plan_lookup(BY_KEY, table, False).bind(((value, None), None))
     assert found == (None if bound is None else (bound,))
 
 
@@ -126,10 +126,10 @@ def test_an_entity_is_exactly_one_key_or_none(cql_type: str, value: object, boun
         ('blob', 7), ('boolean', 2), ('uuid', b'x' * 10**6), ('timestamp', 7.5), ('inet', b'10'), ('date', b'now'),
     ],
 )  # fmt: skip
-def test_an_entity_of_another_kind_is_an_error(cql_type: str, value: object) -> None:
+def test_an_entity_that_is_not_of_the_type_is_an_error(cql_type: str, value: object) -> None:
     table = dataclasses.replace(KEYED, types=(('k', cql_type), *KEYED.types[1:]))
     with pytest.raises(DatasetError, match='feature k: got ') as caught:
-        plan_lookup(BY_KEY, table, False).bound(((value, None), None))
+        plan_lookup(BY_KEY, table, False).bind(((value, None), None))
     assert f'rule: a {cql_type} (' in str(caught.value)
     assert len(str(caught.value)) < 250
 
@@ -141,11 +141,11 @@ def test_a_ttl_is_exact(microseconds: int) -> None:
     ttl = datetime.timedelta(microseconds=microseconds)
     lookup = plan_lookup(dataclasses.replace(BY_KEY, ttl=ttl), KEYED, True)
     moment = 1_577_836_800_000
-    _, latest, too_old = lookup.bound(((7, moment), None))
+    _, latest, too_old = lookup.bind(((7, moment), None))
     assert latest == moment
     # The newest event that is too old: moment - event >= ttl, and not so a millisecond later.
     assert (moment - too_old) * 1000 >= microseconds > (moment - too_old - 1) * 1000
-    assert lookup.bound(((7, -(2**63)), None)) == (7, -(2**63), -(2**63))
+    assert lookup.bind(((7, -(2**63)), None)) == (7, -(2**63), -(2**63))
 
 
 def test_an_entry_of_a_map_of_maps_has_its_type() -> None:
@@ -168,4 +168,4 @@ def test_where_is_checked_before_anything_is_read(where: dict, message: str) -> 
     with pytest.raises(SchemaError, match=message):
         plan_lookup(view, WIDE, False)
     spelled = dataclasses.replace(view, where={'shop': [SHOP, str(SHOP).upper()]})
-    assert plan_lookup(spelled, WIDE, False).bound(((3, None), None)) == (3, SHOP)
+    assert plan_lookup(spelled, WIDE, False).bind(((3, None), None)) == (3, SHOP)

@@ -1,4 +1,4 @@
-"""The lookup plan without a cluster: which views can be read by key, what is asked, when a read is over."""
+"""The lookup plan without a cluster: which views can be read by key, what is requested, when a read is complete."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def reads(view: FeatureView = VIEW, cut_off: bool = False) -> lookup._ViewReads:
         ({}, None),
         ({'where': {}}, 'the partition key of ks.v has shop, which neither entity nor where gives'),
         ({'entity_columns': ('k', 'kind', 'a'), 'features': ('price',)}, 'a is not in the part of the key of ks.v'),
-        ({'entity_columns': ('k',)}, 'ts is no clustering column of ks.v that follows on known ones'),
+        ({'entity_columns': ('k',)}, 'ts is not the clustering column of ks.v after those that are given'),
         ({'timestamp_column': None}, 'kind is not in the part of the key of ks.v'),
     ],
 )
@@ -88,10 +88,10 @@ def test_which_views_can_be_read_by_key(changes: dict, reason: str | None) -> No
         assert str(read).startswith(reason)
 
 
-def test_equal_decimals_may_stand_in_several_partitions() -> None:
+def test_equal_decimals_may_be_in_several_partitions() -> None:
     table = dataclasses.replace(TABLE, partition_key=('k', 'price'), clustering=('kind', 'ts'))
     reason = lookup.key_read(dataclasses.replace(VIEW, where={'price': 1.5}), table)
-    assert reason == 'values of price, of type decimal, may be equal without being stored alike'
+    assert reason == 'equal values of price, of type decimal, may be stored as different bytes'
 
 
 def test_a_statement_is_made_of_parts_whatever_a_column_is_called() -> None:
@@ -153,8 +153,8 @@ def page(*rows: tuple[int, float | None]) -> pa.RecordBatch:
 )
 def test_when_older_rows_cannot_matter(rows: list, ttl: datetime.timedelta | None, done: bool) -> None:
     view = dataclasses.replace(VIEW, ttl=ttl)
-    asked = lookup._Asked(10, dict.fromkeys(view.full_features))
-    assert reads(view)._done(asked, page(*rows)) is done
+    request = lookup._Request(10, dict.fromkeys(view.full_features))
+    assert reads(view)._is_complete(request, page(*rows)) is done
 
 
 def test_a_setup_that_fails_gives_the_session_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,14 +174,14 @@ def test_a_setup_that_fails_gives_the_session_back(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize('changes', [{'as_of': datetime.datetime(2020, 1, 1, tzinfo=UTC)}, {'history': 3}])
 @pytest.mark.parametrize('plan', ['auto', 'lookup'])
-def test_a_read_by_key_gives_what_is_there_now_so_not_with_as_of(changes: dict, plan: str) -> None:
+def test_reads_by_key_are_not_used_with_as_of_or_history(changes: dict, plan: str) -> None:
     tables = Sources({'v': found(VIEW), LABELS: found(VIEW)}, {})
     settings = dataclasses.replace(SETTINGS, join_plan=plan, **changes)
     assert choose.lookups(None, settings, tables) == ()
     assert choose.lookups(None, dataclasses.replace(SETTINGS, join_plan='lookup'), tables) == ('v',)
 
 
-def test_a_view_that_cannot_be_looked_up_is_told() -> None:
+def test_a_view_that_cannot_be_looked_up_is_an_error() -> None:
     broken = dataclasses.replace(VIEW, where={})
     settings = dataclasses.replace(SETTINGS, views=(broken,), join_plan='lookup')
     with pytest.raises(SchemaError, match="join_plan: got 'lookup', rule: every view can be read by its key"):

@@ -90,7 +90,7 @@ def test_cut(one: Area, position: tuple | None, descending: bool, expected: tupl
     assert cut(one, at, True, descending) == expected
 
 
-def test_only_tokens_are_cut_where_times_may_not_be() -> None:
+def test_only_tokens_are_cut_where_times_cannot_be() -> None:
     assert cut(area(3, 4), None, sliceable=False) is None
     assert cut(area(2, 3), Position(3, 2), sliceable=False) is None
     assert cut(area(2, 3), Position(3, None), sliceable=True) is None
@@ -98,7 +98,7 @@ def test_only_tokens_are_cut_where_times_may_not_be() -> None:
 
 
 @given(areas_of_small, st.booleans(), st.data())
-def test_the_pieces_of_a_cut_tile_it_and_the_rest_holds_all_that_is_unread_there(
+def test_the_pieces_of_a_cut_tile_the_area_and_the_rest_holds_its_unread_rows(
     one: Area, descending: bool, data: st.DataObject
 ) -> None:
     position = data.draw(st.none() | st.sampled_from(sorted(points(one))).map(lambda point: Position(*point)))
@@ -139,5 +139,5 @@ def test_an_unbounded_slice_is_cut_where_times_are_likely() -> None:
         (Position(7, None), Position(7, None), False, Position(7, None)),
     ],
 )
-def test_how_far_a_read_has_come(before: Position, after: Position, descending: bool, expected: Position) -> None:
+def test_the_position_of_a_read(before: Position, after: Position, descending: bool, expected: Position) -> None:
     assert before.then(after, descending) == expected

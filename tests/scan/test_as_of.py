@@ -1,4 +1,4 @@
-"""What is left of rows at a reference time, against a plain rule."""
+"""Rows as of a reference time, compared with a plain rule."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_cells_written_later_are_null_and_rows_without_cells_absent(rows: list, 
     assert got.schema.names == ['key', 'a', 'm']
 
 
-def test_a_table_of_keys_alone_has_no_times_of_writing() -> None:
+def test_a_table_of_keys_alone_has_no_write_times() -> None:
     batch = pa.RecordBatch.from_arrays([pa.array([1, 2])], names=['key'])
     assert kept(batch, [], EPOCH).num_rows == 2
 

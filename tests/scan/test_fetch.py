@@ -1,4 +1,4 @@
-"""How splits become pages, entries and errors, from a server that a test orders."""
+"""How splits become pages, ledger entries and errors, with a fake server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EXPECTED = sorted((row.k, row.at) for row in ROWS)
 
 @pytest.mark.parametrize('count', [1, 7, 100])
 @pytest.mark.parametrize('page_rows', [1, 7, 5000])
-def test_every_row_once_however_it_is_cut(count: int, page_rows: int) -> None:
+def test_every_row_is_read_once_however_the_scan_is_cut(count: int, page_rows: int) -> None:
     session = FakeSession(ROWS)
     rows, coverage = read(session, splits(count), page_rows=page_rows)
     assert rows == EXPECTED
@@ -102,8 +102,8 @@ def test_an_oversized_area_is_cut_while_it_is_read_and_nothing_is_read_twice() -
         Unavailable('away', consistency=1),
     ],
 )
-def test_what_fails_now_and_then_is_asked_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+def test_pages_that_fail_at_times_are_retried(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
     count = iter(range(10**6))
     session = FakeSession(ROWS, failing=lambda asked: error if next(count) % 3 == 1 else None)
     rows, coverage = read(session, splits(3))
@@ -112,7 +112,7 @@ def test_what_fails_now_and_then_is_asked_again(error: Exception, monkeypatch: p
 
 
 def test_a_retry_goes_to_the_next_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
 
     def failing(asked: Asked) -> Exception | None:
         return Unavailable('away', consistency=1) if asked.host is not None else None
@@ -123,23 +123,23 @@ def test_a_retry_goes_to_the_next_replica(monkeypatch: pytest.MonkeyPatch) -> No
     assert {entry.coordinator for entry in coverage.reads} == {'gone:9042'}  # which the driver's choice stands for
 
 
-def test_what_is_never_answered_ends_with_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, '_FIRST_PAUSE', 0.001)
+def test_an_area_that_is_never_answered_ends_with_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
     session = FakeSession(ROWS, failing=lambda asked: Unavailable('away', consistency=1))
     rule = rf'ks.t at LOCAL_QUORUM token range \(.*\]: not read in 7 attempts, the last of {NODE} \(Unavailable: '
     with pytest.raises(ReadError, match=rule):
         read(session, splits())
-    assert len(session.asked) == reading.RETRIES + 1
+    assert len(session.asked) == reading.MAX_RETRIES + 1
 
 
-def test_an_error_that_waiting_does_not_help_is_not_tried_again() -> None:
+def test_an_error_that_a_retry_cannot_help_is_not_retried() -> None:
     session = FakeSession(ROWS, failing=lambda asked: InvalidRequest('unconfigured table'))
     with pytest.raises(ReadError, match=r'not read in 1 attempts, .* \(InvalidRequest: unconfigured table\)'):
         read(session, splits())
     assert len(session.asked) == 1
 
 
-def test_no_more_areas_at_once_than_a_node_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_areas_are_read_at_once_than_the_limit_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, 'PER_NODE', 3)
     session = FakeSession(ROWS)
     fetcher = Fetcher(session, SCAN).fetch(splits(50))
@@ -148,7 +148,7 @@ def test_no_more_areas_at_once_than_a_node_takes(monkeypatch: pytest.MonkeyPatch
     assert len({(page.fetch_size, page.cql) for page in session.asked}) == 1
 
 
-def test_bytes_a_second_hold_from_the_first_page_on() -> None:
+def test_bytes_per_second_are_limited_from_the_first_page_on() -> None:
     session = FakeSession([Row(k, 0, 50_000) for k in range(30)])
     begun = time.monotonic()
     rows, coverage = read(session, splits(10), bytes_per_second=1e6)
@@ -158,7 +158,7 @@ def test_bytes_a_second_hold_from_the_first_page_on() -> None:
     assert max(page.bytes for page in session.asked) <= 250_000
 
 
-def test_rows_a_second() -> None:
+def test_rows_per_second_are_limited() -> None:
     begun = time.monotonic()
     rows, _ = read(FakeSession(ROWS[:200]), splits(4), rows_per_second=400)
     assert len(rows) == 200
@@ -184,7 +184,7 @@ def test_slices_are_asked_for_with_the_conditions_of_their_ends() -> None:
     assert ledger.verified(coverage).rows == 101
 
 
-def test_a_page_of_other_columns_than_planned_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_other_columns_than_planned_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = pa.schema([pa.field('k', pa.int32(), metadata={b'cql': b'int'}), pa.field('at', pa.int64())])
     table = dataclasses.replace(TABLE, identity=Identity('id', (), planned))
     with pytest.raises(SchemaError, match=r'table: got ks.t with column at, v altered while it was read, rule: '):

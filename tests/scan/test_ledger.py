@@ -16,7 +16,7 @@ READS = [
 ]
 
 
-def test_adds_up() -> None:
+def test_the_sums_of_the_entries() -> None:
     coverage = ledger.verified(list(reversed(READS)))
     assert (coverage.ranges, coverage.rows, coverage.pages) == (len(READS), 2 * len(READS), len(READS))
     assert coverage.checksum == sum(2**63 + i for i in range(len(READS))) % 2**64
@@ -76,7 +76,7 @@ def test_an_entry_as_json() -> None:
     assert RangeRead(Area(TokenRange(0, 1))).as_json()['times'] is None
 
 
-def test_the_fingerprint_tells_question_and_content_apart() -> None:
+def test_the_fingerprint_depends_on_the_statement_and_on_the_content() -> None:
     coverage = ledger.verified(READS)
     other = ledger.verified([RangeRead(WHOLE, coverage.rows, checksum=coverage.checksum)])
     assert other.fingerprint('SELECT', 'w') == coverage.fingerprint('SELECT', 'w')

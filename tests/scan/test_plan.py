@@ -11,8 +11,8 @@ from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.area import Slice, faults
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import (
-    FEWEST_SPLITS,
     GROUP_BYTES,
+    MIN_SPLITS,
     SPLIT_BYTES,
     Giant,
     OwnedRange,
@@ -50,21 +50,21 @@ def tiles(planned: Plan) -> bool:
     st.none() | st.integers(1, 100),
     st.booleans(),
 )
-def test_the_splits_tile_what_is_wanted_and_keep_to_the_nodes_ranges(
-    tokens: list[int], giants: list[int], keys: list[int] | None, size: int, least: int | None, windowed: bool
+def test_the_splits_tile_the_wanted_areas_and_none_crosses_a_node_range(
+    tokens: list[int], giants: list[int], keys: list[int] | None, size: int, min_splits: int | None, windowed: bool
 ) -> None:
     owned = [OwnedRange(part, (f'n{i % 3}',)) for i, part in enumerate(ring.ring_ranges(tokens))]
     scan = plan_scan(TABLE, window=WINDOW if windowed else None)
     seen = tuple(Giant(token, DAY.start + 5, DAY.end + 5, size) for token in giants)
-    planned = plan(scan, owned, sample=Sample(100, size, 0.5, seen), keys=keys, least=least)
+    planned = plan(scan, owned, sample=Sample(100, size, 0.5, seen), keys=keys, min_splits=min_splits)
     assert tiles(planned)
     for split in planned.splits:
         (owner,) = [
             o for o in owned if o.tokens.start <= split.area.tokens.start and split.area.tokens.end <= o.tokens.end
         ]
         assert split.replicas == owner.replicas
-    if least and keys is None:
-        assert len(planned.splits) >= least
+    if min_splits and keys is None:
+        assert len(planned.splits) >= min_splits
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_sizes(estimates: list[SizeEstimate], sample: Sample, expected: int) -> 
 
 
 def test_the_size_decides_how_many_splits_there_are() -> None:
-    assert len(plan(SCAN, ONE).splits) == FEWEST_SPLITS
+    assert len(plan(SCAN, ONE).splits) == MIN_SPLITS
     assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5)).splits) == 128
     assert len(plan(SCAN, ONE, sample=Sample(10, 60 * SPLIT_BYTES, 0.5)).splits) == 128
-    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5), least=3).splits) == 3
+    assert len(plan(SCAN, ONE, sample=Sample(10, 50 * SPLIT_BYTES, 0.5), min_splits=3).splits) == 3
 
 
 def test_groups_are_of_one_replica_set_and_about_one_size() -> None:
@@ -95,11 +95,11 @@ def test_groups_are_of_one_replica_set_and_about_one_size() -> None:
     planned = plan(SCAN, owned, sample=Sample(10, 4 * GROUP_BYTES, 1.0))
     assert len(planned.groups) == 4
     assert all(len({split.replicas for split in group}) == 1 for group in planned.groups)
-    assert len(plan(SCAN, owned, sample=Sample(10, 4 * GROUP_BYTES, 1.0), together=True).groups) == 1
+    assert len(plan(SCAN, owned, sample=Sample(10, 4 * GROUP_BYTES, 1.0), one_worker=True).groups) == 1
 
 
 def test_the_replicas_of_a_set_are_asked_in_turn() -> None:
-    first = [split.replicas[0] for split in plan(SCAN, RF3, least=300).splits]
+    first = [split.replicas[0] for split in plan(SCAN, RF3, min_splits=300).splits]
     assert all(first.count(node) == pytest.approx(len(first) / 3, rel=0.05) for node in NODES)
 
 
@@ -115,9 +115,9 @@ def test_a_giant_partition_is_read_in_slices_of_the_window_where_its_rows_are() 
     assert all(piece.end - piece.start == pytest.approx((noon - DAY.start) / 16, abs=2) for piece in slices[:-1])
 
 
-def test_a_giant_has_a_range_of_its_own_and_slices_by_its_size() -> None:
+def test_a_giant_partition_has_a_range_of_its_own_and_slices_by_its_size() -> None:
     giant = Giant(7, 0, 10**6, 30 * SPLIT_BYTES)
-    planned = plan(SCAN, ONE, sample=Sample(500, 40_000, 0.01, (giant,)), least=1)
+    planned = plan(SCAN, ONE, sample=Sample(500, 40_000, 0.01, (giant,)), min_splits=1)
     ranges = [TokenRange(ring.MIN_TOKEN, 6), *[TokenRange(6, 7)] * 120, TokenRange(7, ring.MAX_TOKEN)]
     assert [split.area.tokens for split in planned.splits] == ranges
 
@@ -143,7 +143,7 @@ def test_large_rows_make_small_pages(row_bytes: int, expected: int) -> None:
         (Sample(80, 8000, 0.001), 384 * (200 << 20)),  # nobody has counted
     ],
 )
-def test_the_sample_counts_partitions_better_than_the_nodes(sample: Sample, expected: int) -> None:
+def test_the_sample_corrects_the_nodes_estimate_of_partitions(sample: Sample, expected: int) -> None:
     estimates = [
         SizeEstimate(TokenRange(ring.MIN_TOKEN, 0), 0, 0),
         SizeEstimate(TokenRange(0, ring.MAX_TOKEN), 384, 200 << 20),
@@ -161,7 +161,7 @@ def test_the_sample_counts_partitions_better_than_the_nodes(sample: Sample, expe
         (Sample(1000, 1000 * PAGE_BYTES, 0.1), 1, 1),
     ],
 )
-def test_an_area_begins_with_as_many_rows_as_the_sample_vouches_for(sample: Sample, first: int, most: int) -> None:
+def test_the_first_page_of_an_area_depends_on_the_rows_of_the_sample(sample: Sample, first: int, most: int) -> None:
     planned = plan(SCAN, ONE, sample=sample)
     assert planned.page_rows == most
     assert {split.first_rows for split in planned.splits} == {first}

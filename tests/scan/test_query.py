@@ -1,4 +1,4 @@
-"""What a scan may ask, and the CQL that asks it."""
+"""The CQL of a scan, and what a scan may restrict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_window_on_the_first_clustering_column_is_pushed_down() -> None:
     assert (scan.names, scan.index('B')) == (('v',), 2)
 
 
-def test_a_window_on_another_column_is_read_and_filtered_here() -> None:
+def test_a_window_on_another_column_is_filtered_by_the_workers() -> None:
     scan = plan_scan(TABLE, ['v'], WINDOW, 'seen', [('id', ('{00000000000000000000000000000AbC}',))])
     assert not scan.pushed_down
     assert scan.filters == (('id', ('00000000-0000-0000-0000-000000000abc',)),)
@@ -95,7 +95,7 @@ def test_write_times_stand_behind_the_columns() -> None:
         ({'window': WINDOW, 'time_column': 'v'}, "time_column: got 'v', rule: a column of type timestamp"),
     ],
 )
-def test_what_the_table_lacks(arguments: dict, message: str) -> None:
+def test_columns_that_the_table_lacks(arguments: dict, message: str) -> None:
     with pytest.raises(SchemaError) as caught:
         plan_scan(TABLE, **arguments)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""What Beam's pages show of a read."""
+"""The display data of a read in Beam."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfx_cassandra.components.scan.read import ReadFromCassandra
 from tfx_cassandra.components.window import TimeWindow
 
 
-def test_the_display_data_tell_cluster_table_and_window_and_no_secret() -> None:
+def test_the_display_data_show_cluster_table_and_window_but_no_secret() -> None:
     connection = CassandraConnection(('10.0.0.1',), keyspace='ks', username='ada', password_env='ADA_PASSWORD')
     window = TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z')
     read = ReadFromCassandra(connection, 'events', window=window, time_column='at')

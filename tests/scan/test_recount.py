@@ -1,4 +1,4 @@
-"""The second count, of a table that a test orders."""
+"""The second count, with a fake server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCAN = plan_scan(TABLE)
 
 
 class Counted(FakeSession):
-    """Whose answers can be paged through by their future, as the driver's can."""
+    """A fake session whose futures can be paged through, as the driver's can."""
 
     def execute_async(self, bound: Any, **options: Any) -> SimpleNamespace:
         state: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class Counted(FakeSession):
 
 
 def test_areas_that_were_cut_while_they_were_read_are_counted_with_their_split() -> None:
-    planned = plan(SCAN, [OwnedRange(RING, (NODE,))], least=2)
+    planned = plan(SCAN, [OwnedRange(RING, (NODE,))], min_splits=2)
     reads = [found for found in Fetcher(FakeSession(ROWS), SCAN).fetch(planned.splits) if isinstance(found, RangeRead)]
     assert len(reads) > len(planned.splits)
     session = Counted(ROWS)

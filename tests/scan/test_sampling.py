@@ -1,4 +1,4 @@
-"""What a sample asks of a server and what it tells, from tables of set sizes."""
+"""What a sample requests of a server and which statistics it returns, from tables of given sizes."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_partitions_are_counted_by_their_density() -> None:
     assert found.rows / found.share == pytest.approx(20_000, rel=0.15)
 
 
-def test_the_last_row_of_a_large_partition_tells_how_large_rows_have_become() -> None:
+def test_the_last_row_of_a_large_partition_shows_how_large_rows_have_become() -> None:
     found = sample(FakeSession(partition([10] * 500 + [3 * MB])), SCAN)
     assert 3 * MB < found.last_bytes < 3 * MB + 100
     assert found.partitions == 1
 
 
-def test_a_giant_is_seen_by_its_times_though_the_first_row_has_none() -> None:
+def test_a_giant_partition_is_found_by_its_times_although_the_first_row_has_none() -> None:
     rows = [Row(1, None, 10), *partition([1000] * 20_000)]
     (giant,) = sample(FakeSession(rows), SCAN).giants
     assert (giant.oldest, giant.newest) == (0, 19_999_000)
@@ -75,33 +75,33 @@ def test_only_the_partitions_wanted_are_sampled() -> None:
     assert (found.rows, found.share) == (2, 1.0)
 
 
-def test_rows_and_page_rows_bound_it() -> None:
+def test_a_sample_keeps_to_rows_per_second_and_page_rows() -> None:
     session = FakeSession(partition([10] * 1000))
     sample(session, SCAN, bounds=Bounds(page_rows=3))
     assert max(page.fetch_size for page in session.asked) == 3
 
 
-def test_bytes_a_second_bound_it() -> None:
+def test_a_sample_keeps_to_bytes_per_second() -> None:
     session = FakeSession([Row(k, 0, 1000) for k in range(2000)])
     sample(session, SCAN, bounds=Bounds(bytes_per_second=10_000))
     assert sum(page.bytes for page in session.asked) < 4 * 10_000  # of two seconds, and the page that ends it
     assert max(page.bytes for page in session.asked) <= 4 * 1100
 
 
-def test_a_cluster_in_trouble_is_left_in_peace() -> None:
+def test_a_sample_of_a_failing_cluster_ends_after_two_failures() -> None:
     session = FakeSession(partition([10] * 1000), failing=lambda asked: ReadTimeout('slow', consistency=1))
     found = sample(session, SCAN)
     assert (found.rows, found.share, len(session.asked)) == (0, 0.0, 2)
 
 
-def test_places_like_the_one_before_take_few_pages() -> None:
+def test_places_like_the_previous_one_take_few_pages() -> None:
     session = FakeSession([Row(k, n, 100) for k in range(2000) for n in range(3)])
     sample(session, SCAN)
     assert [page.fetch_size for page in session.asked[:5]] == [1, 1, 4, 16, 64]
     assert len(session.asked) <= 5 + 7 * 4
 
 
-def test_a_place_begins_with_one_row_whatever_those_before_had() -> None:
+def test_each_place_begins_with_one_row_whatever_the_previous_ones_had() -> None:
     small = [Row(k, n, 10) for k in range(2000) for n in range(3)]
     token = sorted(row.token for row in small)[5000]
     large = [Row(k, n, 4 * MB) for k in range(2000, 2200) if Row(k, 0, 0).token > token for n in range(2)]

@@ -1,4 +1,4 @@
-"""What is made of the cluster's answers, from literal ones; tests/integration asks a real cluster."""
+"""How the cluster's answers are interpreted, from literal ones; tests/integration asks a real cluster."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _cluster(centers: dict[str, str], replicas: tuple[str, ...]) -> types.Simple
 
 
 @pytest.mark.parametrize(('replicas', 'named'), [(('b', 'c'), 'dc2, dc3'), ((), 'none')])
-def test_a_data_center_without_replicas_is_told(replicas: tuple[str, ...], named: str) -> None:
+def test_a_data_center_without_replicas_is_an_error(replicas: tuple[str, ...], named: str) -> None:
     session = _cluster({'a': 'dc1', 'b': 'dc2', 'c': 'dc3'}, replicas)
     owned = survey.owned_ranges(session, 'ks', 'dc1')
     rule = rf"^local_datacenter: got 'dc1', rule: a data center that keyspace ks is replicated to \({named}\)$"
@@ -69,7 +69,7 @@ def test_a_data_center_without_replicas_is_told(replicas: tuple[str, ...], named
         survey.check_replicated(session, 'ks', owned, 'dc1')
 
 
-def test_a_data_center_with_replicas_is_right() -> None:
+def test_a_data_center_with_replicas_is_accepted() -> None:
     session = _cluster({'a': 'dc1', 'b': 'dc2'}, ('a',))
     survey.check_replicated(session, 'ks', survey.owned_ranges(session, 'ks', 'dc1'), 'dc1')
 
@@ -93,7 +93,7 @@ def test_whether_slices_are_allowed_is_tried(error: Exception | None, allowed: b
     assert survey.takes_slices(session, plan_scan(table)) is allowed
 
 
-def test_without_slices_a_window_is_filtered_here() -> None:
+def test_without_slices_a_window_is_filtered_by_the_workers() -> None:
     table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
     window = TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z')
     scan = dataclasses.replace(plan_scan(table, ['k'], window), slices=False)

@@ -1,18 +1,18 @@
-"""Rows of a view as read -> facts: whose value, which event time, when written, in one form for both layouts.
+"""Rows of a view as read -> facts: entity, event time, write time and value, in one form for both layouts.
 
 A batch of facts has the columns
 
     entity 0, entity 1, ...     integers as int64, times as int64 ms, everything else as it is
-    event                       int64, microseconds since 1970; ALWAYS where the view has no time
-    name                        long layout only: which feature the row's value is of
+    event                       int64, microseconds since 1970; MIN_EVENT_TIME if the view has no time
+    name                        long layout only: the feature that the row's value belongs to
     value:COLUMN                for each column or map entry that holds values, as read
-    created:COLUMN              int64, microseconds since 1970, when that value was written; null for unknown
+    created:COLUMN              int64, microseconds since 1970: when that value was written; null if unknown
 
-A null value is no fact: what Cassandra does not hold is not known.
+A null value is not a fact: a value that Cassandra does not hold is unknown.
 
-The columns of facts have names of their own kind, so no name of a user's column can be one of them. In rows as read the
-columns of the table stand before the write times; so of two columns of one name, such as that of a column which is
-called "writetime(x)", the first is the table's.
+The prefixes keep these names apart from any name of a user's column. In rows as read the table's columns come before
+the write times. So if two columns have the same name, because a table's column is called "writetime(x)", the first one
+is the table's.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Sou
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.window import MICROSECOND
 
-# Cassandra's timestamps are 64-bit milliseconds, of which microseconds hold a thousandth: those within 2^62
-# microseconds of 1970, 146,000 years, so that the difference of any two is in 64 bits as well.
-_FURTHEST = 2**62 // 1000  # milliseconds
-ALWAYS = -(2**62)  # an event time before every other, microseconds
-FOREVER = 2**63 - 1  # an age above every other, microseconds
+# Cassandra's timestamps are 64-bit milliseconds. In 64-bit microseconds only a thousandth of their range fits: times
+# within 2^62 microseconds of 1970 (146,000 years), so that the difference of any two fits into 64 bits as well.
+_MAX_MILLISECONDS = 2**62 // 1000
+MIN_EVENT_TIME = -(2**62)  # microseconds; before every other event time
+MAX_AGE = 2**63 - 1  # microseconds; above every other age
 _MICROSECONDS = 1000  # in a millisecond
-_SHOWN = 80  # characters of a value in a message
+_SHOWN = 80  # characters of a value in a message at most
 
 
 def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
-    """Brings rows as read into the one form; as many rows, with the columns above.
+    """Converts rows as read to facts: one for each row, with the columns above.
 
     Raises:
-      DatasetError: A row's time is further from 1970 than microseconds can tell; the message shows the row.
+      DatasetError: A row's time is further from 1970 than microseconds can represent; the message shows the row.
     """
     arrays = [_comparable(cell(batch, source)) for source in view.entity]
-    named = {f'entity {i}': array for i, array in enumerate(arrays)}
+    columns = {f'entity {i}': array for i, array in enumerate(arrays)}
     if view.timestamp_column is None:
-        named['event'] = pa.array([ALWAYS], pa.int64()).take(pa.array([0] * batch.num_rows, pa.int64()))
+        columns['event'] = pa.array([MIN_EVENT_TIME], pa.int64()).take(pa.array([0] * batch.num_rows, pa.int64()))
     else:
-        named['event'] = _time(batch, view, view.timestamp_column)
+        columns['event'] = _time(batch, view, view.timestamp_column)
     if view.feature_name_column is not None:
-        named['name'] = _column(batch, view.feature_name_column)
+        columns['name'] = _column(batch, view.feature_name_column)
     # All features of a long view are in one column.
     for feature in view.full_features[: 1 if view.value_column else None]:
         source = view.source(feature)
-        named[value_name(view, feature)] = cell(batch, source)
-        named[created_name(view, feature)] = _created(batch, view, source)
-    return pa.RecordBatch.from_arrays(list(named.values()), names=list(named))
+        columns[value_name(view, feature)] = cell(batch, source)
+        columns[created_name(view, feature)] = _created(batch, view, source)
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 def value_name(view: FeatureView, feature: Feature) -> str:
@@ -65,12 +65,12 @@ def value_name(view: FeatureView, feature: Feature) -> str:
 
 
 def created_name(view: FeatureView, feature: Feature) -> str:
-    """Returns the name of the facts' column that tells when a feature's values were written."""
+    """Returns the name of the facts' column that holds the write times of a feature's values."""
     return f'created:{view.value_column or feature.name}'
 
 
 def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
-    """Returns the parts of a spine's entity, so that equal entities are equal whatever width their numbers have."""
+    """Returns the columns of a spine's entity, with integers widened so that equal entities compare equal."""
     return [_comparable(_column(spine, column)) for column in columns]
 
 
@@ -79,30 +79,30 @@ def microseconds(time: pa.Array, field: str = 'time', rows: Callable[[], pa.Reco
 
     Args:
       time: Timestamps in milliseconds.
-      field: What they are, for the message.
-      rows: Gives what tells the rows apart, for the message.
+      field: What the times are, for the message.
+      rows: Returns the columns that identify a row, for the message.
 
     Raises:
-      DatasetError: A time is further from 1970 than microseconds can tell; the message shows the row.
+      DatasetError: A time is further from 1970 than microseconds can represent; the message shows the row.
     """
     plain = time.cast(pa.int64())
     ends = pc.min_max(plain)
-    if any(end.is_valid and abs(end.as_py()) > _FURTHEST for end in ends.values()):
-        beyond = pc.or_(pc.greater(plain, _FURTHEST), pc.less(plain, -_FURTHEST))
+    if any(end.is_valid and abs(end.as_py()) > _MAX_MILLISECONDS for end in ends.values()):
+        beyond = pc.or_(pc.greater(plain, _MAX_MILLISECONDS), pc.less(plain, -_MAX_MILLISECONDS))
         row = pc.index(beyond, True).as_py()
         where = '' if rows is None else f' in the row {described(rows(), row)}'
-        rule = f'a time within {_FURTHEST} ms of 1970 (146,000 years)'
+        rule = f'a time within {_MAX_MILLISECONDS} ms of 1970 (146,000 years)'
         raise DatasetError(f'{field}: got {plain[row].as_py()} ms since 1970{where}, rule: {rule}')
     return pc.multiply_checked(plain, _MICROSECONDS)
 
 
 def age_limit(ttl: datetime.timedelta | None) -> int:
-    """Returns the age in microseconds from which a value counts as expired; FOREVER for none, and for all above."""
-    return FOREVER if ttl is None else min(ttl // MICROSECOND, FOREVER)
+    """Returns the age in microseconds from which a value counts as expired; at most MAX_AGE, as without a ttl."""
+    return MAX_AGE if ttl is None else min(ttl // MICROSECOND, MAX_AGE)
 
 
 def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = None) -> str:
-    """Returns some columns of a row for a message, each value shortened; times in ms, for Python lacks some of them."""
+    """Returns columns of a row for a message, values truncated; times in ms, since datetime cannot represent all."""
     parts = []
     for name in rows.schema.names if columns is None else columns:
         array = _column(rows, name)
@@ -113,14 +113,14 @@ def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = No
 
 
 def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
-    """Returns a column, or one entry of a map column: null where there is no such key.
+    """Returns a column, or one entry of a map column: null where the map has no such key.
 
     Raises:
       DatasetError: The key is not of the type of the map's keys.
     """
     array = _column(batch, source.column)
     if source.key is None or not pa.types.is_map(array.type):
-        # A name that looks like a map's entry may be that of an extracted column.
+        # The name of an ordinary column may look like an entry of a map.
         return array
     try:
         key = pa.array([source.key]).cast(array.type.key_type)[0]
@@ -133,9 +133,9 @@ def _created(batch: pa.RecordBatch, view: FeatureView, source: Source) -> pa.Arr
     if view.created_column is not None:
         return _time(batch, view, view.created_column)
     name = writetime_name(source.column)
-    places = [place for place, other in enumerate(batch.schema.names) if other == name]
-    if len(places) > (name in view.columns):
-        return batch.column(places[-1])
+    indexes = [index for index, column in enumerate(batch.schema.names) if column == name]
+    if len(indexes) > (name in view.columns):
+        return batch.column(indexes[-1])
     return pa.nulls(batch.num_rows, pa.int64())
 
 

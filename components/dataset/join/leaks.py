@@ -1,4 +1,4 @@
-"""What splits share and should not: entities that are in two of them, and times that do not keep apart."""
+"""Finds leakage between splits: entities that are in two of them, and times that overlap or are too close."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -18,19 +18,19 @@ from tfx_cassandra.components.window import MILLISECOND, duration
 
 
 class Leak(NamedTuple):
-    """One thing that one split tells about another.
+    """Information about one split that another contains.
 
     Attributes:
       kind: 'entity' or 'time'.
       splits: The two splits, the earlier one first.
-      examples: Examples of the first split that are concerned.
-      first: One of them: its entity, or its time in milliseconds since 1970.
+      examples: Number of examples of the first split that leak.
+      first: The entity of one of them, or its time in milliseconds since 1970.
     """
 
     kind: str
     splits: tuple[str, str]
     examples: int
-    first: tuple
+    first: tuple[Any, ...]
 
     def __str__(self) -> str:
         what = 'have an entity of' if self.kind == 'entity' else 'are not early enough before'
@@ -48,35 +48,36 @@ def find(
     """Compares every two splits.
 
     Args:
-      splits: Rows of each split by its name, in the order of time where times are compared.
-      entity_columns: An entity, told by these columns, must not be in two splits; empty: entities are not compared.
-      time_column: Each time of a split, plus `gap`, must not be after any time of a later split; None: not compared.
-      gap: Time that must lie between two splits.
+      splits: Rows of each split by its name; in the order of time if times are compared.
+      entity_columns: Columns of the entity, which must not be in two splits; empty not to compare entities.
+      time_column: Column of the time, which plus `gap` must not be after any time of a later split; None not to
+        compare times.
+      gap: Minimum time between two splits.
 
     Returns:
-      The leaks found; none is good.
+      The leaks that were found.
 
     Raises:
       ValueError: The gap is below zero.
     """
-    if (least := duration('gap', gap) // MILLISECOND) < 0:
+    if (min_gap := duration('gap', gap) // MILLISECOND) < 0:
         raise invalid('gap', gap, 'zero or more')
-    # Frames whose columns have numbers for names: polars takes some names for patterns.
+    # Frames with numbers as column names: polars treats some names as patterns.
     keys = list(dict.fromkeys(entity_columns))
     entities = {name: _frame(rows, keys) for name, rows in splits.items()}
     times = {name: _milliseconds(_frame(rows, [time_column])['0']) for name, rows in splits.items() if time_column}
     leaks = []
-    for one, other in itertools.combinations(splits, 2):
+    for earlier, later in itertools.combinations(splits, 2):
         if keys:
-            both = entities[one].join(entities[other], on=entities[one].columns, how='semi', nulls_equal=True)
+            both = entities[earlier].join(entities[later], on=entities[earlier].columns, how='semi', nulls_equal=True)
             if len(both):
-                leaks.append(Leak('entity', (one, other), len(both), both.row(0)))
-        if time_column and len(times[one]) and len(times[other]):
-            # In Python's integers, for the difference may be beyond 64 bits.
-            last = max(int(times[other].min()) - least, -(2**63))  # type: ignore[arg-type]
-            late = times[one].filter(times[one] > last)
+                leaks.append(Leak('entity', (earlier, later), len(both), both.row(0)))
+        if time_column and len(times[earlier]) and len(times[later]):
+            # Python's integers, since the difference may overflow 64 bits.
+            last = max(int(times[later].min()) - min_gap, -(2**63))  # type: ignore[arg-type]
+            late = times[earlier].filter(times[earlier] > last)
             if len(late):
-                leaks.append(Leak('time', (one, other), len(late), (late[0],)))
+                leaks.append(Leak('time', (earlier, later), len(late), (late[0],)))
     return leaks
 
 
@@ -88,7 +89,7 @@ def read(paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Reads single-valued features of the examples in TFRecord files, for `find`.
 
     Raises:
-      DatasetError: An example lacks one of them, or has several values of it, or a file is not of tf.Examples.
+      DatasetError: An example has no or several values of a feature, or a file does not contain tf.Examples.
     """
     tables = []
     for path in paths:
@@ -101,8 +102,8 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
     if os.path.exists(path) and not os.path.isfile(path):
         raise DatasetError(f'examples: got {path!r}, rule: a regular file')
     try:
-        for some in records(path):
-            yield decode(some)[0]
+        for examples in records(path):
+            yield decode(examples)[0]
     except (tf.errors.OpError, RuntimeError) as error:  # what TensorFlow and tfx_bsl raise
         cause = ' '.join(str(getattr(error, 'message', error)).rpartition('}} ')[2].split())
         raise DatasetError(f'examples: got {path!r}, rule: a TFRecord file of tf.Examples ({cause})') from error

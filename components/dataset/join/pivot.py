@@ -1,4 +1,4 @@
-"""A view's own rows as examples: wide ones renamed, long ones gathered to one row per entity and timestamp."""
+"""A view's own rows as examples: wide rows are renamed, long ones become one row per entity and timestamp."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfx_cassandra.components.errors import DatasetError
 
 
 def renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
-    """Turns rows of a wide view into rows with the view's example names, defaults filled in."""
+    """Renames the columns of a wide view to the view's example names and fills in defaults."""
     arrays = _index_arrays(batch, view)
     for feature in view.full_features:
         name = view.example_name(feature)
@@ -25,25 +25,25 @@ def renamed(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
 
 
 def shard(batch: pa.RecordBatch, view: FeatureView, count: int, seed: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Parts a batch by a hash of entity and timestamp, so that all rows of one example meet in one shard.
+    """Partitions a batch by a hash of entity and timestamp, so that all rows of one example are in one shard.
 
     Args:
       batch: Rows with the view's columns.
       view: A view of long layout.
       count: Number of shards.
-      seed: Of the hash: the rows of a shard are parted by another one.
+      seed: Seed of the hash; partition the rows of a shard again with another one.
 
     Yields:
-      (shard number from 0 to count - 1, its rows), for the shards the batch has rows of.
+      (shard number from 0 to count - 1, its rows) for the shards that the batch has rows for.
     """
-    # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
+    # Polars guarantees equal hashes within one version, and all workers of a pipeline run the same version.
     number = (_keys(_index_arrays(batch, view)).hash_rows(seed=seed) % count).to_numpy()
     for shard_number in np.unique(number).tolist():
         yield shard_number, batch.take(pa.array(np.flatnonzero(number == shard_number)))
 
 
 def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatch:
-    """Turns all long rows of a shard into wide ones.
+    """Pivots all long rows of a shard to wide ones.
 
     Args:
       batches: Rows with the view's columns, at least one batch.
@@ -51,7 +51,7 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
 
     Returns:
       A batch of shape (entities x timestamps, entity columns + timestamp + features), sorted by entity and timestamp;
-      a feature without a row is null, or its default. Columns have the view's example names.
+      a feature without a row is null or its default. Columns have the view's example names.
 
     Raises:
       DatasetError: Two rows hold the same feature of the same entity and timestamp.
@@ -59,7 +59,7 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
     table = pa.Table.from_batches(batches).combine_chunks()
     index, names = _index_arrays(table, view), cell(table, Source(str(view.feature_name_column)))
     keys = _keys(index)
-    # The examples in order, each with the first of its rows; then the example of each row.
+    # The examples in order, each with its first row; then the example number of each row.
     examples = keys.with_row_index('first').unique(keys.columns, keep='first').sort(keys.columns)
     numbered = examples.select(keys.columns).with_row_index('example')
     example = keys.join(numbered, on=keys.columns, how='left', nulls_equal=True, maintain_order='left')['example']
@@ -69,12 +69,14 @@ def pivot(batches: Sequence[pa.RecordBatch], view: FeatureView) -> pa.RecordBatc
     number = pc.index_in(names, pa.array(list(numbers))).fill_null(len(numbers)).to_numpy()
     rows = np.argsort(number, kind='stable')  # by feature
     ends = np.searchsorted(number[rows], np.arange(len(numbers) + 1))
-    of_row, values = example.to_numpy().astype(np.int64), cell(table, Source(str(view.value_column)))
+    example_of_row, values = example.to_numpy().astype(np.int64), cell(table, Source(str(view.value_column)))
     for feature in view.full_features:
-        own = rows[slice(*ends[numbers[feature.name] :][:2])]
-        at = np.full(len(examples), -1)
-        at[of_row[own]] = own
-        arrays.append(with_default(values, pa.array(at, mask=at < 0), feature.default, view.example_name(feature)))
+        feature_rows = rows[slice(*ends[numbers[feature.name] :][:2])]
+        taken = np.full(len(examples), -1)
+        taken[example_of_row[feature_rows]] = feature_rows
+        arrays.append(
+            with_default(values, pa.array(taken, mask=taken < 0), feature.default, view.example_name(feature))
+        )
     return pa.RecordBatch.from_arrays(arrays, names=[*_index(view), *view.example_names])
 
 
@@ -88,7 +90,7 @@ def _check_single(cells: pl.DataFrame, index: list[pa.Array], names: pa.Array, v
 
 
 def _keys(arrays: list[pa.Array]) -> pl.DataFrame:
-    """Returns a frame whose columns have numbers for names: a user's names could be those of others, or patterns."""
+    """Returns a frame with numbers as column names, since polars treats some names as patterns."""
     return pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(arrays)])
 
 

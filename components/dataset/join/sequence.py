@@ -1,7 +1,7 @@
-"""The last values of a feature known at each event: what a tf.SequenceExample holds of a sequence model's past.
+"""The last values of a feature that are known at each event: the history in a tf.SequenceExample.
 
-Of an entity's facts, in the order in which they become known, the newest is a running maximum. Of what it displaces the
-running maximum is the second newest, and so on: so the last n values after every fact take n passes.
+Over an entity's facts, in the order in which they become known, the newest one is a running maximum. Each value that it
+displaces goes to a second running maximum, which is the second newest, and so on: n passes give the last n values.
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 
 def last_values(
     events: pl.DataFrame, candidates: pl.DataFrame, values: pa.Array, n: int, ttl: int | None = None
 ) -> pa.ListArray:
-    """Gathers for each event the last `n` values known by then, oldest first, one for each event time.
+    """Collects for each event the last `n` values known by then, oldest first, one for each event time.
 
     Args:
-      events: `time`, and `at`: the place among the candidates of the last one known to the event, or null.
-      candidates: Facts with a value, as entity, event, created, row; those of an entity stand together, in the order in
-        which they become known, and of facts of one event time the one created last counts, then the one that stands
-        last.
-      values: The facts' values, which `row` counts in.
-      n: Most values, at least 1.
-      ttl: How old a value must not be, in the unit of the times; None for any age.
+      events: `time`, and `at`: the index of the last candidate known at the event, or null.
+      candidates: Facts with a value, as entity, event, created, row. Those of an entity are contiguous, in the order in
+        which they become known. Of facts of the same event time the one created last is used, then the last row.
+      values: The facts' values, indexed by `row`.
+      n: Maximum number of values, from 1.
+      ttl: Age from which a value has expired, in the unit of the times; None for no limit.
 
     Returns:
       Lists of shape (events) with 0 to n values.
     """
     at, time = events['at'].cast(pl.Int64).fill_null(-1).to_numpy(), events['time'].to_numpy()
     event = np.append(candidates['event'].to_numpy(), 0)
-    # A place of -1, none, finds the -1 that is put behind the facts.
+    # Index -1, for no fact, takes the -1 that is appended to the facts.
     newest = [np.append(facts, -1)[at] for facts in _newest(candidates, n)]
     chosen = np.stack(newest[::-1], axis=1)  # (events, up to n)
     if ttl is not None:
-        # Not `event <= time - ttl`, which may be beyond 64 bits.
+        # Not `event <= time - ttl`, whose difference may overflow 64 bits.
         chosen[time[:, None] - event[chosen] >= ttl] = -1
-    kept = chosen >= 0
-    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
-    rows = candidates['row'].to_numpy().astype(np.int64)[chosen[kept]]
+    present = chosen >= 0
+    offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
+    rows = candidates['row'].to_numpy().astype(np.int64)[chosen[present]]
     return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(rows)))
 
 
-def _newest(candidates: pl.DataFrame, n: int) -> Iterator[np.ndarray]:
-    """Yields for the newest, the second newest, ... event time: which fact counts once each fact is known, or -1."""
+def _newest(candidates: pl.DataFrame, n: int) -> Iterator[NDArray[np.int64]]:
+    """Yields, for the newest, the second newest, ... event time, the fact used once each fact is known, or -1."""
     entity, event, created = (candidates[name].to_numpy() for name in ('entity', 'event', 'created'))
     fact = np.lexsort((created, event, entity))
     rank = np.empty(len(fact), np.int64)
     rank[fact] = np.arange(len(fact))
-    # An entity's ranks are the places of its facts, so what is below the first of these is of another entity.
+    # The ranks of an entity's facts are contiguous, so a rank below the first one belongs to another entity.
     starts = np.diff(entity, prepend=entity[:1] - 1) != 0
     first = np.maximum.accumulate(np.where(starts, np.arange(len(fact)), 0))
-    fact, event = np.append(fact, -1), np.append(event[fact], 0)  # by rank; the rank -1 is none
+    fact, event = np.append(fact, -1), np.append(event[fact], 0)  # by rank; rank -1 is no fact
     arriving = rank
     for _ in range(n):
         best = np.maximum.accumulate(arriving)
@@ -61,8 +61,8 @@ def _newest(candidates: pl.DataFrame, n: int) -> Iterator[np.ndarray]:
         yield fact[best]
         before = np.concatenate([[-1], best])[:-1]
         before[starts] = -1
-        # Of one event time only one fact counts, so what arrives beside an equal one displaces nothing.
-        none = (arriving < 0) | (before < 0) | (event[arriving] == event[before])
-        arriving = np.where(none, -1, np.minimum(arriving, before))
+        # Only one fact of an event time is used: one that arrives next to another of its event time displaces nothing.
+        unchanged = (arriving < 0) | (before < 0) | (event[arriving] == event[before])
+        arriving = np.where(unchanged, -1, np.minimum(arriving, before))
         if (arriving < 0).all():
             return

@@ -1,13 +1,13 @@
-"""How a point-in-time join is cut into shards of bounded size: by a hash of the entity, and large ones by time.
+"""Cuts a point-in-time join into shards of bounded size: by a hash of the entity, and large ones by time.
 
-    count   every batch of spine and facts -> rows in each (bucket of entities, bin of time)
-    plan    the sum of these -> shards: neighbouring buckets together, up to a number of rows;
-            a bucket with more than that, such as that of a hot entity, alone, in several ranges of time
+    count   every batch of spine and facts -> number of rows by (bucket of entities, bin of time)
+    plan    the sum of these -> shards: neighbouring buckets are combined, up to a number of rows;
+            a larger bucket, such as that of a hot entity, is cut into several ranges of time
     route   every batch again -> its rows for each shard
 
-A range of time needs, besides its own facts, of each feature and entity those that counted when it began: the newest,
-or as many as an example's history holds. Every batch sends along the last ones it has: facts that turn out to be older
-than another batch's do no harm, for the join takes the newest.
+Besides its own facts a range of time needs, for each feature and entity, the newest facts from before it began: one, or
+as many as an example's history holds. Every batch sends its own newest ones. Facts that are older than those of another
+batch do no harm, since the join uses the newest.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.dataset.join.facts import created_name, entity_arrays, microseconds, value_name
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.window import TimeWindow
 
 BUCKETS, BINS = 256, 64
-SHARD_ROWS = 250_000  # about what one worker holds at once of a join; spine and facts together
-ROW_BYTES = 1024  # of a row; one of n times as much counts as n rows
+SHARD_ROWS = 250_000  # of spine and facts together, which one worker holds in memory
+ROW_BYTES = 1024  # a row of n times as many bytes counts as n rows
 _BEGINNING, _END = -(2**63), 2**63 - 1
 
 
@@ -43,8 +44,8 @@ class Shards:
     """All shards of a join.
 
     Attributes:
-      window: Of the spine's times.
-      of_bucket: The shards of each bucket, in order of time; buckets that go together have the same ones.
+      window: The window of the spine's times.
+      of_bucket: The shards of each bucket, in order of time; combined buckets have the same one.
     """
 
     window: TimeWindow
@@ -58,24 +59,24 @@ class Shards:
 
 def count_spine(
     batch: pa.RecordBatch, view: FeatureView, timestamp_column: str, window: TimeWindow, added: int = 0
-) -> np.ndarray:  # (BUCKETS, BINS)
-    """Counts rows of a spine by bucket and time; `added` is how many bytes the join adds to a row."""
+) -> NDArray[np.int64]:  # (BUCKETS, BINS)
+    """Counts rows of a spine by bucket and time; `added` is the number of bytes that the join adds to a row."""
     time = microseconds(_array(batch, timestamp_column))
     return _count(batch, _buckets(entity_arrays(batch, view.spine_columns)), time, window, added)
 
 
-def count_facts(batch: pa.RecordBatch, view: FeatureView, window: TimeWindow) -> np.ndarray:  # (BUCKETS, BINS)
-    """Counts facts by bucket and event time; those from before the window are of its first bin."""
+def count_facts(batch: pa.RecordBatch, view: FeatureView, window: TimeWindow) -> NDArray[np.int64]:  # (BUCKETS, BINS)
+    """Counts facts by bucket and event time; those from before the window count in its first bin."""
     return _count(batch, _buckets(_entity(batch, view)), _array(batch, 'event'), window, 0)
 
 
-def plan(counts: np.ndarray, window: TimeWindow, shard_rows: int = SHARD_ROWS) -> Shards:
+def plan(counts: NDArray[np.int64], window: TimeWindow, shard_rows: int = SHARD_ROWS) -> Shards:
     """Cuts a join into shards of about `shard_rows` rows.
 
     Args:
       counts: Rows of spine and facts, of shape (BUCKETS, BINS).
-      window: The window the bins divide evenly.
-      shard_rows: Rows of a shard; a single bin of a single bucket may have more.
+      window: The window that the bins divide evenly.
+      shard_rows: Maximum rows of a shard; a single bin of a single bucket may exceed it.
     """
     edges = _edges(window)
     of_bucket: list[tuple[Shard, ...]] = []
@@ -98,9 +99,10 @@ def route_spine(
     """Yields each shard's rows of a batch of the spine: every row goes to exactly one shard."""
     buckets = _buckets(entity_arrays(batch, view.spine_columns))
     time = microseconds(_array(batch, timestamp_column)).to_numpy()
-    for alike, mask in _alike(buckets, shards):
-        for shard in alike:
-            rows = np.flatnonzero(mask & (time >= shard.start) & (time < shard.end) if len(alike) > 1 else mask)
+    for bucket_shards, mask in _rows_by_shards(buckets, shards):
+        for shard in bucket_shards:
+            several = len(bucket_shards) > 1
+            rows = np.flatnonzero(mask & (time >= shard.start) & (time < shard.end) if several else mask)
             if len(rows):
                 yield shard, batch.take(pa.array(rows))
 
@@ -108,34 +110,38 @@ def route_spine(
 def route_facts(
     batch: pa.RecordBatch, view: FeatureView, shards: Shards, cut_off: bool, history: int | None = None
 ) -> Iterator[tuple[Shard, pa.RecordBatch]]:
-    """Yields each shard's facts of a batch: a fact goes to every shard whose result, or history, it may decide."""
-    for alike, mask in _alike(_buckets(_entity(batch, view)), shards):
+    """Yields each shard's facts of a batch: a fact goes to every shard whose result, or history, it may affect."""
+    for bucket_shards, mask in _rows_by_shards(_buckets(_entity(batch, view)), shards):
         part = batch.take(pa.array(np.flatnonzero(mask)))
-        if len(alike) == 1:
-            yield alike[0], part
+        if len(bucket_shards) == 1:
+            yield bucket_shards[0], part
             continue
-        for shard, wanted in zip(alike, _deciding(part, view, alike, cut_off, history or 1).T, strict=True):
+        needed = _needed_facts(part, view, bucket_shards, cut_off, history or 1)
+        for shard, wanted in zip(bucket_shards, needed.T, strict=True):
             if wanted.any():
                 yield shard, part.take(pa.array(np.flatnonzero(wanted)))
 
 
-def _deciding(
-    batch: pa.RecordBatch, view: FeatureView, alike: tuple[Shard, ...], cut_off: bool, history: int
-) -> np.ndarray:  # (rows, shards)
-    """Tells for each shard of a bucket which rows become known or happen in its time, or counted when it began."""
-    starts = np.array([shard.start for shard in alike])
+def _needed_facts(
+    batch: pa.RecordBatch, view: FeatureView, bucket_shards: tuple[Shard, ...], cut_off: bool, history: int
+) -> NDArray[np.bool_]:  # (rows, shards)
+    """Says for each shard of a bucket which facts it needs.
+
+    These are the facts that happen or become known in its range of time, and the newest ones from before it began.
+    """
+    starts = np.array([shard.start for shard in bucket_shards])
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
     owner, event = _numbered(owners), _array(batch, 'event').to_numpy()
-    wanted = np.zeros((batch.num_rows, len(alike)), bool)
-    # All features of a long view stand in one column, which `name` parts.
+    wanted = np.zeros((batch.num_rows, len(bucket_shards)), bool)
+    # All features of a long view are in one column; `name` says which feature a row belongs to.
     for feature in view.full_features[: 1 if view.feature_name_column else None]:
         rows = np.flatnonzero(_array(batch, value_name(view, feature)).is_valid().to_numpy(zero_copy_only=False))
         created = _array(batch, created_name(view, feature)).fill_null(_BEGINNING).to_numpy()
-        # By event the newest is enough: it only tells why there is no value.
-        for from_, count in [(np.maximum(event, created), history), (event, 1)] if cut_off else [(event, history)]:
-            shard = np.searchsorted(starts, from_[rows], side='right') - 1
+        # By event time one fact is enough: it only explains why there is no value.
+        for since, count in [(np.maximum(event, created), history), (event, 1)] if cut_off else [(event, history)]:
+            shard = np.searchsorted(starts, since[rows], side='right') - 1
             carried = rows[:0]
-            for number in range(len(alike)):
+            for number in range(len(bucket_shards)):
                 own = rows[shard == number]
                 wanted[own, number] = wanted[carried, number] = True
                 if len(own):
@@ -144,30 +150,33 @@ def _deciding(
     return wanted
 
 
-def _newest(owner: np.ndarray, event: np.ndarray, created: np.ndarray, count: int) -> np.ndarray:
-    """Returns which facts are of their owner's last `count` event times, and of each time those created last.
+def _newest(
+    owner: NDArray[np.int64], event: NDArray[np.int64], created: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Returns the facts of their owner's last `count` event times, of each event time those created last.
 
-    Of equally new ones all go along: the join tells them apart by what is not looked at here.
+    Ties are all returned: the join breaks them.
     """
     order = np.lexsort((created, event, owner))[::-1]
     owner, event, created = owner[order], event[order], created[order]
     first_of_owner = np.diff(owner, prepend=-1) != 0
     first_of_event = first_of_owner | (np.diff(event, prepend=event[:1]) != 0)
-    at, number = np.arange(len(order)), np.cumsum(first_of_event)
-    place = number - number[np.maximum.accumulate(np.where(first_of_owner, at, 0))]
-    last_created = created[np.maximum.accumulate(np.where(first_of_event, at, 0))]
-    return order[(place < count) & (created == last_created)]
+    index, number = np.arange(len(order)), np.cumsum(first_of_event)
+    rank = number - number[np.maximum.accumulate(np.where(first_of_owner, index, 0))]
+    last_created = created[np.maximum.accumulate(np.where(first_of_event, index, 0))]
+    return order[(rank < count) & (created == last_created)]
 
 
-def _numbered(columns: list[pa.Array]) -> np.ndarray:
-    """Numbers rows so that equal ones have equal numbers, from 0."""
+def _numbered(columns: list[pa.Array]) -> NDArray[np.int64]:
+    """Numbers rows from 0, equal rows alike."""
     frame = pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(columns)])
     numbers = frame.unique(maintain_order=True).with_row_index('number')
     joined = frame.join(numbers, on=frame.columns, how='left', maintain_order='left', nulls_equal=True)
-    return joined['number'].to_numpy().astype(np.int64)
+    numbered: NDArray[np.int64] = joined['number'].to_numpy().astype(np.int64)
+    return numbered
 
 
-def _by_time(bucket: int, in_bins: np.ndarray, edges: np.ndarray, shard_rows: int) -> tuple[Shard, ...]:
+def _by_time(bucket: int, in_bins: NDArray[np.int64], edges: NDArray[np.int64], shard_rows: int) -> tuple[Shard, ...]:
     starts, rows = [_BEGINNING], 0
     for edge, in_bin in zip(edges, in_bins, strict=True):
         if in_bin and rows and rows + in_bin > shard_rows:
@@ -177,28 +186,32 @@ def _by_time(bucket: int, in_bins: np.ndarray, edges: np.ndarray, shard_rows: in
     return tuple(Shard(bucket, start, end) for start, end in zip(starts, [*starts[1:], _END], strict=True))
 
 
-def _alike(buckets: np.ndarray, shards: Shards) -> Iterator[tuple[tuple[Shard, ...], np.ndarray]]:
-    """Yields (shards, mask of the rows they share) for the buckets that occur."""
+def _rows_by_shards(
+    buckets: NDArray[np.int64], shards: Shards
+) -> Iterator[tuple[tuple[Shard, ...], NDArray[np.bool_]]]:
+    """Yields (shards, mask of the rows that belong to these) for the buckets that occur."""
     numbers: dict[tuple[Shard, ...], int] = {}
-    number_of = np.array([numbers.setdefault(alike, len(numbers)) for alike in shards.of_bucket])
-    of_row = number_of[buckets]
-    for alike, number in numbers.items():
-        mask = of_row == number
+    number_of_bucket = np.array([numbers.setdefault(group, len(numbers)) for group in shards.of_bucket])
+    number_of_row = number_of_bucket[buckets]
+    for group, number in numbers.items():
+        mask = number_of_row == number
         if mask.any():
-            yield alike, mask
+            yield group, mask
 
 
-def _count(batch: pa.RecordBatch, buckets: np.ndarray, time: pa.Array, window: TimeWindow, added: int) -> np.ndarray:
+def _count(
+    batch: pa.RecordBatch, buckets: NDArray[np.int64], time: pa.Array, window: TimeWindow, added: int
+) -> NDArray[np.int64]:
     bins = np.clip(np.searchsorted(_edges(window), time.to_numpy(), side='right') - 1, 0, BINS - 1)
     rows = np.bincount(buckets * BINS + bins, minlength=BUCKETS * BINS).reshape(BUCKETS, BINS)
-    # A wide row counts as several: what a worker holds is bounded in bytes.
+    # A wide row counts as several rows, since a worker's memory is bounded in bytes.
     return rows * max(1, (batch.nbytes // max(1, batch.num_rows) + added) // ROW_BYTES)
 
 
-def _edges(window: TimeWindow) -> np.ndarray:
+def _edges(window: TimeWindow) -> NDArray[np.int64]:
     """Returns where each bin starts, in microseconds since 1970."""
     start, end = (1000 * bound for bound in window.bounds)
-    # Python's integers, for 64 times a window of thousands of years is beyond 64 bits.
+    # Python's integers, since 64 times a window of thousands of years overflows 64 bits.
     return np.array([start + (end - start) * number // BINS for number in range(BINS)])
 
 
@@ -210,11 +223,12 @@ def _array(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(batch.schema.get_field_index(name))
 
 
-def _buckets(entity: list[pa.Array]) -> np.ndarray:
-    """Returns each row's bucket, from a hash of its entity, the same one in spine and facts."""
+def _buckets(entity: list[pa.Array]) -> NDArray[np.int64]:
+    """Returns each row's bucket by a hash of its entity, which is the same for spine and facts."""
     keys = pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(entity)])
-    # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
-    return (keys.hash_rows(seed=0) % BUCKETS).to_numpy().astype(np.int64)
+    # Polars guarantees equal hashes within one version, and all workers of a pipeline run the same version.
+    buckets: NDArray[np.int64] = (keys.hash_rows(seed=0) % BUCKETS).to_numpy().astype(np.int64)
+    return buckets
 
 
 __all__ = ['SHARD_ROWS', 'Shard', 'Shards', 'count_facts', 'count_spine', 'plan', 'route_facts', 'route_spine']

@@ -12,9 +12,9 @@ _PER_SECOND = {'seconds': 1, 'milliseconds': 10**3, 'microseconds': 10**6, 'nano
 
 
 def probable_unit(times: Iterable[int | None]) -> str | None:
-    """Returns the unit in which more than half of the times are of the years 1980 to 2100; None where there is none.
+    """Returns the unit in which more than half of the times lie in the years 1980 to 2100; None if there is none.
 
-    No number is of these years in two units.
+    No number lies in these years in two units.
     """
     present = [time for time in times if time is not None]
     units = collections.Counter(
@@ -25,9 +25,9 @@ def probable_unit(times: Iterable[int | None]) -> str | None:
 
 
 def check_milliseconds(field: str, times: Iterable[int | None]) -> None:
-    """Raises DatasetError, naming `field` and the unit, for times that are probably not in milliseconds since 1970.
+    """Raises DatasetError, naming `field` and the unit, if times are probably not in milliseconds since 1970.
 
-    Milliseconds of January 4th to February 17th of 1970 are taken for seconds.
+    Times in milliseconds from January 4th to February 17th of 1970 are mistaken for seconds.
     """
     times = list(times)
     unit = probable_unit(times)

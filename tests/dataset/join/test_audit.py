@@ -1,4 +1,4 @@
-"""Audits add up, quantiles of age are right to one percent, and limits name what is beyond them."""
+"""Audits add up, quantiles of age are accurate to one percent, and limits name the features beyond them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.dataset.join.audit import Audit, AuditLimits, readable
-from tfx_cassandra.components.dataset.join.join import CUT_OFF, EXPIRED, FOUND, MISSING, Looked
+from tfx_cassandra.components.dataset.join.join import CUT_OFF, EXPIRED, FOUND, MISSING, FeatureOutcome
 from tfx_cassandra.components.errors import DatasetError
 
 ages_ = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 10**15)), min_size=1, max_size=50)
 
 
-def looked(ages: list[int], *others: int, name: str = 'f') -> Looked:
-    return Looked(name, np.array([FOUND] * len(ages) + list(others), np.int8), np.array(ages, np.int64))
+def outcome(ages: list[int], *others: int, name: str = 'f') -> FeatureOutcome:
+    return FeatureOutcome(name, np.array([FOUND] * len(ages) + list(others), np.int8), np.array(ages, np.int64))
 
 
 @settings(deadline=None)
@@ -26,7 +26,7 @@ def looked(ages: list[int], *others: int, name: str = 'f') -> Looked:
 def test_quantiles_of_parts_are_those_of_the_whole_to_one_percent(parts: list[list[int]]) -> None:
     audit = Audit()
     for part in parts:
-        audit.merge(pickle.loads(pickle.dumps(Audit().add([looked(part)]))))
+        audit.merge(pickle.loads(pickle.dumps(Audit().add([outcome(part)]))))
     every = np.sort(np.concatenate(parts))
     report = audit.report(cut_off=True)['features']['f']['age_seconds']
     assert report['max'] == every[-1] / 1e6
@@ -35,8 +35,8 @@ def test_quantiles_of_parts_are_those_of_the_whole_to_one_percent(parts: list[li
         assert report[label] == pytest.approx(exact, rel=0.0101)
 
 
-def test_shares_and_the_page() -> None:
-    audit = Audit().add([looked([3_600_000_000], MISSING, EXPIRED, CUT_OFF, CUT_OFF), looked([], MISSING, name='g')])
+def test_the_report_has_shares_and_a_readable_page() -> None:
+    audit = Audit().add([outcome([3_600_000_000], MISSING, EXPIRED, CUT_OFF, CUT_OFF), outcome([], MISSING, name='g')])
     report = audit.report(cut_off=True)
     assert report['features']['f'] | {'age_seconds': None} == {
         'examples': 5, 'found': 0.2, 'missing': 0.2, 'expired': 0.2, 'cut_off': 0.4, 'age_seconds': None,
@@ -50,7 +50,7 @@ def test_shares_and_the_page() -> None:
 
 
 def test_limits_name_every_feature_beyond_them() -> None:
-    audit = Audit().add([looked([10_000_000] * 8, MISSING, CUT_OFF), looked([1] * 10, name='g')])
+    audit = Audit().add([outcome([10_000_000] * 8, MISSING, CUT_OFF), outcome([1] * 10, name='g')])
     report = audit.report(cut_off=True)
     AuditLimits(missing=0.1, expired=0.0, cut_off=0.1, age_p95=datetime.timedelta(seconds=11)).check(report)
     AuditLimits().check(report)
@@ -73,22 +73,22 @@ def test_bad_limits(change: dict) -> None:
 
 
 @pytest.mark.parametrize('limits', [{'missing': 0}, {'missing': 1}, {'age_p95': datetime.timedelta(1)}])
-def test_without_examples_no_limit_holds(limits: dict) -> None:
-    for audit in (Audit(), Audit().add([looked([])])):
+def test_without_examples_every_limit_fails(limits: dict) -> None:
+    for audit in (Audit(), Audit().add([outcome([])])):
         report = audit.report(cut_off=True)
-        with pytest.raises(DatasetError, match=r'^limits: got no examples, rule: at least one'):
+        with pytest.raises(DatasetError, match=r'^limits: got no examples, rule: at least one example'):
             AuditLimits(**limits).check(report)
         AuditLimits().check(report)
 
 
-def test_notes_tell_of_times_in_another_unit() -> None:
+def test_notes_point_out_times_in_another_unit() -> None:
     year = 365 * 86_400 * 10**6
     plain = Audit().add(
-        [looked([1, 9 * year, 9 * year]), looked([1], MISSING, name='g'), looked([], EXPIRED, name='h')]
+        [outcome([1, 9 * year, 9 * year]), outcome([1], MISSING, name='g'), outcome([], EXPIRED, name='h')]
     )
     assert plain.report(cut_off=True)['notes'] == []
     assert 'Notes' not in readable(plain.report(cut_off=True))
-    odd = Audit().add([looked([1, 50 * year, 50 * year], name='a|b'), looked([], MISSING, MISSING, name='g')])
+    odd = Audit().add([outcome([1, 50 * year, 50 * year], name='a|b'), outcome([], MISSING, MISSING, name='g')])
     report = odd.report(cut_off=True)
     old, lost = report['notes']
     assert old.startswith('a|b: half of its values are 50 years old or more; are the times of its view seconds?')
@@ -99,8 +99,8 @@ def test_notes_tell_of_times_in_another_unit() -> None:
     assert row.startswith(r'| a\|b | 3 |')
 
 
-def test_values_that_have_become_infinite_stand_in_the_audit() -> None:
-    report = Audit().add([looked([1])]).report(cut_off=True, overflows={'x': 2, 'f': 1_000})
+def test_values_that_have_become_infinite_are_in_the_audit() -> None:
+    report = Audit().add([outcome([1])]).report(cut_off=True, overflows={'x': 2, 'f': 1_000})
     assert report['beyond_float32'] == {'f': 1000, 'x': 2}
     assert 'infinite there: f 1,000, x 2 values.' in readable(report)
-    assert 'infinite' not in readable(Audit().add([looked([1])]).report(cut_off=True))
+    assert 'infinite' not in readable(Audit().add([outcome([1])]).report(cut_off=True))

@@ -1,4 +1,4 @@
-"""Facts of rows with odd names and odd times: no name of a user's is one of ours, no time wraps around."""
+"""Facts of rows with unusual names and times: names of users do not clash, and times do not overflow."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_times_far_from_now_are_exact(value: int) -> None:
     assert microseconds(times(value, None)).to_pylist() == [1000 * value, None]
 
 
-def looked_up(event: int, created: int | None, now: int, ttl: datetime.timedelta | None) -> tuple[object, str, list]:
+def joined_value(event: int, created: int | None, now: int, ttl: datetime.timedelta | None) -> tuple[object, str, list]:
     view = FeatureView('v', 't', ('e',), 'ts', ('a',), ttl=ttl, created_column='made')
     read = {'e': pa.array(['x']), 'ts': times(event), 'made': times(created), 'a': pa.array([7])}
     held = pa.Table.from_batches([facts(batch(read), view)])
-    joined, (looked,) = join.join(pa.table({'e': ['x'], 'at': times(now)}), 'at', held, view)
+    joined, (outcome,) = join.join(pa.table({'e': ['x'], 'at': times(now)}), 'at', held, view)
     (listed,) = join.join(pa.table({'e': ['x'], 'at': times(now)}), 'at', held, view, history=2)[0]['a'].to_pylist()
     value = joined['a'][0].as_py()
     assert listed == ([] if value is None else [value])
-    return value, join.STATUSES[looked.status[0]], looked.age.tolist()
+    return value, join.STATUSES[outcome.status[0]], outcome.age.tolist()
 
 
 YEARS = datetime.timedelta(days=365)
@@ -81,11 +81,11 @@ YEARS = datetime.timedelta(days=365)
 def test_far_times_and_long_ttls(
     event: int, created: int | None, now: int, ttl: datetime.timedelta | None, expected: tuple
 ) -> None:
-    assert looked_up(event, created, now, ttl) == expected
+    assert joined_value(event, created, now, ttl) == expected
 
 
 @pytest.mark.parametrize('delay', [datetime.timedelta(days=999_999), datetime.timedelta.max])
-def test_a_label_that_takes_ages_is_not_known(delay: datetime.timedelta) -> None:
+def test_a_label_with_a_delay_beyond_the_calendar_is_not_known(delay: datetime.timedelta) -> None:
     source = LabelSource('t', ('e',), 'at', ('late',), delay=delay)
     rows = batch({'e': pa.array(['x']), 'at': times(5), 'late': pa.array([True])})
     assert spine(rows, source, EPOCH).column(2).to_pylist() == [None]
@@ -152,11 +152,11 @@ def made(view: FeatureView, plain: FeatureView, rename: dict[str, str]) -> list:
     plan = shards.plan(counts, WINDOW, 2)
     parts = [part.to_pydict() for _, part in shards.route_facts(held, used, plan, True)]
     parts += [part.to_pydict() for _, part in shards.route_spine(spines[0], used, of('ts'), plan)]
-    joined, looked = join.join(one, of('ts'), pa.Table.from_batches([held]), used)
+    joined, outcomes = join.join(one, of('ts'), pa.Table.from_batches([held]), used)
     found = leaks.find({'a': one[:2], 'b': one[1:]}, [of('k'), of('m')], of('ts'))
     out = [joined, *([pivot.pivot([rows.slice(0, 2), rows.slice(2)], used)] if used.layout == 'long' else [])]
     by_place = [[column.to_pylist() for column in table.columns] for table in out]
-    return [by_place, [list(part.values()) for part in parts], [one.status.tolist() for one in looked], found]
+    return [by_place, [list(part.values()) for part in parts], [outcome.status.tolist() for outcome in outcomes], found]
 
 
 @settings(deadline=None, max_examples=150)
@@ -174,7 +174,7 @@ def test_a_column_may_have_any_name(names: list[str], long: bool) -> None:
     assert made(view, plain, own) == made(view, plain, {})
 
 
-def test_a_column_called_like_the_write_time_of_another_is_itself() -> None:
+def test_a_column_named_like_a_write_time_keeps_its_values() -> None:
     view = FeatureView('v', 't', ('e',), 'ts', ('x', 'writetime(x)'))
     names = ['e', 'ts', 'x', 'writetime(x)', 'writetime(x)', 'writetime(writetime(x))']
     arrays = [pa.array(['a']), times(1), pa.array([5]), pa.array([6]), pa.array([7]), pa.array([8])]

@@ -195,49 +195,49 @@ def by_pandas(case: Case, feature: Feature) -> list:
 
 def check(case: Case) -> None:
     spine, held = tables(case)
-    joined, looked = join.join(spine, 'at', held, case.view, case.cut_off)
+    joined, outcomes = join.join(spine, 'at', held, case.view, case.cut_off)
     assert joined.select(spine.schema.names).equals(spine)  # every row, once, in its order
     assert joined.schema.names == [*spine.schema.names, *case.view.example_names]
     CHECKED['cases'] += 1
-    for feature, of_feature in zip(case.view.full_features, looked, strict=True):
+    for feature, outcome in zip(case.view.full_features, outcomes, strict=True):
         got = joined.column(case.view.example_name(feature)).to_pylist()
         expected = [brute(case, feature, entity, time) for entity, time in case.spine]
         assert got == [value for value, _, _ in expected]
-        assert [join.STATUSES[status] for status in of_feature.status] == [status for _, status, _ in expected]
-        assert of_feature.age.tolist() == [age for _, _, age in expected if age is not None]
+        assert [join.STATUSES[status] for status in outcome.status] == [status for _, status, _ in expected]
+        assert outcome.age.tolist() == [age for _, _, age in expected if age is not None]
         CHECKED['cells'] += len(got)
         if not case.cut_off and case.view.timestamp_column is not None:
             assert got == by_pandas(case, feature)
             CHECKED['pandas cells'] += len(got)
     for shard_rows in (2, 7):
-        assert sharded(case, spine, held, shard_rows) == sorted(zip(*by_row(joined, looked), strict=True))
+        assert sharded(case, spine, held, shard_rows) == sorted(zip(*by_row(joined, outcomes), strict=True))
     if case.view.layout == 'long':
-        # Of a shard with many features some are looked up at once.
-        with unittest.mock.patch.object(join, '_CELLS', len(case.spine)):
+        # A shard with many features is joined in several parts.
+        with unittest.mock.patch.object(join, '_MAX_CELLS', len(case.spine)):
             parted, again = join.join(spine, 'at', held, case.view, case.cut_off)
         assert parted.equals(joined)
-        assert by_row(parted, again) == by_row(joined, looked)
+        assert by_row(parted, again) == by_row(joined, outcomes)
     if case.view.timestamp_column is not None:
         check_history(case, spine, held)
 
 
 def check_history(case: Case, spine: pa.Table, held: pa.Table) -> None:
-    joined, looked = join.join(spine, 'at', held, case.view, case.cut_off, case.history)
+    joined, outcomes = join.join(spine, 'at', held, case.view, case.cut_off, case.history)
     for feature in case.view.full_features:
         got = joined.column(case.view.example_name(feature)).to_pylist()
         assert got == [brute_history(case, feature, entity, time) for entity, time in case.spine]
         CHECKED['histories'] += len(got)
     for shard_rows in (2, 7):
         pieces = sharded(case, spine, held, shard_rows, case.history)
-        assert pieces == sorted(zip(*by_row(joined, looked), strict=True))
+        assert pieces == sorted(zip(*by_row(joined, outcomes), strict=True))
 
 
 WINDOW = TimeWindow.parse('1970-01-01T00:00Z/1970-01-01T00:00:00.010Z')
 
 
-def by_row(joined: pa.Table, looked: list[join.Looked]) -> list:
+def by_row(joined: pa.Table, outcomes: list[join.FeatureOutcome]) -> list:
     columns = [list(map(str, joined.column(i).to_pylist())) for i in range(joined.num_columns)]
-    return [joined.column('row').to_pylist(), *columns, *(one.status.tolist() for one in looked)]
+    return [joined.column('row').to_pylist(), *columns, *(outcome.status.tolist() for outcome in outcomes)]
 
 
 def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, history: int | None = None) -> list[tuple]:
@@ -259,8 +259,8 @@ def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, histor
     for parts, known in rows.values():
         if parts:
             table = pa.Table.from_batches(known, held.schema)
-            joined, looked = join.join(pa.Table.from_batches(parts), 'at', table, case.view, case.cut_off, history)
-            got += zip(*by_row(joined, looked), strict=True)
+            joined, outcomes = join.join(pa.Table.from_batches(parts), 'at', table, case.view, case.cut_off, history)
+            got += zip(*by_row(joined, outcomes), strict=True)
     return sorted(got)
 
 
@@ -289,7 +289,7 @@ def test_thousands_of_cases_were_compared() -> None:
 SPINE = pa.table({'e': ['x'], 'at': pa.array([10], STAMP)})
 
 
-def looked_up(rows: list[tuple], view: FeatureView, cut_off: bool = True) -> tuple[object, str]:
+def joined_value(rows: list[tuple], view: FeatureView, cut_off: bool = True) -> tuple[object, str]:
     """Joins one row at 10 ms to (event ms, created us, value) of its entity."""
     read = {
         'e': pa.array(['x'] * len(rows)),
@@ -298,8 +298,8 @@ def looked_up(rows: list[tuple], view: FeatureView, cut_off: bool = True) -> tup
         'a': pa.array([row[2] for row in rows], pa.int64()),
     }
     held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(read.values()), names=list(read)), view)])
-    joined, looked = join.join(SPINE, 'at', held, view, cut_off)
-    return joined.column('a')[0].as_py(), join.STATUSES[looked[0].status[0]]
+    joined, outcomes = join.join(SPINE, 'at', held, view, cut_off)
+    return joined.column('a')[0].as_py(), join.STATUSES[outcomes[0].status[0]]
 
 
 VIEW = FeatureView('v', 't', ('e',), 'ts', ('a',))
@@ -329,7 +329,7 @@ BRIEF = dataclasses.replace(VIEW, ttl=2 * MILLISECOND)
 def test_ends_ties_and_the_cut_off(
     rows: list[tuple], view: FeatureView, cut_off: bool, value: object, status: str
 ) -> None:
-    assert looked_up(rows, view, cut_off) == (value, status)
+    assert joined_value(rows, view, cut_off) == (value, status)
 
 
 def test_entities_of_other_types_are_an_error() -> None:
@@ -343,4 +343,4 @@ def test_entities_of_other_types_are_an_error() -> None:
 def test_a_default_of_another_type_is_an_error() -> None:
     view = dataclasses.replace(VIEW, features=(Feature('a', default='none'),))
     with pytest.raises(DatasetError, match=r"^default of a: got 'none', rule: a value of type int64"):
-        looked_up([], view)
+        joined_value([], view)
