@@ -171,7 +171,7 @@ def _first(field: str, value: Any, hints: Iterable[Any]) -> Any:
     raise _UnfitError
 
 
-def _items(field: str, value: Any, origin: Any, hints: tuple[Any, ...]) -> tuple:
+def _items(field: str, value: Any, origin: Any, hints: tuple[Any, ...]) -> tuple[Any, ...]:
     """Returns a tuple of items in the form of their hints; one item that is no tuple may stand for a tuple of it."""
     if origin is Sequence or hints[-1] is Ellipsis:
         hint = hints[0]
@@ -186,7 +186,7 @@ def _items(field: str, value: Any, origin: Any, hints: tuple[Any, ...]) -> tuple
     return tuple(_conformed(field, item, hint) for item, hint in zip(items, hints, strict=True))
 
 
-def _iterated(value: Any) -> tuple:
+def _iterated(value: Any) -> tuple[Any, ...]:
     _if(isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping)), value)
     return tuple(value)
 

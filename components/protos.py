@@ -205,11 +205,11 @@ def _descriptor(message: Message, name: str) -> Any:
     return next(fields[spelt] for spelt in (name, f'{name}_seconds', f'{name}_json') if spelt in fields)
 
 
-def _has_default(field: dataclasses.Field) -> bool:
+def _has_default(field: dataclasses.Field[Any]) -> bool:
     return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
 
 
-def _parts(hint: Any) -> set:
+def _parts(hint: Any) -> set[Any]:
     """Returns the types that a hint is made of: those of `tuple[str | Feature, ...] | None` are str, Feature, None."""
     arguments = typing.get_args(hint)
     return set().union(*map(_parts, arguments)) if arguments else {hint}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -36,7 +36,7 @@ class ABEvaluatorSpec(component_spec.ComponentSpec):
     """Execution properties and output of ABEvaluator with one treatment."""
 
     PARAMETERS = _parameters(1)
-    INPUTS: dict = {}
+    INPUTS: dict[str, Any] = {}
     OUTPUTS = {executor.VERDICT_KEY: ChannelParameter(type=AbVerdict)}
 
 

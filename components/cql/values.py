@@ -40,7 +40,7 @@ def parse(cql_type: str, value: object) -> Any:
     raise ValueError('values of this type cannot be compared')
 
 
-def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple:
+def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple[Any, ...]:
     """Parses the values that `where` gives for a column; each once.
 
     Raises:
@@ -55,7 +55,7 @@ def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple:
     return tuple(parsed)
 
 
-def alternatives(value: Any) -> tuple:
+def alternatives(value: Any) -> tuple[Any, ...]:
     """Returns the values of a restriction to one value, or to any of several."""
     return tuple(value) if _is_collection(value) else (value,)
 

@@ -56,7 +56,7 @@ def start(
             they are for any other reason to leave.
     """
     log_sizes = {node: node.log_sizes() for node in missing}
-    processes: dict[Node, subprocess.Popen] = {}
+    processes: dict[Node, subprocess.Popen[bytes]] = {}
     try:
         for node in missing:
             processes[node] = node.start(java, distribution)
@@ -69,7 +69,7 @@ def start(
 def wait_ready(
     ring: Sequence[Node],
     progress: Callable[[str], None] = lambda detail: None,
-    processes: Mapping[Node, subprocess.Popen] | None = None,
+    processes: Mapping[Node, subprocess.Popen[bytes]] | None = None,
     log_sizes: Mapping[Node, Mapping[Path, int]] | None = None,
 ) -> None:
     """Returns when every node of a ring answers CQL and sees the others up.
@@ -106,7 +106,7 @@ def stop(nodes: Sequence[Node]) -> None:
             node.wait_ended(pid)
 
 
-def _ending(process: subprocess.Popen | None) -> str:
+def _ending(process: subprocess.Popen[bytes] | None) -> str:
     code = process.wait() if process else None
     if code is None:
         return 'ended'

@@ -172,7 +172,7 @@ class Node:
 
     def start(
         self, java: Path, distribution: Distribution, environ: Mapping[str, str] = os.environ
-    ) -> subprocess.Popen:
+    ) -> subprocess.Popen[bytes]:
         """Starts the node as a process that outlives this one; it is not ready when this returns."""
         self.write_settings()
         with self.console.open('a') as console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -37,7 +37,7 @@ class CassandraExampleGenSpec(component_spec.ComponentSpec):
         **{name: ExecutionParameter(type=str, optional=True) for name in config.RUN},
         standard_component_specs.OUTPUT_CONFIG_KEY: ExecutionParameter(type=example_gen_pb2.Output),
     }
-    INPUTS: dict = {}
+    INPUTS: dict[str, Any] = {}
     OUTPUTS = {
         standard_component_specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         standard_component_specs.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema, optional=True),

@@ -215,9 +215,9 @@ class Design:
             raise invalid('before', self.before, "given for a covariate 'before', and for nothing else")
         if self.before is not None and self.before < MILLISECOND:
             raise invalid('before', self.before, 'at least a millisecond')
-        for field, moment in (('before', lambda: self.read_window), ('outcome_delay', lambda: self.outcome_window)):
+        for field, window in (('before', 'read_window'), ('outcome_delay', 'outcome_window')):
             try:
-                moment()
+                getattr(self, window)
             except OverflowError as error:
                 raise invalid(field, getattr(self, field), 'so long that the years have four digits') from error
 

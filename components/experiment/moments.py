@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.errors import invalid
 
@@ -25,12 +27,12 @@ class Moments:
       products: Sums of products of deviations from the mean, shape (..., k, k).
     """
 
-    n: np.ndarray
-    mean: np.ndarray
-    products: np.ndarray
+    n: NDArray[Any]
+    mean: NDArray[Any]
+    products: NDArray[Any]
 
     @classmethod
-    def of(cls, values: np.ndarray, groups: np.ndarray | None = None, count: int = 1) -> Moments:
+    def of(cls, values: NDArray[Any], groups: NDArray[Any] | None = None, count: int = 1) -> Moments:
         """Returns the moments of observations.
 
         Args:
@@ -84,7 +86,7 @@ class Moments:
         return [self[(slice(None),) * axis + (i,)] for i in range(self.n.shape[axis])]  # type: ignore[index]
 
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> NDArray[Any]:
         """Unbiased covariances of the variables, shape (k, k); needs two observations."""
         return self.products / (self.n - 1)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -160,7 +161,7 @@ _KNOWN = {
 }
 
 
-def _frame(batches: Sequence[pa.RecordBatch], schema: dict) -> pl.DataFrame:
+def _frame(batches: Sequence[pa.RecordBatch], schema: dict[str, Any]) -> pl.DataFrame:
     if not batches:
         return pl.DataFrame(schema=schema)
     return pl.from_arrow(pa.Table.from_batches(batches))  # type: ignore[return-value]

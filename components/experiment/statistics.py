@@ -14,8 +14,10 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special, stats
 
 from tfx_cassandra.components.errors import invalid
@@ -138,7 +140,7 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
     return estimates
 
 
-def _theta(arms: Sequence[Moments]) -> np.ndarray:
+def _theta(arms: Sequence[Moments]) -> NDArray[Any]:
     spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
     shared = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # (2,)
     # About its mean where it is known: else a covariate far from zero is nearly the same as that it is known.
@@ -181,7 +183,7 @@ def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
     return _compared(control, treatment, alpha, math.inf, math.sqrt(control.variance + treatment.variance))
 
 
-def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
+def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
     """Returns the two-sided p-value of the hypothesis that it is chance which units are in which arm.
 
     Of all ways to part the units it is the share whose difference of mean(y) / mean(d) is as great as the one seen
@@ -194,7 +196,7 @@ def permutation_test(control: np.ndarray, treatment: np.ndarray) -> float:
     """
     units = np.concatenate([control, treatment])
 
-    def difference(first: np.ndarray) -> np.ndarray:
+    def difference(first: NDArray[Any]) -> NDArray[Any]:
         """Takes which units are in the first arm, shape (ways, units)."""
         with np.errstate(divide='ignore', invalid='ignore'):
             a, b = first @ units, ~first @ units
@@ -281,12 +283,12 @@ def _enough(arm: Moments) -> None:
         raise invalid('units with a value', int(arm.n), 'at least two in each arm')
 
 
-def _linear(arm: Moments, value: float, w: np.ndarray) -> Estimate:
+def _linear(arm: Moments, value: float, w: NDArray[Any]) -> Estimate:
     variance = _variance(arm, value, w)
     return Estimate(int(arm.n), float(value), variance, variance, effective=_effective(arm))
 
 
-def _variance(arm: Moments, value: float, w: np.ndarray) -> float:
+def _variance(arm: Moments, value: float, w: NDArray[Any]) -> float:
     with np.errstate(over='ignore', invalid='ignore'):
         parts = np.outer(w, w) * arm.covariance
         variance = float(parts.sum()) / int(arm.n)
@@ -311,7 +313,7 @@ def _effective(arm: Moments) -> float:
     return (int(arm.n) * float(arm.mean[D])) ** 2 / squares if squares > 0 else float(arm.n)
 
 
-def _gradient(arm: Moments) -> np.ndarray:
+def _gradient(arm: Moments) -> NDArray[Any]:
     return np.array([1.0, -_ratio(arm), 0.0, 0.0]) / arm.mean[D]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.moments import Moments
@@ -41,17 +43,17 @@ class Tally:
       few: By metric, `arm`, `half`, `y` and `d` of each unit of the arms that have few; see `units_of`.
     """
 
-    requests: np.ndarray
-    units: np.ndarray
+    requests: NDArray[Any]
+    units: NDArray[Any]
     moments: dict[str, Moments]
-    left_out: dict[str, np.ndarray]
-    unusable: dict[str, np.ndarray]
+    left_out: dict[str, NDArray[Any]]
+    unusable: dict[str, NDArray[Any]]
     crossed: int = 0
     counts: Counts = dataclasses.field(default_factory=Counts)
     valued: dict[str, Moments] = dataclasses.field(default_factory=dict)
-    outcomes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    outcomes: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     heaviest: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
-    weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    weights: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
     few: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
@@ -239,5 +241,5 @@ def _half_of(design: Design) -> pl.Expr:
     return (pl.col('cell') // design.steps % HALVES).cast(pl.Int64).alias('half')
 
 
-def _by_arm(rows: pl.DataFrame, design: Design) -> np.ndarray:
+def _by_arm(rows: pl.DataFrame, design: Design) -> NDArray[Any]:
     return np.bincount(rows['arm'].to_numpy(), minlength=len(design.arms))

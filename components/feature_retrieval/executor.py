@@ -26,7 +26,8 @@ from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.feature_retrieval import config
-from tfx_cassandra.components.feature_retrieval.retrieve import LATEST, Retrieve, Retriever, now
+from tfx_cassandra.components.feature_retrieval.config import LATEST
+from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
 from tfx_cassandra.components.lookup.latest import no_moments
 
 RETRIEVAL_FILE = 'retrieval.json'

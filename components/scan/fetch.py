@@ -93,8 +93,8 @@ class ReadOptions:
 class Fetcher:
     """Reads splits of a scan through one session.
 
-    At most two pages of each area in flight are held: one requested or waiting, and one that the caller works on. A page
-    is requested when the caller takes the one before it, so a slow caller slows the reads down (backpressure).
+    At most two pages of each area in flight are held: one requested or waiting, and one that the caller works on. A
+    page is requested when the caller takes the one before it, so a slow caller slows the reads down (backpressure).
 
     Args:
       session: A session with page.RawHandler.

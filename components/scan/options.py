@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import logging
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,7 +45,7 @@ class ReadRequest:
     columns: Columns | None = None
     window: TimeWindow | None = None
     time_column: Name | None = None
-    filters: tuple[tuple[str, tuple], ...] = ()
+    filters: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None

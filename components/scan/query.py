@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.table import Table, quoted, writetime_name
@@ -33,7 +34,7 @@ class Scan:
     columns: tuple[str, ...]
     window: TimeWindow | None = None
     time_column: str | None = None
-    filters: tuple[tuple[str, tuple], ...] = ()
+    filters: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     writetimes: tuple[str, ...] = ()
     slices: bool = True
 
@@ -116,7 +117,7 @@ def plan_scan(
     columns: Sequence[str] | None = None,
     window: TimeWindow | None = None,
     time_column: str | None = None,
-    filters: Sequence[tuple[str, tuple]] = (),
+    filters: Sequence[tuple[str, tuple[Any, ...]]] = (),
     writetimes: Sequence[str] = (),
 ) -> Scan:
     """Checks what is asked for against a table.

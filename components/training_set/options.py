@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from tfx_cassandra.components.checks import Count, check_fields
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -57,7 +57,7 @@ class TrainingSetOptions:
 
     def request(
         self, table: str, columns: tuple[str, ...], window: TimeWindow | None, time_column: str | None,
-        filters: tuple[tuple[str, tuple], ...], writetimes: tuple[str, ...] = (),
+        filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
     ) -> ReadRequest:  # fmt: skip
         """Returns how one of the tables is read."""
         return ReadRequest(

@@ -304,9 +304,9 @@ def _mixed(rows: pa.Table) -> Iterator[pa.RecordBatch]:
     keys = [i for i, field in enumerate(rows.schema) if field.type.num_fields == 0]
     content: pl.DataFrame = pl.from_arrow(rows.select(keys))  # type: ignore[assignment]
     order = pa.array(content.hash_rows(seed=0).arg_sort().to_numpy().astype(np.int64))
-    for start in range(0, len(order), read.PAGE_ROWS):
+    for start in range(0, len(order), PAGE_ROWS):
         # Taken, not sliced: a slice would travel with all rows behind it.
-        yield rows.take(order[start : start + read.PAGE_ROWS]).combine_chunks().to_batches()[0]
+        yield rows.take(order[start : start + PAGE_ROWS]).combine_chunks().to_batches()[0]
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

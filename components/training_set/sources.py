@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from cassandra.cluster import Session
@@ -170,7 +170,7 @@ def _unique(view: FeatureView, table: Table) -> bool:
 
 def _read(
     session: Session, settings: TrainingSetOptions, table: str, columns: tuple[str, ...], window: TimeWindow | None,
-    time_column: str | None, filters: tuple[tuple[str, tuple], ...], writetimes: tuple[str, ...] = (),
+    time_column: str | None, filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
 ) -> TableRead:  # fmt: skip
     request = settings.request(table, columns, window, time_column, filters, writetimes)
     scan = request.scan(session)

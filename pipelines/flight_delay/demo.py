@@ -134,7 +134,7 @@ class Demo:
         self._say_next(say)
         return 0
 
-    def _say_next(self, say: functools.partial) -> None:
+    def _say_next(self, say: functools.partial[None]) -> None:
         say(f"""
 what to look at next:
   {_short(self.state / 'pipeline')}: the artifacts of each component; statistics, schema, evaluation

@@ -61,7 +61,7 @@ class LabelSource:
     timestamp_column: Name
     label_columns: Annotated[tuple[Name | Label, ...], _SOME]
     delay: Delay | None = None
-    where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
+    where: Mapping[str, Any] | tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'where', restrictions(self.where))
@@ -78,7 +78,7 @@ class LabelSource:
         return tuple(dataclasses.replace(one, delay=self.delay if one.delay is None else one.delay) for one in full)
 
     @property
-    def filters(self) -> tuple[tuple[str, tuple], ...]:
+    def filters(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         """(column, values) that a row of the spine has one of."""
         return restrictions(self.where)
 

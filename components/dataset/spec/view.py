@@ -110,7 +110,7 @@ class FeatureView:
     join_columns: Annotated[
         tuple[Name, ...], Rule('names, each once', lambda names: len(set(names)) == len(names))
     ] = ()
-    where: Mapping[str, Any] | tuple[tuple[str, tuple], ...] = ()
+    where: Mapping[str, Any] | tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'where', restrictions(self.where))
@@ -177,14 +177,14 @@ class FeatureView:
         return tuple(dict.fromkeys([*entity, *filter(None, times), *self.value_columns]))
 
     @property
-    def filters(self) -> tuple[tuple[str, tuple], ...]:
+    def filters(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         """(column, values) that a row of this view has one of."""
         wanted = tuple(feature.name for feature in self.full_features)
         named = ((self.feature_name_column, wanted),) if self.feature_name_column is not None else ()
         return (*named, *restrictions(self.where))
 
 
-def restrictions(where: Mapping[str, Any] | Collection[tuple[str, Any]]) -> tuple[tuple[str, tuple], ...]:
+def restrictions(where: Mapping[str, Any] | Collection[tuple[str, Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     """Returns restrictions in their one form, (column, values) each.
 
     Raises:
