@@ -41,6 +41,7 @@ from tfx_cassandra.components.dataset.spec import label
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan import read
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources
 from tfx_cassandra.components.window import TimeWindow
