@@ -1,10 +1,10 @@
-"""One exception tree: what went wrong, told in one line with field, value and rule.
+"""The exceptions of this package. Every message is one line, in the form `field: got value, rule: the rule`.
 
 ValueError / TypeError        an argument is wrong (see `invalid`), raised where the argument is given
 TfxCassandraError             everything else
   UnavailableError            no contact point answers CQL
     CredentialsError          the cluster refuses the user
-  SchemaError                 the live keyspace does not have what was asked for
+  SchemaError                 the live keyspace lacks a table, column or type
   ReadError                   a token range could not be read
     CoverageError             the ranges read do not tile the ring exactly once
   WriteError                  rows could not be written
@@ -29,7 +29,7 @@ class CredentialsError(UnavailableError):
 
 
 class SchemaError(TfxCassandraError):
-    """The live keyspace lacks a table, column or type that was asked for."""
+    """The live keyspace lacks a table, column or type that is needed."""
 
 
 class ReadError(TfxCassandraError):
@@ -56,15 +56,15 @@ class DevClusterError(TfxCassandraError):
     """The development cluster cannot start, run or stop."""
 
 
-def shown(value: object, most: int = 80) -> str:
-    """Returns a value as a message shows it: what Python calls it, in one line, cut off where it is long."""
+def shown(value: object, max_length: int = 80) -> str:
+    """Returns a value as a message shows it: its repr in one line, truncated to about `max_length` characters."""
     try:
-        whole = ' '.join(repr(value[: most + 1] if isinstance(value, (str, bytes)) else value).splitlines())
-    except Exception as error:  # of a class that is not ours; or an integer with more digits than Python prints
-        whole = f'{type(value).__name__} without a repr ({type(error).__name__})'
-    return whole if len(whole) <= most + 2 else f'{whole[:most]}...'
+        text = ' '.join(repr(value[: max_length + 1] if isinstance(value, (str, bytes)) else value).splitlines())
+    except Exception as error:  # of a foreign class; or an integer with more digits than Python prints
+        text = f'{type(value).__name__} without a repr ({type(error).__name__})'
+    return text if len(text) <= max_length + 2 else f'{text[:max_length]}...'
 
 
 def invalid(field: str, value: object, rule: str) -> ValueError:
-    """Returns the error for a wrong argument, worded the one way this package words them."""
+    """Returns the error for a wrong argument, in the form of this package's messages."""
     return ValueError(f'{field}: got {shown(value, 500)}, rule: {rule}')

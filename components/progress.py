@@ -1,9 +1,9 @@
-"""One line a step, with its duration, on a terminal or in a log.
+"""Progress of steps: one line for each, with its duration, on a terminal or in a log.
 
     with step('ingest weather') as s:
         s.update('12,000 rows')
 
-ends as `ingest weather: 12,000 rows ... 3.1 s`. Steps are not nested.
+ends as `ingest weather: 12,000 rows ... 3.1 s`. Steps cannot be nested.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-SHOW_AFTER = 2.0  # seconds a step may take before anything is shown on a terminal
-REWRITE_EVERY = 0.5  # seconds between two looks of the line on a terminal
-REPEAT_EVERY = 10.0  # seconds between two lines where lines cannot be rewritten, as in a log
+SHOW_AFTER = 2.0  # seconds before a running step is shown on a terminal
+REWRITE_EVERY = 0.5  # seconds between updates of the line on a terminal
+REPEAT_EVERY = 10.0  # seconds between lines where a line cannot be rewritten, as in a log
 
 
 class Step:
-    """A running step: what it is, how far it is, and since when it runs."""
+    """A running step: its label, its latest detail and its duration."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -30,7 +30,7 @@ class Step:
         self._started = time.monotonic()
 
     def update(self, detail: str) -> None:
-        """Says how far the step is; the last detail stands in the step's final line."""
+        """Sets the latest detail, such as a count; the last one is shown in the step's final line."""
         self._detail = detail
 
     @property
@@ -47,11 +47,11 @@ def step(label: str, stream: TextIO | None = None) -> Iterator[Step]:
     """Runs a block as one step and writes its line with its duration to a stream.
 
     Args:
-        label: what is done, without a line break.
-        stream: where the line goes; the standard error stream of the moment by default.
+        label: what the step does, without a line break.
+        stream: where the line is written; by default the current standard error stream.
 
     Yields:
-        The running step, whose `update` says how far it is.
+        The running step; its `update` sets the detail.
     """
     out = sys.stderr if stream is None else stream
     running, done = Step(label), threading.Event()

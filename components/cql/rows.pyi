@@ -18,7 +18,7 @@ class Kind:
         size: int = 0,
         codec: str = 'utf-8',
         replace: bool = False,
-        rare: Callable[[bytes], Any] | None = None,
+        decoder: Callable[[bytes], Any] | None = None,
     ) -> None: ...
 
 class Cells:

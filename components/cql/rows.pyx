@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The body of a ROWS result -> Arrow arrays, without a Python object per cell.
 
-A page is cut into cells first (`cells`): for each column, where each row's value starts in the body and how long it is.
-A column is then decoded by its type (`decode`), and a nested type is cut into cells of its own and decoded likewise.
-Every length is checked against the body before anything is read, and every value against its type before anything is
-given out: whoever works with the arrays takes both for granted.
+First a page is cut into cells (`cells`): for each column, where each row's value starts in the body and how long it is.
+Then a column is decoded by its type (`decode`); a nested type is cut into cells of its own, which are decoded the same
+way. Every length is checked against the body before a value is read, and every value against its type before it is
+returned: users of the arrays rely on both.
 
 The wire format is that of the CQL binary protocol, version 4 and 5 (native_protocol_v5.spec, sections 4.2.5.2 and 6).
 """
@@ -37,35 +37,35 @@ cdef extern from 'utf8.h':
 
 utf8_init()
 
-LARGEST = INT32_MAX  # bytes of a page, as the protocol counts them; and values of an Arrow array here
+LARGEST = INT32_MAX  # bytes of a page, as the protocol counts them; also the values of an Arrow array here
 LARGEST_VARINT = 1 << 14  # bytes of a varint that is read as text: 39,457 digits
 _WITHIN = 'every length lies within the page'
-_SHOWN = 40  # bytes of a value in an error
+_SHOWN = 40  # bytes of a value in an error at most
 
 
 cdef enum Code:
-    FIXED, BOOLEAN, BLOB, TEXT, UUID, VARINT, DIGITS, DURATION, LIST, MAP, TUPLE, VECTOR, RARE
+    FIXED, BOOLEAN, BLOB, TEXT, UUID, VARINT, DIGITS, DURATION, LIST, MAP, TUPLE, VECTOR, PYTHON
 
 
 _CODES = {
     'fixed': FIXED, 'boolean': BOOLEAN, 'blob': BLOB, 'text': TEXT, 'uuid': UUID, 'varint': VARINT, 'digits': DIGITS,
-    'duration': DURATION, 'list': LIST, 'map': MAP, 'tuple': TUPLE, 'vector': VECTOR, 'rare': RARE,
+    'duration': DURATION, 'list': LIST, 'map': MAP, 'tuple': TUPLE, 'vector': VECTOR, 'python': PYTHON,
 }
 
 
 cdef class Kind:
-    """How values of one CQL type are decoded; made by `types.kind_of`.
+    """How to decode values of one CQL type; created by `types.kind_of`.
 
     Args:
-      code: How a value is laid out: a key of _CODES.
+      code: The layout of a value: a key of _CODES.
       arrow: Arrow type of the array.
       parts: Kinds of a nested type's parts.
-      flip: Whether the first bit of a fixed-width value is turned round.
-      length: Elements of a vector.
-      size: Bytes of each element of a vector; 0 where each has a length of its own.
-      codec: What text must be, 'ascii' or 'utf-8'.
-      replace: Whether in text that is not, U+FFFD takes the place of what is wrong.
-      rare: What decodes a value of another type.
+      flip: Whether the sign bit of a fixed-width value is inverted.
+      length: Number of elements of a vector.
+      size: Bytes of each element of a vector; 0 if each has a length of its own.
+      codec: Encoding of text, 'ascii' or 'utf-8'.
+      replace: Whether U+FFFD replaces bytes that are invalid in this encoding.
+      decoder: Decodes a value of another type in Python.
     """
 
     cdef Code code
@@ -76,20 +76,20 @@ cdef class Kind:
     cdef readonly object arrow
     cdef list parts
     cdef str codec
-    cdef object rare
+    cdef object decoder
 
     def __init__(
         self, str code, object arrow, parts=(), bint flip=False, int32_t length=0, int size=0, str codec='utf-8',
-        bint replace=False, rare=None,
+        bint replace=False, decoder=None,
     ):
         self.code, self.arrow, self.parts = _CODES[code], arrow, list(parts)
         self.width = arrow.bit_width // 8 if self.code == FIXED else 0
         self.flip = 0x80000000 if flip else 0
-        self.length, self.size, self.codec, self.replace, self.rare = length, size, codec, replace, rare
+        self.length, self.size, self.codec, self.replace, self.decoder = length, size, codec, replace, decoder
 
 
 cdef class Cells:
-    """Where the values of one column stand in a body, made by `cells`; a length below zero is a null."""
+    """The offsets and lengths of one column's values in a body, created by `cells`; a negative length is a null."""
 
     cdef const uint8_t[::1] body
     cdef int32_t* starts
@@ -111,16 +111,16 @@ cdef class Cells:
         return bytes(self.body[self.starts[row]:self.starts[row] + self.lengths[row]])
 
     def only(self, Py_ssize_t row):
-        """Returns the Cells that hold one of these alone."""
+        """Returns Cells with the value of one row only."""
         if not 0 <= row < self.count:
             raise IndexError(row)
-        cdef Cells one = _cells(self.body, 1)
-        one.starts[0], one.lengths[0] = self.starts[row], self.lengths[row]
-        return one
+        cdef Cells single = _cells(self.body, 1)
+        single.starts[0], single.lengths[0] = self.starts[row], self.lengths[row]
+        return single
 
 
 cdef Cells _cells(const uint8_t[::1] body, Py_ssize_t count):
-    """Returns Cells still to be filled in."""
+    """Returns Cells whose values are still to be set."""
     if count > LARGEST:
         raise _damaged(f'{count} values of one type', f'at most {LARGEST}')
     cdef Cells made = Cells.__new__(Cells)
@@ -155,7 +155,7 @@ def cells(const uint8_t[::1] body not None, Py_ssize_t offset, Py_ssize_t rows, 
     cdef const uint8_t* p
     if size > LARGEST:
         raise _damaged_page(f'{size} bytes', f'at most {LARGEST}')
-    # A value takes at least its length's four bytes: so memory is asked for only for what can be there.
+    # A value takes at least four bytes, its length: so no more memory is allocated than the body can need.
     if not 0 <= offset <= size or columns < 0 or not 0 <= rows <= (size - offset) // (4 * max(columns, 1)):
         raise _damaged_page(f'{rows} rows of {columns} columns from byte {offset} of {size}')
     cdef list out = [_cells(body, rows) for _ in range(columns)]
@@ -217,12 +217,12 @@ cdef inline uint64_t _hash(const uint8_t* p, Py_ssize_t size) noexcept nogil:
 
 
 def decode(Kind kind, Cells cells):
-    """Decodes cells as values of a kind; gives a `pyarrow.Array` of kind.arrow with one value a cell.
+    """Decodes cells as values of a kind; returns a `pyarrow.Array` of kind.arrow with one value per cell.
 
     Raises:
-      ReadError: A value is not one its type can have, or is too much for an Arrow array.
-      DatasetError: A varint does not fit 64 bits.
-      ValueError: `kind` or `cells` is something else.
+      ReadError: A value is invalid for its type, or an Arrow array cannot hold the values.
+      DatasetError: A varint does not fit into 64 bits.
+      ValueError: `kind` or `cells` is None.
     """
     if kind is None or cells is None:
         raise invalid('kind, cells', (kind, cells), 'made by types.kind_of and rows.cells')
@@ -250,19 +250,19 @@ cdef object _decoded(Kind kind, Cells cells):
         return _tuple(kind, cells)
     if kind.code == VECTOR:
         return _vector(kind, cells)
-    return _rare(kind, cells)
+    return _python(kind, cells)
 
 
 cdef inline uint8_t* _address(object buffer):
     return <uint8_t*><uintptr_t>buffer.address
 
 
-cdef object _bitmap(Cells cells, Py_ssize_t* nulls, int least):
-    """Validity of cells whose length is at least `least`; None where all are valid."""
+cdef object _bitmap(Cells cells, Py_ssize_t* nulls, int min_length):
+    """Returns the validity bitmap of cells, which are valid from `min_length` bytes on; None if all are valid."""
     cdef Py_ssize_t i, count = cells.count, missing = 0
     cdef uint8_t* bits
     for i in range(count):
-        missing += cells.lengths[i] < least
+        missing += cells.lengths[i] < min_length
     nulls[0] = missing
     if missing == 0:
         return None
@@ -270,7 +270,7 @@ cdef object _bitmap(Cells cells, Py_ssize_t* nulls, int least):
     bits = _address(buffer)
     memset(bits, 0, (count + 7) // 8)
     for i in range(count):
-        if cells.lengths[i] >= least:
+        if cells.lengths[i] >= min_length:
             bits[i >> 3] |= 1 << (i & 7)
     return buffer
 
@@ -330,7 +330,7 @@ cdef object _text(Kind kind, Cells cells):
     ends = pa.allocate_buffer((count + 1) * 4)
     cdef int32_t* offsets = <int32_t*>_address(ends)
     offsets[0] = 0
-    for i in range(count):  # the sum fits, for the values lie in the body one after the other
+    for i in range(count):  # the sum fits, since the values do not overlap in the body
         if cells.lengths[i] > 0:
             total += cells.lengths[i]
         offsets[i + 1] = <int32_t>total
@@ -391,7 +391,7 @@ cdef object _uuid(Kind kind, Cells cells):
 
 
 cdef Py_ssize_t _shortest(const uint8_t* p, Py_ssize_t size) noexcept:
-    """Returns how many of the first bytes of a varint only repeat the sign of the next one."""
+    """Returns the number of leading bytes of a varint that only repeat the sign of the next byte."""
     cdef Py_ssize_t skipped = 0
     while size - skipped > 1 and p[skipped] == (0xff if p[skipped + 1] & 0x80 else 0):
         skipped += 1
@@ -409,7 +409,7 @@ cdef object _varint(Kind kind, Cells cells):
         if cells.lengths[i] > 0:
             p = &cells.body[cells.starts[i]]
             value = -1 if p[0] & 0x80 else 0
-            # Servers keep a varint as it was written, which need not be its shortest form.
+            # A varint is stored as it was written, which need not be its shortest form.
             first = _shortest(p, cells.lengths[i]) if cells.lengths[i] > 8 else 0
             if cells.lengths[i] - first > 8:
                 rule = "an integer of 64 bits (wide_varints='text' reads varints as decimal text)"
@@ -422,14 +422,14 @@ cdef object _varint(Kind kind, Cells cells):
 
 
 cdef object _number(bytes value):
-    """A varint as an error shows it."""
+    """Returns a varint as shown in an error."""
     if len(value) > _SHOWN:
         return f'an integer of {len(value)} bytes'
     return int.from_bytes(value, 'big', signed=True)
 
 
 cdef object _digits(Kind kind, Cells cells):
-    """Varints as decimal text."""
+    """Decodes varints as decimal text."""
     cdef Py_ssize_t i
     cdef list texts = []
     for i in range(cells.count):
@@ -439,13 +439,13 @@ cdef object _digits(Kind kind, Cells cells):
         if cells.lengths[i] > LARGEST_VARINT:
             raise DatasetError(f'varint: got {cells.lengths[i]} bytes, rule: at most {LARGEST_VARINT}')
         number = int.from_bytes(cells.value(i), 'big', signed=True)
-        # Python makes no text of an integer of more than 4,300 digits; a Decimal of one is exact, and does.
+        # Python refuses to convert integers of more than 4,300 digits to text; through Decimal it is exact.
         texts.append(str(number) if cells.lengths[i] <= 1024 else str(Decimal(number)))
     return pa.array(texts, kind.arrow)
 
 
 cdef int _vint(const uint8_t* p, Py_ssize_t end, Py_ssize_t* at, uint64_t* value) except -1:
-    """Reads an unsigned vint at `at`: the first byte's leading ones count the bytes that follow."""
+    """Reads an unsigned vint at `at`: the leading ones of its first byte count the bytes that follow."""
     cdef int extra = 0, i
     if at[0] >= end:
         raise _damaged('a vint that begins outside its value')
@@ -491,7 +491,7 @@ cdef object _duration(Kind kind, Cells cells):
 
 
 cdef object _collection(Kind kind, Cells cells):
-    """A list, set (n, then n elements) or map (n, then n keys and values); an element is a length and its bytes."""
+    """Decodes lists, sets (n, then n elements) and maps (n, then n pairs); an element is a length and its bytes."""
     cdef Py_ssize_t i, j, k, count = cells.count, nulls, at, end, total = 0, filled = 0
     cdef int width = len(kind.parts)
     cdef int32_t n, length
@@ -502,7 +502,7 @@ cdef object _collection(Kind kind, Cells cells):
         offsets[i] = <int32_t>total
         if cells.lengths[i] > 0:
             n = <int32_t>load32(body + cells.starts[i]) if cells.lengths[i] >= 4 else -1
-            # Each element takes at least its length's four bytes.
+            # Each element takes at least four bytes, its length.
             if n < 0 or <int64_t>n * width * 4 > cells.lengths[i] - 4:
                 raise _damaged(f'{n} elements in a collection of {cells.lengths[i]} bytes')
             total += n
@@ -523,14 +523,14 @@ cdef object _collection(Kind kind, Cells cells):
     if kind.code == MAP:
         if arrays[0].null_count:
             raise ReadError('map: got a key that is null or empty, rule: a value, as Arrow has it for the keys of maps')
-        # MapArray has no from_buffers with children; offsets with nulls say which maps are null.
-        marks = pa.Array.from_buffers(pa.int32(), count + 1, [_one_more(valid, count), ends], nulls)
-        return pa.MapArray.from_arrays(marks, *arrays)
+        # MapArray.from_buffers takes no children; null offsets mark null maps.
+        offset_array = pa.Array.from_buffers(pa.int32(), count + 1, [_with_set_bit(valid, count), ends], nulls)
+        return pa.MapArray.from_arrays(offset_array, *arrays)
     return pa.Array.from_buffers(kind.arrow, count, [valid, ends], nulls, children=arrays)
 
 
-cdef object _one_more(object bitmap, Py_ssize_t count):
-    """Returns a bitmap with one more bit, set, behind `count` ones."""
+cdef object _with_set_bit(object bitmap, Py_ssize_t count):
+    """Returns a bitmap of `count` bits with one more bit, which is set."""
     if bitmap is None:
         return None
     longer = pa.allocate_buffer((count + 8) // 8)
@@ -542,7 +542,7 @@ cdef object _one_more(object bitmap, Py_ssize_t count):
 
 
 cdef Py_ssize_t _element(const uint8_t* body, Py_ssize_t at, Py_ssize_t end, Cells into, Py_ssize_t index) except -1:
-    """Notes the element at `at`, a length and its bytes, as cell `index`; returns where the next one starts."""
+    """Sets cell `index` to the element at `at`, a length and its bytes; returns where the next element starts."""
     cdef int32_t length
     if end - at < 4:
         raise _damaged('an element that begins outside its value')
@@ -555,7 +555,7 @@ cdef Py_ssize_t _element(const uint8_t* body, Py_ssize_t at, Py_ssize_t end, Cel
 
 
 cdef object _tuple(Kind kind, Cells cells):
-    """A tuple or user-defined type: its fields in order; fields added to the type later may be missing at the end."""
+    """Decodes tuples and user-defined types: fields in order; fields added to the type later may be missing."""
     cdef Py_ssize_t i, k, count = cells.count, nulls, at, end
     cdef int width = len(kind.parts)
     cdef const uint8_t* body = &cells.body[0] if cells.body.shape[0] else NULL
@@ -577,7 +577,7 @@ cdef object _tuple(Kind kind, Cells cells):
 
 
 cdef object _vector(Kind kind, Cells cells):
-    """A vector: its elements one after the other, each behind its length as a vint unless all are of one size."""
+    """Decodes vectors: elements in order, each preceded by its length as a vint unless all have the same size."""
     cdef Py_ssize_t i, j, count = cells.count, nulls, at, end
     cdef Py_ssize_t n = kind.length, size = kind.size
     cdef uint64_t length
@@ -609,7 +609,7 @@ cdef object _vector(Kind kind, Cells cells):
     return pa.Array.from_buffers(kind.arrow, count, [valid], nulls, children=[_decoded(kind.parts[0], flat)])
 
 
-cdef object _rare(Kind kind, Cells cells):
-    """Other types go through Python, value by value."""
+cdef object _python(Kind kind, Cells cells):
+    """Decodes other types in Python, value by value."""
     values = [cells.value(i) for i in range(cells.count)]
-    return pa.array([None if value is None else kind.rare(value) for value in values], kind.arrow)
+    return pa.array([None if value is None else kind.decoder(value) for value in values], kind.arrow)

@@ -1,4 +1,4 @@
-"""CQL types: the Arrow type of each, and how its values are decoded.
+"""CQL types: the Arrow type of each, and how to decode its values.
 
 | CQL | Arrow |
 |---|---|
@@ -8,19 +8,19 @@
 | tinyint, smallint, int, bigint, counter | int8, int16, int32, int64, int64 |
 | varint | int64, or an error naming the value; string (decimal text) with wide_varints='text' |
 | float, double | float, double |
-| decimal | string (canonical text: Arrow's decimals have one scale a column, CQL's one a value) |
+| decimal | string (canonical text: an Arrow column of decimals has one scale, in CQL each value has its own) |
 | timestamp | timestamp[ms, UTC] |
 | date, time | date32, time64[ns] |
-| duration | struct<months: int32, days: int32, nanoseconds: int64> (Parquet has no such interval) |
+| duration | struct<months: int32, days: int32, nanoseconds: int64> (Parquet has no interval of nanoseconds) |
 | uuid, timeuuid, inet | string (canonical text) |
 | list, set | list |
 | map | map |
 | tuple, user-defined type | struct (a tuple's fields are named 0, 1, ...) |
 | vector<float, n> | fixed_size_list<float>[n] |
 
-Text that is not of its type's encoding is an error, or is read with U+FFFD for what is wrong (`Decoding`). An empty
-value of a type that is not text or blob is null. A field's metadata carries the CQL type under b'cql', for what Arrow's
-type alone does not tell (uuid, decimal).
+Text that is not in its type's encoding is an error, or U+FFFD replaces the invalid bytes (`Decoding`). An empty value
+of a type other than text or blob is null. A field's metadata holds the CQL type under b'cql', because several CQL types
+have the same Arrow type (uuid, decimal).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SCALARS = {
     'duration': _DURATION, 'uuid': pa.string(), 'timeuuid': pa.string(), 'inet': pa.string(),
 }  # fmt: skip
 
-SCALARS = frozenset(_SCALARS)  # names of the CQL types that have no parts
+SCALARS = frozenset(_SCALARS)  # names of the CQL types without type parameters
 
 _FIXED = ('tinyint', 'smallint', 'int', 'bigint', 'counter', 'float', 'double', 'timestamp', 'date', 'time')
 _LAYOUTS = {
@@ -58,10 +58,10 @@ _LAYOUTS = {
     **{name: name for name in ('blob', 'boolean', 'varint', 'duration', 'map')},
 }
 
-# Scaling by it is exact, whatever the digits and the exponent.
+# Scaling in this context is exact, whatever the digits and the exponent.
 _EXACT = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
-_LARGEST_DECIMAL = 4 + LARGEST_VARINT  # bytes; four are the scale
-_PROTOCOL = 4  # of the values' encoding, which is the same in version 5
+_MAX_DECIMAL_BYTES = 4 + LARGEST_VARINT  # four bytes are the scale
+_PROTOCOL = 4  # protocol version of the serialization of values, which is the same in version 5
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     'decimal': str,
@@ -76,11 +76,11 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """What is made of values that have no form of their own in Arrow or in tf.Examples.
+    """How to decode values that Arrow or tf.Examples cannot represent.
 
     Attributes:
-      invalid_text: Of text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' for U+FFFD in its place.
-      wide_varints: Of varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
+      invalid_text: For text that is not UTF-8 (ascii: not ASCII): 'error', or 'replace' to read U+FFFD instead.
+      wide_varints: For varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text.
     """
 
     invalid_text: Literal['error', 'replace'] = 'error'
@@ -105,10 +105,10 @@ def arrow_type(cql_type: Any, decoding: Decoding = DEFAULT) -> pa.DataType:
     """Returns the Arrow type of a driver CQL type (a class of `cassandra.cqltypes`).
 
     Raises:
-      SchemaError: The type has no Arrow form here.
+      SchemaError: The type cannot be represented in Arrow.
     """
     name, parts = cql_type.typename, [arrow_type(part, decoding) for part in cql_type.subtypes]
-    if issubclass(cql_type, cqltypes.TupleType):  # first, since a user-defined type may be named as a scalar is
+    if issubclass(cql_type, cqltypes.TupleType):  # first, since a user-defined type may have the name of a scalar type
         return pa.struct([pa.field(n, part) for n, part in zip(_fields(cql_type), parts, strict=True)])
     if name == 'varint' and decoding.wide_varints == 'text':
         return pa.string()
@@ -135,7 +135,7 @@ def schema_of(names: Sequence[str], types: Sequence[Any], decoding: Decoding = D
     """Returns the Arrow schema of a result's columns, given their names and driver CQL types.
 
     Raises:
-      SchemaError: A type has no Arrow form here; the message names its column.
+      SchemaError: A type cannot be represented in Arrow; the message names its column.
     """
     return pa.schema([_field(name, kind, decoding) for name, kind in zip(names, types, strict=True)])
 
@@ -151,9 +151,9 @@ def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
 
 
 def identity(cql_type: Any) -> Any:
-    """Returns a value that is equal only for driver CQL types that are decoded alike.
+    """Returns a value that is equal exactly for driver CQL types that are decoded alike.
 
-    The classes themselves are not: the driver makes new ones of nested types for each result.
+    The classes themselves are not equal: the driver creates new ones of nested types for each result.
     """
     parts = [*cql_type.subtypes, *filter(None, [getattr(cql_type, 'subtype', None)])]
     if not parts:
@@ -179,23 +179,23 @@ def kind_of(cql_type: Any, decoding: Decoding = DEFAULT) -> Kind:
     if name in _LAYOUTS:
         codec, replace = 'ascii' if name == 'ascii' else 'utf-8', decoding.invalid_text == 'replace'
         return Kind(_LAYOUTS[name], arrow, parts, flip=name == 'date', codec=codec, replace=replace)
-    return Kind('rare', arrow, rare=functools.partial(_plain, cql_type))
+    return Kind('python', arrow, decoder=functools.partial(_plain, cql_type))
 
 
 def _plain(cql_type: Any, value: bytes) -> str | None:
-    """Decodes a decimal or an inet, as canonical text."""
+    """Decodes a decimal or an inet as canonical text."""
     if not value:
         return None
     try:
-        return _decimal(value) if cql_type.typename == 'decimal' else cql_type.from_binary(value, _PROTOCOL)
+        return _decimal(value) if cql_type.typename == 'decimal' else str(cql_type.from_binary(value, _PROTOCOL))
     except (ValueError, OSError, decimal.DecimalException) as error:
         name = cql_type.typename
         raise ReadError(f'{name}: got {len(value)} bytes, {value[:20]!r}, rule: a value of type {name}') from error
 
 
 def _decimal(value: bytes) -> str:
-    """Decodes four bytes of scale, and the digits as a varint."""
-    if not 4 < len(value) <= _LARGEST_DECIMAL:
+    """Decodes a decimal: four bytes of scale, then the digits as a varint."""
+    if not 4 < len(value) <= _MAX_DECIMAL_BYTES:
         raise ValueError(len(value))
     scale = int.from_bytes(value[:4], 'big', signed=True)
     digits = decimal.Decimal(int.from_bytes(value[4:], 'big', signed=True))
@@ -203,9 +203,9 @@ def _decimal(value: bytes) -> str:
 
 
 def converter(kind: Any) -> Callable[[Any], Any] | None:
-    """Returns what turns the driver's value into one pyarrow takes, or None where pyarrow takes it as it is."""
+    """Returns a function that converts the driver's value to one that pyarrow accepts; None if none is needed."""
     name, parts = kind.typename, kind.subtypes
-    inner = [converter(part) or _same for part in parts]
+    inner = [converter(part) or _unchanged for part in parts]
     if issubclass(kind, cqltypes.TupleType):
         names = _fields(kind)
         return lambda items: {n: _maybe(c, item) for n, c, item in zip(names, inner, items, strict=False)}
@@ -214,8 +214,8 @@ def converter(kind: Any) -> Callable[[Any], Any] | None:
     if name == 'frozen':
         return converter(parts[0])
     if issubclass(kind, cqltypes.VectorType):
-        item = converter(kind.subtype) or _same
-        return lambda items: [_maybe(item, one) for one in items]
+        convert_element = converter(kind.subtype) or _unchanged
+        return lambda items: [_maybe(convert_element, item) for item in items]
     if name in ('list', 'set'):
         return lambda items: [_maybe(inner[0], item) for item in items]
     if name == 'map':
@@ -223,7 +223,7 @@ def converter(kind: Any) -> Callable[[Any], Any] | None:
     return None
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 

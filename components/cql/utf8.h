@@ -1,12 +1,12 @@
-/* Whether bytes are UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* Says whether bytes are UTF-8 according to RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
 #ifndef UTF8_H
 #define UTF8_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* A state is a bit offset; the next one stands there in the entry of the byte that comes (Per Vognsen's shift-based DFA).
- * A state is named for what must follow: MORE_n any n continuation bytes, AFTER_x those that may follow the lead byte x. */
+/* A state is a bit offset: at it the table entry of the next byte holds the next state (Per Vognsen's shift-based DFA).
+ * The name says what must follow: MORE_n: n continuation bytes, AFTER_x: a byte that may follow the lead byte x. */
 enum { START = 0, BAD = 6, MORE_1 = 12, MORE_2 = 18, MORE_3 = 24, AFTER_E0 = 30, AFTER_ED = 36, AFTER_F0 = 42, AFTER_F4 = 48 };
 static uint64_t utf8_next[256];
 
@@ -47,7 +47,7 @@ static inline int is_utf8(const uint8_t* p, int64_t size) {
   uint64_t state = START, words[4];
   while (size > 0) {
     int64_t step = size < 8 ? size : 8;
-    if ((state & 63) == START) { /* what is ASCII needs no look at each byte */
+    if ((state & 63) == START) { /* skip ASCII, 32 and 8 bytes at a time */
       for (; size >= 32; size -= 32, p += 32) {
         memcpy(words, p, 32);
         if ((words[0] | words[1] | words[2] | words[3]) & high) break;
@@ -65,7 +65,7 @@ static inline int is_utf8(const uint8_t* p, int64_t size) {
   return (state & 63) == START;
 }
 
-/* The first value, from offsets[i] to offsets[i + 1], that is not UTF-8, or not ASCII if only that is allowed; else -1. */
+/* Returns the first value, from offsets[i] to offsets[i + 1], that is not UTF-8 (or ASCII, if ascii_only); else -1. */
 static int64_t first_bad_text(const uint8_t* data, const int32_t* offsets, int64_t count, int ascii_only) {
   if (is_ascii(data, offsets[count])) return -1;
   for (int64_t i = 0; i < count; i++) {

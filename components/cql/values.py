@@ -1,7 +1,7 @@
-"""Values that a user or an example gives for a column: parsed once into its CQL type, then compared and bound as such.
+"""Values that a user or an example gives for a column: parsed once into its CQL type, then compared and bound.
 
-Scalars are parsed as parsers.py tells; a list or vector is a tuple of such, a set a frozenset, a map a frozenset of
-pairs. What cannot be parsed is an error that names column, value and type.
+parsers.py parses scalars; a list or vector becomes a tuple of parsed values, a set a frozenset, a map a frozenset of
+pairs. A value that cannot be parsed is an error that names column, value and type.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cassandra.util import Date, Time
 from tfx_cassandra.components.cql.parsers import PARSERS
 from tfx_cassandra.components.errors import SchemaError, shown
 
-_LONGEST_KEY = 65_535  # bytes
+_MAX_KEY_BYTES = 65_535
 _COLLECTIONS = ('list', 'set', 'map', 'tuple', 'vector')
 
 
 def parse(cql_type: str, value: object) -> Any:
-    """Returns a value in the one form in which equal values of a type are equal.
+    """Parses a value of a CQL type into a form in which equal values are equal.
 
     Raises:
-      parsers.OutOfRangeError: The value is of the right kind, but no column of the type can hold it.
-      ValueError: It is no such value; the message says why, without the value.
+      parsers.OutOfRangeError: The value is of the right Python type, but no column of the CQL type can hold it.
+      ValueError: The value is not of the type; the message says why, without the value.
     """
     name, parts = type_parts(cql_type)
     if name in PARSERS:
@@ -41,10 +41,10 @@ def parse(cql_type: str, value: object) -> Any:
 
 
 def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple[Any, ...]:
-    """Parses the values that `where` gives for a column; each once.
+    """Parses the values that `where` gives for a column, without duplicates.
 
     Raises:
-      SchemaError: One of them is none of the type; the message names column, value and type.
+      SchemaError: A value is not of the type; the message names column, value and type.
     """
     parsed: dict[object, None] = {}
     for value in values:
@@ -56,20 +56,20 @@ def parse_all(column: str, cql_type: str, values: Iterable[object]) -> tuple[Any
 
 
 def alternatives(value: Any) -> tuple[Any, ...]:
-    """Returns the values of a restriction to one value, or to any of several."""
+    """Returns the values that a restriction allows, which is given as one value or as a collection."""
     return tuple(value) if _is_collection(value) else (value,)
 
 
 def unboxed(value: Any) -> Any:
     """Returns the Python value of a NumPy scalar, and everything else as it is."""
-    # A datetime64 may become a plain number.
+    # A datetime64 may become an integer.
     if isinstance(value, np.generic) and not isinstance(value, (np.datetime64, np.timedelta64)):
         return value.item()
     return value
 
 
 def matches(array: pa.Array, cql_type: str, values: Sequence[Any]) -> pa.Array:
-    """Returns which cells of a column have one of some parsed values; shape (rows)."""
+    """Returns which cells of a column equal any of several parsed values; shape (rows)."""
     name, _ = type_parts(cql_type)
     if name == 'varint':
         text = pa.types.is_string(array.type)  # where varints are read as decimal text
@@ -90,25 +90,25 @@ def bound(cql_type: str, value: Any) -> Any:
 
 
 def has_one_form(cql_type: str) -> bool:
-    """Says whether equal values are stored as equal bytes, so that a key can be found by its value.
+    """Says whether equal values are always stored as equal bytes, so that a partition can be found by its key.
 
-    1.5 and 1.50 are two decimals, a varint may have leading zeros, and collections hold such.
+    The decimals 1.5 and 1.50 differ, a varint may have leading zeros, and collections may contain either.
     """
     return cql_type in PARSERS and cql_type not in ('decimal', 'varint', 'duration')
 
 
 def is_key(parts: Sequence[bytes]) -> bool:
-    """Says whether a partition can have a key, given its columns' values as they are stored.
+    """Says whether a partition can have a key, given the serialized values of its columns.
 
-    The server refuses a request for any other.
+    The server refuses requests for other keys.
     """
-    # The key of several columns has three bytes more for each.
+    # A key of several columns takes three more bytes for each of them.
     size = sum(map(len, parts)) + (3 * len(parts) if len(parts) > 1 else 0)
-    return 0 < size <= _LONGEST_KEY
+    return 0 < size <= _MAX_KEY_BYTES
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """Returns an array with times as whole numbers, for Python's own times do not reach as far as Cassandra's."""
+    """Returns an array with temporal values as integers, since datetime cannot represent all of Cassandra's."""
     return array.view(_plain_type(array.type))
 
 
@@ -138,7 +138,7 @@ def _collection(name: str, parts: Sequence[str], value: Any) -> Any:
             raise ValueError('not a mapping')
         return frozenset((parse(parts[0], key), parse(parts[1], item)) for key, item in value.items())
     if not _is_collection(value):
-        raise ValueError('not a collection; one such value is given as {column: [value]}')
+        raise ValueError('not a collection; give a single value of this type as {column: [value]}')
     items = list(value)
     if name == 'tuple':
         if len(items) != len(parts):
@@ -151,7 +151,7 @@ def _collection(name: str, parts: Sequence[str], value: Any) -> Any:
 
 
 def _comparable(cql_type: str, value: Any) -> Any:
-    """Returns a cell of a `plain` array as `parse` gives such a value."""
+    """Returns a cell of a `plain` array in the form that `parse` returns."""
     name, parts = type_parts(cql_type)
     if value is None:
         return None
@@ -166,22 +166,22 @@ def _comparable(cql_type: str, value: Any) -> Any:
         return frozenset(items) if name == 'set' else tuple(items)
     if name == 'duration':
         return tuple(value.values())
-    return {'decimal': decimal.Decimal, 'varint': int}.get(name, _same)(value)
+    return {'decimal': decimal.Decimal, 'varint': int}.get(name, _unchanged)(value)
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-def _plain_type(of: pa.DataType) -> pa.DataType:
-    if pa.types.is_map(of):
-        return pa.map_(_plain_type(of.key_type), _plain_type(of.item_type))
-    if pa.types.is_fixed_size_list(of):
-        return pa.list_(_plain_type(of.value_type), of.list_size)
-    if pa.types.is_list(of):
-        return pa.list_(_plain_type(of.value_type))
-    if pa.types.is_struct(of):
-        return pa.struct([(of[i].name, _plain_type(of[i].type)) for i in range(of.num_fields)])
-    if pa.types.is_temporal(of):
-        return pa.int32() if pa.types.is_date32(of) else pa.int64()
-    return of
+def _plain_type(arrow: pa.DataType) -> pa.DataType:
+    if pa.types.is_map(arrow):
+        return pa.map_(_plain_type(arrow.key_type), _plain_type(arrow.item_type))
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.list_(_plain_type(arrow.value_type), arrow.list_size)
+    if pa.types.is_list(arrow):
+        return pa.list_(_plain_type(arrow.value_type))
+    if pa.types.is_struct(arrow):
+        return pa.struct([(arrow[i].name, _plain_type(arrow[i].type)) for i in range(arrow.num_fields)])
+    if pa.types.is_temporal(arrow):
+        return pa.int32() if pa.types.is_date32(arrow) else pa.int64()
+    return arrow

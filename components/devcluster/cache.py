@@ -1,4 +1,4 @@
-"""The user's cache folder: whatever is put there appears in one move, however many processes do it at once."""
+"""The user's cache folder, which several processes may fill at the same time: content appears there atomically."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfx_cassandra.components.errors import DevClusterError
 
 
 def cache_folder() -> Path:
-    """Returns the cache folder of this package, which exists afterwards.
+    """Returns the cache folder of this package; creates it if necessary.
 
     Raises:
-        DevClusterError: the folder cannot be made.
+        DevClusterError: the folder cannot be created.
     """
     with writing():
         return platformdirs.user_cache_path('tfx-cassandra', ensure_exists=True).resolve()
@@ -25,10 +25,10 @@ def cache_folder() -> Path:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill, which becomes the folder at a path when the block ends without an error.
+    """Yields an empty folder to fill; it is moved to a path when the block ends without an error.
 
     Raises:
-        DevClusterError: the folder cannot be made.
+        DevClusterError: the folder cannot be created.
     """
     with writing(), tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as scratch:
         part = Path(scratch, path.name)
@@ -37,13 +37,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             part.rename(path)
         except OSError:
-            if not path.exists():  # otherwise another process was faster, and has put the same files there
+            if not path.exists():  # if it does, another process was faster and has put the same files there
                 raise
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turns what the file system refuses within a `with` block into a DevClusterError; a failed download stays."""
+    """Converts errors of the file system within a block to a DevClusterError; errors of downloads are unchanged."""
     try:
         yield
     except requests.RequestException:

@@ -1,4 +1,4 @@
-"""A real Cassandra of one node or three on this machine, without Docker: start, stop, status, nodetool."""
+"""Runs a real Cassandra of one or three nodes on this machine, without Docker: start, stop, status, nodetool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Progress = Callable[[str], AbstractContextManager[Step]]
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """What is known of one node: its process or None, whether it answers CQL, its resident memory in bytes."""
+    """State of one node: its process id or None, whether it answers CQL, its resident memory in bytes."""
 
     node: Node
     pid: int | None
@@ -39,18 +39,18 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class DevCluster:
-    """Says what cluster to run and where it keeps its data; node i listens on `subnet`.(i + 1).
+    """A development cluster and the folder of its data; node i listens on `subnet`.(i + 1).
 
     Attributes:
-        directory: folder of the cluster; each shape of ring has its own data below it.
+        directory: folder of the cluster; each configuration of the ring has its own data below it.
         nodes: 1, or 3 for a ring that holds three copies, in data center dc1, racks rack1 to rack3.
         subnet: first three numbers of the loopback addresses.
         port: CQL port of every node.
-        storage_port: port of the nodes' connections to each other.
+        storage_port: port for connections between nodes.
         jmx_port: port of node 0 on 127.0.0.1 for nodetool; node i has jmx_port + i.
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
-        tokens: tokens that each node has on the ring, its num_tokens.
+        tokens: number of tokens of each node (num_tokens).
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -73,7 +73,7 @@ class DevCluster:
         if self.nodes not in (1, 3):
             raise invalid('nodes', self.nodes, '1 or 3')
         if not re.fullmatch(r'127(\.(0|[1-9]\d{0,2})){2}', self.subnet) or max(map(int, self.subnet.split('.'))) > 255:
-            raise invalid('subnet', self.subnet, 'the first three numbers of a loopback address, as 127.0.0')
+            raise invalid('subnet', self.subnet, 'the first three numbers of a loopback address, such as 127.0.0')
         for field in ('port', 'storage_port', 'jmx_port'):
             if not 0 < getattr(self, field) <= 65533:
                 raise invalid(field, getattr(self, field), 'from 1 to 65533')
@@ -107,7 +107,7 @@ class DevCluster:
     @property
     def ring(self) -> tuple[Node, ...]:
         """Returns the nodes in the order of their addresses."""
-        # What is stored knows the addresses and tokens of its ring, so another ring gets another folder.
+        # Stored data contains the addresses and tokens of its ring, so another ring needs another folder.
         tokens = '' if self.tokens == DevCluster.tokens else f'-{self.tokens}-tokens'
         folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}{tokens}'
         return tuple(
@@ -127,17 +127,17 @@ class DevCluster:
         )
 
     def start(self, progress: Progress = step) -> None:
-        """Starts the nodes that do not run yet, and returns when all answer CQL and see each other up.
+        """Starts the nodes that are not running, and returns when all of them answer CQL and see each other as up.
 
-        Where CASSANDRA_CONTACT_POINTS names a cluster, nothing is started: that cluster only has to answer.
+        If CASSANDRA_CONTACT_POINTS names a cluster, nothing is started: that cluster only has to answer.
 
         Args:
-            progress: makes the context manager of each step, as `components.progress.step` does.
+            progress: creates the context manager of each step, as `components.progress.step` does.
 
         Raises:
-            DevClusterError: a cluster of another shape runs in the directory, a port is in use, memory is too little,
-                Java or a jar cannot be had, or a node ends or does not get ready; no node that this call has started
-                is left running.
+            DevClusterError: a cluster of another configuration runs in the directory, a port is in use, there is too
+                little memory, Java or a jar cannot be obtained, or a node ends or does not become ready; nodes that
+                this call has started are stopped again.
             UnavailableError: the cluster of CASSANDRA_CONTACT_POINTS does not answer.
         """
         if use_external(progress):
@@ -164,7 +164,7 @@ class DevCluster:
                 launch.start(self.ring, missing, java, distribution, running.update)
 
     def stop(self, progress: Progress = step) -> bool:
-        """Stops the nodes after they have written everything to disk; returns whether any was running."""
+        """Stops the nodes after they have flushed their data to disk; returns whether any was running."""
         with self._locked():
             running = [node for node in self.ring if node.pid() is not None]
             if running:
@@ -173,7 +173,7 @@ class DevCluster:
             return bool(running)
 
     def status(self) -> tuple[NodeStatus, ...]:
-        """Returns what is known of each node now."""
+        """Returns the current state of each node."""
         return tuple(_status(node) for node in self.ring)
 
     def nodetool(self, args: Sequence[str], node: int = 1) -> int:
@@ -184,17 +184,19 @@ class DevCluster:
             node: which node to ask, from 1.
 
         Raises:
-            DevClusterError: that node does not run.
-            ValueError: the ring has no such node.
+            DevClusterError: the node is not running.
+            ValueError: the ring has no node of this number.
         """
         if not 1 <= node <= self.nodes:
             raise invalid('node', node, f'from 1 to {self.nodes}')
-        asked = self.ring[node - 1]
-        if asked.pid() is None:
-            raise DevClusterError(f'node: got {node} of {self.directory}, rule: one that runs (see cluster start)')
+        target = self.ring[node - 1]
+        if target.pid() is None:
+            raise DevClusterError(
+                f'node: got {node} of {self.directory}, rule: a node that is running (see cluster start)'
+            )
         cache = cache_folder()
         java, distribution = find_java(cache), find_distribution(cache)
-        return asked.nodetool(java, rmi_options(java, distribution, cache), args)
+        return target.nodetool(java, rmi_options(java, distribution, cache), args)
 
     def __str__(self) -> str:
         nodes = '1 node' if self.nodes == 1 else f'{self.nodes} nodes'
@@ -202,7 +204,7 @@ class DevCluster:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Holds the directory, so that a second start or stop waits for the first."""
+        """Locks the directory, so that a second start or stop waits for the first."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             lock = (self.directory / 'lock').open('w')
@@ -223,17 +225,17 @@ class DevCluster:
         if saved is None or all(node.pid() is None for node in saved.ring):
             return
         for field in dataclasses.fields(self):
-            wanted, runs = getattr(self, field.name), getattr(saved, field.name)
-            if wanted != runs and field.name != 'heap':
-                rule = f'{runs!r}, as the cluster has that runs in {self.directory} (see cluster stop)'
+            wanted, running = getattr(self, field.name), getattr(saved, field.name)
+            if wanted != running and field.name != 'heap':
+                rule = f'{running!r}, like the cluster that is running in {self.directory} (see cluster stop)'
                 raise DevClusterError(f'{field.name}: got {wanted!r}, rule: {rule}')
 
 
 def use_external(progress: Progress = step) -> bool:
-    """Checks that the cluster of CASSANDRA_CONTACT_POINTS answers; returns whether one is named.
+    """Checks that the cluster of CASSANDRA_CONTACT_POINTS answers; returns False if the variable is not set.
 
     Raises:
-        UnavailableError: the cluster that is named does not answer.
+        UnavailableError: the cluster does not answer.
     """
     if not os.environ.get('CASSANDRA_CONTACT_POINTS'):
         return False

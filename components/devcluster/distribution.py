@@ -1,4 +1,4 @@
-"""The Cassandra that is run: the distribution that CASSANDRA_HOME names, else the pinned jars."""
+"""The Cassandra release to run: the distribution at CASSANDRA_HOME, or else the pinned jars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CASSANDRA = re.compile(r'(?:apache-cassandra|cassandra-all)-(\d[\w.-]*)\.jar')
 
 @dataclass(frozen=True)
 class Distribution:
-    """The jars of one Cassandra release: its version, its class path and the agent that measures objects."""
+    """One Cassandra release: its version, its jars and the Java agent that measures objects (jamm)."""
 
     version: str
     jars: tuple[Path, ...]
@@ -24,7 +24,7 @@ class Distribution:
 
     @property
     def class_path(self) -> str:
-        """Returns the jars as java's option -cp takes them."""
+        """Returns the jars in the format of java's option -cp."""
         return ':'.join(map(str, self.jars))
 
     def __str__(self) -> str:
@@ -37,15 +37,15 @@ def find_distribution(
     progress: Callable[[str], None] = lambda detail: None,
     environ: Mapping[str, str] = os.environ,
 ) -> Distribution:
-    """Returns the Cassandra to run, after downloading what the pinned list asks for and the cache lacks.
+    """Returns the Cassandra to run; downloads pinned jars that the cache lacks.
 
     Args:
         cache: folder that keeps downloads.
-        progress: told how many jars are there.
-        environ: names CASSANDRA_HOME, and a mirror of Maven Central in TFX_CASSANDRA_MAVEN.
+        progress: called with the number of jars so far.
+        environ: environment with CASSANDRA_HOME, and a mirror of Maven Central in TFX_CASSANDRA_MAVEN.
 
     Raises:
-        DevClusterError: CASSANDRA_HOME holds no Cassandra 5, or a pinned jar cannot be had.
+        DevClusterError: CASSANDRA_HOME is not a Cassandra 5, or a pinned jar cannot be obtained.
     """
     if home := environ.get('CASSANDRA_HOME'):
         jars = sorted(Path(home).expanduser().resolve().glob('lib/*.jar'))

@@ -1,4 +1,4 @@
-"""Fetches pinned jars into a cache folder: concurrently, checked, and safe with several processes at once."""
+"""Downloads pinned jars into a cache folder: concurrently, with checksums, safe for several processes at once."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def fetch_jars(
     base_url: str = MAVEN_CENTRAL,
     progress: Callable[[str], None] = lambda detail: None,
 ) -> list[Path]:
-    """Returns the jars' paths below a folder, in order; what is missing or damaged there is downloaded.
+    """Returns the jars' paths below a folder, in order; downloads missing and damaged ones.
 
     Args:
-        jars: what to have.
+        jars: the jars to provide.
         folder: the cache, laid out like the repository.
-        base_url: the repository, or a mirror of it; a login in it, as https://user:password@host/path, is sent as
-            HTTP basic authentication and shown nowhere.
-        progress: told `jars done of all, megabytes` after each jar.
+        base_url: the repository, or a mirror of it; a login such as https://user:password@host/path is sent as HTTP
+            basic authentication and never shown.
+        progress: called after each jar with the number of jars and the megabytes so far.
 
     Raises:
-        DevClusterError: a jar cannot be had, or what the repository serves fails its sum; that jar is not kept.
+        DevClusterError: a jar cannot be downloaded, or its checksum is wrong; such a jar is not kept.
     """
     base_url, login = _without_login(base_url)
     paths, size, stopped = [folder / jar.path for jar in jars], 0, threading.Event()
@@ -91,15 +91,15 @@ def fetch_jars(
                 size += future.result()
                 count = f'{done}' if done == len(jars) else f'{done} of {len(jars)}'
                 progress(f'{count} jars, {size / 1e6:.0f} MB')
-        finally:  # after an error or Ctrl-C the downloads that have not begun are dropped
+        finally:  # after an error or Ctrl-C downloads that have not begun are cancelled
             stopped.set()
     return paths
 
 
 def _without_login(url: str) -> tuple[str, Login | None]:
-    """Returns a URL that can be shown, and the user and password that stood in it."""
+    """Returns a URL without its login, and the user and password of the login."""
     scheme, separator, rest = url.partition('://')
-    login, at, host_and_path = rest.rpartition('@')  # the last one: a password may have any character unescaped
+    login, at, host_and_path = rest.rpartition('@')  # the last @: a password may contain unescaped ones
     if not separator or scheme not in ('http', 'https'):
         shown = url.rpartition('@')[2]
         raise DevClusterError(f'TFX_CASSANDRA_MAVEN: got {shown!r}, rule: a URL of http or https')
@@ -118,7 +118,7 @@ def _ensure(jar: Jar, path: Path, url: str, login: Login | None) -> None:
         path.unlink(missing_ok=True)
         found = f'a damaged copy at {path}' if damaged else 'no copy in the cache'
         raise DevClusterError(
-            f'jar {jar.name}: got {found}, rule: cached, or to be had from {url} ({_reason(error)})'
+            f'jar {jar.name}: got {found}, rule: cached, or available at {url} ({_reason(error)})'
         ) from error
     except ValueError as error:
         path.unlink(missing_ok=True)
@@ -126,20 +126,20 @@ def _ensure(jar: Jar, path: Path, url: str, login: Login | None) -> None:
         raise DevClusterError(f'jar {jar.name}: got sha256 {got} from {url}, rule: sha256 {jar.sha256}') from error
 
 
-def _is_passing(error: BaseException) -> bool:
-    """Whether a second attempt may succeed: the server failed or could not be reached, and did not refuse."""
+def _is_transient(error: BaseException) -> bool:
+    """Says whether a retry may succeed: the server failed or could not be reached, but did not refuse."""
     response = getattr(error, 'response', None)
     return isinstance(error, requests.RequestException) and (response is None or response.status_code >= 500)
 
 
 @tenacity.retry(
-    retry=tenacity.retry_if_exception(_is_passing),
+    retry=tenacity.retry_if_exception(_is_transient),
     stop=tenacity.stop_after_attempt(2),
     wait=lambda _: _PAUSE,
     reraise=True,
 )
 def _retrieve(jar: Jar, path: Path, url: str, login: Login | None) -> None:
-    """Has pooch download a file unless it is there with its sum: beside its place first, then moved."""
+    """Downloads a file with pooch unless it exists with the right checksum; the file appears atomically."""
     downloader = pooch.HTTPDownloader(timeout=_TIMEOUT, auth=login)
     pooch.retrieve(url, f'sha256:{jar.sha256}', path.name, path.parent, downloader=downloader)
 

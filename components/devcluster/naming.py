@@ -1,7 +1,7 @@
-"""Gives a small Java runtime the one class of the module jdk.naming.rmi that nodetool needs.
+"""Provides the one class of the module jdk.naming.rmi that nodetool needs to reduced Java runtimes.
 
-nodetool reaches a node by a name such as `rmi://127.0.0.1:7199/jmxrmi`. A runtime that was cut down, as the one of
-PyPI is, cannot look such names up. The compiler that comes with Cassandra makes the class from the source below.
+nodetool connects to a node by a name such as `rmi://127.0.0.1:7199/jmxrmi`. A reduced runtime, such as that from PyPI,
+cannot look up such names. The Java compiler among Cassandra's jars compiles the class from the source below.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tfx_cassandra.components.devcluster.cache import new_folder
 from tfx_cassandra.components.devcluster.distribution import Distribution
 from tfx_cassandra.components.errors import DevClusterError
 
-# The name of class and package is what java.naming asks for: PREFIX.SCHEME.SCHEMEURLContextFactory.
+# java.naming requires these names of class and package: PREFIX.SCHEME.SCHEMEURLContextFactory.
 _SOURCE = """package tfxcassandra.rmi;
 
 import java.lang.reflect.Proxy;
@@ -44,10 +44,10 @@ public class rmiURLContextFactory implements ObjectFactory {
 
 
 def rmi_options(java: Path, distribution: Distribution, cache: Path) -> list[str]:
-    """Returns the java options, the class path among them, with which nodetool finds a node by its RMI name.
+    """Returns the java options, including the class path, with which nodetool finds a node by its RMI name.
 
     Args:
-        java: the runtime that nodetool runs on.
+        java: the Java runtime for nodetool.
         distribution: Cassandra's jars.
         cache: folder that keeps the class for runtimes that need it.
 
@@ -68,7 +68,7 @@ def _compile(java: Path, distribution: Distribution, folder: Path) -> None:
     source = folder / 'rmiURLContextFactory.java'
     source.write_text(_SOURCE)
     compiler: list[str | Path] = [java, '-cp', distribution.class_path, 'org.eclipse.jdt.internal.compiler.batch.Main']
-    # Without a class path of its own it would look into Cassandra's jars, one of which has a package java.util.
+    # Without its own class path the compiler would use Cassandra's jars, one of which has a package java.util.
     options = ['-17', '-nowarn', '-classpath', str(folder), '-d', str(folder)]
     result = subprocess.run([*compiler, *options, source], capture_output=True, text=True)
     if result.returncode:

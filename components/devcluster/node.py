@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tfx_cassandra.components.devcluster.distribution import Distribution
 
-CLUSTER_NAME = 'tfx-cassandra'  # of every development cluster, by which the tests know one
-STOP_SECONDS = 60  # until a node that does not end is killed
+CLUSTER_NAME = 'tfx-cassandra'  # of every development cluster; tests recognize one by it
+STOP_SECONDS = 60  # after which a node that has not ended is killed
 JVM_OPTIONS = Path(__file__).with_name('jvm.txt')
 
 _FOLDERS = {
@@ -44,18 +44,18 @@ _LOGBACK = """<configuration>
 </configuration>
 """
 _TOOLS_LOGBACK = '<configuration><root level="OFF"/></configuration>\n'
-_TROUBLE = re.compile(r'(ERROR|FATAL|Exception|Error|java\.|Caused by:|OpenJDK.*error)')
+_ERROR = re.compile(r'(ERROR|FATAL|Exception|Error|java\.|Caused by:|OpenJDK.*error)')
 
 
 @dataclass(frozen=True)
 class Node:
-    """Says where one node lives and listens.
+    """One node: its folder, its addresses and its settings.
 
     Attributes:
         index: position in the ring, from 0; node i is in rack i + 1.
         folder: absolute path of the node's own folder.
-        address: address of CQL and of the other nodes' connections; JMX is on 127.0.0.1.
-        tokens: number of tokens the node has on the ring.
+        address: address for CQL and for other nodes; JMX listens on 127.0.0.1.
+        tokens: number of tokens of the node.
         seeds: `address:port` of every node of the ring.
     """
 
@@ -82,12 +82,12 @@ class Node:
 
     @property
     def console(self) -> Path:
-        """Returns the path of the log of what the process prints."""
+        """Returns the path of the log of the process's output."""
         return self.folder / 'logs' / 'console.log'
 
     @property
-    def listens(self) -> dict[str, tuple[str, int]]:
-        """Returns what the node listens on: purpose -> (address, port)."""
+    def listen_addresses(self) -> dict[str, tuple[str, int]]:
+        """Returns the addresses on which the node listens: purpose -> (address, port)."""
         return {
             'port': (self.address, self.port),
             'storage_port': (self.address, self.storage_port),
@@ -100,7 +100,7 @@ class Node:
         return {
             'cluster_name': CLUSTER_NAME,
             'num_tokens': self.tokens,
-            # Tokens that are known before the start let all nodes start at once: none has to wait for another's.
+            # With predefined tokens all nodes can start at once, without waiting for the tokens of others.
             'initial_token': ','.join(map(str, ring_tokens(self.index, self.tokens))),
             'auto_bootstrap': False,
             'partitioner': 'org.apache.cassandra.dht.Murmur3Partitioner',
@@ -120,10 +120,10 @@ class Node:
             'authorizer': 'AllowAllAuthorizer',
             'commitlog_sync': 'periodic',
             'commitlog_sync_period': '1s',
-            # A dropped table is gone: snapshots would fill the disk of whoever runs tests.
+            # No snapshots of dropped tables, which would fill the disk when tests run.
             'auto_snapshot': False,
             'materialized_views_enabled': True,
-            # The nodes share few cores with the pipeline that they serve.
+            # The nodes share a few cores with the pipeline.
             'read_request_timeout': '10s',
             'range_request_timeout': '20s',
             'write_request_timeout': '10s',
@@ -132,10 +132,10 @@ class Node:
         }
 
     def write_settings(self) -> None:
-        """Makes the node's folders and writes its configuration files; data and logs are left as they are."""
+        """Creates the node's folders and writes its configuration files; keeps data and logs."""
         for name in (*_FOLDERS.values(), 'logs', 'tmp', 'triggers'):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        # A JSON value is a YAML value, with every path quoted.
+        # JSON is valid YAML, and quotes every path.
         lines = [f'{key}: {json.dumps(value)}\n' for key, value in self.settings().items()]
         self._file('cassandra.yaml').write_text(''.join(lines))
         self._file('cassandra-rackdc.properties').write_text(f'dc=dc1\nrack=rack{self.index + 1}\n')
@@ -157,7 +157,7 @@ class Node:
             'cassandra.system_auth.default_rf': rf,
             'cassandra.system_traces.default_rf': rf,
             'cassandra.system_distributed.default_rf': rf,
-            # On one machine nodes find each other at once.
+            # On one machine nodes find each other immediately.
             'cassandra.ring_delay_ms': '3000',
             'cassandra.skip_wait_for_gossip_to_settle': '0',
             'cassandra.superuser_setup_delay_ms': '500',
@@ -173,7 +173,7 @@ class Node:
     def start(
         self, java: Path, distribution: Distribution, environ: Mapping[str, str] = os.environ
     ) -> subprocess.Popen[bytes]:
-        """Starts the node as a process that outlives this one; it is not ready when this returns."""
+        """Starts the node as a process that outlives this one, without waiting until it is ready."""
         self.write_settings()
         with self.console.open('a') as console:
             process = subprocess.Popen(
@@ -185,13 +185,13 @@ class Node:
                 start_new_session=True,
             )
         self._file('pid').write_text(f'{process.pid}\n')
-        # The kernel shows a new program's command line a moment after it has begun to run.
+        # /proc shows the command line of a new process only shortly after its start.
         while process.poll() is None and self.pid() is None:
             time.sleep(0.01)
         return process
 
     def pid(self) -> int | None:
-        """Returns the process id of the running node; a pid file that names anything else counts for nothing."""
+        """Returns the process id of the running node; a pid file that names another process is ignored."""
         try:
             pid = int(self._file('pid').read_text())
             arguments = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
@@ -203,8 +203,8 @@ class Node:
         """Runs Cassandra's nodetool against this node, with this process's output; returns its exit code.
 
         Args:
-            java: the runtime.
-            options: its options, the class path among them.
+            java: the Java runtime.
+            options: Java options, including the class path.
             args: nodetool's command and options.
         """
         quiet = f'-Dlogback.configurationFile={self._file("logback-tools.xml")}'
@@ -212,11 +212,11 @@ class Node:
         return subprocess.run([*command, '-h', '127.0.0.1', '-p', str(self.jmx_port), *args]).returncode
 
     def terminate(self) -> int | None:
-        """Asks the node to drain and end; returns its process id, or None where it does not run."""
+        """Asks the node to drain and exit; returns its process id, or None if it is not running."""
         return self._signal(signal.SIGTERM)
 
     def wait_ended(self, pid: int, seconds: float = STOP_SECONDS) -> None:
-        """Waits until a process of the node has ended, and kills it after the given seconds."""
+        """Waits until a process of the node has ended; kills it after the given seconds."""
         deadline = time.monotonic() + seconds
         while not _has_ended(pid):
             if time.monotonic() > deadline and self._signal(signal.SIGKILL) is None:
@@ -224,23 +224,23 @@ class Node:
             time.sleep(0.1)
         self._file('pid').unlink(missing_ok=True)
 
-    def last_trouble(self, offsets: Mapping[Path, int]) -> str:
-        """Returns the last line with an error that the node has written, or else its last line.
+    def last_error(self, offsets: Mapping[Path, int]) -> str:
+        """Returns the last error line in the node's logs, or else their last line.
 
         Args:
-            offsets: bytes of each log that an earlier run wrote; a log that is not named is read whole.
+            offsets: bytes of each log that earlier runs have written; other logs are read from the beginning.
         """
         lines: list[str] = []
         for log in (self.log, self.console):
             with contextlib.suppress(FileNotFoundError), log.open('rb') as file:
                 file.seek(offsets.get(log, 0))
                 lines += [line.strip() for line in file.read().decode(errors='replace').splitlines()]
-        spoken = [line for line in lines if line and not line.startswith(('at ', '...'))]
-        troubled = [line for line in spoken if _TROUBLE.match(line)]
-        return (troubled or spoken or ['it wrote nothing'])[-1]
+        messages = [line for line in lines if line and not line.startswith(('at ', '...'))]
+        errors = [line for line in messages if _ERROR.match(line)]
+        return (errors or messages or ['its logs are empty'])[-1]
 
     def log_sizes(self) -> dict[Path, int]:
-        """Returns the bytes that each log of the node has now."""
+        """Returns the current size of each log of the node in bytes."""
         return {log: log.stat().st_size for log in (self.log, self.console) if log.exists()}
 
     def _file(self, name: str) -> Path:
@@ -255,7 +255,7 @@ class Node:
 
 
 def _has_ended(pid: int) -> bool:
-    """Says whether a process has given everything back, ports included: it is gone, or waits for its parent alone."""
+    """Says whether a process has released everything, including ports: it is gone, or only waits for its parent."""
     try:
         threads = os.listdir(f'/proc/{pid}/task')
         state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
@@ -265,7 +265,7 @@ def _has_ended(pid: int) -> bool:
 
 
 def ring_tokens(index: int, count: int) -> list[int]:
-    """Returns a node's tokens, ascending: spread unevenly, as random ones are, and the same on every machine."""
+    """Returns a node's tokens, ascending: pseudo-random, and the same on every machine."""
     generator = random.Random(index)
     return sorted(generator.randrange(-(2**63) + 1, 2**63) for _ in range(count))
 

@@ -12,11 +12,11 @@ from cassandra.query import SimpleStatement
 
 from tfx_cassandra.components.devcluster.node import Node
 
-SUPERUSER = PASSWORD = 'cassandra'  # what PasswordAuthenticator of a new cluster knows
+SUPERUSER = PASSWORD = 'cassandra'  # the default user of PasswordAuthenticator
 
 
 def is_ready(node: Node) -> bool:
-    """Says whether a node answers CQL and sees every node of its ring up."""
+    """Says whether a node answers CQL and sees every node of its ring as up."""
     if not is_listening(node.address, node.port):
         return False
     profile = ExecutionProfile(WhiteListRoundRobinPolicy([node.address]), request_timeout=5)
@@ -31,7 +31,7 @@ def is_ready(node: Node) -> bool:
     try:
         session = cluster.connect()
         peers = session.execute('SELECT peer FROM system.peers').all()
-        # Every node has a copy of this keyspace: an answer at ALL means that this node sees all of them up.
+        # Every node has a replica of this keyspace: an answer at ALL means that this node sees all nodes as up.
         query = 'SELECT keyspace_name FROM system_distributed.view_build_status LIMIT 1'
         session.execute(SimpleStatement(query, consistency_level=ConsistencyLevel.ALL))
         return len(peers) == len(node.seeds) - 1
@@ -53,7 +53,7 @@ def is_listening(address: str, port: int) -> bool:
 def is_free(address: str, port: int) -> bool:
     """Says whether a server could listen at an address and port."""
     with socket.socket() as probe:
-        # As Java's servers do: connections that have just ended do not stand in the way, a listener does.
+        # As Java's servers do: recently closed connections do not block the address, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

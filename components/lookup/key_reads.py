@@ -122,10 +122,10 @@ class KeyReads:
             if read is None:
                 break
             read.expected_bytes = self._estimate(read)
-            if queued.active and queued.bytes + read.expected_bytes > _BYTES_IN_FLIGHT:
+            if queued.active and queued.expected_bytes + read.expected_bytes > _BYTES_IN_FLIGHT:
                 queued.ready.appendleft(read)
                 break
-            queued.active, queued.bytes = queued.active + 1, queued.bytes + read.expected_bytes
+            queued.active, queued.expected_bytes = queued.active + 1, queued.expected_bytes + read.expected_bytes
             self._request(read, queued.arrived)
         return queued.active > 0
 
@@ -178,7 +178,7 @@ class _Queue:
       ready: Reads whose next page may be requested.
       delayed: Reads that failed and wait for their retry.
       active: Number of pages in flight.
-      bytes: Estimated size of these pages.
+      expected_bytes: Estimated size of these pages.
       arrived: The result of each page in flight, once it has arrived.
     """
 
@@ -186,7 +186,7 @@ class _Queue:
     ready: collections.deque[Read] = dataclasses.field(default_factory=collections.deque)
     delayed: list[Read] = dataclasses.field(default_factory=list)
     active: int = 0
-    bytes: float = 0.0
+    expected_bytes: float = 0.0
     arrived: _Arrived = dataclasses.field(default_factory=queue.SimpleQueue)
 
     def next_read(self) -> Read | None:
@@ -203,5 +203,6 @@ class _Queue:
     def next_page(self) -> tuple[Read, Page | Exception, bytes | None]:
         """Waits for the result of a page in flight."""
         read, page, paging_state = self.arrived.get()
-        self.active, self.bytes = self.active - 1, self.bytes - read.expected_bytes
+        self.active -= 1
+        self.expected_bytes -= read.expected_bytes
         return read, page, paging_state

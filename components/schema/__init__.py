@@ -1,8 +1,7 @@
-"""Creates the declared keyspace, and says how a live one differs from it.
+"""Creates the declared keyspace, and lists how a live one differs from it.
 
-The declaration is `declaration.py`. `apply` creates what is missing and adds missing columns, and changes
-nothing else; `check` names everything that is still different; `statements` is what `apply` would say to an empty
-cluster.
+The tables are declared in `declaration.py`. `apply` creates missing tables, views and indexes and adds missing columns;
+it changes nothing else. `check` returns the remaining differences. `statements` returns the CQL for an empty cluster.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ __all__ = [
     'warnings',
 ]
 
-# A table is created on every node before the statement returns; a busy cluster takes far longer than for a row.
+# A statement returns when every node has created the table, which takes much longer than a read on a busy cluster.
 _STATEMENT_SECONDS = 120
 _AGREEMENT_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One thing in which a live keyspace is not as declared.
+    """One difference between a live keyspace and the declared one.
 
     Attributes:
-      where: What it is about, such as 'feature_store.value'.
-      got: What the live keyspace has.
-      declared: What the declaration says.
+      where: The column, table or property that differs, such as 'feature_store.value'.
+      got: Its value in the live keyspace.
+      declared: Its declared value.
     """
 
     where: str
@@ -63,16 +62,16 @@ def statements(keyspace: str, replication: Replication, *, views: bool = True, s
     """Returns the CQL that declares the whole keyspace, in order.
 
     Args:
-      keyspace: Its name.
-      replication: Where the copies go.
+      keyspace: Name of the keyspace.
+      replication: Replication of the keyspace.
       views: Whether to include the materialized views.
       sai: Whether to include the storage-attached indexes (Cassandra 5).
 
     Raises:
-      ValueError: The name is not one a keyspace can have.
+      ValueError: The name is not valid for a keyspace.
     """
     declared = declaration.declared(views=views, sai=sai)
-    return [_create_keyspace(keyspace, replication), *(_bound(relation.cql, keyspace) for relation in declared)]
+    return [_create_keyspace(keyspace, replication), *(_with_keyspace(relation.cql, keyspace) for relation in declared)]
 
 
 def apply(
@@ -80,39 +79,41 @@ def apply(
 ) -> list[str]:
     """Creates what the connection's keyspace lacks and adds missing columns; changes nothing that exists.
 
-    Running it again, or several times at once, comes to the same. A keyspace that exists keeps its replication.
+    It is idempotent, also when several clients run it at once. An existing keyspace keeps its replication.
 
     Args:
       connection: The cluster and the keyspace.
-      replication: Where the copies go, if the keyspace is to be created.
+      replication: Replication of the keyspace, if it has to be created.
       views: Whether to create the materialized views.
       sai: Whether to create the storage-attached indexes (Cassandra 5).
 
     Returns:
-      The statements that were needed, in order.
+      The statements that were executed, in order.
 
     Raises:
-      SchemaError: The server refuses a statement; those before it stay applied, and applying again goes on from there.
+      SchemaError: The server refuses a statement. Earlier ones stay applied, and applying again continues from there.
       UnavailableError: No contact point answers.
     """
     create = _create_keyspace(connection.keyspace, replication)
     declared = declaration.declared(views=views, sai=sai)
     applied: list[str] = []
-    with session(connection) as opened, _named(connection.keyspace):
-        host = tables.coordinator(opened)
+    with session(connection) as live_session, _errors_named(connection.keyspace):
+        host = tables.coordinator(live_session)
 
         def run(cql: str) -> None:
-            opened.execute(cql, timeout=_STATEMENT_SECONDS, host=host)
+            live_session.execute(cql, timeout=_STATEMENT_SECONDS, host=host)
             applied.append(cql)
 
-        if tables.replication(opened, connection.keyspace) is None:
+        if tables.replication(live_session, connection.keyspace) is None:
             run(create)
-        live = tables.live(opened, connection.keyspace)
+        live = tables.live(live_session, connection.keyspace)
         for relation in declared:
-            with _named(relation.name, _HINTS.get(relation.kind, '')):
+            with _errors_named(relation.name, _HINTS.get(relation.kind, '')):
                 for cql in _missing(relation, live.get(relation.name)):
-                    run(_bound(cql, connection.keyspace))
-        opened.cluster.refresh_keyspace_metadata(connection.keyspace, max_schema_agreement_wait=_AGREEMENT_SECONDS)
+                    run(_with_keyspace(cql, connection.keyspace))
+        live_session.cluster.refresh_keyspace_metadata(
+            connection.keyspace, max_schema_agreement_wait=_AGREEMENT_SECONDS
+        )
     return applied
 
 
@@ -121,11 +122,11 @@ def check(
 ) -> list[Difference]:
     """Compares the connection's keyspace with the declared one, column by column.
 
-    Tables and columns that are not declared are no difference.
+    Undeclared tables and columns are not reported.
 
     Args:
       connection: The cluster and the keyspace.
-      replication: Where the copies should be, or None to accept any.
+      replication: Expected replication, or None to accept any.
       views: Whether the materialized views should be there.
       sai: Whether the storage-attached indexes should be there.
 
@@ -135,9 +136,9 @@ def check(
     Raises:
       UnavailableError: No contact point answers.
     """
-    with session(connection) as opened, _named(connection.keyspace):
-        copies = tables.replication(opened, connection.keyspace)
-        live = tables.live(opened, connection.keyspace)
+    with session(connection) as live_session, _errors_named(connection.keyspace):
+        copies = tables.replication(live_session, connection.keyspace)
+        live = tables.live(live_session, connection.keyspace)
     if copies is None:
         return [Difference(connection.keyspace, 'no such keyspace', 'a keyspace')]
     differences: list[Difference] = []
@@ -149,26 +150,26 @@ def check(
 
 
 def warnings(connection: CassandraConnection) -> list[str]:
-    """Returns what is as declared, or a user's own, and will still hurt: one line a table, with the numbers.
+    """Returns warnings of table options that will cause problems, declared or not: one line per table.
 
     Raises:
       UnavailableError: No contact point answers.
     """
-    with session(connection) as opened, _named(connection.keyspace):
-        live = tables.live(opened, connection.keyspace)
+    with session(connection) as live_session, _errors_named(connection.keyspace):
+        live = tables.live(live_session, connection.keyspace)
     return [warning for relation in live.values() if (warning := _windows_warning(relation))]
 
 
 def _create_keyspace(keyspace: str, replication: Replication) -> str:
     options = ', '.join(f'{_text(key)}: {_text(value)}' for key, value in replication.options().items())
-    return _bound(
+    return _with_keyspace(
         f'CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = {{{options}}} AND durable_writes = true',
         keyspace,
     )
 
 
-def _bound(cql: str, keyspace: str) -> str:
-    # A name cannot be a bound value, so nothing that would end the quotes may be in it.
+def _with_keyspace(cql: str, keyspace: str) -> str:
+    # A name cannot be a bound value, so it must not contain anything that could end the quotes.
     if not re.fullmatch(r'[A-Za-z0-9_]{1,48}', keyspace):
         raise invalid('keyspace', keyspace, '1 to 48 letters, digits and underscores')
     return cql.replace('{keyspace}', f'"{keyspace}"')
@@ -186,7 +187,8 @@ _HINTS = {
 
 
 @contextlib.contextmanager
-def _named(name: str, hint: str = '') -> Iterator[None]:
+def _errors_named(name: str, hint: str = '') -> Iterator[None]:
+    """Converts driver errors within a block to a SchemaError that names the relation and gives a hint."""
     try:
         yield
     except DRIVER_ERRORS as error:
@@ -199,7 +201,7 @@ def _missing(relation: Relation, live: Relation | None) -> Iterator[str]:
         yield relation.cql
     elif relation.kind == live.kind == 'table':
         for name, column in relation.columns.items():
-            # A key column cannot be added; `check` names it.
+            # A key column cannot be added; `check` reports it.
             if name not in live.columns and column.kind in ('regular', 'static'):
                 static = ' static' if column.kind == 'static' else ''
                 yield f'ALTER TABLE {{keyspace}}.{relation.name} ADD IF NOT EXISTS {name} {column.type}{static}'
@@ -216,7 +218,7 @@ def _differences(declared: Relation, live: Relation | None) -> Iterator[Differen
     for name, value in declared.options.items():
         got = live.options[name]
         if isinstance(value, Mapping) and isinstance(got, Mapping):
-            # The server adds settings of its own; only the declared ones count.
+            # The server adds its own settings; only declared ones are compared.
             got = {key: got[key].rpartition('.')[2] for key in value if key in got}
         if got != value:
             yield Difference(f'{declared.name}.{name}', str(got), str(value))
@@ -240,10 +242,11 @@ def _windows_warning(relation: Relation) -> str:
     if not isinstance(compaction, Mapping) or not compaction['class'].endswith('TimeWindowCompactionStrategy'):
         return ''
     size, unit = compaction.get('compaction_window_size', '1'), compaction.get('compaction_window_unit', 'DAYS')
-    a_day = 86400 // (int(size) * _WINDOW_SECONDS[unit])
-    if relation.options['default_time_to_live'] or a_day < 2:
+    windows_per_day = 86400 // (int(size) * _WINDOW_SECONDS[unit])
+    if relation.options['default_time_to_live'] or windows_per_day < 2:
         return ''
     return (
         f'{relation.name}: compaction windows of {size} {unit.lower()} without a default_time_to_live make '
-        f'{a_day} windows a day, {a_day * 365} a year, and none is ever dropped; set a TTL or wider windows'
+        f'{windows_per_day} windows a day, {windows_per_day * 365} a year, and none is ever dropped; '
+        'set a TTL or wider windows'
     )

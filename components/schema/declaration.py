@@ -11,7 +11,7 @@ _MONTH = 30 * 86400  # seconds
 
 
 def declared(*, views: bool = True, sai: bool = False) -> list[Relation]:
-    """Returns everything that is declared, in an order that can be applied.
+    """Returns all declared tables, views and indexes, in an order in which they can be created.
 
     Args:
       views: Whether to include the materialized views.
@@ -31,12 +31,12 @@ def table(
     """Declares a table.
 
     Args:
-      name: Its name.
-      about: What a row is; becomes a comment before the statement.
-      columns: CQL type of each column; `static` behind it where one value serves the whole partition.
+      name: Name of the table.
+      about: Describes a row; becomes a comment before the statement.
+      columns: CQL type of each column, followed by ` static` for a static column.
       partition_key: Columns of the partition key, in order.
       clustering: 'asc' or 'desc' of each clustering column, in order.
-      options: Table options that are not the server's defaults, as Python values.
+      options: Table options that differ from the server's defaults, as Python values.
     """
     lines = [f'{column} {cql_type}' for column, cql_type in columns.items()]
     body = ',\n    '.join([*lines, _primary_key(partition_key, clustering)])
@@ -53,7 +53,7 @@ def view(
     name: str, about: str, base: Relation, columns: Sequence[str], partition_key: Sequence[str],
     clustering: Mapping[str, str],
 ) -> Relation:  # fmt: skip
-    """Declares a materialized view of some columns of a table; rows that lack a column of its key are not in it."""
+    """Declares a materialized view of columns of a table; rows with a null in a key column are left out."""
     keys = [*partition_key, *clustering]
     where = ' AND '.join(f'{column} IS NOT NULL' for column in keys)
     cql = (
@@ -75,7 +75,7 @@ def index(name: str, about: str, table_name: str, target: str) -> Relation:
 def _placed(
     columns: Mapping[str, str], partition_key: Sequence[str], clustering: Mapping[str, str]
 ) -> dict[str, Column]:
-    """Returns the columns with their places in the primary key."""
+    """Returns the columns with their positions in the primary key."""
     placed = {}
     for name, cql_type in columns.items():
         if name in partition_key:
@@ -102,7 +102,7 @@ def _comment(text: str) -> str:
 
 
 def _time_windows(unit: str) -> dict[str, str]:
-    """Returns compaction by windows of one minute, hour or day, for rows that are written in the order of time."""
+    """Returns compaction in windows of one minute, hour or day, for rows that are written in order of time."""
     return {
         'class': 'TimeWindowCompactionStrategy',
         'compaction_window_size': '1',

@@ -1,4 +1,4 @@
-"""How many copies of a keyspace's rows there are, and where."""
+"""Replication of a keyspace: the number of copies of each row, by data center."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tfx_cassandra.components.errors import invalid
 
 @dataclasses.dataclass(frozen=True)
 class SimpleReplication:
-    """Replicates without regard to data centers: for tests and single-node clusters.
+    """Replication regardless of data centers, for tests and single-node clusters.
 
     Attributes:
-      factor: Copies of each row, from 1.
+      factor: Number of copies of each row, from 1.
 
     Raises:
-      ValueError: factor is not a number of copies.
+      ValueError: factor is not an integer from 1.
     """
 
     factor: int
@@ -31,13 +31,13 @@ class SimpleReplication:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkReplication:
-    """Replicates to any number of data centers.
+    """Replication to any number of data centers.
 
     Attributes:
       factors: (data center, copies) pairs, or a mapping from data center to copies; kept as pairs.
 
     Raises:
-      ValueError: There is no data center, one is named twice, or a factor is not a number of copies.
+      ValueError: No data center is given, one is given twice, or a factor is not an integer from 1.
     """
 
     factors: Mapping[str, int] | tuple[tuple[str, int], ...]
@@ -66,7 +66,7 @@ def parse_replication(text: str) -> Replication:
     """Parses 'simple:1', or data centers with their copies such as 'dc1:3,dc2:2'.
 
     Raises:
-      ValueError: The text is neither.
+      ValueError: The text has neither form.
     """
     parts = [part.strip().rpartition(':') for part in text.split(',')]
     if not all(center and copies.isdecimal() for center, _, copies in parts):

@@ -12,11 +12,11 @@ from cassandra.pool import Host
 
 from tfx_cassandra.components.errors import SchemaError
 
-# A table option that is not declared has this value; an undeclared compaction is left to the server.
+# Values of table options that are not declared; the server chooses an undeclared compaction.
 DEFAULT_OPTIONS = {'default_time_to_live': 0, 'gc_grace_seconds': 864000}
 OPTIONS = (*DEFAULT_OPTIONS, 'compaction')
 
-_COORDINATOR_TRIES, _COORDINATOR_PAUSE = 300, 0.1  # seconds
+_COORDINATOR_ATTEMPTS, _COORDINATOR_PAUSE = 300, 0.1  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Column:
     Attributes:
       type: CQL type, such as 'map<text, text>'.
       kind: 'partition_key', 'clustering', 'static' or 'regular'.
-      position: Place within the partition key or the clustering columns, from 0; -1 for other columns.
+      position: Index within the partition key or the clustering columns, from 0; -1 for other columns.
       order: 'asc' or 'desc' for a clustering column, else 'none'.
     """
 
@@ -37,7 +37,7 @@ class Column:
 
     @property
     def role(self) -> str:
-        """Where the column stands in the primary key, such as 'clustering column 0, desc'."""
+        """The role of the column in the primary key, such as 'clustering column 0, desc'."""
         if self.kind == 'partition_key':
             return f'partition key column {self.position}'
         if self.kind == 'clustering':
@@ -51,11 +51,11 @@ class Relation:
 
     Attributes:
       kind: 'table', 'view' or 'index'.
-      name: Its name in the keyspace.
+      name: Name in the keyspace.
       columns: Columns by name; empty for an index.
       options: default_time_to_live, gc_grace_seconds and compaction (a mapping); empty for views and indexes.
-      source: What a view or index is made from; empty for a table.
-      cql: The declaring statement with '{keyspace}' in it; empty for a relation read from a live keyspace.
+      source: What a view or index is built on; empty for a table.
+      cql: The CREATE statement, with '{keyspace}' for its keyspace; empty for a relation of a live keyspace.
     """
 
     kind: str
@@ -67,29 +67,29 @@ class Relation:
 
 
 def coordinator(session: Session) -> Host:
-    """Returns the node that schema statements go to: the same for every client of a data center.
+    """Returns the node to which schema statements are sent: the same one for every client of a data center.
 
-    A node runs schema statements one after another, so that two clients that create a table at once get one table; on
-    two nodes they would get two with different ids, and the nodes would never agree again.
+    A node runs schema statements one after another, so two clients that create a table at the same time get one table.
+    On two nodes they would create two tables with different ids, and the nodes would never agree again.
 
     Raises:
-      SchemaError: The node does not accept connections, and is not known to be down; or no node does.
+      SchemaError: The node accepts no connections although it is not known to be down, or no node accepts any.
     """
-    for _ in range(_COORDINATOR_TRIES):
+    for _ in range(_COORDINATOR_ATTEMPTS):
         connected = session.get_pool_state()
         centers = {host.datacenter for host in connected}
         hosts = [host for host in session.cluster.metadata.all_hosts() if host.datacenter in centers]
         first = min((host for host in hosts if host.is_up is not False), key=lambda host: host.host_id, default=None)
         if first is not None and first in connected:
             return first
-        # A new session has connected to one node, and goes on to the others in the background.
+        # A new session is connected to one node, and connects to the others in the background.
         time.sleep(_COORDINATOR_PAUSE)
     raise SchemaError(f'{first or "any node"}: no connection to the node that runs schema statements')
 
 
 def live(session: Session, keyspace: str) -> dict[str, Relation]:
-    """Returns the tables, views and indexes a keyspace has, by name; none if there is no such keyspace."""
-    # Columns come last: a table that another client creates meanwhile must not be seen without them.
+    """Returns the tables, views and indexes of a keyspace by name; none if the keyspace does not exist."""
+    # Columns are read last, so that a table that another client creates meanwhile is not seen without its columns.
     indexes, views, plain = (list(_rows(session, table, keyspace)) for table in ('indexes', 'views', 'tables'))
     columns: dict[str, dict[str, Column]] = {}
     for row in _rows(session, 'columns', keyspace):
@@ -110,12 +110,13 @@ def live(session: Session, keyspace: str) -> dict[str, Relation]:
 
 
 def replication(session: Session, keyspace: str) -> dict[str, str] | None:
-    """Returns a keyspace's replication with the class's short name, or None if there is no such keyspace."""
+    """Returns a keyspace's replication with the short class name, or None if the keyspace does not exist."""
     rows = list(_rows(session, 'keyspaces', keyspace))
     return {key: value.rpartition('.')[2] for key, value in rows[0].replication.items()} if rows else None
 
 
 def _rows(session: Session, table: str, keyspace: str) -> Iterable[Any]:
-    # The table's name is one of this module's own.
+    # The table name is a constant of this module.
     statement = session.prepare(f'SELECT * FROM system_schema.{table} WHERE keyspace_name = ?')
-    return session.execute(statement, (keyspace,), host=coordinator(session))
+    rows: Iterable[Any] = session.execute(statement, (keyspace,), host=coordinator(session))
+    return rows

@@ -167,7 +167,7 @@ def test_a_type_may_be_named_as_a_scalar_is() -> None:
     ]  # fmt: skip
 
 
-def test_the_checksum_is_of_the_rows_whatever_their_order_and_pages() -> None:
+def test_the_checksum_does_not_depend_on_order_or_pages() -> None:
     kinds = [scalar('Int32Type'), scalar('UTF8Type')]
     rows = [(1, 'a'), (2, None), (3, 'long enough to be hashed by words')]
     whole = page.decode(made_page(kinds, rows))[1]
@@ -256,7 +256,7 @@ def test_text_that_is_not_utf8_is_an_error_or_replaced(place: str, content: byte
 
 
 @given(st.lists(st.binary(max_size=70) | st.text(max_size=70).map(lambda t: t.encode('utf-8', 'surrogatepass'))))
-def test_utf8_is_what_python_takes_for_it(contents: list[bytes]) -> None:
+def test_utf8_is_checked_as_python_does(contents: list[bytes]) -> None:
     for kind in (TEXT, scalar('AsciiType'), scalar('BytesType')):
         check_outcome(page.Page(sized(*contents), 0, len(contents), ('c0',), (kind,)))
 
@@ -364,7 +364,7 @@ def test_a_page_larger_than_the_protocol_has_is_refused() -> None:
         rows.cells(body, 2**31, 1, 1)
 
 
-def test_what_is_no_page_and_no_cells() -> None:
+def test_arguments_that_are_not_a_page_or_cells_are_an_error() -> None:
     (cells,), _ = rows.cells(sized(b'\0\0\0\1'), 0, 1, 1)
     for kind, column in ((None, None), (types.kind_of(INT), None), (None, cells)):
         with pytest.raises(ValueError, match=r'kind, cells: got .*, rule: made by types.kind_of and rows.cells'):
@@ -376,7 +376,9 @@ def test_what_is_no_page_and_no_cells() -> None:
     assert len(rows.decode(types.kind_of(INT), rows.Cells.__new__(rows.Cells))) == 0
 
 
-def test_nested_types_are_known_again_though_the_driver_makes_new_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoders_of_nested_types_are_reused_although_the_driver_makes_new_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def made() -> list:
         date = cqltypes.UserType.make_udt_class('k', 'date', ('year', 'text'), (INT, TEXT))
         return [
@@ -401,7 +403,7 @@ def test_nested_types_are_known_again_though_the_driver_makes_new_classes(monkey
         cqltypes.VectorType.apply_parameters([INT, 2], None),
     ],
 )  # fmt: skip
-def test_other_types_are_not_taken_for_known_ones(other: Any) -> None:
+def test_decoders_are_not_reused_for_other_types(other: Any) -> None:
     assert types.identity(other) != types.identity(UDT)
     assert types.identity(cqltypes.UserType.make_udt_class('q', 'pair', ('a', 'b'), (INT, TEXT))) == types.identity(UDT)
 

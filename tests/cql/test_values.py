@@ -68,7 +68,7 @@ EAST = datetime.timezone(datetime.timedelta(hours=1))
         ('vector<float, 2>', [[0.5, 1], (0.5, 1.0)], (0.5, 1.0)),
     ],
 )  # fmt: skip
-def test_equal_values_are_parsed_alike(cql_type: str, given_values: list, parsed: Any) -> None:
+def test_equal_values_are_parsed_to_equal_ones(cql_type: str, given_values: list, parsed: Any) -> None:
     for value in given_values:
         got = values.parse(cql_type, value)
         assert got == parsed, value
@@ -97,7 +97,7 @@ def test_equal_values_are_parsed_alike(cql_type: str, given_values: list, parsed
         ('frozen<list<int>>', ['x']),
     ],
 )  # fmt: skip
-def test_what_is_no_value_names_column_value_and_type(cql_type: str, value: Any) -> None:
+def test_a_wrong_value_is_an_error_that_names_column_value_and_type(cql_type: str, value: Any) -> None:
     with pytest.raises(SchemaError) as caught:
         values.parse_all('some column', cql_type, [value])
     assert str(caught.value).startswith(f'where some column: got {value!r}, rule: a {cql_type} (')
@@ -117,7 +117,7 @@ def test_a_type_may_be_too_narrow(cql_type: str, value: Any) -> None:
         values.parse(cql_type, value)
 
 
-def test_a_large_value_is_not_shown_whole() -> None:
+def test_a_large_value_is_truncated_in_the_message() -> None:
     for cql_type, value in (('ascii', 'é' * 10**6), ('text', b'x' * 10**6), ('int', list(range(10**5)))):
         with pytest.raises(SchemaError) as caught:
             values.parse_all('c', cql_type, [value])

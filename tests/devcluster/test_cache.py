@@ -20,7 +20,7 @@ def test_a_cache_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
         cache_folder()
 
 
-def test_a_new_folder_appears_when_it_is_full(tmp_path):
+def test_a_new_folder_appears_when_it_is_complete(tmp_path):
     with new_folder(tmp_path / 'java') as folder:
         (folder / 'a').write_text('whole')
         assert not (tmp_path / 'java').exists()

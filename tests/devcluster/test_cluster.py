@@ -23,7 +23,7 @@ def no_external_cluster(monkeypatch):
 
 @pytest.fixture
 def steps():
-    """The labels of the steps that were begun, and a progress that keeps them."""
+    """The labels of the steps that were begun, and a progress that records them."""
     labels = []
 
     @contextlib.contextmanager
@@ -37,7 +37,7 @@ def steps():
 
 @contextlib.contextmanager
 def stands_in_for(node):
-    """Runs a process whose command line says that it is the node; nothing else of it is one."""
+    """Runs a process that has nothing of a node but its command line."""
     node.folder.mkdir(parents=True, exist_ok=True)
     wait = 'import sys; print("up", flush=True); sys.stdin.read()'
     option = f'-Dcassandra.config={(node.folder / "cassandra.yaml").as_uri()}'
@@ -86,7 +86,7 @@ def test_three_nodes_have_an_address_a_folder_and_a_jmx_port_each(tmp_path):
     assert cluster.ring[2].seeds == ('127.0.7.1:7000', '127.0.7.2:7000', '127.0.7.3:7000')
 
 
-def test_rings_of_another_shape_keep_their_data_apart(tmp_path):
+def test_rings_of_another_configuration_have_their_own_data(tmp_path):
     shapes = [{}, {'nodes': 3}, {'subnet': '127.0.7'}, {'storage_port': 7001}, {'tokens': 1}]
     folders = {DevCluster(tmp_path, **shape).ring[0].folder for shape in shapes}
     assert len(folders) == len(shapes)
@@ -128,17 +128,17 @@ def test_available_memory_is_what_the_machine_has():
     assert 1e8 < launch.available_memory() < os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def test_a_cluster_of_another_shape_that_runs_is_an_error_and_heap_is_no_shape(tmp_path):
+def test_a_running_cluster_of_another_configuration_is_an_error_unless_only_the_heap_differs(tmp_path):
     one = DevCluster(tmp_path, subnet='127.0.9')
     one._save()
     assert DevCluster.saved(tmp_path) == one
     with stands_in_for(one.ring[0]):
         dataclasses.replace(one, heap='2G')._check_saved()
         with pytest.raises(
-            DevClusterError, match=rf'^nodes: got 3, rule: 1, as the cluster has that runs in {tmp_path}'
+            DevClusterError, match=rf'^nodes: got 3, rule: 1, like the cluster that is running in {tmp_path}'
         ):
             dataclasses.replace(one, nodes=3).start()
-        with pytest.raises(DevClusterError, match=r'^authenticated: got True, rule: False, as the cluster'):
+        with pytest.raises(DevClusterError, match=r'^authenticated: got True, rule: False, like the cluster'):
             dataclasses.replace(one, authenticated=True).start()
     dataclasses.replace(one, nodes=3)._check_saved()
 
@@ -178,7 +178,7 @@ def test_a_second_start_or_stop_waits_for_the_first(tmp_path):
     second.join()
 
 
-def test_another_system_is_told_what_it_can_do(tmp_path, steps, monkeypatch):
+def test_another_operating_system_is_an_error_that_says_what_to_do(tmp_path, steps, monkeypatch):
     monkeypatch.setattr(clusters.platform, 'system', lambda: 'Darwin')
     with pytest.raises(DevClusterError, match=r'^system: got Darwin, rule: Linux, or CASSANDRA_CONTACT_POINTS set$'):
         DevCluster(tmp_path).start(steps)

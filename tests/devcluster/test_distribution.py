@@ -30,11 +30,11 @@ def test_cassandra_home_gives_its_own_jars(tmp_path):
         (['apache-cassandra-5.0.2.jar'], r'Cassandra 5\.0\.2'),
     ],
 )
-def test_a_cassandra_home_that_cannot_be_run_is_named(tmp_path, names, found):
+def test_an_unusable_cassandra_home_is_named(tmp_path, names, found):
     with pytest.raises(DevClusterError, match=rf'^CASSANDRA_HOME: got {tmp_path} with {found}, rule: lib/ holds'):
         find_distribution(tmp_path / 'cache', environ=make_home(tmp_path, *names))
 
 
-def test_the_mirror_of_the_environment_is_asked(tmp_path):
-    with pytest.raises(DevClusterError, match=r'to be had from http://127\.0\.0\.1:9/maven/'):
+def test_the_mirror_in_the_environment_is_used(tmp_path):
+    with pytest.raises(DevClusterError, match=r'available at http://127\.0\.0\.1:9/maven/'):
         find_distribution(tmp_path, environ={'TFX_CASSANDRA_MAVEN': 'http://127.0.0.1:9/maven/'})

@@ -127,7 +127,7 @@ def test_a_damaged_copy_that_cannot_be_replaced_is_named_and_removed(repository,
 
 
 @pytest.mark.parametrize(('failures', 'requests'), [(1, 2), (2, 2)])
-def test_a_passing_failure_is_tried_once_more(repository, tmp_path, failures, requests):
+def test_a_transient_failure_is_retried_once(repository, tmp_path, failures, requests):
     repository.failures = failures
     if failures == 1:
         fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', repository.url)
@@ -138,7 +138,7 @@ def test_a_passing_failure_is_tried_once_more(repository, tmp_path, failures, re
 
 
 def test_an_unreachable_repository_is_named(tmp_path):
-    with pytest.raises(DevClusterError, match=r'^jar a\.jar: .* to be had from http://127\.0\.0\.1:9/org/a\.jar'):
+    with pytest.raises(DevClusterError, match=r'^jar a\.jar: .* available at http://127\.0\.0\.1:9/org/a\.jar'):
         fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path, 'http://127.0.0.1:9')
 
 
@@ -218,14 +218,14 @@ def test_a_login_is_sent_and_not_shown(tmp_path, repository, login, sent):
 @pytest.mark.parametrize(
     'url', ['ada:secret@host/maven', '//ada:secret@host/maven', 'ftp://ada:secret@host', 'htps://ada:se@cret@host']
 )
-def test_a_mirror_that_is_no_url_is_named_without_its_login(tmp_path, url):
+def test_an_invalid_url_of_a_mirror_is_named_without_its_login(tmp_path, url):
     with pytest.raises(DevClusterError, match=r"^TFX_CASSANDRA_MAVEN: got 'host.*', rule: a URL of http") as caught:
         fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', url)
     assert 'secret' not in str(caught.value)
 
 
 @pytest.mark.parametrize('url', ['http://ada:secret@host:port/maven', 'http://ada:secret@[host/maven'])
-def test_a_host_that_is_none_is_named_without_the_login(tmp_path, url):
+def test_an_invalid_host_is_named_without_the_login(tmp_path, url):
     with pytest.raises(DevClusterError, match=r'^jar a\.jar: got no copy') as caught:
         fetch_jars([Jar(SUM, 'org/a.jar')], tmp_path / 'cache', url)
     assert 'secret' not in str(caught.value)

@@ -84,7 +84,7 @@ def test_an_installer_that_fails_gives_its_reason_and_leaves_nothing(tmp_path, m
     assert list(cache.iterdir()) == []
 
 
-def test_another_machine_is_told_that_the_package_is_not_for_it(tmp_path, monkeypatch):
+def test_on_another_machine_the_error_says_that_the_package_is_not_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(java.platform, 'machine', lambda: 'aarch64')
     with pytest.raises(DevClusterError, match='made for Linux x86_64, not Linux aarch64'):
         find_java(tmp_path, {'PATH': ''})

@@ -71,7 +71,7 @@ def test_the_settings_are_yaml_with_the_nodes_own_addresses_and_folders(node):
     )
 
 
-def test_a_login_is_asked_for_where_it_is_told_to(node):
+def test_a_login_is_required_if_the_node_is_authenticated(node):
     assert dataclasses.replace(node, authenticated=True).settings()['authenticator'] == 'PasswordAuthenticator'
 
 
@@ -99,7 +99,7 @@ def test_heap_bytes(heap, expected):
 
 
 @pytest.mark.parametrize('content', ['', 'x', '999999999', pytest.param(str(os.getpid()), id='own')])
-def test_a_pid_file_that_names_no_node_counts_for_nothing(node, content):
+def test_a_pid_file_that_does_not_name_the_node_is_ignored(node, content):
     node.folder.mkdir(parents=True)
     (node.folder / 'pid').write_text(content)
     assert node.pid() is None
@@ -129,17 +129,17 @@ def test_a_node_is_asked_to_end_and_killed_if_it_does_not(node, started, code, s
 @pytest.mark.parametrize(
     ('log', 'console', 'expected'),
     [
-        ('', '', 'it wrote nothing'),
+        ('', '', 'its logs are empty'),
         ('INFO  [main] a\nINFO  [main] b\n', '', 'INFO  [main] b'),
         ('ERROR [main] broken\njava.lang.X: why\n\tat x.y(Z.java:1)\nINFO  [main] c\n', '', 'java.lang.X: why'),
         ('INFO  [main] a\n', 'WARNING: old\nException (X) while starting\n\tat x.y\n', 'Exception (X) while starting'),
         ('', 'Error: Could not create the machine.\n', 'Error: Could not create the machine.'),
     ],
 )
-def test_the_last_trouble_is_the_last_line_with_an_error_of_this_run(node, log, console, expected):
+def test_the_last_error_is_the_last_error_line_of_this_run(node, log, console, expected):
     node.log.parent.mkdir(parents=True)
     node.log.write_text('ERROR [main] of an earlier run\n')
     sizes = node.log_sizes()
     node.log.write_text(node.log.read_text() + log)
     node.console.write_text(console)
-    assert node.last_trouble(sizes) == expected
+    assert node.last_error(sizes) == expected

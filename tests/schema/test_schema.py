@@ -148,7 +148,7 @@ def test_views_and_indexes_are_left_out_on_demand() -> None:
 
 
 @pytest.mark.parametrize('keyspace', ['', 'a b', 'a"; DROP KEYSPACE b', 'a-b', 'ä', 'x' * 49])
-def test_a_name_that_could_end_its_quotes_is_refused(keyspace: str) -> None:
+def test_a_keyspace_name_that_could_end_its_quotes_is_refused(keyspace: str) -> None:
     with pytest.raises(ValueError, match=r'^keyspace: got .*, rule: 1 to 48 letters'):
         schema.statements(keyspace, schema.SimpleReplication(1))
 
@@ -174,7 +174,7 @@ def test_replication_is_parsed(text: str, replication: schema.Replication) -> No
 @pytest.mark.parametrize(
     'text', ['', 'dc1', 'dc1:', ':3', 'dc1:x', 'dc1:-1', 'dc1:0', 'simple:0', 'dc1:1,', 'dc1:1,dc1:2', 'class:1']
 )
-def test_replication_that_says_nothing_is_refused(text: str) -> None:
+def test_invalid_replication_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=', rule: '):
         schema.parse_replication(text)
 
@@ -219,7 +219,7 @@ def test_a_driver_error_reads_as_one_line(error: Exception, line: str) -> None:
         Unavailable('x', consistency=ConsistencyLevel.ONE),
     ],
 )
-def test_every_error_of_the_driver_is_known(error: Exception) -> None:
+def test_every_error_of_the_driver_has_a_message(error: Exception) -> None:
     assert isinstance(error, DRIVER_ERRORS)
 
 

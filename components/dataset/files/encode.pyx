@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Record batches -> framed TFRecords of tf.Examples -> splits, without a Python object per row.
 
-At every level of a tf.Example a size stands before what it counts. So the rows are written from the last byte of the
-last one to the first byte of the first: every size is known when it is due, and nothing is measured beforehand.
+At every level of a tf.Example the size precedes the content. So rows are written backwards, from the last byte of the
+last row to the first byte of the first: each size is known when it is written, and nothing is measured beforehand.
 
     frame     uint64 size | masked CRC32C of it | Example | masked CRC32C of that
     Example   0A size Features, if there is any feature
@@ -77,10 +77,10 @@ _LEAVES = {
 
 
 def use_portable(bint portable):
-    """Chooses hashes in portable C, or (the default) by the processor's own instructions where it has them.
+    """Selects hashes in portable C, or (the default) with the processor's hash instructions if it has them.
 
     Returns:
-      Number of hashes, of two, that use the processor's own instructions.
+      Number of hashes, of two, that use such instructions.
     """
     return hashes_init(portable)
 
@@ -89,12 +89,12 @@ use_portable(False)
 
 
 cdef class Framed:
-    """Framed tf.Examples, made by `encode`.
+    """Framed tf.Examples, created by `encode`.
 
     Attributes:
-      buffer: The frames, one after the other: what a TFRecord file holds.
-      offsets: int64, of shape (rows + 1): where each frame starts in `buffer`, and where the last one ends.
-      overflows: For each feature that has any, how many of its values are infinite for being beyond a 32-bit float.
+      buffer: The concatenated frames: the content of a TFRecord file.
+      offsets: int64, of shape (rows + 1): the start of each frame in `buffer`, and the end of the last one.
+      overflows: For each feature, the number of values that are infinite because they exceed a 32-bit float, if any.
     """
 
     cdef readonly object buffer, offsets, overflows
@@ -115,21 +115,21 @@ cdef class Framed:
         """Returns the split of each row by the rule of TFX's `base_example_gen_executor._PartitionFn`.
 
         Args:
-          ends: For each split, the bucket after its last one, ascending.
+          ends: For each split, the bucket after its last bucket, ascending.
 
         Returns:
           int32 array, of shape (rows): indices into `ends`.
 
         Raises:
           ValueError: The ends do not ascend from 1 or more to less than 2^32.
-          DatasetError: A row lacks the feature that is the key, or the feature holds floats.
+          DatasetError: A row lacks the key feature, or the feature holds floats.
         """
         ends = list(ends)
         if self.ends == ends:
             return self.splits
         if not ends or any(a >= b for a, b in zip([0, *ends], [*ends, 1 << 32])):
             raise invalid('ends', ends, 'ascending, at least 1 and below 2^32')
-        # From an array.array: a list given to pyarrow makes it import pandas, which takes most of a second.
+        # An array.array, because for a list pyarrow imports pandas, which takes almost a second.
         ends_buffer, splits_buffer = pa.py_buffer(array('I', ends)), pa.allocate_buffer(4 * self.rows)
         cdef const uint32_t* end = <const uint32_t*>_address(ends_buffer)
         cdef int32_t* split = <int32_t*>_address(splits_buffer)
@@ -158,10 +158,10 @@ cdef class Framed:
         return [counted[i] for i in range(count)]
 
     def parts_by(self, splits, int count):
-        """Returns the frames of each split, in the order of the rows, as one bytes object.
+        """Returns the frames of each split, in row order, as one bytes object.
 
         Args:
-          splits: int32 array, of shape (rows): each row's split, from 0; a row with another number is in none.
+          splits: int32 array, of shape (rows): each row's split, from 0 to count - 1; others are in no split.
           count: Number of splits.
 
         Raises:
@@ -196,7 +196,7 @@ cdef class Framed:
         cdef const int32_t* split = _splits(splits, self.rows)
         cdef bytearray sums = bytearray(8 * count)
         cdef uint64_t* sum_ = <uint64_t*><char*>sums
-        cdef uint64_t* hashes = self.hashes  # there already, if the examples were split by them
+        cdef uint64_t* hashes = self.hashes  # already computed if the examples were split by their hashes
         cdef int64_t row
         if hashes == NULL:
             hashes = _allocate_hashes(self)
@@ -216,11 +216,11 @@ def encode(batch, kinds, key=None, sequences=()):
       batch: Rows, of shape (rows, columns); a column becomes the feature of its name.
       kinds: Kind of each column, by name: 'int64_list', 'float_list' or 'bytes_list'.
       key: Name of the feature by which rows are assigned to splits; None for the whole example.
-      sequences: Names of columns of lists. With any, a row becomes a tf.SequenceExample: these columns are its feature
-        lists, a step for each item, and the other columns its context.
+      sequences: Names of columns of lists. If there are any, a row becomes a tf.SequenceExample: these columns are its
+        feature lists, with one step per item, and the other columns its context.
 
     Returns:
-      The Framed examples, one a row.
+      The Framed examples, one per row.
 
     Raises:
       ValueError: Two columns have one name, a column has no kind, or a sequence is not a column of lists.
@@ -231,20 +231,20 @@ def encode(batch, kinds, key=None, sequences=()):
         raise invalid('batch', names, 'each column name once')
     if unknown := [name for name in names if kinds.get(name) not in _TAGS]:
         raise invalid('kinds', unknown, f'one of {sorted(_TAGS)} for each column')
-    stepwise = set(sequences)
-    if stepwise - set(names) or key in stepwise:
-        raise invalid('sequences', sorted(stepwise), 'columns of the batch, and not the key')
-    order = sorted(range(len(names)), key=lambda i: (names[i] in stepwise, names[i].encode()))
+    sequence_names = set(sequences)
+    if sequence_names - set(names) or key in sequence_names:
+        raise invalid('sequences', sorted(sequence_names), 'columns of the batch, and not the key')
+    order = sorted(range(len(names)), key=lambda i: (names[i] in sequence_names, names[i].encode()))
     cdef int64_t rows = batch.num_rows, room = CHUNK + rows * (FRAME_HEAD + FRAME_FOOT + 22), largest = LARGEST, start
-    cdef int count = len(order), plain = count - len(stepwise), keyed = -1, i
+    cdef int count = len(order), plain = count - len(sequence_names), keyed = -1, i
     cdef Framed framed = Framed.__new__(Framed)
     cdef Column* columns = <Column*>calloc(count + 1, sizeof(Column))
     if columns == NULL:
         raise MemoryError()
     try:
-        alive = []
+        references = []  # what must not be freed while `columns` are used
         for i, at in enumerate(order):
-            alive.append(_bind(columns + i, names[at], kinds[names[at]], batch.column(at), i >= plain, &room))
+            references.append(_bind(columns + i, names[at], kinds[names[at]], batch.column(at), i >= plain, &room))
             if names[at] == key and columns[i].tag != FLOAT_TAG:
                 keyed = i
         _allocate(framed, room, rows, key)
@@ -252,12 +252,12 @@ def encode(batch, kinds, key=None, sequences=()):
             start = write_frames(
                 framed.base, room, columns, plain, count, rows, largest, framed.starts, keyed, framed.keys
             )
-        extreme = [i for i in range(count) if columns[i].largest == INFINITY]
+        infinite = [i for i in range(count) if columns[i].largest == INFINITY]
     finally:
         free(columns)
     if start < 0:
         raise DatasetError(f'example of row {-1 - start}: got too many bytes, rule: at most {largest}')
-    counts = {names[order[i]]: _overflows(*alive[i][2:]) for i in extreme}
+    counts = {names[order[i]]: _overflows(*references[i][2:]) for i in infinite}
     framed.overflows = {name: number for name, number in counts.items() if number}
     framed.base += start
     framed.buffer = framed.buffer.slice(start)
@@ -288,20 +288,20 @@ cdef uint64_t* _allocate_hashes(Framed framed) except NULL:
 
 
 cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* room):
-    """Points `c` at the buffers of an array, and adds to `room` what its features take at most.
+    """Points `c` to the buffers of an array, and adds the maximum size of its features to `room`.
 
     Returns:
-      What must stay alive while `c` is used.
+      The objects that must not be freed while `c` is used.
     """
     utf8 = name.encode()
-    # The sizes of what takes more than a byte to count are never read: see `small`.
+    # Sizes that take more than one byte are never read from here: see `small`.
     head = bytes(CHUNK) + b'\n\0\n%c%b\x12\0%c\0\n\0' % (len(utf8) & 0x7F, utf8, _TAGS[kind])
     c.tag, c.name_size, c.head_size, c.small = _TAGS[kind], len(utf8), len(head) - CHUNK, 127 - 8 - len(utf8)
     c.head = <const uint8_t*>PyBytes_AS_STRING(head) + CHUNK
     c.shape = _SHAPES.get(array.type.id, SCALAR)
     if stepwise and c.shape == SCALAR:
         raise invalid('sequences', name, f'a column of lists; it is of {array.type}')
-    # A null row of a list may have items all the same, so such rows are left out.
+    # A null list may still have items in the buffer, so null rows are dropped.
     lists = array.drop_null() if c.shape != SCALAR and array.null_count else array
     items = array if c.shape == SCALAR else _items(c, lists)
     try:
@@ -318,24 +318,24 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
     c.valid = <const uint8_t*>_address(nulls.buffers()[0] if nulls.null_count else None)
     c.valid_at = nulls.offset
     buffers = items.buffers()
-    cdef int64_t rows = len(array), count = len(items), most = 10, size
+    cdef int64_t rows = len(array), count = len(items), max_size = 10, size
     if c.leaf >= BYTES:
         c.values = <const uint8_t*>_address(buffers[2])
         c.starts = <const uint8_t*>_address(buffers[1], items.offset * (4 if c.leaf == BYTES else 8))
-        most = size = value_start(c, count) - value_start(c, 0) if count else 0
+        max_size = size = value_start(c, count) - value_start(c, 0) if count else 0
     else:
         c.values = <const uint8_t*>_address(buffers[1], items.offset * (4 if c.leaf == FLOAT else 8))
         size = count * (10 if c.leaf == INTEGER else 4)
     if c.shape != SCALAR:
-        most = size = size + count * (1 + varint_size(size + 30)) * (3 if stepwise else 1)
-    room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(most + c.name_size + 60)))
+        max_size = size = size + count * (1 + varint_size(size + 30)) * (3 if stepwise else 1)
+    room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(max_size + c.name_size + 60)))
     return head, lists, items, array.type
 
 
 def _overflows(items, given):
-    """Returns how many items of a column are infinite because they are beyond a 32-bit float."""
+    """Returns how many items of a column are infinite because they exceed a 32-bit float."""
     infinite = _infinite(items.cast(pa.float32()))
-    # What was text before is a decimal, of which none is infinite.
+    # Columns of text were decimals, which are never infinite.
     return infinite if 'string' in str(given) else infinite - _infinite(items)
 
 
@@ -344,7 +344,7 @@ def _infinite(array):
 
 
 cdef object _items(Column* c, lists):
-    """Points `c` at where lists start; returns their items as one array."""
+    """Points `c` to the offsets of lists; returns their items as one array."""
     c.cursor = len(lists)
     if c.shape == FIXED_LIST:
         c.width = lists.type.list_size

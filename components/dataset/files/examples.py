@@ -1,4 +1,4 @@
-"""What of a tf.Example holds a column, and how a chunk of framed examples is compressed; encode.pyx makes them.
+"""The tf.Example feature of each CQL type, and the compression of framed examples, which encode.pyx creates.
 
 | CQL | tf.Example |
 |---|---|
@@ -21,7 +21,7 @@ from isal import isal_zlib
 from tfx_cassandra.components.errors import SchemaError
 
 _LEVEL = 1  # of ISA-L's 0 to 3: sizes within a tenth of zlib's default on tf.Examples, ten times as fast
-_GZIP = 31  # window bits that ask for a gzip header and trailer
+_GZIP = 31  # window bits that select a gzip header and trailer
 
 Kind = Literal['int64_list', 'float_list', 'bytes_list']
 
@@ -31,17 +31,17 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(['float', 'double', 'decimal'], 'float_list'),
     **dict.fromkeys(['ascii', 'text', 'varchar', 'blob', 'uuid', 'timeuuid', 'inet'], 'bytes_list'),
 }
-_MANY = re.compile(r'(?:list|set|frozen|vector)<(.+?)(?:, *\d+)?>$')
+_COLLECTION = re.compile(r'(?:list|set|frozen|vector)<(.+?)(?:, *\d+)?>$')
 
 
 def kind_of(field: str, column: str, cql_type: str, varints_as_text: bool = False) -> Kind:
-    """Returns which list of a tf.Example feature holds a column of a CQL type.
+    """Returns the kind of a tf.Example feature that holds a column of a CQL type.
 
     Raises:
-      SchemaError: Values of this type have no form in a tf.Example; the message names `field` and column.
+      SchemaError: A tf.Example cannot represent values of this type; the message names `field` and column.
     """
     inner = cql_type
-    while match := _MANY.fullmatch(inner):
+    while match := _COLLECTION.fullmatch(inner):
         inner = match.group(1)
     if inner not in _KINDS or len(re.findall('list<|set<|vector<', cql_type)) > 1:
         rule = 'a scalar, or a list, set or vector of scalars'
@@ -52,5 +52,5 @@ def kind_of(field: str, column: str, cql_type: str, varints_as_text: bool = Fals
 
 
 def compressed(chunk: bytes | pa.Buffer) -> bytes:
-    """Returns a chunk as one gzip member; without a time in it, so that equal chunks are equal members."""
+    """Returns a chunk as one gzip member; its header has no time, so that equal chunks give equal members."""
     return isal_zlib.compress(chunk, _LEVEL, _GZIP)

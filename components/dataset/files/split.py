@@ -1,6 +1,6 @@
-"""Which split an example belongs to: by a hash, as TFX's ExampleGen does, by its entity, or by its time.
+"""Assigns examples to splits: by a hash as TFX's ExampleGen does, by the entity, or by the time; see `Splits`.
 
-Whole batches are assigned at once; see `Splits`.
+Whole batches are assigned at once.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.errors import DatasetError, invalid
 from tfx_cassandra.components.window import MICROSECOND, TimeWindow, shifted
 
-NOWHERE = -1  # the assignment of an example that belongs to no split
+NO_SPLIT = -1  # of an example that belongs to no split
 
 
 @dataclasses.dataclass(frozen=True)
 class HashSplits:
-    """Named splits that share the examples by a hash.
+    """Named splits to which examples are assigned by a hash.
 
     The rule is that of TFX's `base_example_gen_executor._PartitionFn`: SHA-256 of the serialized example (or of one
     serialized feature), modulo the number of buckets; a split owns `buckets` consecutive ones.
 
     Attributes:
       buckets: (split name, number of buckets), in order.
-      feature: Name of the feature that is hashed; None for the whole example.
+      feature: Name of the feature to hash; None for the whole example.
 
     Raises:
       ValueError: There is no split, a name comes twice, or a split has no bucket.
@@ -51,15 +51,16 @@ class HashSplits:
 
     @property
     def names(self) -> list[str]:
+        """Names of the splits, in order."""
         return [name for name, _ in self.buckets]
 
     @property
     def ends(self) -> list[int]:
-        """The bucket each split ends before, in order; the last is the number of buckets."""
+        """The bucket before which each split ends, in order; the last one is the number of buckets."""
         return _ends(self.buckets)
 
     def assign(self, examples: Iterable[bytes]) -> list[int]:
-        """Returns the index into `names` of each serialized tf.Example; the plain form of what encode.pyx does.
+        """Returns the index into `names` of each serialized tf.Example: the reference implementation of encode.pyx.
 
         Raises:
           DatasetError: An example lacks the feature, or the feature holds floats.
@@ -74,19 +75,20 @@ class HashSplits:
         if feature is None or feature.WhichOneof('kind') not in ('bytes_list', 'int64_list'):
             rule = 'in every example, with text or integers'
             raise DatasetError(f'output_config.partition_feature_name: got {self.feature!r}, rule: {rule}')
-        return feature.SerializeToString(deterministic=True)
+        serialized: bytes = feature.SerializeToString(deterministic=True)
+        return serialized
 
 
 @dataclasses.dataclass(frozen=True)
 class EntitySplits:
-    """Named splits that share the entities by a hash: all examples of an entity are in one split.
+    """Named splits to which entities are assigned by a hash: all examples of an entity are in the same split.
 
-    For an entity of one column the rule is that of HashSplits with this feature, and so of TFX. For several it is the
-    same rule for the tf.Example that holds these columns alone.
+    For an entity of one column the rule is that of HashSplits with this feature, as in TFX. For several columns it is
+    the same rule, applied to a tf.Example of these columns only.
 
     Attributes:
       buckets: (split name, number of buckets), in order.
-      columns: Names of the features that tell the entity.
+      columns: Names of the features that identify the entity.
 
     Raises:
       ValueError: There is no split or no column, a name comes twice, or a split has no bucket.
@@ -101,6 +103,7 @@ class EntitySplits:
 
     @property
     def names(self) -> list[str]:
+        """Names of the splits, in order."""
         return [name for name, _ in self.buckets]
 
     def assign(self, batch: pa.RecordBatch, kinds: Mapping[str, Kind]) -> pa.Int32Array:
@@ -111,7 +114,7 @@ class EntitySplits:
           kinds: The tf.Example kind of each column.
 
         Raises:
-          DatasetError: The batch lacks a column, a row's entity has a null, or is told by floats.
+          DatasetError: The batch lacks a column, or an entity column holds nulls or floats.
         """
         entity = pa.RecordBatch.from_arrays([_column(batch, name, 'columns') for name in self.columns], self.columns)
         for name, column in zip(self.columns, entity.columns, strict=True):
@@ -123,17 +126,16 @@ class EntitySplits:
 
 @dataclasses.dataclass(frozen=True)
 class TimeSplits:
-    """Named splits one after the other in time, so that a later one is never known while an earlier one is learnt.
+    """Named splits that follow each other in time, so that no split contains information about a later one.
 
-    Split i holds times in `[start_i, start_(i+1) - gap)`; the last one ends with the window, which has no gap behind
-    it. What lies in a gap is in no split: labels that take as long as the gap to be known do not reach into the next
-    split.
+    Split i holds times in `[start_i, start_(i+1) - gap)`; the last split ends with the window, without a gap. Examples
+    in a gap are in no split, so that labels that become known within the gap do not overlap with the next split.
 
     Attributes:
       buckets: (split name, share of the window), in order: with shares 4 and 1 the second split starts after 4/5.
-      column: Name of the feature that is the time.
-      gap: Time left out before each start but the first.
-      starts: Where each split but the first starts; empty for the shares of the window.
+      column: Name of the feature that holds the time.
+      gap: Time left out before each start except the first.
+      starts: Start of each split except the first; empty to use the shares of the window.
 
     Raises:
       ValueError: There is no split, a name comes twice, a share is below 1, starts do not ascend or are not one fewer
@@ -157,17 +159,18 @@ class TimeSplits:
 
     @property
     def names(self) -> list[str]:
+        """Names of the splits, in order."""
         return [name for name, _ in self.buckets]
 
     def windows(self, window: TimeWindow) -> list[TimeWindow]:
-        """Returns the window of each split within the whole one.
+        """Returns the window of each split within a window.
 
         Raises:
           ValueError: A split would be empty.
         """
         *cuts, whole = _ends(self.buckets)
         length = (window.end - window.start) // MICROSECOND
-        # Python's integers, for a length times a number of buckets may be beyond what its timedeltas hold.
+        # Python's integers, since a length times a number of buckets may exceed the range of timedelta.
         shares = [round(fractions.Fraction(length * cut, whole)) * MICROSECOND for cut in cuts]
         starts = [window.start, *(self.starts or [window.start + share for share in shares])]
         ends = [*(shifted('gap', start, self.gap, -1) for start in starts[1:]), window.end]
@@ -177,7 +180,7 @@ class TimeSplits:
         return [TimeWindow(start, end) for start, end in zip(starts, ends, strict=True)]
 
     def assign(self, batch: pa.RecordBatch, window: TimeWindow) -> pa.Int32Array:
-        """Returns the index into `names` of each row's split, or NOWHERE for a row in a gap or outside the window.
+        """Returns the index into `names` of each row's split, or NO_SPLIT for a row in a gap or outside the window.
 
         Args:
           batch: Rows, with the time as a timestamp or as milliseconds since 1970.
@@ -195,14 +198,14 @@ class TimeSplits:
         windows = [split.bounds for split in self.windows(window)]
         splits = np.searchsorted([start for start, _ in windows], times, side='right') - 1
         ends = np.array([end for _, end in windows])
-        return pa.array(np.where(times < ends[splits], splits, NOWHERE).astype(np.int32))
+        return pa.array(np.where(times < ends[splits], splits, NO_SPLIT).astype(np.int32))
 
 
 Splits = HashSplits | EntitySplits | TimeSplits
 
 
 def key_of(splits: Splits) -> str | None:
-    """Returns the key to encode examples with, so that `assign` can split them."""
+    """Returns the key with which examples must be encoded for `assign`."""
     return splits.feature if isinstance(splits, HashSplits) else None
 
 

@@ -1,9 +1,9 @@
-"""Record batches by way of files: what a runner holds between two stages is where they stand.
+"""Passes record batches between two stages through files: the runner only shuffles their positions.
 
     (key, batch) -> appended to the bundle's spool file; (key, Place)  -> grouped by the runner -> read when iterated
 
-Beam's local runner shuffles in memory and copies what it shuffles several times over; of a Place that is nothing. Other
-runners write to disk what they shuffle, and so do we, into a folder beside the output, which every worker can reach.
+Beam's local runner shuffles in memory and copies every element several times; a Place takes next to no memory. Other
+runners write shuffled elements to disk; here they are in a folder next to the output, which every worker can reach.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-OPEN_FILES = 16  # that one reader holds open at once
+MAX_OPEN_FILES = 16  # of one reader
 
 
 class Place(NamedTuple):
-    """Where something stands in a spool file, in bytes."""
+    """A range of bytes in a spool file."""
 
     path: str
     offset: int
@@ -33,9 +33,9 @@ class Place(NamedTuple):
 
 
 class SpoolFile:
-    """A file of its own for a bundle, made when something is appended.
+    """The spool file of one bundle, created when something is appended.
 
-    A bundle that is tried again spools into another file, and only the places of the one that counts arrive.
+    A bundle that is retried writes another file, and the runner passes on only the places of the successful attempt.
     """
 
     def __init__(self, folder: str) -> None:
@@ -43,7 +43,7 @@ class SpoolFile:
         self._file: Any = None
 
     def append(self, content: bytes) -> Place:
-        """Writes bytes behind those before, and returns where."""
+        """Appends bytes and returns their place."""
         if self._file is None:
             make_folder(self._folder)
             self._path = os.path.join(self._folder, uuid.uuid4().hex)
@@ -53,19 +53,19 @@ class SpoolFile:
         return Place(self._path, self._end - len(content), len(content))
 
     def close(self) -> None:
-        """Ends the file; before that nobody may read it. A closed one stays closed."""
+        """Closes the file, which may be read only then. Closing it again does nothing."""
         if self._file is not None and not self._file.closed:
             self._file.close()
 
 
 def read(places: Iterable[Place]) -> Iterator[bytes]:
-    """Gives what stands at each place, in the order given; holds the files read last open, at most OPEN_FILES."""
-    files: dict[str, Any] = {}  # that read last is the last
+    """Yields the bytes at each place, in the order given; keeps at most MAX_OPEN_FILES files open."""
+    files: dict[str, Any] = {}  # least recently read first
     try:
         for place in places:
             file = files.pop(place.path, None)
             if file is None:
-                while len(files) >= OPEN_FILES:
+                while len(files) >= MAX_OPEN_FILES:
                     files.pop(next(iter(files))).close()
                 file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
             files[place.path] = file
@@ -77,15 +77,16 @@ def read(places: Iterable[Place]) -> Iterator[bytes]:
 
 
 def serialized(batch: pa.RecordBatch) -> bytes:
-    """Returns a record batch as `Spooled` reads it."""
+    """Returns a record batch in the format that `Spooled` reads."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def make_folder(folder: str) -> None:
-    """Makes a folder, unless there is one."""
+    """Creates a folder unless it exists."""
     try:
         if not FileSystems.exists(folder):
             FileSystems.mkdirs(folder)
@@ -95,14 +96,14 @@ def make_folder(folder: str) -> None:
 
 
 def clean(folder: str) -> None:
-    """Removes a folder and what is in it, if it is there."""
+    """Removes a folder and its content, if it exists."""
     if FileSystems.exists(folder):
         FileSystems.delete([folder])
 
 
 @contextlib.contextmanager
 def cleaned(folder: str) -> Iterator[None]:
-    """Removes a folder at the end, if it is there then, whether the work within has failed or not."""
+    """Removes a folder after the block, whether this has failed or not."""
     try:
         yield
     finally:
@@ -111,21 +112,21 @@ def cleaned(folder: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Spooled:
-    """Record batches in spool files, read as they are iterated over."""
+    """Record batches in spool files, which are read during iteration."""
 
     places: tuple[Place, ...]
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for _, of_file in itertools.groupby(sorted(self.places), lambda place: place.path):
-            for content in read(of_file):
+        for _, places in itertools.groupby(sorted(self.places), lambda place: place.path):
+            for content in read(places):
                 yield from pa.ipc.open_stream(content)
 
 
-class SpoolBatches(beam.PTransform):
-    """Record batches -> Spooled, one each."""
+class SpoolBatches(beam.PTransform[Any, Any]):
+    """Record batches -> one Spooled for each."""
 
     def __init__(self, folder: str) -> None:
-        """Spools into a folder that all workers reach, for the caller to `clean` when all is read."""
+        """Spools into a folder that all workers can reach; the caller must `clean` it when everything is read."""
         super().__init__()
         self._folder = folder
 
@@ -133,8 +134,8 @@ class SpoolBatches(beam.PTransform):
         return batches | beam.WithKeys(None) | beam.ParDo(_Spool(self._folder)) | beam.Values()
 
 
-class CoGroupBatches(beam.PTransform):
-    """{name: (key, record batch)} -> (key, {name: record batches}): CoGroupByKey, of what is spooled."""
+class CoGroupBatches(beam.PTransform[Any, Any]):
+    """{name: (key, record batch)} -> (key, {name: record batches}): CoGroupByKey through spool files."""
 
     def __init__(self, folder: str) -> None:
         """See SpoolBatches."""
@@ -153,7 +154,7 @@ class _Spool(beam.DoFn):
         self._folder, self._file = folder, SpoolFile(folder)
 
     def start_bundle(self) -> None:
-        self._file.close()  # that of a bundle which failed
+        self._file.close()  # the file of a bundle that failed
         self._file = SpoolFile(self._folder)
 
     def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
@@ -164,8 +165,10 @@ class _Spool(beam.DoFn):
         self._file.close()
 
     def teardown(self) -> None:
-        self._file.close()  # that of a bundle which failed
+        self._file.close()  # the file of a bundle that failed
 
 
 def _opened(key: Any, parts: Mapping[str, Iterable[Spooled]]) -> tuple[Any, dict[str, Spooled]]:
-    return key, {name: Spooled(tuple(place for one in some for place in one.places)) for name, some in parts.items()}
+    return key, {
+        name: Spooled(tuple(place for part in spooled for place in part.places)) for name, spooled in parts.items()
+    }

@@ -1,4 +1,4 @@
-"""CQL types -> a TensorFlow Metadata schema, so that nothing needs to be guessed from the data."""
+"""CQL types -> a TensorFlow Metadata schema, so that it need not be inferred from the data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from tfx_bsl.tfxio import tensor_representation_util
 
 from tfx_cassandra.components.dataset.files.examples import Kind
 
-SEQUENCES = (
-    '##SEQUENCE##'  # what tfx_bsl calls the feature lists of a tf.SequenceExample: one feature, a struct of them
-)
+SEQUENCES = '##SEQUENCE##'  # tfx_bsl's name for the struct feature that holds a tf.SequenceExample's feature lists
 _TYPES = {'int64_list': schema_pb2.INT, 'float_list': schema_pb2.FLOAT, 'bytes_list': schema_pb2.BYTES}
-_SEVERAL = re.compile(r'(?:frozen<)?(?:list|set)<')
+_COLLECTION = re.compile(r'(?:frozen<)?(?:list|set)<')
 _VECTOR = re.compile(r'(?:frozen<)?vector<.+, *(\d+)>')
 
 
@@ -30,13 +28,13 @@ def schema_of(
     Args:
       kinds: Kind of each feature, by name.
       cql: CQL type of each feature's column, by the feature's name.
-      always: Features that every example has: key columns are never null, others may be.
-      sequences: Features that are feature lists, of any length, with one value a step.
+      always: Features that every example has, because key columns are never null.
+      sequences: Features that are feature lists of any length, with one value per step.
 
     Returns:
-      A schema with a feature for each, by name: its type; its presence; a fixed shape for a vector that is always
-      there; several values for a list or set, one for all else; 0 and 1 for booleans. Feature lists are in one struct,
-      and become ragged tensors of shape (examples, steps, 1) of their own names.
+      A schema with a feature for each name: its type; its presence; a fixed shape for features that are always present;
+      any number of values for a list or set, one for others; the domain 0 to 1 for booleans. Feature lists are in one
+      struct and become ragged tensors of shape (examples, steps, 1) under their own names.
     """
     schema = schema_pb2.Schema()
     for name in sorted(set(kinds) - set(sequences)):
@@ -46,7 +44,7 @@ def schema_of(
         feature.presence.min_count = int(required)
         if required:
             feature.presence.min_fraction = 1.0
-        if _SEVERAL.match(cql[name]):
+        if _COLLECTION.match(cql[name]):
             feature.value_count.min = 0
         elif required:
             feature.shape.dim.add(size=int(vector[1]) if vector else 1)
@@ -60,7 +58,7 @@ def schema_of(
             feature = _add(lists.struct_domain.feature, name, kinds, cql)
             feature.value_counts.value_count.add(min=0)
             feature.value_counts.value_count.add(min=1, max=1)
-        # tfx_bsl makes tensors of feature lists only of what a schema says outright; it names them after the struct.
+        # tfx_bsl only represents feature lists as tensors if the schema declares these; it prefixes the struct's name.
         tensors = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(schema)
         tensors = {name.removeprefix(f'{SEQUENCES}.'): tensor for name, tensor in tensors.items()}
         tensor_representation_util.SetTensorRepresentationsInSchema(schema, tensors)

@@ -1,14 +1,14 @@
 """Record batches -> tf.Examples -> shuffled, gzipped TFRecord files, one folder a split.
 
-    batch  -> framed tf.Examples -> one chunk a split, gzipped      (in the worker that read it)
-           -> appended to the worker's spool file; a Piece says where it stands
+    batch  -> framed tf.Examples -> one gzipped chunk per split     (in the worker that read it)
+           -> appended to the worker's spool file; a Piece holds its place
     pieces -> shards, by a hash -> data_tfrecord-00000-of-00002.gz: the shard's pieces in the order of their hashes
 
-So what goes through Beam is a few numbers a chunk, and memory does not grow with the data. Gzip members may follow one
-another in a file, so a shard is put together by copying bytes: TensorFlow, Beam and zcat read it as one stream.
+Only a few numbers per chunk go through Beam, so memory does not grow with the data. Gzip members can be concatenated,
+so a shard is written by copying bytes: TensorFlow, Beam and zcat read it as one stream.
 
-The shuffle is of chunks, within and across files; rows of a chunk, which are those of one page, stay together in the
-table's order. The seed and the chunks decide the order, so the same chunks give the same files, byte for byte.
+Chunks are shuffled within and across files; the rows of a chunk, which are those of one page, stay in the table's
+order. The order depends on the seed and the chunks alone, so the same chunks give the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -30,8 +30,8 @@ from tfx_cassandra.components.dataset.files.split import Splits, assign, key_of
 from tfx_cassandra.components.dataset.files.spool import Place, SpoolFile, clean, make_folder, read
 from tfx_cassandra.components.window import TimeWindow
 
-SPOOL = 'spool'  # folder beside the splits, gone when the files are complete
-SHARD_BYTES = 32 << 20  # of a gzipped file, where the number of files is not given
+SPOOL = 'spool'  # folder next to the splits, removed when the files are complete
+SHARD_BYTES = 32 << 20  # of a gzipped file, if the number of files is not given
 
 
 class Piece(NamedTuple):
@@ -39,10 +39,10 @@ class Piece(NamedTuple):
 
     Attributes:
       split: Name of the split.
-      order: 64-bit hash of seed and content: the place among the split's chunks.
-      place: Where the chunk stands.
-      examples: Number of examples in it.
-      checksum: Of the examples, as `Framed.checksum` gives it, in hexadecimal: more than Beam's integers hold.
+      order: 64-bit hash of seed and content: the sort key among the split's chunks.
+      place: Where the chunk is spooled.
+      examples: Number of examples.
+      checksum: Checksum of the examples in hexadecimal (see Written), since Beam's integers cannot hold it.
     """
 
     split: str
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What `WriteExamples` gives: (split, number of examples), and one checksum of all of them in hexadecimal.
+    """The result of `WriteExamples`: (split, number of examples), and the checksum of all examples in hexadecimal.
 
     The checksum is the sum over the examples of the first 64 bits of each one's SHA-256, modulo 2^64.
     """
@@ -63,8 +63,9 @@ class Written(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What `EncodeExamples` gives: Chunks; and (feature, how many of its values are infinite because they are beyond a
-    32-bit float), for those that have any.
+    """The result of `EncodeExamples`: Chunks, and (feature, number of values that exceed a 32-bit float), if any.
+
+    Such values are infinite in the examples.
     """
 
     chunks: beam.PCollection
@@ -72,7 +73,7 @@ class Encoded(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Framed tf.Examples of one split: the frames, how many, and their checksum (see Written)."""
+    """Framed tf.Examples of one split: the frames, their number and their checksum (see Written)."""
 
     split: str
     frames: bytes
@@ -80,15 +81,15 @@ class Chunk(NamedTuple):
     checksum: int
 
 
-class WriteExamples(beam.PTransform):
-    """Writes record batches as TFRecords of tf.Example, one folder a split; gives what it has Written.
+class WriteExamples(beam.PTransform[Any, Any]):
+    """Writes record batches as TFRecords of tf.Example, one folder per split; returns Written.
 
     Args:
       kinds: Kind of each feature, by column name.
-      splits: Which example belongs to which split.
-      uri: Folder that the splits' folders are made in; all workers must reach it.
-      shards: Files of a split; None for one per 32 MB.
-      seed: Of the shuffle.
+      splits: The rule by which examples are assigned to splits.
+      uri: Folder for the splits' folders, which all workers must reach.
+      shards: Number of files of a split; None for one per 32 MB.
+      seed: Seed of the shuffle.
       window: The window of all examples, for splits by time.
       sequences: Names of columns of lists; with any, the records are tf.SequenceExamples: see encode.
     """
@@ -108,11 +109,12 @@ class WriteExamples(beam.PTransform):
         self._write = WriteChunks(splits.names, uri, shards, seed)
 
     def expand(self, batches: beam.PCollection) -> Written:
-        return (batches | 'Encode' >> self._encode).chunks | 'Write' >> self._write
+        written: Written = (batches | 'Encode' >> self._encode).chunks | 'Write' >> self._write
+        return written
 
 
-class EncodeExamples(beam.PTransform):
-    """Encodes record batches as framed tf.Examples of their splits; gives Encoded. The arguments: see WriteExamples."""
+class EncodeExamples(beam.PTransform[Any, Any]):
+    """Encodes record batches as framed tf.Examples of their splits; returns Encoded. See WriteExamples."""
 
     def __init__(
         self,
@@ -129,8 +131,8 @@ class EncodeExamples(beam.PTransform):
         return Encoded(encoded.chunks, encoded.overflows | 'Overflows' >> _sum())
 
 
-class WriteChunks(beam.PTransform):
-    """Writes Chunks as TFRecords, one folder a split; gives what it has Written. The arguments: see WriteExamples."""
+class WriteChunks(beam.PTransform[Any, Any]):
+    """Writes Chunks as TFRecords, one folder per split; returns Written. See WriteExamples."""
 
     def __init__(self, names: Sequence[str], uri: str, shards: int | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -141,12 +143,12 @@ class WriteChunks(beam.PTransform):
         counts = pieces | 'Examples' >> beam.Map(lambda piece: (piece.split, piece.examples)) | 'Count' >> _sum()
         sizes = pieces | 'Bytes' >> beam.Map(lambda piece: (piece.split, piece.place.size)) | 'Size' >> _sum()
         checksums = pieces | 'Checksums' >> beam.Map(lambda piece: piece.checksum)
-        checksum = checksums | 'Checksum' >> beam.CombineGlobally(_summed)
-        every = beam.pvalue.AsDict(sizes)
+        checksum = checksums | 'Checksum' >> beam.CombineGlobally(_sum_checksums)
+        split_sizes = beam.pvalue.AsDict(sizes)
         names = chunks.pipeline | 'Names' >> beam.Create(self._names)
         # A file without pieces is written too, so that each split has its files.
-        empty = names | 'Files' >> beam.FlatMap(_files, shards=self._shards, sizes=every)
-        sharded = pieces | 'Shard' >> beam.Map(_sharded, shards=self._shards, sizes=every)
+        empty = names | 'Files' >> beam.FlatMap(_files, shards=self._shards, sizes=split_sizes)
+        sharded = pieces | 'Shard' >> beam.Map(_sharded, shards=self._shards, sizes=split_sizes)
         written = (
             (sharded, empty) | beam.Flatten() | 'Gather' >> beam.GroupByKey() | 'Write' >> beam.Map(_write, self._uri)
         )
@@ -154,7 +156,7 @@ class WriteChunks(beam.PTransform):
         return Written(counts, checksum)
 
 
-def _summed(checksums: Iterable[str]) -> str:
+def _sum_checksums(checksums: Iterable[str]) -> str:
     return f'{sum(int(checksum, 16) for checksum in checksums) % 2**64:016x}'
 
 
@@ -163,7 +165,7 @@ def _sum() -> beam.CombinePerKey:
 
 
 class _Encode(beam.DoFn):
-    """Encodes batches and splits them; gives Chunks, and on 'overflows' (feature, number of its infinite values)."""
+    """Encodes and splits batches; yields Chunks, and on output 'overflows' (feature, number of infinite values)."""
 
     def __init__(
         self, kinds: Mapping[str, Kind], splits: Splits, window: TimeWindow | None, sequences: Sequence[str]
@@ -184,39 +186,39 @@ class _Encode(beam.DoFn):
         )
         for part in parts:
             yield Chunk(*part)
-        for of_feature in framed.overflows.items():
-            yield beam.pvalue.TaggedOutput('overflows', of_feature)
+        for overflow in framed.overflows.items():
+            yield beam.pvalue.TaggedOutput('overflows', overflow)
 
 
 class _Spool(beam.DoFn):
-    """Compresses chunks into a spool file of the bundle; gives the Pieces."""
+    """Compresses chunks into the bundle's spool file; yields Pieces."""
 
     def __init__(self, uri: str, seed: int) -> None:
         self._folder, self._seed = os.path.join(uri, SPOOL), seed
         self._file = SpoolFile(self._folder)
 
     def start_bundle(self) -> None:
-        self._file.close()  # that of a bundle which failed
+        self._file.close()  # the file of a bundle that failed
         self._file = SpoolFile(self._folder)
 
     def process(self, chunk: Chunk) -> Iterator[Piece]:
         if chunk.examples:
             gzipped = compressed(chunk.frames)
             place = self._file.append(gzipped)
-            shuffled = order(self._seed, chunk.frames, gzipped)
-            yield Piece(chunk.split, shuffled, place, chunk.examples, f'{chunk.checksum:x}')
+            sort_key = order(self._seed, chunk.frames, gzipped)
+            yield Piece(chunk.split, sort_key, place, chunk.examples, f'{chunk.checksum:x}')
 
     def finish_bundle(self) -> None:
         self._file.close()
 
     def teardown(self) -> None:
-        self._file.close()  # that of a bundle which failed
+        self._file.close()  # the file of a bundle that failed
 
 
 def order(seed: int, chunk: bytes, gzipped: bytes) -> int:
-    """Returns the place of a chunk in the shuffle: 64 bits of a hash of the seed and what tells the chunk apart.
+    """Returns the sort key of a chunk in the shuffle: a 64-bit hash of the seed and of what identifies the chunk.
 
-    That is its first example's beginning and the CRC-32 and size of it all, with which a gzip member ends.
+    That is the beginning of its first example, and the CRC-32 and size of the chunk, with which a gzip member ends.
     """
     content = seed.to_bytes(8, 'little', signed=True) + chunk[:256] + gzipped[-8:]
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), 'little')
@@ -237,7 +239,7 @@ def _sharded(piece: Piece, shards: int | None, sizes: Mapping[str, int]) -> tupl
 
 
 def _write(gathered: tuple[tuple[str, int, int], Iterable[Piece | None]], uri: str) -> str:
-    """Writes one file: its pieces in the shuffle's order, under a temporary name until it is complete."""
+    """Writes one file: its pieces in shuffled order, under a temporary name until it is complete."""
     (split, shard, count), pieces = gathered
     path = os.path.join(uri, f'Split-{split}', f'data_tfrecord-{shard:05d}-of-{count:05d}.gz')
     spooled = os.path.join(uri, SPOOL, f'{split}-{shard}-{uuid.uuid4().hex}')

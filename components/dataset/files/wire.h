@@ -1,12 +1,12 @@
-/* Columns -> framed tf.Examples -> splits, row by row; see encode.pyx for the layout and for who fills in a Column. */
+/* Columns -> framed tf.Examples -> splits, row by row; encode.pyx describes the layout and fills in Columns. */
 #ifndef WIRE_H
 #define WIRE_H
 
 #include "hashes.h"
 
 enum {
-  CHUNK = 16, /* bytes copied at once, though fewer may be due: what lies before them is written later */
-  BLOCK = 128 /* rows between checksums: their bytes are written out by then, but still in the cache */
+  CHUNK = 16, /* bytes copied at once, even if fewer are needed: the bytes before them are overwritten later */
+  BLOCK = 128 /* rows between checksums: their bytes are complete in memory by then, and still in the cache */
 };
 enum { INTEGER, FLOAT, DOUBLE, BYTES, LARGE_BYTES };
 enum { SCALAR, LIST, LARGE_LIST, FIXED_LIST };
@@ -14,15 +14,15 @@ enum { BYTES_TAG = 0x0A, FLOAT_TAG = 0x12, INTEGER_TAG = 0x1A };
 
 typedef struct {
   int leaf, shape, tag;
-  const uint8_t* valid; /* a bit a row; NULL: all are valid */
+  const uint8_t* valid; /* one bit per row; NULL: all are valid */
   int64_t valid_at;
-  const uint8_t* lists; /* where lists start, counted in items of what holds `first` items before ours */
+  const uint8_t* lists; /* offsets of lists, in items; the first list starts at item `first` */
   int64_t first, width; /* width: items of a fixed-size list */
-  int64_t cursor;       /* lists yet to be written; those of null rows are not among them */
-  const uint8_t *values, *starts; /* numbers; or bytes, and where in them each value starts */
-  const uint8_t* head;            /* what stands before a scalar, its sizes left open; CHUNK bytes before may be read */
-  float largest;                  /* of the doubles that have become floats, without their signs */
-  int64_t head_size, name_size, small; /* small: bytes of a scalar up to which all its sizes take one byte */
+  int64_t cursor;       /* number of lists yet to be written, without those of null rows */
+  const uint8_t *values, *starts; /* numbers; or bytes, and the offset of each value */
+  const uint8_t* head;            /* the bytes before a scalar, without their sizes; CHUNK bytes before may be read */
+  float largest;                  /* absolute value of the doubles converted to floats */
+  int64_t head_size, name_size, small; /* small: maximum bytes of a scalar whose sizes all take one byte */
 } Column;
 
 typedef struct {
@@ -32,7 +32,7 @@ typedef struct {
 
 static inline int bit(const uint8_t* bits, int64_t i) { return bits[i >> 3] >> (i & 7) & 1; }
 
-/* The first item of list i, and the first byte of value i: one past the last of the list or value before it. */
+/* The first item of list i, and the first byte of value i, which are the ends of the previous list or value. */
 static inline int64_t list_start(const Column* c, int64_t i) {
   if (c->shape == LIST) return ((const int32_t*)c->lists)[i] - c->first;
   return c->shape == LARGE_LIST ? ((const int64_t*)c->lists)[i] - c->first : i * c->width;
@@ -41,7 +41,7 @@ static inline int64_t value_start(const Column* c, int64_t i) {
   return c->leaf == BYTES ? ((const int32_t*)c->starts)[i] : ((const int64_t*)c->starts)[i];
 }
 
-/* ---- All that follows writes before p and returns where the written starts ---- */
+/* ---- The following functions write before p and return the start of what they have written ---- */
 
 static inline int varint_size(uint64_t v) { return (70 - __builtin_clzll(v | 1)) / 7; }
 
@@ -100,14 +100,14 @@ static inline uint8_t* put_value(uint8_t* p, Column* c, int64_t i) {
       rounded = (float)real;
       memcpy(p - 4, &rounded, 4);
       rounded = __builtin_fabsf(rounded);
-      c->largest = rounded > c->largest ? rounded : c->largest; /* no branch: it is rare that anyone must look which */
+      c->largest = rounded > c->largest ? rounded : c->largest; /* without a branch, since overflows are rare */
       return p - 4;
     default:
       return put_bytes(p, c->values, value_start(c, i), value_start(c, i + 1));
   }
 }
 
-/* The feature of a scalar of few bytes, whose value is written: a copy, in which four sizes are filled in. */
+/* The feature of a small scalar whose value has been written: copies the head and fills in four sizes. */
 static inline uint8_t* put_small(uint8_t* p, const Column* c, int64_t size) {
   int64_t i = c->head_size;
   uint8_t* start = p - i;
@@ -122,7 +122,7 @@ static inline uint8_t* put_small(uint8_t* p, const Column* c, int64_t size) {
   return start;
 }
 
-/* The feature of a row, if there is one. */
+/* The feature of a row, unless it is null. */
 static inline uint8_t* put_feature(uint8_t* p, Column* c, int64_t row, Extent* key) {
   uint8_t* const end = p;
   if (c->valid && !bit(c->valid, c->valid_at + row)) return p;
@@ -150,7 +150,7 @@ static inline uint8_t* put_feature(uint8_t* p, Column* c, int64_t row, Extent* k
   return put_head(p, 0x0A, end - p);
 }
 
-/* The feature list of a row, if there is one: each item of the list is a feature of its own, a step of the sequence. */
+/* The feature list of a row, unless it is null: each item of the list becomes a feature, a step of the sequence. */
 static inline uint8_t* put_feature_list(uint8_t* p, Column* c, int64_t row) {
   uint8_t* const end = p;
   if (c->valid && !bit(c->valid, c->valid_at + row)) return p;
@@ -168,8 +168,9 @@ static inline uint8_t* put_feature_list(uint8_t* p, Column* c, int64_t row) {
   return put_head(p, 0x0A, end - p);
 }
 
-/* Writes all rows at the end of the room, the columns from `plain` on as sequences. Fills in where each frame starts and
- * what its key is, for a column `keyed` of them. Returns where the first frame starts; or, for an example of more than `largest` bytes, its row as -1 - row. */
+/* Writes all rows at the end of the room, the columns from `plain` on as sequences. Sets the start of each frame and,
+ * for column `keyed`, the key of each row. Returns the start of the first frame; if an example exceeds `largest` bytes,
+ * -1 - its row. */
 static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int plain, int count, int64_t rows,
                             int64_t largest, int64_t* starts, int keyed, Extent* keys) {
   uint8_t* p = base + room;
@@ -196,9 +197,9 @@ static int64_t write_frames(uint8_t* base, int64_t room, Column* columns, int pl
 
 /* ---- Splits ---- */
 
-/* Fills in the split of each row: SHA-256 of its key, or of the record where there are no keys, as one integer modulo
- * the last end, then the number of ends that are not above it. Where records are hashed, `hashes` gets the first 64
- * bits of each one's. Returns 0 if a row has no key, else 1. */
+/* Sets the split of each row. Its bucket is the SHA-256 of its key (of the record without keys), as one integer modulo
+ * the last end; its split is the number of ends that are not above the bucket. If records are hashed, `hashes` receives
+ * the first 64 bits of each hash. Returns 0 if a row has no key, else 1. */
 static int assign_splits(const uint8_t* base, const int64_t* starts, const Extent* keys, int64_t rows,
                          const uint32_t* ends, int count, int32_t* splits, uint64_t* hashes) {
   const uint64_t n = ends[count - 1];

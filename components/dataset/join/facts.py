@@ -18,12 +18,13 @@ is the table's.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_cassandra.components.cql.table import writetime_name
+from tfx_cassandra.components.dataset.spec.rows import column_of, described
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.window import MICROSECOND
@@ -34,7 +35,6 @@ _MAX_MILLISECONDS = 2**62 // 1000
 MIN_EVENT_TIME = -(2**62)  # microseconds; before every other event time
 MAX_AGE = 2**63 - 1  # microseconds; above every other age
 _MICROSECONDS = 1000  # in a millisecond
-_SHOWN = 80  # characters of a value in a message at most
 
 
 def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
@@ -50,7 +50,7 @@ def facts(batch: pa.RecordBatch, view: FeatureView) -> pa.RecordBatch:
     else:
         columns['event'] = _time(batch, view, view.timestamp_column)
     if view.feature_name_column is not None:
-        columns['name'] = _column(batch, view.feature_name_column)
+        columns['name'] = column_of(batch, view.feature_name_column)
     # All features of a long view are in one column.
     for feature in view.full_features[: 1 if view.value_column else None]:
         source = view.source(feature)
@@ -71,7 +71,7 @@ def created_name(view: FeatureView, feature: Feature) -> str:
 
 def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
     """Returns the columns of a spine's entity, with integers widened so that equal entities compare equal."""
-    return [_comparable(_column(spine, column)) for column in columns]
+    return [_comparable(column_of(spine, column)) for column in columns]
 
 
 def microseconds(time: pa.Array, field: str = 'time', rows: Callable[[], pa.RecordBatch] | None = None) -> pa.Array:
@@ -101,24 +101,13 @@ def age_limit(ttl: datetime.timedelta | None) -> int:
     return MAX_AGE if ttl is None else min(ttl // MICROSECOND, MAX_AGE)
 
 
-def described(rows: pa.RecordBatch, row: int, columns: Sequence[str] | None = None) -> str:
-    """Returns columns of a row for a message, values truncated; times in ms, since datetime cannot represent all."""
-    parts = []
-    for name in rows.schema.names if columns is None else columns:
-        array = _column(rows, name)
-        value = array.cast(pa.int64())[row] if pa.types.is_timestamp(array.type) else array[row]
-        text = repr(value.as_py())
-        parts.append(f'{name!r}: {text if len(text) <= _SHOWN else text[:_SHOWN] + "..."}')
-    return f'{{{", ".join(parts)}}}'
-
-
 def cell(batch: pa.RecordBatch | pa.Table, source: Source) -> pa.Array:
     """Returns a column, or one entry of a map column: null where the map has no such key.
 
     Raises:
       DatasetError: The key is not of the type of the map's keys.
     """
-    array = _column(batch, source.column)
+    array = column_of(batch, source.column)
     if source.key is None or not pa.types.is_map(array.type):
         # The name of an ordinary column may look like an entry of a map.
         return array
@@ -144,18 +133,10 @@ def _time(batch: pa.RecordBatch, view: FeatureView, column: str) -> pa.Array:
         names = [*view.entity_columns, *filter(None, [view.feature_name_column, view.timestamp_column])]
         return pa.RecordBatch.from_arrays([cell(batch, Source.parse(name)) for name in names], names)
 
-    return microseconds(_column(batch, column), f'{column} of view {view.name}', key)
+    return microseconds(column_of(batch, column), f'{column} of view {view.name}', key)
 
 
 def _comparable(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(array.type) or pa.types.is_timestamp(array.type):
         return array.cast(pa.int64())
     return array
-
-
-def _column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
-    names: Sequence[str] = batch.schema.names
-    if name not in names:
-        raise DatasetError(f'columns: got {name!r}, rule: a column of the rows ({", ".join(names)})')
-    column = batch.column(names.index(name))
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfx_cassandra.components.dataset.join.facts import cell, described
+from tfx_cassandra.components.dataset.join.facts import cell
 from tfx_cassandra.components.dataset.join.join import with_default
+from tfx_cassandra.components.dataset.spec.rows import described
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError
 

@@ -164,7 +164,8 @@ def _newest(
     index, number = np.arange(len(order)), np.cumsum(first_of_event)
     rank = number - number[np.maximum.accumulate(np.where(first_of_owner, index, 0))]
     last_created = created[np.maximum.accumulate(np.where(first_of_event, index, 0))]
-    return order[(rank < count) & (created == last_created)]
+    newest: NDArray[np.int64] = order[(rank < count) & (created == last_created)]
+    return newest
 
 
 def _numbered(columns: list[pa.Array]) -> NDArray[np.int64]:
@@ -205,7 +206,8 @@ def _count(
     bins = np.clip(np.searchsorted(_edges(window), time.to_numpy(), side='right') - 1, 0, BINS - 1)
     rows = np.bincount(buckets * BINS + bins, minlength=BUCKETS * BINS).reshape(BUCKETS, BINS)
     # A wide row counts as several rows, since a worker's memory is bounded in bytes.
-    return rows * max(1, (batch.nbytes // max(1, batch.num_rows) + added) // ROW_BYTES)
+    weighted: NDArray[np.int64] = rows * max(1, (batch.nbytes // max(1, batch.num_rows) + added) // ROW_BYTES)
+    return weighted
 
 
 def _edges(window: TimeWindow) -> NDArray[np.int64]:

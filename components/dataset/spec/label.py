@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
-from tfx_cassandra.components.dataset.join.facts import described
+from tfx_cassandra.components.dataset.spec.rows import described
 from tfx_cassandra.components.dataset.spec.view import restrictions
 from tfx_cassandra.components.errors import DatasetError, invalid
 from tfx_cassandra.components.window import EPOCH, MICROSECOND, aware

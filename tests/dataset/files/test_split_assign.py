@@ -1,4 +1,4 @@
-"""Splits by entity and by time: what they promise, against plain rules; and the finder of what leaks between splits."""
+"""Splits by entity and by time, compared with plain rules; and the search for leaks between splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slow_examples import encode as slow_encode
 
 from tfx_cassandra.components.dataset.files.encode import encode
 from tfx_cassandra.components.dataset.files.examples import Kind
-from tfx_cassandra.components.dataset.files.split import NOWHERE, EntitySplits, HashSplits, TimeSplits, assign
+from tfx_cassandra.components.dataset.files.split import NO_SPLIT, EntitySplits, HashSplits, TimeSplits, assign
 from tfx_cassandra.components.dataset.join import leaks
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.window import EPOCH, TimeWindow
@@ -87,7 +87,7 @@ def test_splits_by_time(rows: list, gap: int, given_starts: bool, integers: bool
         elif cuts[1] <= hour < 100:
             assert split == 2
         else:
-            assert split == NOWHERE
+            assert split == NO_SPLIT
 
 
 @settings(deadline=None)
@@ -128,14 +128,14 @@ def test_the_checksum_is_that_of_a_split_s_records_in_any_order(rows: list, rand
 
 
 @pytest.mark.parametrize('wrong', [pa.array([0], pa.int64()), pa.array([], pa.int32()), pa.array([None], pa.int32())])
-def test_parts_by_refuses_what_is_no_assignment(wrong: pa.Array) -> None:
+def test_parts_by_refuses_invalid_assignments(wrong: pa.Array) -> None:
     with pytest.raises(ValueError, match='splits: got'):
         encode(batch_of([('a', 1, 1)]), KINDS).parts_by(wrong, 2)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from('abcdefgh'), st.integers(0, 3), st.integers(0, 99)), min_size=1, max_size=60))
-def test_the_finder_finds_nothing_in_splits_that_keep_apart(rows: list) -> None:
+def test_no_leak_is_found_in_separate_splits(rows: list) -> None:
     batch = batch_of(rows)
     framed = encode(batch, KINDS)
     by_time = TimeSplits(BUCKETS, 'ts', HOUR)
@@ -152,7 +152,7 @@ def test_the_finder_finds_nothing_in_splits_that_keep_apart(rows: list) -> None:
             assert not leaks.find(tables, entity_columns=['user', 'shop'])
 
 
-def test_the_finder_finds_a_planted_leak() -> None:
+def test_a_planted_leak_is_found() -> None:
     train, later = batch_of([('a', 1, 1), ('b', 1, 5)]), batch_of([('a', 2, 6), ('b', 1, 7)])
     tables = {'train': pa.Table.from_batches([train]), 'eval': pa.Table.from_batches([later])}
     assert leaks.find(tables, ['user', 'shop']) == [leaks.Leak('entity', ('train', 'eval'), 1, ('b', 1))]
@@ -209,7 +209,7 @@ def test_shares_of_a_long_window_and_gaps_beyond_the_calendar() -> None:
         TimeSplits((('a', 1), ('b', 1)), 'at', 3600)  # type: ignore[arg-type]
 
 
-def test_starts_in_the_hour_that_comes_twice_are_instants() -> None:
+def test_starts_in_the_repeated_hour_of_a_clock_change_are_distinct() -> None:
     half = datetime.datetime(2013, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin'))
     window = TimeWindow(half.replace(hour=0), half.replace(hour=5))
     splits = TimeSplits((('a', 1), ('b', 1), ('c', 1)), 'at', starts=(half, half.replace(minute=10, fold=1)))
@@ -220,7 +220,7 @@ def test_starts_in_the_hour_that_comes_twice_are_instants() -> None:
 
 
 @pytest.mark.parametrize('gap', [datetime.timedelta(0), datetime.timedelta.max])
-def test_the_finder_takes_any_time(gap: datetime.timedelta) -> None:
+def test_leaks_are_found_at_any_time(gap: datetime.timedelta) -> None:
     first, last = -(2**63), 2**63 - 1
     rows = [pa.table({'t': pa.array([at])}) for at in (first, last)]
     assert not leaks.find({'a': rows[0], 'b': rows[1]}, time_column='t', gap=datetime.timedelta(0))
@@ -231,7 +231,7 @@ def test_the_finder_takes_any_time(gap: datetime.timedelta) -> None:
 
 
 @pytest.mark.parametrize('name', ['*', '^.*$', 'entity', ''])
-def test_the_finder_takes_any_name(name: str) -> None:
+def test_leaks_are_found_with_any_column_name(name: str) -> None:
     one, other = pa.table({'x': [1, 2], name: [1, 2]}), pa.table({'x': [2, 3], name: [1, 3]})
     assert not leaks.find({'a': one, 'b': other}, ['x', name])
     (leak,) = leaks.find({'a': one, 'b': other}, [name, name])

@@ -1,4 +1,4 @@
-"""Batches come out of spool files as they went in, and what the runner carries does not grow with them."""
+"""Batches are read from spool files as they were written, and the runner shuffles their places only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_batches_are_grouped_as_beam_groups_elements(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('rows', [0, 10, 100_000])
-def test_the_runner_carries_where_a_batch_stands(tmp_path: Path, rows: int) -> None:
+def test_the_runner_shuffles_only_places(tmp_path: Path, rows: int) -> None:
     sizes = []
     coder = registry.get_coder(object)
 
@@ -83,7 +83,7 @@ def test_few_files_are_open_at_once_whatever_the_order(tmp_path: Path, monkeypat
 
     def opening(*given: object, **named: object) -> object:
         opened.append(real(*given, **named))
-        assert sum(not file.closed for file in opened) <= spool.OPEN_FILES
+        assert sum(not file.closed for file in opened) <= spool.MAX_OPEN_FILES
         return opened[-1]
 
     monkeypatch.setattr(spool.FileSystems, 'open', opening)
@@ -110,7 +110,7 @@ def test_the_file_of_a_bundle_that_failed_is_closed(tmp_path: Path) -> None:
     assert spooling._file._file.closed
 
 
-def test_a_folder_is_cleaned_after_a_failure_too(tmp_path: Path) -> None:
+def test_a_folder_is_removed_after_a_failure_too(tmp_path: Path) -> None:
     for error in (None, RuntimeError('no')):
         folder = tmp_path / 'spool'
         folder.mkdir()

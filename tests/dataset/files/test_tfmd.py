@@ -1,4 +1,4 @@
-"""The schema made from CQL types describes the examples made of them: TFDV finds nothing to complain of."""
+"""The schema made from CQL types describes the examples: TFDV finds no anomaly."""
 
 from __future__ import annotations
 

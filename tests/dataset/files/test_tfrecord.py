@@ -1,4 +1,4 @@
-"""WriteExamples: every example once, in its split, readable by all; and how well its files are shuffled."""
+"""WriteExamples: every example is written once, in its split, readable by other tools; and well shuffled."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_split_without_examples_has_an_empty_file(tmp_path: pathlib.Path) -> N
     assert gzip.decompress((tmp_path / 'Split-eval' / 'data_tfrecord-00000-of-00001.gz').read_bytes()) == b''
 
 
-def test_other_readers_read_the_members_as_one_stream(tmp_path: pathlib.Path) -> None:
+def test_other_tools_read_the_members_as_one_stream(tmp_path: pathlib.Path) -> None:
     written(tmp_path, batches(), shards=1)
     path = tmp_path / 'Split-train' / 'data_tfrecord-00000-of-00001.gz'
     plain = gzip.decompress(path.read_bytes())
@@ -94,14 +94,14 @@ def test_other_readers_read_the_members_as_one_stream(tmp_path: pathlib.Path) ->
         assert_that(pipeline | beam.io.ReadFromTFRecord(str(path)), equal_to(expected))
 
 
-def test_the_seed_and_the_chunks_decide_every_byte(tmp_path: pathlib.Path) -> None:
+def test_the_same_seed_and_chunks_give_the_same_bytes(tmp_path: pathlib.Path) -> None:
     for name, given, seed in (('one', batches(), 0), ('two', batches()[::-1], 0), ('three', batches(), 1)):
         written(tmp_path / name, given, shards=2, seed=seed)
     assert content(tmp_path / 'one') == content(tmp_path / 'two')
     assert content(tmp_path / 'one') != content(tmp_path / 'three')
 
 
-def test_files_grow_in_number_with_the_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_files_grows_with_the_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tfrecord, 'SHARD_BYTES', 2000)
     written(tmp_path, batches())
     assert len(list((tmp_path / 'Split-train').iterdir())) > len(list((tmp_path / 'Split-eval').iterdir())) > 1
