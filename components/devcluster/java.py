@@ -65,7 +65,7 @@ def _version(java: Path) -> int | None:
     """Returns the major version that a `java` prints (8 for "1.8.0"), or None if it does not run."""
     try:
         output = subprocess.run(
-            [java, '-version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+            [java, '-version'], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -83,7 +83,7 @@ def _install(target: Path) -> None:
         requirements = folder / 'requirements.txt'
         requirements.write_text(f'{_PACKAGE} --hash=sha256:{_SHA256}\n')
         options = ['--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes', '--target', str(folder)]
-        result = subprocess.run([*installer, *options, '-r', requirements], capture_output=True, text=True)
+        result = subprocess.run([*installer, *options, '-r', requirements], check=False, capture_output=True, text=True)
         if result.returncode:
             raise DevClusterError((result.stderr.strip().splitlines() or [f'exit code {result.returncode}'])[-1])
 

@@ -54,7 +54,7 @@ def rmi_options(java: Path, distribution: Distribution, cache: Path) -> list[str
     Raises:
         DevClusterError: the class is needed and cannot be compiled.
     """
-    probe = subprocess.run([java, '--describe-module', 'jdk.naming.rmi'], capture_output=True)
+    probe = subprocess.run([java, '--describe-module', 'jdk.naming.rmi'], check=False, capture_output=True)
     if probe.returncode == 0:
         return ['-cp', distribution.class_path]
     classes = cache / f'jdk.naming.rmi-{hashlib.sha256(_SOURCE.encode()).hexdigest()[:12]}'
@@ -70,7 +70,7 @@ def _compile(java: Path, distribution: Distribution, folder: Path) -> None:
     compiler: list[str | Path] = [java, '-cp', distribution.class_path, 'org.eclipse.jdt.internal.compiler.batch.Main']
     # Without its own class path the compiler would use Cassandra's jars, one of which has a package java.util.
     options = ['-17', '-nowarn', '-classpath', str(folder), '-d', str(folder)]
-    result = subprocess.run([*compiler, *options, source], capture_output=True, text=True)
+    result = subprocess.run([*compiler, *options, source], check=False, capture_output=True, text=True)
     if result.returncode:
         reason = ' '.join(result.stderr.split())
         raise DevClusterError(f'java: got {java} that cannot compile {source.name}, rule: a full Java 17 ({reason})')

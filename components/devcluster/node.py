@@ -209,7 +209,7 @@ class Node:
         """
         quiet = f'-Dlogback.configurationFile={self._file("logback-tools.xml")}'
         command = [str(java), f'@{JVM_OPTIONS}', '-Xmx128M', quiet, *options, 'org.apache.cassandra.tools.NodeTool']
-        return subprocess.run([*command, '-h', '127.0.0.1', '-p', str(self.jmx_port), *args]).returncode
+        return subprocess.run([*command, '-h', '127.0.0.1', '-p', str(self.jmx_port), *args], check=False).returncode
 
     def terminate(self) -> int | None:
         """Asks the node to drain and exit; returns its process id, or None if it is not running."""
