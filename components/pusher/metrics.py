@@ -1,4 +1,4 @@
-"""Flattens the Evaluator's output into the keys and values of a version's `metrics`.
+r"""Flattens the Evaluator's output into the keys and values of a version's `metrics`.
 
 A key is the metric's name, followed by its labels in braces, if it has any: `auc`,
 `precision{class_id=3}`, `auc{slice.carrier=AA,output=delay,average=micro}`. The labels, in this order:
@@ -13,7 +13,7 @@ A key is the metric's name, followed by its labels in braces, if it has any: `au
     diff      true for the difference from the baseline model
 
 A key without a label `slice.F` belongs to the overall slice. The characters `%`, `{`, `}`, `=` and `,`, which separate
-the parts of a key, are percent-encoded in names and values; bytes that are not UTF-8 become `\\xNN`. The model's name
+the parts of a key, are percent-encoded in names and values; bytes that are not UTF-8 become `\xNN`. The model's name
 is not a label: an evaluation has one candidate, and the metrics of the baseline are dropped, because they belong to the
 baseline's own version. Also dropped are cross slices, which compare two slices, and everything but single finite
 numbers: plots, confusion matrices, arrays, texts, errors, NaN and infinities. Of a metric with a confidence interval

@@ -96,6 +96,7 @@ class WriteToCassandra(beam.PTransform[Any, WriteResult]):
         self._write = _WriteRows(connection, table, ttl, timestamp_column, consistency)
 
     def expand(self, rows: beam.PCollection[Any]) -> WriteResult:
+        """Writes the rows, and checks the number of failed ones against `max_errors`."""
         failed = (
             rows
             | 'Rows' >> beam.FlatMap(_rows)
