@@ -276,7 +276,7 @@ Consistency = Annotated[
 
 def consistency_level(name: str) -> int:
     """Returns the driver's number for a consistency level such as 'LOCAL_QUORUM'."""
-    level = ConsistencyLevel.name_to_value.get(name.upper()) if isinstance(name, str) else None
+    level: int | None = ConsistencyLevel.name_to_value.get(name.upper()) if isinstance(name, str) else None
     if level is None:
         rule = 'one of ' + ', '.join(sorted(ConsistencyLevel.name_to_value))
         raise invalid('consistency', name, rule)

@@ -138,10 +138,16 @@ class FeatureStore:
         consistency: str | None = None,
         ttl: int | None = None,
     ) -> None:
-        """Writes one value; the arguments are those of `FeatureValue`.
+        """Writes one value.
 
         Args:
-          ttl: Seconds until the row disappears, or None for the table's default.
+          model_id: The model or feature group.
+          feature_name: The feature.
+          value: The value; None means that it is known to be missing.
+          timestamp: Aware datetime in whole milliseconds.
+          metadata: Texts by name, or None to keep those of an existing row.
+          consistency: The consistency level of this call, or None for that of the store.
+          ttl: Seconds until the row expires, or None for the table's default.
 
         Raises:
           ValueError: An argument breaks its rule.
@@ -171,7 +177,8 @@ class FeatureStore:
         Args:
           rows: The values, any number of them.
           concurrency: The maximum number of writes in flight.
-          ttl: Seconds until the rows disappear, or None for the table's default.
+          consistency: The consistency level of this call, or None for that of the store.
+          ttl: Seconds until the rows expire, or None for the table's default.
 
         Returns:
           One result per row, in the order of the input.
@@ -213,7 +220,10 @@ class FeatureStore:
         """Returns the newest value of each of several features, which are read concurrently, one partition each.
 
         Args:
+          model_id: The model or feature group.
+          feature_names: The features.
           before: The exclusive upper bound of the timestamp; None for no bound.
+          consistency: The consistency level of this call, or None for that of the store.
 
         Returns:
           By name, in the order given: the newest value that Python can represent, or None for a feature without any.
@@ -252,7 +262,10 @@ class FeatureStore:
         """Returns the values of a feature in a window, oldest first, read page by page during iteration.
 
         Args:
+          model_id: The model or feature group.
+          feature_name: The feature.
           window: Half-open: a value at its start is included, one at its end is not.
+          consistency: The consistency level of this call, or None for that of the store.
 
         Raises:
           ValueError: An argument breaks its rule.

@@ -90,6 +90,7 @@ class Writer:
 
     @property
     def counts(self) -> LogCounts:
+        """Rows accepted, dropped, written and failed so far."""
         with self._changed:
             return LogCounts(self._accepted, self._dropped, self._written, self._failed, self._last_error)
 

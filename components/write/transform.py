@@ -60,10 +60,10 @@ class FailedRow(NamedTuple):
 class WriteResult(NamedTuple):
     """The result of WriteToCassandra: `failed`, a PCollection of FailedRow."""
 
-    failed: beam.PCollection
+    failed: beam.PCollection[FailedRow]
 
 
-class WriteToCassandra(beam.PTransform):
+class WriteToCassandra(beam.PTransform[Any, WriteResult]):
     """Writes a PCollection of mappings or `pyarrow.RecordBatch`es into a table; keys and fields name its columns.
 
     A column that is absent or null in a row is not written: the stored value is kept, and no tombstone is created. In
@@ -99,7 +99,8 @@ class WriteToCassandra(beam.PTransform):
         self._max_errors = max_errors
         self._write = _WriteRows(connection, table, ttl, timestamp_column, consistency)
 
-    def expand(self, rows: beam.PCollection) -> WriteResult:
+    def expand(self, rows: beam.PCollection[Any]) -> WriteResult:
+        """Writes the rows, and checks the number of failed ones against `max_errors`."""
         failed = (
             rows
             | 'Rows' >> beam.FlatMap(_rows)
@@ -122,7 +123,7 @@ def _rows(element: Mapping[str, Any] | pa.RecordBatch) -> list[Mapping[str, Any]
     columns = [column.cast(_with_integer_times(column.type)) for column in element.columns]
     batch = pa.RecordBatch.from_arrays(columns, names=element.schema.names)
     try:
-        return batch.to_pylist()
+        return list(batch.to_pylist())
     except OverflowError:  # a timestamp or date that Cassandra can represent, and Python cannot
         values = [[_plain(value) for value in column] for column in batch.columns]
         return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True)]
