@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, UnavailableError
 from tfx_cassandra.components.feature_store.client import FeatureStore
 from tfx_cassandra.components.inference_log.logger import InferenceLogger
 from tfx_cassandra.components.registry.registry import ModelRegistry
-from tfx_cassandra.components.scan import survey
 from tfx_cassandra.components.write.transform import WriteToCassandra
 
 HERE, THERE = CassandraConnection(('10.0.0.1',)), CassandraConnection(('10.0.0.2',))
@@ -219,7 +219,7 @@ def test_what_fails_to_open_holds_no_session(monkeypatch: pytest.MonkeyPatch, op
     def describe(*_: object) -> None:
         raise SchemaError('no such table')
 
-    monkeypatch.setattr(survey, 'describe', describe)
+    monkeypatch.setattr(tables, 'describe', describe)
     for _ in range(3):
         with pytest.raises((ValueError, SchemaError)):
             opened()

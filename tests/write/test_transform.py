@@ -17,10 +17,10 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStateme
 from cassandra.util import Date, Duration
 
 from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.responses import Milliseconds
 from tfx_cassandra.components.errors import WriteError
-from tfx_cassandra.components.scan import survey
 from tfx_cassandra.components.write import transform as write
 from tfx_cassandra.components.write.transform import FailedRow, WriteToCassandra
 
@@ -79,7 +79,7 @@ def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _writer(session: _Session, monkeypatch: pytest.MonkeyPatch, table: Table = TABLE, **options: Any) -> Any:
     writer = WriteToCassandra(CassandraConnection(), 'feature_store', **options)._write
-    monkeypatch.setattr(survey, 'describe', lambda *_: table)
+    monkeypatch.setattr(tables, 'describe', lambda *_: table)
     monkeypatch.setattr(write.connections, '_open', lambda connection: session)
     session.client_protocol_handler = None  # type: ignore[attr-defined]
     session.cluster = session  # type: ignore[attr-defined]
