@@ -362,7 +362,8 @@ KILLED = """
 import json, os, signal, sys
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import standard_artifacts
-from tfx_cassandra.components.pusher import executor, publish
+from tfx_cassandra.components.pusher import executor
+from tfx_cassandra.components.registry import publish
 from tfx_cassandra.components.registry.registry import ModelRegistry
 
 def die(*_, **__):
