@@ -168,6 +168,7 @@ def test_feature_retrieval() -> None:
         (evaluate(), ab_evaluator, 'control_version', '', "arm.version: got '', rule: a non-empty text"),
         (evaluate(), ab_evaluator, 'treatment_1_version', '17', "arms: got ['m 17'], rule: each once"),
         (evaluate(series_step=DAY), ab_evaluator, 'window', '1913-01-01T00:00Z/2013-02-01T00:00Z', 'series_step: got'),
+        (evaluate(as_of=parameter('a')), ab_evaluator, 'as_of', 'now', "as_of: got 'now', rule: ISO-8601"),
         (retrieve(as_of=parameter('a')), feature_retrieval, 'as_of', '', "as_of: got '', rule: 'latest' or the name"),
     ],
 )  # fmt: skip

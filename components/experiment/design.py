@@ -49,6 +49,7 @@ Value = Annotated[
         _is_value,
     ),
 ]
+Weight = Annotated[float, Rule('a share above 0', lambda weight: 0 < weight <= 1)]
 Chance = Annotated[float, Rule('between 0 and 1', lambda chance: 0 < chance < 1)]
 Units = Annotated[int, Rule('an integer of at least 2 and below 2^31', lambda units: 2 <= units < 2**31)]
 
@@ -69,9 +70,11 @@ class Arm:
     name: PlainName
     model_id: Name
     version: Name
-    weight: Annotated[float, Rule('a share above 0', lambda weight: 0 < weight <= 1)]
+    weight: Weight
 
     def __post_init__(self) -> None:
+        conform('arm.name', self.name, PlainName)
+        conform(f'arm.weight of {self.name}', self.weight, Weight)
         check_fields(self, 'arm.', may_be_open=('version',))
 
 

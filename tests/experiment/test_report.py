@@ -113,7 +113,7 @@ def test_a_design_is_read_with_its_defaults(tmp_path: pathlib.Path) -> None:
         ('{"metrics": [3]}', 'design: got'),
         (
             '{"experiment_id": "e", "window": "2026-01-01T00:00Z/2026-01-02T00:00Z"}',
-            'control: got None, rule: of type Arm',
+            'control: got None, rule: an Arm',
         ),
         ('{"window": {"start": "x", "end": "y"}}', "start: got 'x', rule: a moment in ISO 8601"),
         ('{"before_seconds": 1e300}', 'before_seconds: got 1e+300, rule: as many seconds as'),

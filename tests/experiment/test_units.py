@@ -315,7 +315,7 @@ def test_the_feature_is_that_of_the_first_request_even_where_that_has_no_value()
 @pytest.mark.parametrize(
     ('metric', 'changes', 'message'),
     [
-        ({'per': 'user'}, {}, "m.per: got 'user', rule: one of request, unit"),
+        ({'per': 'user'}, {}, "m.per: got 'user', rule: 'request' or 'unit'"),
         ({'per': 'unit', 'kind': 'ratio', 'denominator': 'requests'}, {}, "m.per: got 'unit', rule: 'request' of a"),
         ({'covariate': 'before'}, {}, "before: got None, rule: given for a covariate 'before', and for nothing else"),
         ({}, {'before': datetime.timedelta(1)}, 'before: got datetime.timedelta(days=1), rule: given for a'),

@@ -102,8 +102,8 @@ def test_buckets_are_hours_in_utc_with_a_salt() -> None:
         ({'capacity': 0}, 'capacity: got 0'),
         ({'salts': 0}, 'salts: got 0'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST'"),
-        ({'experiment_id': 5}, 'experiment_id: got 5, rule: a non-empty text or None'),
-        ({'experiment_id': ''}, "experiment_id: got '', rule: a non-empty text or None"),
+        ({'experiment_id': 5}, 'experiment_id: got 5, rule: a non-empty text, or None'),
+        ({'experiment_id': ''}, "experiment_id: got '', rule: a non-empty text, or None"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
