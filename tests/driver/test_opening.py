@@ -169,16 +169,13 @@ def _garbage(folder: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize('field', ['ca_file', 'cert_file', 'key_file'])
-@pytest.mark.parametrize(
-    'what', ['no name', 'missing', 'a folder', 'empty', 'garbage', 'binary', 'nul', 'another kind']
-)
+@pytest.mark.parametrize('what', ['missing', 'a folder', 'empty', 'garbage', 'binary', 'nul', 'another kind'])
 def test_a_file_that_is_none_is_named(folder: pathlib.Path, authority: _Authority, field: str, what: str) -> None:
     certificate, key = authority.issue('named')
     empty, binary = folder / 'empty.pem', folder / 'binary.pem'
     empty.write_bytes(b'')
     binary.write_bytes(bytes(range(256)))
     bad = {
-        'no name': '',
         'missing': str(folder / 'no such file'),
         'a folder': str(folder),
         'empty': str(empty),
@@ -192,6 +189,12 @@ def test_a_file_that_is_none_is_named(folder: pathlib.Path, authority: _Authorit
         open_session(CassandraConnection(tls=Tls(**fields)))
     assert str(caught.value).startswith(f'{field}: got {bad!r}, rule: a ')
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('field', ['ca_file', 'cert_file', 'key_file'])
+def test_a_file_without_a_name_is_refused_at_once(field: str) -> None:
+    with pytest.raises(ValueError, match=rf"^tls\.{field}: got '', rule: a non-empty text"):
+        Tls(**{'ca_file': 'ca.pem', field: ''})
 
 
 def test_a_key_without_a_certificate_is_named(authority: _Authority) -> None:
