@@ -27,8 +27,8 @@ bench-read: venv cluster  ## measures how fast Cassandra is read, here and by ot
 demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DEMO="--help" for options)
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)
 
-test: lint cluster  ## runs the whole test suite against the development cluster (TESTS="-k scan" to choose)
-	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
 
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
