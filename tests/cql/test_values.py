@@ -167,8 +167,12 @@ def test_cells_are_compared_as_their_type(cql_type: str, array: pa.Array, wanted
 
 @given(st.recursive(st.sampled_from(['int', 'frozen<"a, <b">']), lambda inner: st.tuples(inner, inner)))
 def test_a_type_is_split_into_its_parts(nested: Any) -> None:
-    def written(some: Any) -> str:
-        return some if isinstance(some, str) else f'map<{written(some[0])}, {written(some[1])}>'
+    def written(nested_type: Any) -> str:
+        return (
+            nested_type
+            if isinstance(nested_type, str)
+            else f'map<{written(nested_type[0])}, {written(nested_type[1])}>'
+        )
 
     if not isinstance(nested, str):
         assert values.type_parts(written(nested)) == ('map', (written(nested[0]), written(nested[1])))

@@ -129,18 +129,18 @@ def test_available_memory_is_what_the_machine_has():
 
 
 def test_a_running_cluster_of_another_configuration_is_an_error_unless_only_the_heap_differs(tmp_path):
-    one = DevCluster(tmp_path, subnet='127.0.9')
-    one._save()
-    assert DevCluster.saved(tmp_path) == one
-    with stands_in_for(one.ring[0]):
-        dataclasses.replace(one, heap='2G')._check_saved()
+    single_node = DevCluster(tmp_path, subnet='127.0.9')
+    single_node._save()
+    assert DevCluster.saved(tmp_path) == single_node
+    with stands_in_for(single_node.ring[0]):
+        dataclasses.replace(single_node, heap='2G')._check_saved()
         with pytest.raises(
             DevClusterError, match=rf'^nodes: got 3, rule: 1, like the cluster that is running in {tmp_path}'
         ):
-            dataclasses.replace(one, nodes=3).start()
+            dataclasses.replace(single_node, nodes=3).start()
         with pytest.raises(DevClusterError, match=r'^authenticated: got True, rule: False, like the cluster'):
-            dataclasses.replace(one, authenticated=True).start()
-    dataclasses.replace(one, nodes=3)._check_saved()
+            dataclasses.replace(single_node, authenticated=True).start()
+    dataclasses.replace(single_node, nodes=3)._check_saved()
 
 
 def test_a_running_cluster_is_not_started_again(tmp_path, steps, monkeypatch):

@@ -22,8 +22,8 @@ def area(start: int, end: int, first: int = 0, last: int = SIDE) -> Area:
 SMALL = area(0, SIDE)
 
 
-def points(one: Area) -> set[tuple[int, int]]:
-    tokens, times = one.tokens, one.times
+def points(area: Area) -> set[tuple[int, int]]:
+    tokens, times = area.tokens, area.times
     return set(itertools.product(range(tokens.start + 1, tokens.end + 1), range(times.start, times.end)))
 
 
@@ -33,7 +33,7 @@ areas_of_small = st.builds(lambda tokens, times: area(*tokens, *times), bounds, 
 
 @given(st.lists(areas_of_small, max_size=6), areas_of_small)
 def test_faults_are_what_counting_every_point_finds(read: list[Area], wanted: Area) -> None:
-    count = Counter(point for one in read for point in points(one))
+    count = Counter(point for area in read for point in points(area))
     due = points(wanted)
     found = faults(read, [wanted])
     for got, expected in (
@@ -41,7 +41,7 @@ def test_faults_are_what_counting_every_point_finds(read: list[Area], wanted: Ar
         (found.outside, set(count) - due),
         (found.doubled, {point for point, times in count.items() if times > 1}),
     ):
-        named = [point for one in got for point in points(one)]
+        named = [point for area in got for point in points(area)]
         assert len(named) == len(set(named)), 'no point is named twice'
         assert set(named) == expected
 
@@ -67,7 +67,7 @@ def test_a_slice_has_a_start_before_its_end(pair: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ('one', 'position', 'descending', 'expected'),
+    ('area', 'position', 'descending', 'expected'),
     [
         # nothing read yet: halves by token; then by time, the half that comes first going on
         (area(0, 4), None, False, (None, area(0, 2), (area(2, 4),))),
@@ -85,9 +85,9 @@ def test_a_slice_has_a_start_before_its_end(pair: tuple[int, int]) -> None:
         (area(2, 3), (3, 0), True, None),
     ],
 )
-def test_cut(one: Area, position: tuple | None, descending: bool, expected: tuple | None) -> None:
+def test_cut(area: Area, position: tuple | None, descending: bool, expected: tuple | None) -> None:
     at = None if position is None else Position(*position)
-    assert cut(one, at, True, descending) == expected
+    assert cut(area, at, True, descending) == expected
 
 
 def test_only_tokens_are_cut_where_times_cannot_be() -> None:
@@ -99,19 +99,19 @@ def test_only_tokens_are_cut_where_times_cannot_be() -> None:
 
 @given(areas_of_small, st.booleans(), st.data())
 def test_the_pieces_of_a_cut_tile_the_area_and_the_rest_holds_its_unread_rows(
-    one: Area, descending: bool, data: st.DataObject
+    area: Area, descending: bool, data: st.DataObject
 ) -> None:
-    position = data.draw(st.none() | st.sampled_from(sorted(points(one))).map(lambda point: Position(*point)))
-    pieces = cut(one, position, True, descending)
+    position = data.draw(st.none() | st.sampled_from(sorted(points(area))).map(lambda point: Position(*point)))
+    pieces = cut(area, position, True, descending)
     if pieces is None:
         return
     done = [] if pieces.done is None else [pieces.done]
-    assert faults([*done, pieces.rest, *pieces.fresh], [one]) == ([], [], [])
+    assert faults([*done, pieces.rest, *pieces.fresh], [area]) == ([], [], [])
     if position is not None:
         # A read at its position has returned rows of no fresh piece, and every row of what is done.
         token, time = position
         before = {
-            (t, m) for t, m in points(one) if t < token or (t == token and (m > time if descending else m < time))
+            (t, m) for t, m in points(area) if t < token or (t == token and (m > time if descending else m < time))
         }
         assert all(not before & points(piece) for piece in pieces.fresh)
         assert all(points(piece) <= before for piece in done)
@@ -119,13 +119,13 @@ def test_the_pieces_of_a_cut_tile_the_area_and_the_rest_holds_its_unread_rows(
 
 
 def test_an_unbounded_slice_is_cut_where_times_are_likely() -> None:
-    years, one = 365 * 86_400_000, Area(TokenRange(0, 1))
+    years, area = 365 * 86_400_000, Area(TokenRange(0, 1))
     for _ in range(9):
-        pieces = cut(one, None, True)
+        pieces = cut(area, None, True)
         assert pieces is not None
         later = max(pieces.rest, *pieces.fresh)
-        one = min(pieces.rest, *pieces.fresh) if later.times.start > 50 * years else later
-    assert one.times.end - one.times.start < years
+        area = min(pieces.rest, *pieces.fresh) if later.times.start > 50 * years else later
+    assert area.times.end - area.times.start < years
 
 
 @pytest.mark.parametrize(

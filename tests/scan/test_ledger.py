@@ -62,9 +62,9 @@ def test_nothing_wanted_is_nothing_read() -> None:
 
 
 def test_pages_add_up() -> None:
-    one = Area(TokenRange(0, 1))
-    read = RangeRead(one).with_page(2, 100, 2**64 - 1).with_page(3, 50, 3)
-    assert read == RangeRead(one, rows=5, bytes=150, pages=2, retries=0, checksum=2)
+    area = Area(TokenRange(0, 1))
+    read = RangeRead(area).with_page(2, 100, 2**64 - 1).with_page(3, 50, 3)
+    assert read == RangeRead(area, rows=5, bytes=150, pages=2, retries=0, checksum=2)
 
 
 def test_an_entry_as_json() -> None:

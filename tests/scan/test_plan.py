@@ -152,7 +152,7 @@ def test_the_sample_corrects_the_nodes_estimate_of_partitions(sample: Sample, ex
 
 
 @pytest.mark.parametrize(
-    ('sample', 'first', 'most'),
+    ('sample', 'first', 'max_rows'),
     [
         (Sample(), 1, 5000),  # which failed
         (Sample(10, 1000, 0.1), 80, 5000),
@@ -161,7 +161,7 @@ def test_the_sample_corrects_the_nodes_estimate_of_partitions(sample: Sample, ex
         (Sample(1000, 1000 * PAGE_BYTES, 0.1), 1, 1),
     ],
 )
-def test_the_first_page_of_an_area_depends_on_the_rows_of_the_sample(sample: Sample, first: int, most: int) -> None:
+def test_the_first_page_of_an_area_depends_on_the_rows_of_the_sample(sample: Sample, first: int, max_rows: int) -> None:
     planned = plan(SCAN, ONE, sample=sample)
-    assert planned.page_rows == most
+    assert planned.page_rows == max_rows
     assert {split.first_rows for split in planned.splits} == {first}

@@ -31,9 +31,9 @@ def test_equals_tfx(feature: str | None, made: list[dict], counts: list[int]) ->
     config = example_gen_pb2.SplitConfig(partition_feature_name=feature)
     ends = [sum(counts[: i + 1]) for i in range(len(counts))]
     examples = [example(row) for row in made]
-    expected = [base_example_gen_executor._PartitionFn(one, len(ends), ends, config) for one in examples]
+    expected = [base_example_gen_executor._PartitionFn(example, len(ends), ends, config) for example in examples]
     splits = HashSplits(tuple((f's{i}', count) for i, count in enumerate(counts)), feature)
-    assert splits.assign(one.SerializeToString(deterministic=True) for one in examples) == expected
+    assert splits.assign(example.SerializeToString(deterministic=True) for example in examples) == expected
 
 
 @pytest.mark.parametrize('feature', ['absent', 'x'])

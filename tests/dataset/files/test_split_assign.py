@@ -119,12 +119,12 @@ def test_the_checksum_is_that_of_a_split_s_records_in_any_order(rows: list, rand
         if split >= 0:
             expected[split] += int.from_bytes(hashlib.sha256(record).digest()[:8], 'big')
     framed = encode(batch, KINDS)
-    assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [one % 2**64 for one in expected]
+    assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [total % 2**64 for total in expected]
     # What was hashed for the splits is not hashed again; of a key, that is another hash.
     for key in (None, batch.schema.names[0]):
         framed = encode(batch, KINDS, key)
         framed.assign([2, 3])
-        assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [one % 2**64 for one in expected]
+        assert framed.checksums_by(pa.array(splits, pa.int32()), 3) == [total % 2**64 for total in expected]
 
 
 @pytest.mark.parametrize('wrong', [pa.array([0], pa.int64()), pa.array([], pa.int32()), pa.array([None], pa.int32())])
@@ -232,7 +232,7 @@ def test_leaks_are_found_at_any_time(gap: datetime.timedelta) -> None:
 
 @pytest.mark.parametrize('name', ['*', '^.*$', 'entity', ''])
 def test_leaks_are_found_with_any_column_name(name: str) -> None:
-    one, other = pa.table({'x': [1, 2], name: [1, 2]}), pa.table({'x': [2, 3], name: [1, 3]})
-    assert not leaks.find({'a': one, 'b': other}, ['x', name])
-    (leak,) = leaks.find({'a': one, 'b': other}, [name, name])
+    first, second = pa.table({'x': [1, 2], name: [1, 2]}), pa.table({'x': [2, 3], name: [1, 3]})
+    assert not leaks.find({'a': first, 'b': second}, ['x', name])
+    (leak,) = leaks.find({'a': first, 'b': second}, [name, name])
     assert (leak.examples, leak.first) == (1, (1,))

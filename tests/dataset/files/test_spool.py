@@ -30,10 +30,12 @@ def test_batches_are_grouped_as_beam_groups_elements(tmp_path: Path) -> None:
 
     def numbers(key: int, parts: dict) -> tuple:
         rows = {name: [row for part in parts[name] for row in part.to_pylist()] for name in ('left', 'right')}
-        assert all(row['words'] == ([str(row['n'])] * (row['n'] % 3) or None) for some in rows.values() for row in some)
+        assert all(
+            row['words'] == ([str(row['n'])] * (row['n'] % 3) or None) for grouped in rows.values() for row in grouped
+        )
         again = {name: sum(part.num_rows for part in parts[name]) for name in rows}
-        assert again == {name: len(some) for name, some in rows.items()}
-        return key, [sorted(row['n'] for row in some) for some in rows.values()]
+        assert again == {name: len(grouped) for name, grouped in rows.items()}
+        return key, [sorted(row['n'] for row in grouped) for grouped in rows.values()]
 
     with beam.Pipeline() as pipeline:
         sides = {'left': pipeline | 'l' >> beam.Create(left), 'right': pipeline | 'r' >> beam.Create(right)}
@@ -58,8 +60,8 @@ def test_the_runner_shuffles_only_places(tmp_path: Path, rows: int) -> None:
     spooling.start_bundle()
     given = [*spooling.process((1, batch(*range(rows)))), *spooling.process((1, batch(*range(rows))))]
     spooling.finish_bundle()
-    for one in given:
-        size(*one)
+    for element in given:
+        size(*element)
     assert max(sizes) < 1000
     assert given[0][1].places[0].path == given[1][1].places[0].path
     assert given[1][1].places[0].offset == given[0][1].places[0].size

@@ -44,8 +44,10 @@ def written(folder: pathlib.Path, given: Sequence[pa.RecordBatch], **options: in
         expected = [list(SPLITS.assign(slow_examples.encode(batch, KINDS))) for batch in given]
         totals = [(name, sum(s.count(i) for s in expected)) for i, name in enumerate(SPLITS.names)]
         assert_that(counts, equal_to([total for total in totals if total[1]]))
-        hashes = [hashlib.sha256(one).digest()[:8] for batch in given for one in slow_examples.encode(batch, KINDS)]
-        total = sum(int.from_bytes(one, 'big') for one in hashes) % 2**64
+        hashes = [
+            hashlib.sha256(record).digest()[:8] for batch in given for record in slow_examples.encode(batch, KINDS)
+        ]
+        total = sum(int.from_bytes(record, 'big') for record in hashes) % 2**64
         assert_that(checksum, equal_to([f'{total:016x}']), 'checksum')
     return {name: numbers(folder / f'Split-{name}') for name in SPLITS.names}
 

@@ -145,15 +145,15 @@ def made(view: FeatureView, plain: FeatureView, rename: dict[str, str]) -> list:
         arrays.append(pa.array([0, 1, 9000, None, 4000]))
         names.append(writetime_name(of(name)))
     rows = pa.RecordBatch.from_arrays(arrays, names)
-    one = pa.table({of('k'): ['x', 'y', 'x'], of('m'): [1, 1, 2], of('late'): [1, 2, 3], of('ts'): times(4, 5, 3)})
+    spine = pa.table({of('k'): ['x', 'y', 'x'], of('m'): [1, 1, 2], of('late'): [1, 2, 3], of('ts'): times(4, 5, 3)})
     held = facts(rows, used)
-    spines = one.to_batches()
+    spines = spine.to_batches()
     counts = shards.count_spine(spines[0], used, of('ts'), WINDOW) + shards.count_facts(held, used, WINDOW)
     plan = shards.plan(counts, WINDOW, 2)
     parts = [part.to_pydict() for _, part in shards.route_facts(held, used, plan, True)]
     parts += [part.to_pydict() for _, part in shards.route_spine(spines[0], used, of('ts'), plan)]
-    joined, outcomes = join.join(one, of('ts'), pa.Table.from_batches([held]), used)
-    found = leaks.find({'a': one[:2], 'b': one[1:]}, [of('k'), of('m')], of('ts'))
+    joined, outcomes = join.join(spine, of('ts'), pa.Table.from_batches([held]), used)
+    found = leaks.find({'a': spine[:2], 'b': spine[1:]}, [of('k'), of('m')], of('ts'))
     out = [joined, *([pivot.pivot([rows.slice(0, 2), rows.slice(2)], used)] if used.layout == 'long' else [])]
     by_place = [[column.to_pylist() for column in table.columns] for table in out]
     return [by_place, [list(part.values()) for part in parts], [outcome.status.tolist() for outcome in outcomes], found]

@@ -146,7 +146,7 @@ def brute(case: Case, feature: Feature, entity: tuple, time: int) -> tuple[objec
                 if not case.cut_off or created is None or created <= now:
                     known.append((moment, -1 if created is None else created, str(value), value))
     if known:
-        moment, _, _, value = max(known, key=lambda one: one[:3])
+        moment, _, _, value = max(known, key=lambda fact: fact[:3])
         return value, 'found', None if view.timestamp_column is None else int(now - moment)
     return feature.default, 'cut_off' if alive else 'expired' if happened else 'missing', None
 
@@ -160,8 +160,8 @@ def brute_history(case: Case, feature: Feature, entity: tuple, time: int) -> lis
         too_old = case.view.ttl is not None and event <= time - case.view.ttl / MILLISECOND
         unknown = case.cut_off and created is not None and created > time * MS
         if wanted and event <= time and not too_old and not unknown:
-            one = (-1 if created is None else created, str(value), value)
-            at_event[event] = max(at_event.get(event, one), one, key=lambda each: each[:2])
+            fact = (-1 if created is None else created, str(value), value)
+            at_event[event] = max(at_event.get(event, fact), fact, key=lambda candidate: candidate[:2])
     return [at_event[event][2] for event in sorted(at_event)][-case.history :]
 
 

@@ -105,7 +105,7 @@ def test_a_shard_is_pivoted_in_pieces_that_are_bounded(
     rows, held, real = many(500), [], pivot.pivot
 
     def watched(batches: list[pa.RecordBatch], view: FeatureView) -> pa.RecordBatch:
-        held.append((sum(one.num_rows for one in batches), sum(one.nbytes for one in batches)))
+        held.append((sum(batch.num_rows for batch in batches), sum(batch.nbytes for batch in batches)))
         return real(batches, view)
 
     monkeypatch.setattr(training_set.pivot, 'pivot', watched)
@@ -115,7 +115,7 @@ def test_a_shard_is_pivoted_in_pieces_that_are_bounded(
     pages = [rows.slice(start, 50) for start in range(0, rows.num_rows, 50)]
     made = list(training_set._pivoted(pages, MANY, str(tmp_path)))
     expected = {row['e']: row for row in real([rows], MANY).to_pylist()}
-    got = [row for one in made for row in one.to_pylist()]
+    got = [row for batch in made for row in batch.to_pylist()]
     assert len(got) == len(expected) == 500
     assert {row['e']: row for row in got} == expected
     most_rows, most_bytes = map(max, zip(*held, strict=True))
