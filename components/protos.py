@@ -177,7 +177,11 @@ def from_message(kind: type[T], message: Message, given: Mapping[str, Any] | Non
             )
         else:
             values[field.name] = from_message(_dataclass(hint), content, given, f'{at}.')
-    return kind(**values)
+    made = kind(**values)  # its own checks speak first
+    for name, value in values.items():
+        if value is None and dataclasses.is_dataclass(_hints(kind)[name]):
+            raise invalid(name, None, 'given')
+    return made
 
 
 def _read(name: str, hint: Any, spelled: str, content: Any) -> Any:
