@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
     from tfx_cassandra.components.feature_store.client import FeatureStore
     from tfx_cassandra.components.inference_log.logger import InferenceLogger
+    from tfx_cassandra.components.lookup.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.registry.registry import ModelRegistry
     from tfx_cassandra.components.scan.read import ReadFromCassandra
@@ -31,6 +32,7 @@ _MODULES = {
     'Arm': 'experiment.design',
     'AuditLimits': 'dataset.join.audit',
     'CassandraConnection': 'driver.connection',
+    'CassandraEnrichmentHandler': 'lookup.retrieve',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
@@ -44,6 +46,7 @@ _MODULES = {
     'LabelSource': 'dataset.spec.label',
     'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
+    'RetrieveFeatures': 'lookup.retrieve',
     'SpanRange': 'dataset.spec.span',
     'TimeSplits': 'dataset.files.split',
     'TimeWindow': 'window',
@@ -55,6 +58,7 @@ __all__ = [
     'Arm',
     'AuditLimits',
     'CassandraConnection',
+    'CassandraEnrichmentHandler',
     'CassandraExampleGen',
     'CassandraFeatureRetrieval',
     'CassandraPusher',
@@ -68,6 +72,7 @@ __all__ = [
     'LabelSource',
     'ModelRegistry',
     'ReadFromCassandra',
+    'RetrieveFeatures',
     'SpanRange',
     'TimeSplits',
     'TimeWindow',

@@ -27,7 +27,7 @@ from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.driver.connection import Tls
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.experiment.design import Design
-from tfx_cassandra.components.feature_retrieval.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
+from tfx_cassandra.components.lookup.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
 
 MESSAGE = re.compile(r'[^\n]+: got [^\n]*, rule: [^\n]+')
 DAY = datetime.timedelta(days=1)

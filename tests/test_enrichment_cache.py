@@ -6,7 +6,7 @@ import apache_beam as beam
 
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.feature_retrieval.retrieve import CassandraEnrichmentHandler
+from tfx_cassandra.components.lookup.retrieve import CassandraEnrichmentHandler
 
 VIEW = FeatureView('visits', 'visits', ('user', 'shop'), 'at', ('n',), join_columns=('who', 'where'))
 

@@ -29,6 +29,7 @@ from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.example_gen import config as example_gen
 from tfx_cassandra.components.feature_retrieval import config as feature_retrieval
+from tfx_cassandra.components.lookup.options import RetrievalOptions
 from tfx_cassandra.components.pusher import config as pusher
 
 Parameter = tfx.dsl.experimental.RuntimeParameter
@@ -139,7 +140,7 @@ def test_ab_evaluator() -> None:
 
 def test_feature_retrieval() -> None:
     settings = feature_retrieval.from_properties(run(retrieve(as_of=parameter('as-of')), as_of='ts'))
-    assert settings == feature_retrieval.RetrievalConfig(RESOLVED, (VIEW,), 'ts')
+    assert settings == RetrievalOptions(RESOLVED, (VIEW,), 'ts')
 
 
 @pytest.mark.parametrize(

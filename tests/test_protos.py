@@ -21,7 +21,7 @@ from tfx_cassandra.components.example_gen.config import ExampleGenConfig, parse_
 from tfx_cassandra.components.experiment import results
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.options import EvaluationOptions
-from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
+from tfx_cassandra.components.lookup.options import RetrievalOptions
 from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
@@ -132,7 +132,7 @@ example_gens = st.builds(
     cache_by=st.sampled_from(['configuration', 'content']),
 )
 retrievals = st.builds(
-    RetrievalConfig, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
+    RetrievalOptions, connections, st.lists(views, min_size=1, max_size=1).map(tuple), names,
     st.sampled_from(['absent', 'error']), st.just('ONE'),
 )  # fmt: skip
 days = st.timedeltas(datetime.timedelta(seconds=1), datetime.timedelta(days=9))
@@ -200,7 +200,7 @@ def test_a_span_survives_as_text(span: SpanRange) -> None:
 
 
 KINDS = [
-    ExampleGenConfig, EvaluationOptions, PusherConfig, RetrievalConfig, TrainingSetOptions, ReadOptions, AuditLimits,
+    ExampleGenConfig, EvaluationOptions, PusherConfig, RetrievalOptions, TrainingSetOptions, ReadOptions, AuditLimits,
     CassandraConnection, Decoding, Tls, Feature, FeatureView, Label, LabelSource, SpanRange, TimeWindow, Arm, Design,
     Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit, results.MetricResult,
     results.Point, results.Verdict,

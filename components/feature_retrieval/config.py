@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from tfx_cassandra.components import protos
-from tfx_cassandra.components.checks import Rule, check_fields
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver import properties as cluster
-from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
 from tfx_cassandra.components.parameters import known, property_of, text
 from tfx_cassandra.proto import cassandra_pb2
 
-LATEST = 'latest'
-# What varies from run to run: execution properties of their own, and the fields of RetrievalConfig they give.
+# What varies from run to run: execution properties of their own, and the fields of RetrievalOptions they give.
 RUN = {**cluster.paths(), 'as_of': 'as_of'}
-
-
-@dataclasses.dataclass(frozen=True)
-class RetrievalConfig:
-    """What CassandraFeatureRetrieval looks up; see the component for the fields."""
-
-    connection: CassandraConnection
-    views: tuple[FeatureView, ...]
-    as_of: Annotated[str, Rule("'latest' or the name of a feature", bool)] = LATEST
-    missing: Literal['absent', 'error'] = 'absent'
-    consistency: Consistency = 'LOCAL_QUORUM'
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        names = [view.name for view in self.views]
-        if not names or len(set(names)) < len(names):
-            raise invalid('views', names, 'one or more views, each name once')
-        features = [name for view in self.views for name in view.example_names]
-        if clash := sorted({name for name in features if features.count(name) > 1}):
-            raise invalid('views', clash, 'no two features with the same name; a prefix tells them apart')
 
 
 def to_properties(
@@ -48,7 +24,7 @@ def to_properties(
     Raises:
       ValueError: An argument breaks its rule; the message names field, value and rule.
     """
-    config = RetrievalConfig(cluster.checked(connection), views, known('as_of', as_of, LATEST), missing, consistency)
+    config = RetrievalOptions(cluster.checked(connection), views, known('as_of', as_of, LATEST), missing, consistency)
     return {
         'config': protos.to_message(config, cassandra_pb2.RetrievalConfig(), RUN.values()),
         **cluster.declared(connection),
@@ -56,7 +32,7 @@ def to_properties(
     }
 
 
-def from_properties(properties: Mapping[str, Any]) -> RetrievalConfig:
+def from_properties(properties: Mapping[str, Any]) -> RetrievalOptions:
     """Returns the configuration of a run.
 
     Raises:
@@ -64,4 +40,4 @@ def from_properties(properties: Mapping[str, Any]) -> RetrievalConfig:
     """
     given = cluster.resolved(properties) | {'as_of': text(properties, 'as_of')}
     message = protos.parsed(properties['config'], cassandra_pb2.RetrievalConfig())
-    return protos.from_message(RetrievalConfig, message, given)
+    return protos.from_message(RetrievalOptions, message, given)

@@ -1,7 +1,7 @@
 """Adapts TFX's artifacts and properties to the retrieval.
 
 files of a split -> lists of examples -> retrieve -> framed chunks -> data_tfrecord-*.gz of the same split
-                                      -> numbers, summed -> retrieval.json
+                                      -> statistics, summed -> retrieval.json
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.feature_retrieval import config
-from tfx_cassandra.components.feature_retrieval.config import LATEST
-from tfx_cassandra.components.feature_retrieval.retrieve import Retrieve, Retriever, now
 from tfx_cassandra.components.lookup.latest import no_moments
+from tfx_cassandra.components.lookup.options import LATEST
+from tfx_cassandra.components.lookup.retrieve import Retrieve, Retriever, now
 
 RETRIEVAL_FILE = 'retrieval.json'
 SOURCE_KEY = 'source_examples'  # an input and an output cannot both be called examples
@@ -61,16 +61,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with cleaned(os.path.join(artifact.uri, SPOOL)), self._make_beam_pipeline() as pipeline:
             enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
             _ = (
-                [one.chunks for one in enriched]
+                [outputs.chunks for outputs in enriched]
                 | 'Chunks' >> beam.Flatten()
                 | 'Write' >> WriteChunks(splits, artifact.uri)
             )
-            told = [one.told for one in enriched] | 'Told' >> beam.Flatten()
-            numbers = told | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+            statistics = [outputs.statistics for outputs in enriched] | 'Statistics' >> beam.Flatten()
+            numbers = statistics | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
             _ = (
                 pipeline
                 | beam.Create([os.path.join(artifact.uri, RETRIEVAL_FILE)])
-                | 'Tell' >> beam.Map(_write_numbers, settings.as_of, numbers=beam.pvalue.AsDict(numbers))
+                | 'WriteStatistics' >> beam.Map(_write_statistics, settings.as_of, numbers=beam.pvalue.AsDict(numbers))
             )
         for name in (utils.SPAN_PROPERTY_NAME, utils.VERSION_PROPERTY_NAME):
             if sources[0].has_custom_property(name):
@@ -80,14 +80,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _enriched(
     pipeline: beam.Pipeline, split: str, sources: Sequence[types.Artifact], retrieve: Retrieve
 ) -> beam.pvalue.DoOutputsTuple:
-    """Enriches one split; gives `chunks`, and `told`: ((split, what), number)."""
+    """Enriches one split; returns `chunks`, and `statistics`: ((split, statistic), number)."""
     patterns = examples_utils.get_split_file_patterns(list(sources), split)
     return (
         pipeline
         | f'Files[{split}]' >> beam.Create(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
         | f'Share[{split}]' >> beam.Reshuffle()
         | f'Read[{split}]' >> beam.FlatMap(records)
-        | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('told', main='chunks')
+        | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('statistics', main='chunks')
     )
 
 
@@ -102,18 +102,19 @@ def _splits(sources: Sequence[types.Artifact]) -> list[str]:
     return names
 
 
-def _write_numbers(path: str, as_of: str, numbers: Mapping[tuple[str, str], int]) -> None:
+def _write_statistics(path: str, as_of: str, numbers: Mapping[tuple[str, str], int]) -> None:
     """Writes retrieval.json: for each split the examples, the lookups sent, and for each feature who lacks it.
 
     Raises:
       DatasetError: No example of any split has a moment.
     """
     content: dict[str, dict[str, int]] = {}
-    for (split, what), number in sorted(numbers.items()):
-        content.setdefault(split, {})[what] = number
-    whats = ('examples', f'missing {as_of}')
-    examples, without = (sum(told.get(what, 0) for told in content.values()) for what in whats)
-    if as_of != LATEST and 0 < examples == without:
+    for (split, statistic), number in sorted(numbers.items()):
+        content.setdefault(split, {})[statistic] = number
+    examples, without_moment = (
+        sum(statistics.get(name, 0) for statistics in content.values()) for name in ('examples', f'missing {as_of}')
+    )
+    if as_of != LATEST and 0 < examples == without_moment:
         raise no_moments(as_of)
     with fileio.open(path, 'w') as file:
         file.write(json.dumps(content, indent=2) + '\n')

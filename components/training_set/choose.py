@@ -19,7 +19,7 @@ from tfx_cassandra.components.training_set.sources import LABELS, Sources
 # Per worker, of one node: only their ratio matters, and not to a factor of two.
 SCAN_BYTES_PER_SECOND = 40e6
 LOOKUPS_PER_SECOND = 2000
-_MOST_COUNTED = 200_000  # rows of the spine; beyond that, a scan
+_MAX_COUNTED = 200_000  # rows of the spine; beyond that, a scan
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) ->
             raise SchemaError(f"join_plan: got 'lookup', rule: every view can be read by its key ({why})")
         return tuple(view.name for view in settings.views)
     limits = {view.name: _rows_worth_looking_up(sources, view) for view in settings.views if view.name not in reasons}
-    most = min(max(limits.values(), default=0), _MOST_COUNTED)
+    max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
     rows = _count(session, sources.reads[LABELS], most + 1) if most else 1
-    chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, most))
+    chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
     _log.info('Looked up for %s events: %s; scanned: the rest.', rows, chosen or 'no view')
     return chosen
 
@@ -63,7 +63,7 @@ def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
     return int(seconds * LOOKUPS_PER_SECOND / reads)
 
 
-def _count(session: Session, spine: TableRead, most: int) -> int:
+def _count(session: Session, spine: TableRead, max_rows: int) -> int:
     """Counts the rows of the spine's window, at most `most`; that many too where counting fails."""
     scan = spine.scan
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'

@@ -50,7 +50,7 @@ _PIVOT_SHARDS = 64  # of a table, and of a shard too large to pivot at once
 _PIVOT_CELLS = 10_000_000  # rows x features that a worker pivots at once, at most; or shards.SHARD_ROWS rows
 _PIVOT_BYTES = 64 << 20  # of rows that it pivots at once
 _PIVOT_LEVELS = 5  # of parting by hash; rows that are still together have one key
-_LEAST_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
+_MIN_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
 
 
 class TrainingSet(NamedTuple):
@@ -234,7 +234,7 @@ class JoinViews(beam.PTransform):
         super().__init__()
         self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
         self._cut_off, self._folder, self._history = cut_off, folder, history
-        self._shard_rows = shard_rows or max(_LEAST_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
+        self._shard_rows = shard_rows or max(_MIN_SHARD_ROWS, shards.SHARD_ROWS // (history or 1))
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
         spine, first = tables[LABELS], self._views[0]

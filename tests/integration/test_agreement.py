@@ -28,8 +28,8 @@ from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec import label
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
-from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
+from tfx_cassandra.components.lookup.options import RetrievalOptions
+from tfx_cassandra.components.lookup.retrieve import Retriever
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.options import TableRead, filtered, plan_splits
@@ -218,7 +218,7 @@ def test_both_plans_and_retrieval_agree(tables: CassandraConnection, session: Se
     encoded = [encode(table.combine_chunks().to_batches()[0], kinds) for table in (scanned, looked_up)]
     assert encoded[0].buffer.equals(encoded[1].buffer)
     expected = {record['i'][0]: record for record in map(plain, records(encoded[0]))}
-    retriever = Retriever(RetrievalConfig(tables, tuple(views(drawn['ttls'])), as_of='at'), present=0)
+    retriever = Retriever(RetrievalOptions(tables, tuple(views(drawn['ttls'])), as_of='at'), present=0)
     retriever.open()
     try:
         framed, _ = retriever.enrich(events(drawn))

@@ -27,14 +27,14 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.feature_retrieval import executor
 from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
-from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
-from tfx_cassandra.components.feature_retrieval.retrieve import (
+from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue
+from tfx_cassandra.components.lookup.options import RetrievalOptions
+from tfx_cassandra.components.lookup.retrieve import (
     CassandraEnrichmentHandler,
     RetrieveFeatures,
     Retriever,
     _records,
 )
-from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue
 
 pytestmark = pytest.mark.integration
 
@@ -265,7 +265,7 @@ def test_where_holds_an_id_as_text_or_as_an_id(filled: CassandraConnection, sess
     spent = [expected(session, filled.keyspace, plain(record), 'asked').get('v_spent') for record in of_shop]
     for shop in (SHOPS[1], f'{{{str(SHOPS[1]).upper()}}}'):
         view = dataclasses.replace(VISITS, entity_columns=('customer',), features=('spent',), where={'shop': shop})
-        retriever = Retriever(RetrievalConfig(filled, (view,), as_of='asked'), 0)
+        retriever = Retriever(RetrievalOptions(filled, (view,), as_of='asked'), 0)
         retriever.open()
         try:
             framed, _ = retriever.enrich(of_shop)

@@ -20,8 +20,8 @@ from tfx_cassandra.components import (
 )
 from tfx_cassandra.components.cli import main
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.feature_retrieval.config import RetrievalConfig
-from tfx_cassandra.components.feature_retrieval.retrieve import Retriever
+from tfx_cassandra.components.lookup.options import RetrievalOptions
+from tfx_cassandra.components.lookup.retrieve import Retriever
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.training_set import resolve, sources
@@ -56,7 +56,7 @@ def test_tables_of_another_keyspace(
             resolve.check(settings)
             found = sources.describe(opened, settings)
             assert {str(read.table) for read in found.reads.values()} == {name}
-        (lookup,) = Retriever(RetrievalConfig(elsewhere, (view,)), 0).lookups(opened)
+        (lookup,) = Retriever(RetrievalOptions(elsewhere, (view,)), 0).lookups(opened)
         assert str(lookup.table) == name
 
     points = ['--contact-points', ','.join(connection.contact_points), '--keyspace', 'elsewhere']

@@ -75,7 +75,9 @@ class LabelSource:
     def labels(self) -> tuple[Label, ...]:
         """The labels, each with its delay."""
         full = (label if isinstance(label, Label) else Label(label) for label in self.label_columns)
-        return tuple(dataclasses.replace(one, delay=self.delay if one.delay is None else one.delay) for one in full)
+        return tuple(
+            dataclasses.replace(label, delay=self.delay if label.delay is None else label.delay) for label in full
+        )
 
     @property
     def filters(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:

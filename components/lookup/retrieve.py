@@ -26,8 +26,8 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.feature_retrieval.config import LATEST, RetrievalConfig
 from tfx_cassandra.components.lookup.latest import Lookup, moments, plan_lookup
+from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
 from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.window import milliseconds
@@ -49,7 +49,7 @@ class Retriever:
       present: The time, in milliseconds since 1970, that 'latest' counts a view's ttl back from.
     """
 
-    def __init__(self, settings: RetrievalConfig, present: int) -> None:
+    def __init__(self, settings: RetrievalOptions, present: int) -> None:
         self._settings, self._present = settings, present
 
     def open(self) -> None:
@@ -100,7 +100,7 @@ class Retriever:
             kinds |= reader.lookup.kinds
         missing = {name: array.null_count for name, array in added.items()}
         if self._settings.missing == 'error' and any(missing.values()):
-            name = max(missing, key=lambda one: missing[one])
+            name = max(missing, key=lambda feature: missing[feature])
             raise DatasetError(
                 f'feature {name}: got none for {missing[name]} of {len(examples)} examples, rule: in each'
             )
@@ -119,7 +119,7 @@ class Retriever:
 
 
 class RetrieveFeatures(beam.PTransform):
-    """Adds features from Cassandra to a PCollection of serialized tf.Examples; gives such, one for each.
+    """Adds features from Cassandra to a PCollection of serialized tf.Examples; yields one enriched example for each.
 
     The arguments are those of CassandraFeatureRetrieval.
     """
@@ -135,20 +135,20 @@ class RetrieveFeatures(beam.PTransform):
     ) -> None:
         super().__init__()
         views = (views,) if isinstance(views, FeatureView) else tuple(views)
-        self._settings = RetrievalConfig(connection, views, as_of, missing, consistency)
+        self._settings = RetrievalOptions(connection, views, as_of, missing, consistency)
 
     def expand(self, examples: beam.PCollection) -> beam.PCollection:
         return (
             examples
             | 'Batch' >> beam.BatchElements(min_batch_size=_BATCH // 10, max_batch_size=_BATCH)
-            | 'Retrieve' >> beam.ParDo(Retrieve(self._settings, now())).with_outputs('told', main='chunks')
+            | 'Retrieve' >> beam.ParDo(Retrieve(self._settings, now())).with_outputs('statistics', main='chunks')
         ).chunks | 'Records' >> beam.FlatMap(_records)
 
 
 class Retrieve(beam.DoFn):
-    """Lists of serialized examples -> a Chunk of a split; on 'told' ((split, what), number) to be summed."""
+    """Lists of serialized examples -> a Chunk of a split; on 'statistics' ((split, statistic), number), to be summed."""
 
-    def __init__(self, settings: RetrievalConfig, present: int, split: str = '') -> None:
+    def __init__(self, settings: RetrievalOptions, present: int, split: str = '') -> None:
         self._settings, self._present, self._split = settings, present, split
         self._requests = Metrics.counter('tfx_cassandra', 'lookups')
 
@@ -167,9 +167,9 @@ class Retrieve(beam.DoFn):
         (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
         yield Chunk(self._split, framed.buffer.to_pybytes(), len(framed), checksum)
         for name, count in missing.items():
-            yield beam.pvalue.TaggedOutput('told', ((self._split, f'missing {name}'), count))
-        yield beam.pvalue.TaggedOutput('told', ((self._split, 'examples'), len(examples)))
-        yield beam.pvalue.TaggedOutput('told', ((self._split, 'lookups'), sent))
+            yield beam.pvalue.TaggedOutput('statistics', ((self._split, f'missing {name}'), count))
+        yield beam.pvalue.TaggedOutput('statistics', ((self._split, 'examples'), len(examples)))
+        yield beam.pvalue.TaggedOutput('statistics', ((self._split, 'lookups'), sent))
 
 
 def _records(chunk: Chunk) -> Iterator[bytes]:
@@ -201,7 +201,7 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         as_of: str = LATEST,
         consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
-        self._settings = RetrievalConfig(connection, (view,), as_of, 'absent', consistency)
+        self._settings = RetrievalOptions(connection, (view,), as_of, 'absent', consistency)
 
     def __enter__(self) -> CassandraEnrichmentHandler:
         session = connections.acquire(self._settings.connection, RawHandler)
