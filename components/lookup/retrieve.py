@@ -146,7 +146,7 @@ class RetrieveFeatures(beam.PTransform):
 
 
 class Retrieve(beam.DoFn):
-    """Lists of serialized examples -> a Chunk of a split; on 'statistics' ((split, statistic), number), to be summed."""
+    """Lists of serialized examples -> a Chunk of a split; on 'statistics' ((split, name), number), to be summed."""
 
     def __init__(self, settings: RetrievalOptions, present: int, split: str = '') -> None:
         self._settings, self._present, self._split = settings, present, split

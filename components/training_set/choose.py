@@ -45,7 +45,7 @@ def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) ->
         return tuple(view.name for view in settings.views)
     limits = {view.name: _rows_worth_looking_up(sources, view) for view in settings.views if view.name not in reasons}
     max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
-    rows = _count(session, sources.reads[LABELS], most + 1) if most else 1
+    rows = _count(session, sources.reads[LABELS], max_rows + 1) if max_rows else 1
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
     _log.info('Looked up for %s events: %s; scanned: the rest.', rows, chosen or 'no view')
     return chosen
@@ -64,16 +64,16 @@ def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
 
 
 def _count(session: Session, spine: TableRead, max_rows: int) -> int:
-    """Counts the rows of the spine's window, at most `most`; that many too where counting fails."""
+    """Counts the rows of the spine's window, at most `max_rows`, and says so many if counting fails."""
     scan = spine.scan
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
     query, values = f'SELECT {quoted(scan.table.partition_key[0])} FROM {table}', []
     if scan.pushed_down and scan.window is not None:
         time = quoted(str(scan.time_column))
-        query += f' WHERE {time} >= ? AND {time} < ? LIMIT {most} ALLOW FILTERING'
+        query += f' WHERE {time} >= ? AND {time} < ? LIMIT {max_rows} ALLOW FILTERING'
         values = list(scan.window.bounds)
     else:  # every row of the table, at least
-        query += f' LIMIT {most}'
+        query += f' LIMIT {max_rows}'
     try:
         statement = session.prepare(query)
         # A node reads whole rows, though it sends keys alone: a page has no more of them than one of the scan.
@@ -81,4 +81,4 @@ def _count(session: Session, spine: TableRead, max_rows: int) -> int:
         return sum(1 for _ in session.execute(statement, values))
     except DRIVER_ERRORS as error:
         _log.info('Events of %s not counted: %s', scan.table, one_line(error))
-        return most
+        return max_rows

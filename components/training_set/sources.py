@@ -129,9 +129,9 @@ def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView
         if (got := table.type_of(field, column)) != 'timestamp':
             raise SchemaError(f'{field}: got {column!r} of type {got}, rule: a column of type timestamp')
     for source, column in zip(view.entity, view.spine_columns, strict=True):
-        ours, theirs = (_entity(field, table, source), _entity('labels', spine, Source(column)))
-        if ours != theirs:
-            got = f'{source.column!r} with {ours} and {column!r} of {spine} with {theirs}'
+        kind, spine_kind = (_entity(field, table, source), _entity('labels', spine, Source(column)))
+        if kind != spine_kind:
+            got = f'{source.column!r} with {kind} and {column!r} of {spine} with {spine_kind}'
             raise SchemaError(f'{field}: got {got}, rule: entities of one type')
     if settings.availability_cut_off:
         _check_dated(view, table)
