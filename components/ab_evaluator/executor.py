@@ -53,7 +53,7 @@ def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: EvaluationOpt
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
     # A name of its own: the directory may be the user's, with more in it than what is made here.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
-    with spool.cleaned(folder), make_pipeline() as pipeline:
+    with spool.spooling(make_pipeline, folder) as pipeline:
         found = pipeline | 'Evaluate' >> EvaluateAb(settings, folder)
         _ = found | 'WriteFiles' >> beam.Map(record.write_files, uri)
     # From its file, so that both hold the same numbers.

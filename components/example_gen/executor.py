@@ -55,7 +55,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             found = sources.describe(session, settings)
             lookups = choose.lookups(session, settings, found)
         spooled = os.path.join(artifact.uri, SPOOL)
-        with spool.cleaned(spooled), self._make_beam_pipeline() as pipeline:
+        with spool.spooling(self._make_beam_pipeline, spooled) as pipeline:
             made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, spooled)
             encoding = EncodeExamples(found.kinds, splits, settings.window, settings.sequences)
             encoded = made.rows | 'Encode' >> encoding

@@ -21,7 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from tfx_cassandra.components.dataset.files.decode import records
-from tfx_cassandra.components.dataset.files.spool import cleaned
+from tfx_cassandra.components.dataset.files.spool import spooling
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
@@ -58,7 +58,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             Retriever(settings, present).lookups(session)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-        with cleaned(os.path.join(artifact.uri, SPOOL)), self._make_beam_pipeline() as pipeline:
+        with spooling(self._make_beam_pipeline, os.path.join(artifact.uri, SPOOL)) as pipeline:
             enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
             _ = (
                 [outputs.chunks for outputs in enriched]

@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -102,10 +102,11 @@ def clean(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def cleaned(folder: str) -> Iterator[None]:
-    """Removes a folder after the block, whether this has failed or not."""
+def spooling(make_pipeline: Callable[[], beam.Pipeline], folder: str) -> Iterator[beam.Pipeline]:
+    """Opens a pipeline that keeps its spool files in a folder, and removes the folder when it has run or failed."""
     try:
-        yield
+        with make_pipeline() as pipeline:
+            yield pipeline
     finally:
         clean(folder)
 

@@ -117,7 +117,8 @@ def test_a_folder_is_removed_after_a_failure_too(tmp_path: Path) -> None:
         folder = tmp_path / 'spool'
         folder.mkdir()
         (folder / 'left').write_bytes(b'over')
-        with contextlib.suppress(RuntimeError), spool.cleaned(str(folder)):
+        with contextlib.suppress(RuntimeError), spool.spooling(beam.Pipeline, str(folder)) as pipeline:
+            _ = pipeline | beam.Create([1])
             if error:
                 raise error
         assert not folder.exists()
