@@ -26,9 +26,9 @@ from tfx_cassandra.components.experiment.observations import (
     OUTCOME_COLUMNS,
     Counts,
     arrow_of,
-    asked,
-    known,
-    observed,
+    join_outcomes,
+    prepare_outcomes,
+    prepare_requests,
     request_columns,
 )
 from tfx_cassandra.components.experiment.options import EvaluationOptions
@@ -62,7 +62,7 @@ class EvaluateAb(beam.PTransform):
         read = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
         requests = (
             (pbegin | 'Requests' >> read).batches
-            | 'Asked' >> beam.Map(asked, design)
+            | 'PrepareRequests' >> beam.Map(prepare_requests, design)
             | 'ShardRequests' >> beam.ParDo(_Shard(shards))
         )
         sides = {'requests': requests}
@@ -70,12 +70,12 @@ class EvaluateAb(beam.PTransform):
             read = self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
             sides['outcomes'] = (
                 (pbegin | 'Outcomes' >> read).batches
-                | 'Known' >> beam.Map(known, design)
+                | 'PrepareOutcomes' >> beam.Map(prepare_outcomes, design)
                 | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
             )
         joined = sides | 'Join' >> CoGroupBatches(self._folder)
         as_of = self._as_of
-        rows = joined | 'Observe' >> beam.ParDo(_Observe(design, shards, as_of)).with_outputs()
+        rows = joined | 'JoinOutcomes' >> beam.ParDo(_JoinOutcomes(design, shards, as_of)).with_outputs()
         units = {'rows': rows.of_units} | 'ByUnit' >> CoGroupBatches(self._folder)
         of_units = units | 'TallyUnits' >> beam.Map(_tally_units, design)
         return (
@@ -144,7 +144,7 @@ def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int
         yield number, arrow_of(part)
 
 
-class _Observe(beam.DoFn):
+class _JoinOutcomes(beam.DoFn):
     """A shard of requests and outcomes -> the tally of those without a unit, and the rows of the others by unit."""
 
     def __init__(self, design: Design, shards: int, as_of: datetime.datetime | None) -> None:
@@ -152,9 +152,11 @@ class _Observe(beam.DoFn):
 
     def process(self, joined: tuple[int, dict[str, Iterable[pa.RecordBatch]]]) -> Iterator[beam.pvalue.TaggedOutput]:
         shard, sides = joined
-        rows, counts = observed(list(sides['requests']), list(sides.get('outcomes', ())), self._design, self._as_of)
-        own = tally(rows.filter(pl.col('unit').is_null()), counts, self._design)
-        yield beam.pvalue.TaggedOutput('tallied', (('request', shard), own))
+        rows, counts = join_outcomes(
+            list(sides['requests']), list(sides.get('outcomes', ())), self._design, self._as_of
+        )
+        unitless = tally(rows.filter(pl.col('unit').is_null()), counts, self._design)
+        yield beam.pvalue.TaggedOutput('tallied', (('request', shard), unitless))
         for part in _sharded(rows.filter(pl.col('unit').is_not_null()), 'unit', self._shards):
             yield beam.pvalue.TaggedOutput('of_units', part)
 
@@ -188,7 +190,7 @@ class _Merge(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: dict[_Place, Tally], *args: Any, **kwargs: Any) -> Tally:
-        merged = tally(*observed([], [], self._design), self._design)
+        merged = tally(*join_outcomes([], [], self._design), self._design)
         # Floating-point sums depend on their order; this one is the same in every run.
         for shard in sorted(accumulator):
             merged = merged + accumulator[shard]

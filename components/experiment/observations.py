@@ -62,26 +62,27 @@ def request_columns(design: Design) -> tuple[str, ...]:
     return (*_IDENTITY, *(name for name, wanted in names.items() if wanted))
 
 
-def asked(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
-    """Makes rows of `inference_results` narrow, and leaves out those that do not count.
+def prepare_requests(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
+    """Reduces rows of `inference_results` to what the metrics need, and drops rows that do not count.
 
     Args:
       batch: Rows with `request_columns`.
       design: The experiment.
 
     Returns:
-      `request_id` (16 bytes), `timestamp`, `unit`, `arm`, and of `prediction`, `confidence` and `feature:NAME` what the
-      metrics take.
+      `request_id` (16 bytes), `timestamp`, `unit`, `arm`, and those of `prediction`, `confidence` and `feature:NAME`
+      that the metrics need.
     """
     rows: pl.DataFrame = pl.from_arrow(_with_features(batch, design.names_of('feature')))  # type: ignore[assignment]
-    unit = pl.col('unit').replace('', None)  # of nobody; taken for a unit, it would be one of all arms
+    unit = pl.col('unit').replace('', None)  # no unit; '' would count as one unit that is in all arms
     rows = rows.with_columns(unit)
-    ours = rows.with_columns(_placed(design).alias('arm'), _bytes_of_identity()).filter(pl.col('arm').is_not_null())
-    return arrow_of(ours.drop('model_id', 'version', 'experiment_id'))
+    of_experiment = rows.with_columns(_placed(design).alias('arm'), _bytes_of_identity())
+    of_experiment = of_experiment.filter(pl.col('arm').is_not_null())
+    return arrow_of(of_experiment.drop('model_id', 'version', 'experiment_id'))
 
 
-def known(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
-    """Makes rows of `inference_outcomes` narrow: the place of an outcome's name instead of the name."""
+def prepare_outcomes(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
+    """Reduces rows of `inference_outcomes`: an outcome's name becomes its index among the design's outcomes."""
     rows: pl.DataFrame = pl.from_arrow(batch)  # type: ignore[assignment]
     names = design.names_of(*OUTCOME_KINDS)
     place = pl.col('outcome').replace_strict(dict(zip(names, range(len(names)), strict=True)), return_dtype=pl.Int16)
@@ -94,25 +95,25 @@ def arrow_of(rows: pl.DataFrame) -> pa.RecordBatch:
     return next(iter(table.to_batches()), pa.RecordBatch.from_pylist([], table.schema))
 
 
-def observed(
+def join_outcomes(
     requests: Sequence[pa.RecordBatch],
     outcomes: Sequence[pa.RecordBatch],
     design: Design,
     as_of: datetime.datetime | None = None,
 ) -> tuple[pl.DataFrame, Counts]:
-    """Joins outcomes to requests and takes the metrics' values of each.
+    """Joins outcomes to requests and computes each request's values of the metrics.
 
     Args:
-      requests: What `asked` returned. Of several rows of one request in one arm the earliest counts.
-      outcomes: What `known` returned. Of several rows of one outcome of one request the latest within the delay counts;
-        of a request before the window it must have been known before the window, too.
+      requests: What `prepare_requests` returned. Of several rows of one request in one arm the earliest counts.
+      outcomes: What `prepare_outcomes` returned. Of several rows of one outcome of one request the latest within the
+        delay counts; of a request before the window it must have been known before the window, too.
       design: The experiment.
       as_of: Time of the evaluation, by which a request must be `design.maturity` old; None takes all for old enough.
 
     Returns:
       (one row a request and arm, in the order of request ids, whatever the order of batches and rows; counts)
     """
-    rows = _frame(requests, _ASKED | {f'feature:{name}': pl.Float64 for name in design.names_of('feature')})
+    rows = _frame(requests, _REQUEST_SCHEMA | {f'feature:{name}': pl.Float64 for name in design.names_of('feature')})
     unattributed, exposed = (rows.filter(pl.col('arm') == code).height for code in (_UNATTRIBUTED, _EXPOSED))
     # By all columns, so that rows of one moment are in one order, too.
     first = ('request_id', 'arm', 'timestamp')
@@ -120,11 +121,11 @@ def observed(
     once = placed.filter(pl.col('arm').is_in([_UNATTRIBUTED, _EXPOSED]).not_()).unique(
         ['request_id', 'arm', 'unit'], keep='first', maintain_order=True
     )
-    later = _frame(outcomes, _KNOWN)
+    later = _frame(outcomes, _OUTCOME_SCHEMA)
     if as_of is not None:
         later = later.filter(pl.col('timestamp') < _moment(as_of))  # an earlier look anew counts what it counted then
     orphans = later.join(once, on='request_id', how='anti').height
-    ours = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
+    matched = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
     arm = pl.when(pl.col('arm') != _EARLIER).then(pl.col('arm').cast(pl.Int64)).alias('arm')
     values = [column for metric in design.metrics for column in _columns(metric)]
     inside = once.filter(pl.col('arm') != _EARLIER)
@@ -132,7 +133,7 @@ def observed(
     counted = once.join(ambiguous, on='request_id', how='anti').filter(_is_mature(design, as_of))
     joined = _with_outcomes(counted, later, design).select('unit', 'request_id', 'timestamp', arm, *values)
     immature = inside.filter(~_is_mature(design, as_of)).height
-    return joined, Counts(unattributed, exposed, ours + orphans, orphans, ambiguous.height, immature)
+    return joined, Counts(unattributed, exposed, matched + orphans, orphans, ambiguous.height, immature)
 
 
 def _is_mature(design: Design, as_of: datetime.datetime | None) -> pl.Expr:
@@ -145,7 +146,7 @@ def _moment(time: datetime.datetime) -> pl.Expr:
     return pl.lit(time.astimezone(datetime.timezone.utc)).cast(pl.Datetime('us', 'UTC'))
 
 
-_ASKED = {
+_REQUEST_SCHEMA = {
     'request_id': pl.Binary,
     'timestamp': pl.Datetime('ms', 'UTC'),
     'unit': pl.String,
@@ -153,7 +154,7 @@ _ASKED = {
     'prediction': pl.Float64,
     'confidence': pl.Float64,
 }
-_KNOWN = {
+_OUTCOME_SCHEMA = {
     'request_id': pl.Binary,
     'outcome': pl.Int16,
     'timestamp': pl.Datetime('ms', 'UTC'),
@@ -177,13 +178,13 @@ def _placed(design: Design) -> pl.Expr:
     place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int16))
     for i, arm in enumerate(design.arms):
         place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int16)).otherwise(place)
-    ours = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)
+    of_experiment = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)
     # Before the window there are no arms, and what was asked without a unit cannot be found again.
     earlier: pl.Expr = pl.when(pl.col('unit').is_not_null()).then(pl.lit(_EARLIER, pl.Int16))
     earlier = (
         pl.when(pl.col('experiment_id') == design.experiment_id).then(pl.lit(_EXPOSED, pl.Int16)).otherwise(earlier)
     )
-    return pl.when(pl.col('timestamp') < _start(design)).then(earlier).when(ours).then(place)
+    return pl.when(pl.col('timestamp') < _start(design)).then(earlier).when(of_experiment).then(place)
 
 
 def _start(design: Design) -> pl.Expr:
@@ -203,8 +204,9 @@ def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Desig
     before = pl.min_horizontal(delayed, _start(design))
     until = pl.when(pl.col('arm') == _EARLIER).then(before).otherwise(delayed)
     in_time = outcomes.join(
-        requests.select('request_id', 'arm', pl.col('timestamp').alias('asked'), until.alias('until')), on='request_id'
-    ).filter(pl.col('timestamp').is_between(pl.col('asked') - CLOCK_SKEW, pl.col('until'), closed='left'))
+        requests.select('request_id', 'arm', pl.col('timestamp').alias('requested'), until.alias('until')),
+        on='request_id',
+    ).filter(pl.col('timestamp').is_between(pl.col('requested') - CLOCK_SKEW, pl.col('until'), closed='left'))
     key = ['request_id', 'arm']  # a request before the window and one in it may have one id
     rows = requests
     for place, name in enumerate(design.names_of(*OUTCOME_KINDS)):

@@ -85,7 +85,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     """Takes the moments of every metric over units; a request without a unit is its own.
 
     Args:
-      rows: As `observations.observed` returns them, with every request of each unit.
+      rows: As `observations.join_outcomes` returns them, with every request of each unit.
       counts: What goes into the tally as it is.
       design: The experiment.
 

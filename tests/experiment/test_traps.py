@@ -20,7 +20,12 @@ from tfx_cassandra.components.experiment import statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.evaluate import time_of_look
 from tfx_cassandra.components.experiment.moments import Moments
-from tfx_cassandra.components.experiment.observations import asked, known, observed, request_columns
+from tfx_cassandra.components.experiment.observations import (
+    join_outcomes,
+    prepare_outcomes,
+    prepare_requests,
+    request_columns,
+)
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.experiment.tally import tally
@@ -60,9 +65,9 @@ def evaluated(
     requests: list[dict], outcomes: list[dict], design: Design, as_of: datetime.datetime | None = None
 ) -> Verdict:
     wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
-    asks = [asked(batch, design) for batch in pa.Table.from_pylist(requests, wanted).to_batches()]
-    told = [known(batch, design) for batch in pa.Table.from_pylist(outcomes, OUTCOMES).to_batches()]
-    return decide(design, tally(*observed(asks, told, design, as_of), design), as_of)
+    asks = [prepare_requests(batch, design) for batch in pa.Table.from_pylist(requests, wanted).to_batches()]
+    told = [prepare_outcomes(batch, design) for batch in pa.Table.from_pylist(outcomes, OUTCOMES).to_batches()]
+    return decide(design, tally(*join_outcomes(asks, told, design, as_of), design), as_of)
 
 
 def traffic(count: int, values: tuple[float, float]) -> list[dict]:
@@ -332,8 +337,8 @@ def test_the_units_of_an_arm_are_kept_until_they_are_many() -> None:
     wanted = pa.schema([REQUESTS.field(name) for name in request_columns(SPENDS)])
     parts = []
     for part in (rows[:70], rows[70:141], rows[141:]):
-        asks = [asked(batch, SPENDS) for batch in pa.Table.from_pylist(part, wanted).to_batches()]
-        parts.append(tally(*observed(asks, [], SPENDS), SPENDS))
+        asks = [prepare_requests(batch, SPENDS) for batch in pa.Table.from_pylist(part, wanted).to_batches()]
+        parts.append(tally(*join_outcomes(asks, [], SPENDS), SPENDS))
     merged = parts[0] + parts[1] + parts[2]
     kept = merged.units_of('spend', 0)
     assert kept is not None

@@ -17,7 +17,13 @@ import pytest
 from scipy import stats
 
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
-from tfx_cassandra.components.experiment.observations import OUTCOME_KINDS, asked, known, observed, request_columns
+from tfx_cassandra.components.experiment.observations import (
+    OUTCOME_KINDS,
+    join_outcomes,
+    prepare_outcomes,
+    prepare_requests,
+    request_columns,
+)
 from tfx_cassandra.components.experiment.results import Verdict, metric_values
 from tfx_cassandra.components.experiment.tally import Tally, tally
 from tfx_cassandra.components.experiment.verdict import decide
@@ -64,9 +70,11 @@ def batches(rows: list[dict], schema: pa.Schema, size: int = 700) -> list[pa.Rec
 
 def tallied(requests: list[dict], outcomes: list[dict], design: Design = DESIGN) -> Tally:
     wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
-    read = [asked(batch, design) for batch in batches(requests, wanted)]
+    read = [prepare_requests(batch, design) for batch in batches(requests, wanted)]
     taken = [row for row in outcomes if row['outcome'] in design.names_of(*OUTCOME_KINDS)]
-    return tally(*observed(read, [known(batch, design) for batch in batches(taken, OUTCOMES)], design), design)
+    return tally(
+        *join_outcomes(read, [prepare_outcomes(batch, design) for batch in batches(taken, OUTCOMES)], design), design
+    )
 
 
 def verdict(requests: list[dict], outcomes: list[dict], design: Design = DESIGN) -> Verdict:
@@ -404,7 +412,7 @@ def test_features_are_columns_of_their_rows() -> None:
     batch = pa.RecordBatch.from_pylist([request(i, features=features) for i, features in enumerate(rows)], REQUESTS)
     design = dataclasses.replace(DESIGN, metrics=(Metric('x', 'feature:x'), Metric('y', 'feature:y')))
     for part in (batch, batch.slice(1), batch.slice(3, 2)):
-        read = asked(part, design).to_pydict()
+        read = prepare_requests(part, design).to_pydict()
         start = int(part.column(3)[0].as_py()[-2:], 16)
         assert read['feature:x'] == [None, None, 1.0, 3.0, None, None][start : start + part.num_rows]
         assert read['feature:y'] == [None, None, None, 2.0, None, None][start : start + part.num_rows]
@@ -414,11 +422,11 @@ def test_only_what_counts_is_shuffled() -> None:
     rows = [request(0), request(2, B), request(4, version='3'), request(6, experiment_id='x'), request(8, version=None)]
     for design, columns in ((DESIGN, set()), (dataclasses.replace(DESIGN, metrics=(BRIER,)), {'prediction'})):
         wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
-        read = asked(batches(rows, wanted)[0], design)
+        read = prepare_requests(batches(rows, wanted)[0], design)
         assert set(read.schema.names) == {'request_id', 'timestamp', 'unit', 'arm'} | columns
         assert read['arm'].to_pylist() == [0, 1, -1]
         assert read['request_id'].to_pylist() == [uuid.UUID(int=i).bytes for i in (0, 2, 8)]
-    read = known(batches([outcome(0, 1.0)], OUTCOMES)[0], DESIGN)
+    read = prepare_outcomes(batches([outcome(0, 1.0)], OUTCOMES)[0], DESIGN)
     assert read.to_pylist()[0]['outcome'] == 0
 
 
