@@ -467,7 +467,7 @@ class Verdict(_message.Message):
     immature: int
     def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., as_of: _Optional[str] = ..., immature: _Optional[int] = ...) -> None: ...
 
-class RetrievalConfig(_message.Message):
+class RetrievalOptions(_message.Message):
     __slots__ = ("connection", "views", "as_of", "missing", "consistency")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]

@@ -26,7 +26,7 @@ def to_properties(
     """
     config = RetrievalOptions(cluster.checked(connection), views, known('as_of', as_of, LATEST), missing, consistency)
     return {
-        'config': protos.to_message(config, cassandra_pb2.RetrievalConfig(), RUN.values()),
+        'config': protos.to_message(config, cassandra_pb2.RetrievalOptions(), RUN.values()),
         **cluster.declared(connection),
         'as_of': property_of(as_of),
     }
@@ -39,5 +39,5 @@ def from_properties(properties: Mapping[str, Any]) -> RetrievalOptions:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
     given = cluster.resolved(properties) | {'as_of': text(properties, 'as_of')}
-    message = protos.parsed(properties['config'], cassandra_pb2.RetrievalConfig())
+    message = protos.parsed(properties['config'], cassandra_pb2.RetrievalOptions())
     return protos.from_message(RetrievalOptions, message, given)

@@ -130,6 +130,7 @@ def test_one_request_a_unit_is_what_it_is_without_units() -> None:
     assert named.p_value == pytest.approx(stats.ttest_ind(*y, equal_var=False).pvalue)
 
 
+@pytest.mark.slow
 def test_units_that_never_differed_are_found_different_in_one_of_twenty_and_their_requests_far_more_often() -> None:
     seeds = 400
     by_units, by_requests = 0, 0
@@ -142,6 +143,7 @@ def test_units_that_never_differed_are_found_different_in_one_of_twenty_and_thei
     assert by_requests > 4 * ALPHA * seeds  # what taking each request for a unit would do
 
 
+@pytest.mark.slow
 def test_looking_while_units_still_come_back_errs_at_most_once_in_twenty() -> None:
     seeds, units, looks = 1000, 400, 40
     rho2 = sequential.tuned(units, ALPHA)
@@ -246,6 +248,7 @@ def test_the_past_is_taken_out_as_regression_takes_it(per: str) -> None:
     assert result.test == "Welch's t with CUPED"
 
 
+@pytest.mark.slow
 def test_the_past_does_not_bias() -> None:
     seeds, before = 300, datetime.timedelta(days=1)
     metric = dataclasses.replace(MEAN, covariate='before')
@@ -271,6 +274,7 @@ def test_of_few_units_no_past_is_taken_out(units: int, used: bool) -> None:
     assert (adjusted.treatments[0].metrics[0].stderr < found(rows).treatments[0].metrics[0].stderr) == used
 
 
+@pytest.mark.slow
 def test_an_arms_own_error_is_that_of_its_value() -> None:
     seeds, metric = 400, dataclasses.replace(MEAN, covariate='before')
     arms = []

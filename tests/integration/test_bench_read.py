@@ -24,6 +24,7 @@ def bench(connection: CassandraConnection, folder: Path, *options: str) -> subpr
     return subprocess.run(command, cwd=folder, env={**os.environ, **where}, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_two_readers_on_a_tiny_table(connection: CassandraConnection, session: Session, tmp_path: Path) -> None:
     options = ['--rows', '2400', '--rounds', '2', '--only', 'raw', 'driver', '--json', str(tmp_path / 'runs.json')]
     first = bench(connection, tmp_path, *options)

@@ -187,7 +187,7 @@ def test_each_event_has_the_last_values_known(
     assert {0, 1, HISTORY} <= {len(one['c_page']) for one in got}
     # The hot entity alone has more rows than a shard, so it is cut by time.
     monkeypatch.setattr(shards, 'SHARD_ROWS', 40)
-    monkeypatch.setattr(training_set, '_LEAST_SHARD_ROWS', 40)
+    monkeypatch.setattr(training_set, '_MIN_SHARD_ROWS', 40)
     run(component(filled, availability_cut_off=cut_off), tmp_path / 'cut')
     assert records(tmp_path / 'cut') == made
 

@@ -26,6 +26,7 @@ from tfx_cassandra.components import (
     ModelRegistry,
 )
 from tfx_cassandra.components.experiment import record
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 
@@ -175,6 +176,6 @@ def test_arms_get_the_run_s_versions(filled: CassandraConnection, tmp_path: Path
     )
     run(tmp_path, evaluator)
     (folder,) = (tmp_path / 'root').glob('ABEvaluator/verdict/*')
-    verdict = record.read_verdict(str(folder), 'e')
+    verdict = read_verdict(str(folder), 'e')
     assert [(arm.version, arm.requests) for arm in verdict.arms] == [(version, 200) for version in versions.values()]
     assert str(verdict.design.window) == '2013-01-01T00:00:00+00:00/2013-01-02T00:00:00+00:00'

@@ -307,7 +307,7 @@ def test_what_the_cluster_lacks_is_one_line(
     ('options', 'message'),
     [
         ({'table': ''}, "table: got '', rule: the name of a table"),
-        ({'columns': []}, 'columns: got (), rule: one or more names'),
+        ({'columns': []}, 'columns: got [], rule: one or more names'),
         ({'splits': 0}, 'splits: got 0, rule: an integer of at least 1'),
         ({'page_rows': -1}, 'page_rows: got -1, rule'),
         ({'consistency': 'MOST'}, "consistency: got 'MOST', rule: one of"),
