@@ -25,7 +25,7 @@ from tfx_cassandra.components.errors import invalid
 @click.argument('uri')
 @click.argument('splits', nargs=-1)
 @click.option('--entity', metavar='FEATURE[,FEATURE]', help='Columns of the entity that only one split may have')
-@click.option('--time', metavar='FEATURE', help='No time of a split may reach into that of a later one')
+@click.option('--time', metavar='FEATURE', help='Time column; a split must end before a later one starts')
 @click.option(
     '--gap-hours', type=float, default=0.0, show_default=True, metavar='HOURS', help='Time that must lie between splits'
 )

@@ -77,7 +77,7 @@ def _summary(version: ModelVersion, moves: Sequence[AliasMove]) -> dict[str, Any
 
 @models.command(
     **described(
-        'Shows everything that is known of one version, named by model and version or by an alias.',
+        'Shows all recorded details of one version, named by model and version or by an alias.',
         'models show flight-delay champion',
     )
 )
@@ -204,7 +204,7 @@ def _version_of_history(registry: ModelRegistry, experiment: str, alias: str, ex
 @models.command(
     **described(
         'Lists what interrupted pushes have left of a model: claims, versions without a row, temporary directories. '
-        'With --apply it is repaired. What is younger than --older-than is left, for a push may be at work on it. Exit '
+        '--apply repairs them. Anything younger than --older-than is skipped: its push may still be running. Exit '
         'code 1 if anything is left unrepaired, otherwise 0.',
         'models repair flight-delay dnn --base-directory /serving/dnn --apply',
     )
@@ -212,7 +212,7 @@ def _version_of_history(registry: ModelRegistry, experiment: str, alias: str, ex
 @_shared
 @click.argument('model')
 @click.option('--base-directory', required=True, metavar='DIR', help='Directory the model is pushed to')
-@click.option('--apply', is_flag=True, help='Repair it; without this nothing is changed')
+@click.option('--apply', is_flag=True, help='Repair the findings; without it nothing is changed')
 @click.option(
     '--older-than', type=float, default=24.0, show_default=True, metavar='HOURS', help='Longer than any push takes'
 )

@@ -149,7 +149,7 @@ def _scanned(request: ReadRequest, planned: Plan, kind: str, target: Path | None
 
 
 class _Progress:
-    """Says on a step how much of what is wanted has been read, how fast, and how long it will take."""
+    """Reports on a step the share that has been read, the speed and the time left."""
 
     def __init__(self, planned: Plan, running: Step) -> None:
         self._whole = sum(_extent(area) for area in planned.wanted)

@@ -104,7 +104,7 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
 
     def exact(metric: Metric, place: int) -> float:
         # What a covariate takes out, the permutation test does not know of.
-        adjusted = metric.covariate and min(e.n for e in estimates[metric.name]) >= statistics.LEAST_ADJUSTED
+        adjusted = metric.covariate and min(arm.n for arm in estimates[metric.name]) >= statistics.MIN_ADJUSTED_UNITS
         units = [tally.units_of(metric.name, i) for i in (0, place)]
         known = [values for values in units if values is not None]
         if adjusted or len(known) < 2 or sum(map(len, known)) > MAX_EXACT_UNITS:

@@ -1,9 +1,9 @@
 """Requests and outcomes of one shard -> one row a request, with the values that its metrics take.
 
-    rows of inference_results -> asked --+
-    rows of inference_outcomes -> known -+-> observed
+    rows of inference_results  -> prepare_requests -+
+    rows of inference_outcomes -> prepare_outcomes -+-> join_outcomes
 
-What is asked and known is made narrow before it is shuffled: an identity of 16 bytes, and the columns that count.
+Both sides are reduced before they are shuffled, to an identity of 16 bytes and the columns that the metrics need.
 A row of the result has `unit`, `request_id`, `timestamp`, `arm` (place in the design; null before the window), and of
 each metric `NAME.y` (value), `NAME.d` (denominator, where it is a ratio), `NAME.x` (covariate, where a
 feature) and `NAME.k` (whether its outcomes are known, where it takes some).
@@ -26,12 +26,12 @@ from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
 _IDENTITY = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'unit')
 _UNATTRIBUTED, _EARLIER, _EXPOSED = -1, -2, -3  # in the place of an arm
-_MIN_PROBABILITY = 1e-15  # as scikit-learn and Keras clip, so that one sure mistake is not infinitely wrong
+_MIN_PROBABILITY = 1e-15  # clipped as scikit-learn and Keras do, so that the loss of one wrong 0 or 1 is finite
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What was found beside the rows.
+    """Counts of requests and outcomes that were found beside the rows.
 
     Attributes:
       unattributed: Requests without a version, of a model that several arms are versions of.
@@ -169,17 +169,17 @@ def _frame(batches: Sequence[pa.RecordBatch], schema: dict[str, Any]) -> pl.Data
 
 
 def _bytes_of_identity() -> pl.Expr:
-    """The 16 bytes of a UUID's text: half of its size, and what is shuffled is mostly this."""
+    """Returns a UUID's text as 16 bytes: less than half the size, and most of what is shuffled."""
     return pl.col('request_id').str.replace_all('-', '', literal=True).str.decode('hex')
 
 
 def _placed(design: Design) -> pl.Expr:
-    """The place of a request's arm; _UNATTRIBUTED where it could be of several, and null where it is of none."""
+    """Returns the index of a request's arm; _UNATTRIBUTED if several arms match, null if none does."""
     place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int16))
     for i, arm in enumerate(design.arms):
         place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int16)).otherwise(place)
     of_experiment = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)
-    # Before the window there are no arms, and what was asked without a unit cannot be found again.
+    # Before the window there are no arms, and a request without a unit cannot be matched to one in the window.
     earlier: pl.Expr = pl.when(pl.col('unit').is_not_null()).then(pl.lit(_EARLIER, pl.Int16))
     earlier = (
         pl.when(pl.col('experiment_id') == design.experiment_id).then(pl.lit(_EXPOSED, pl.Int16)).otherwise(earlier)
@@ -212,7 +212,7 @@ def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Desig
     for place, name in enumerate(design.names_of(*OUTCOME_KINDS)):
         last = in_time.filter(pl.col('outcome') == place).sort('timestamp', 'value').unique(key, keep='last')
         rows = rows.join(last.select(*key, pl.col('value').alias(f'outcome:{name}')), on=key, how='left')
-    # In one order, whatever the joins and the runner did, so that a rerun gives the same bits.
+    # Sorted, so that a rerun gives the same bits whatever the order of the joins and the runner.
     return rows.sort(key)
 
 

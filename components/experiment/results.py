@@ -170,7 +170,7 @@ class Verdict:
       outcomes: Outcomes read, without those of requests before the window.
       outcomes_without_request: Of these, those that no request was found for.
       series: Metrics over time.
-      design: What was asked.
+      design: The experiment.
       as_of: When it was evaluated; None in verdicts that were written before this was recorded.
       immature: Requests of the window that were too young to count then.
     """

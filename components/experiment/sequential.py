@@ -53,7 +53,7 @@ def radius(stderr: float, observations: int, rho2: float, alpha: float) -> float
 
 
 def p_value(difference: float, stderr: float, observations: int, rho2: float) -> float:
-    """Returns the least alpha whose confidence sequence leaves out zero: the chance ever to see so much is below it."""
+    """Returns the smallest alpha whose confidence sequence excludes zero: the always-valid p-value."""
     if stderr == 0:
         return 1.0 if difference == 0 else 0.0
     scaled = observations * rho2

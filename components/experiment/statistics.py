@@ -25,10 +25,10 @@ from tfx_cassandra.components.experiment.moments import Moments
 
 Y, D = 0, 1  # places of value and denominator
 COVARIATES = slice(2, 4)
-LEAST_ADJUSTED = 20
+MIN_ADJUSTED_UNITS = 20
 _ROUNDING = 1e-12
 _GREATEST = 1e100  # beyond it squares are infinite
-_MAX_WAYS = 10_000  # to part units into two arms that a permutation test looks at
+_MAX_ASSIGNMENTS = 10_000  # of units to two arms, that a permutation test compares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +111,9 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
     """Returns each arm's ratio with what the covariate explains taken out (CUPED).
 
     With z = (y - R d) / mean(d), the ratio's linear form, and the covariates x = (covariate, whether it is known):
-    R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms. That
-    a covariate is not known is so taken for a fact about the unit, and not for a zero. With fewer than LEAST_ADJUSTED
-    units in an arm theta would be a guess, and nothing is taken out.
+    R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms.
+    Being without a covariate is thus a covariate of its own, and not a zero. With fewer than MIN_ADJUSTED_UNITS units
+    in an arm theta is too uncertain, and nothing is taken out.
 
     Args:
       arms: Every arm of the experiment; x must be known before the arm could influence it.
@@ -123,7 +123,7 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
     """
     for arm in arms:
         _enough(arm)
-    if min(arm.n for arm in arms) < LEAST_ADJUSTED:
+    if min(arm.n for arm in arms) < MIN_ADJUSTED_UNITS:
         return [ratio(arm) for arm in arms]
     gradients, theta = [_gradient(arm) for arm in arms], _theta(arms)
     shares = [arm.n / sum(other.n for other in arms) for arm in arms]
@@ -143,7 +143,7 @@ def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
 def _theta(arms: Sequence[Moments]) -> NDArray[Any]:
     spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
     shared = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # (2,)
-    # About its mean where it is known: else a covariate far from zero is nearly the same as that it is known.
+    # Centered where it is known: a covariate far from zero is otherwise nearly collinear with its being known.
     x, known = sum(arm.n * arm.mean[COVARIATES] for arm in arms)
     centered = np.array([[1.0, -x / known if known else 0.0], [0.0, 1.0]])
     spread, shared = centered @ spread @ centered.T, centered @ shared
@@ -184,11 +184,11 @@ def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
 
 
 def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
-    """Returns the two-sided p-value of the hypothesis that it is chance which units are in which arm.
+    """Returns the two-sided p-value of a permutation test of the difference of mean(y) / mean(d).
 
-    Of all ways to part the units it is the share whose difference of mean(y) / mean(d) is as great as the one seen
-    (Fisher 1935; Phipson and Smyth 2010 for the drawn ones): every way where there are at most 10,000, else 9,999 drawn
-    ones and the one seen. The same units always give the same p-value.
+    It is the share of assignments of the units to the arms whose difference is at least as great as the observed one
+    (Fisher 1935): all assignments where there are at most 10,000, otherwise 9,999 random ones and the observed one
+    (Phipson and Smyth 2010). The same units always give the same p-value.
 
     Args:
       control: (y, d) of each unit, shape (units, 2).
@@ -197,24 +197,24 @@ def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
     units = np.concatenate([control, treatment])
 
     def difference(first: NDArray[Any]) -> NDArray[Any]:
-        """Takes which units are in the first arm, shape (ways, units)."""
+        """Takes which units are in the first arm, shape (assignments, units)."""
         with np.errstate(divide='ignore', invalid='ignore'):
             a, b = first @ units, ~first @ units
             return np.nan_to_num(np.abs(b[:, 0] / b[:, 1] - a[:, 0] / a[:, 1]), nan=np.inf)
 
-    seen = difference(np.arange(len(units))[None, :] < len(control))[0]
-    enough = seen * (1 - 1e-9)
-    if math.comb(len(units), len(control)) <= _MAX_WAYS:
+    observed = difference(np.arange(len(units))[None, :] < len(control))[0]
+    threshold = observed * (1 - 1e-9)
+    if math.comb(len(units), len(control)) <= _MAX_ASSIGNMENTS:
         chosen = np.array(list(itertools.combinations(range(len(units)), len(control))))
-        ways = np.zeros((len(chosen), len(units)), dtype=bool)
-        np.put_along_axis(ways, chosen, True, axis=1)
-        return float((difference(ways) >= enough).mean())
-    order = np.random.default_rng(0).random((_MAX_WAYS - 1, len(units))).argsort(axis=1)
-    return float((1 + (difference(order < len(control)) >= enough).sum()) / _MAX_WAYS)
+        assignments = np.zeros((len(chosen), len(units)), dtype=bool)
+        np.put_along_axis(assignments, chosen, True, axis=1)
+        return float((difference(assignments) >= threshold).mean())
+    order = np.random.default_rng(0).random((_MAX_ASSIGNMENTS - 1, len(units))).argsort(axis=1)
+    return float((1 + (difference(order < len(control)) >= threshold).sum()) / _MAX_ASSIGNMENTS)
 
 
 def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
-    """Returns a p-value that no test of the two should go below; one that is needed where few units weigh much.
+    """Returns a lower bound for the p-value of any test of the two arms, for data where few units dominate.
 
     It is the greater of `min_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
     of effective units. Where all units weigh the same, that is Welch's t. A share of independent trials has the first.
@@ -229,9 +229,10 @@ def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
 
 
 def min_p_value(control: float, treatment: float) -> float:
-    """Returns the least two-sided p-value that a permutation test of so many units in each arm can have.
+    """Returns the smallest two-sided p-value that a permutation test of so many units in each arm can have.
 
-    Whatever the values are, chance alone parts them as they are seen in one of so many ways, and its reverse.
+    Under the null hypothesis all assignments of units are equally likely, and at least two, the observed one and its
+    reverse, are as extreme.
     """
     a, b = max(control, 1.0), max(treatment, 1.0)
     ways = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
@@ -251,7 +252,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def minimum_detectable_effect(stderr: float, alpha: float, power: float) -> float:
-    """Returns the least absolute difference that a two-sided test of this standard error finds with this power."""
+    """Returns the smallest absolute difference that a two-sided test of this standard error detects with this power."""
     return float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * stderr
 
 

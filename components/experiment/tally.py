@@ -24,7 +24,7 @@ _HALF_SEED = 1  # not that of the shards, or a shard would be of one half
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tally:
-    """What the verdict is made of, mergeable.
+    """Mergeable statistics that the verdict is computed from.
 
     Attributes:
       requests: Shape (arms,).

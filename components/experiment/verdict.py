@@ -154,7 +154,7 @@ def _share_p_value(control: Estimate, treatment: Estimate) -> float:
 
 
 def _silent_arms(design: Design, tally: Tally) -> Iterator[str]:
-    """Finds arms of which no outcome is known at all, where the other arms have so many that it is no chance."""
+    """Finds arms without any known outcome, where the other arms have too many for that to be chance."""
     for metric in design.metrics:
         if metric.missing is None or metric.name not in tally.outcomes:
             continue  # without `missing`, such an arm has no values

@@ -28,7 +28,7 @@ from tfx_cassandra.pipelines.flight_delay import data, ingest
 # Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
 
 _MONTHS = 12
-_LEAST_SPAN = datetime.timedelta(days=14)
+_MIN_SPAN = datetime.timedelta(days=14)
 _EPILOG = """example:
   python -m tfx_cassandra.pipelines.flight_delay.demo --months 3 --stop-cluster
 
@@ -247,8 +247,8 @@ def _first_months(months: int) -> TimeWindow:
 
 
 def _with_flights(window: TimeWindow) -> TimeWindow:
-    if min(window.end, data.YEAR.end) - max(window.start, data.YEAR.start) < _LEAST_SPAN:
-        rule = f'at least {_LEAST_SPAN.days} days of 2013, so that days are left to evaluate on'
+    if min(window.end, data.YEAR.end) - max(window.start, data.YEAR.start) < _MIN_SPAN:
+        rule = f'at least {_MIN_SPAN.days} days of 2013, so that days are left to evaluate on'
         raise invalid('window', str(window), rule)
     return window
 

@@ -65,9 +65,9 @@ def evaluated(
     requests: list[dict], outcomes: list[dict], design: Design, as_of: datetime.datetime | None = None
 ) -> Verdict:
     wanted = pa.schema([REQUESTS.field(name) for name in request_columns(design)])
-    asks = [prepare_requests(batch, design) for batch in pa.Table.from_pylist(requests, wanted).to_batches()]
-    told = [prepare_outcomes(batch, design) for batch in pa.Table.from_pylist(outcomes, OUTCOMES).to_batches()]
-    return decide(design, tally(*join_outcomes(asks, told, design, as_of), design), as_of)
+    prepared = [prepare_requests(batch, design) for batch in pa.Table.from_pylist(requests, wanted).to_batches()]
+    logged = [prepare_outcomes(batch, design) for batch in pa.Table.from_pylist(outcomes, OUTCOMES).to_batches()]
+    return decide(design, tally(*join_outcomes(prepared, logged, design, as_of), design), as_of)
 
 
 def traffic(count: int, values: tuple[float, float]) -> list[dict]:
@@ -197,10 +197,10 @@ def test_a_cap_is_a_number_above_zero(cap: Any) -> None:
 def test_outcomes_lost_in_one_arm_make_the_test_invalid() -> None:
     draw, metric = np.random.default_rng(2), Metric('good', 'outcome:click')
     requests = traffic(6000, (0.0, 0.0))
-    told = [outcome(r, float(draw.random() < 0.7)) for r in requests]
-    lost = [o for i, o in enumerate(told) if not (i % 2 and o['value'] == 0 and draw.random() < 0.5)]
+    logged = [outcome(r, float(draw.random() < 0.7)) for r in requests]
+    lost = [o for i, o in enumerate(logged) if not (i % 2 and o['value'] == 0 and draw.random() < 0.5)]
     design = dataclasses.replace(DESIGN, metrics=(metric,))
-    assert evaluated(requests, told, design).verdict == 'hold'
+    assert evaluated(requests, logged, design).verdict == 'hold'
     found = evaluated(requests, lost, design)
     assert found.verdict == 'invalid'
     assert 'metric good: 100.00% of the requests of control have a value, and 8' in found.reasons[0]
@@ -209,16 +209,16 @@ def test_outcomes_lost_in_one_arm_make_the_test_invalid() -> None:
 def test_outcomes_lost_within_units_are_noticed_too() -> None:
     draw, metric = np.random.default_rng(3), Metric('good', 'outcome:click')
     requests = [request(i, (A, B)[i // 5 % 2], unit=f'u{i // 5}') for i in range(5000)]
-    told = [outcome(r, float(draw.random() < 0.7)) for r in requests]
-    lost = [o for i, o in enumerate(told) if not (i // 5 % 2 and i % 5 and o['value'] == 0 and draw.random() < 0.5)]
+    logged = [outcome(r, float(draw.random() < 0.7)) for r in requests]
+    lost = [o for i, o in enumerate(logged) if not (i // 5 % 2 and i % 5 and o['value'] == 0 and draw.random() < 0.5)]
     assert evaluated(requests, lost, dataclasses.replace(DESIGN, metrics=(metric,))).verdict == 'invalid'
 
 
 @pytest.mark.parametrize('silent', [0, 1])
 def test_an_arm_without_any_outcome_is_noticed(silent: int) -> None:
     draw, requests = np.random.default_rng(4), traffic(2000, (0.0, 0.0))
-    told = [outcome(r, 1.0) for i, r in enumerate(requests) if i % 2 != silent and draw.random() < 0.3]
-    found = evaluated(requests, told, DESIGN)
+    logged = [outcome(r, 1.0) for i, r in enumerate(requests) if i % 2 != silent and draw.random() < 0.3]
+    found = evaluated(requests, logged, DESIGN)
     assert found.verdict == 'invalid'
     arm = ('control', 'treatment')[silent]
     assert f'metric click: of the 1,000 units of arm {arm} no outcome click is known' in found.reasons[0]
@@ -226,25 +226,25 @@ def test_an_arm_without_any_outcome_is_noticed(silent: int) -> None:
 
 def test_a_small_arm_may_have_seen_no_event_yet() -> None:
     requests = [request(i, B if i % 100 == 0 else A, unit=f'u{i}') for i in range(20_000)]
-    told = [outcome(r, 1.0) for i, r in enumerate(requests) if i % 100 == 50]
+    logged = [outcome(r, 1.0) for i, r in enumerate(requests) if i % 100 == 50]
     design = dataclasses.replace(
         DESIGN, control=dataclasses.replace(A, weight=0.99), treatments=(dataclasses.replace(B, weight=0.01),)
     )
-    assert evaluated(requests, told, design).verdict == 'hold'
+    assert evaluated(requests, logged, design).verdict == 'hold'
 
 
 def test_one_unit_with_outcomes_does_not_make_the_other_arm_silent() -> None:
     rows = traffic(200, (0.0, 0.0)) + [request(5000 + i, B, unit='bot') for i in range(300)]
-    told = [outcome(row, 1.0) for row in rows[200:]]
-    assert evaluated(rows, told, DESIGN).verdict == 'hold'
+    logged = [outcome(row, 1.0) for row in rows[200:]]
+    assert evaluated(rows, logged, DESIGN).verdict == 'hold'
 
 
 @pytest.mark.parametrize('units', [2, 3, 5])
 def test_few_units_lose_values_by_chance(units: int) -> None:
     design = dataclasses.replace(DESIGN, metrics=(Metric('good', 'outcome:click'),))
     rows = [request(i, (A, B)[i // 2 % 2], unit=f'u{i // 2}') for i in range(4 * units)]
-    told = [outcome(row, 1.0) for i, row in enumerate(rows) if i // 2 % 2 or i % 2]  # half of control's
-    reasons = evaluated(rows, told, design).reasons
+    logged = [outcome(row, 1.0) for i, row in enumerate(rows) if i // 2 % 2 or i % 2]  # half of control's
+    reasons = evaluated(rows, logged, design).reasons
     assert any('values were lost in one arm' in reason for reason in reasons) is False
 
 
@@ -254,9 +254,9 @@ def test_chance_is_rarely_taken_for_loss() -> None:
     metric = Metric('good', 'outcome:click')
     for _ in range(300):
         requests = traffic(400, (0.0, 0.0))
-        told = [outcome(r, 1.0) for r in requests if draw.random() < 0.8]
+        logged = [outcome(r, 1.0) for r in requests if draw.random() < 0.8]
         alarms += (
-            evaluated(requests, told, dataclasses.replace(DESIGN, metrics=(metric,), aa_alpha=1e-9)).verdict
+            evaluated(requests, logged, dataclasses.replace(DESIGN, metrics=(metric,), aa_alpha=1e-9)).verdict
             == 'invalid'
         )
     assert alarms <= 2
@@ -337,8 +337,8 @@ def test_the_units_of_an_arm_are_kept_until_they_are_many() -> None:
     wanted = pa.schema([REQUESTS.field(name) for name in request_columns(SPENDS)])
     parts = []
     for part in (rows[:70], rows[70:141], rows[141:]):
-        asks = [prepare_requests(batch, SPENDS) for batch in pa.Table.from_pylist(part, wanted).to_batches()]
-        parts.append(tally(*join_outcomes(asks, [], SPENDS), SPENDS))
+        prepared = [prepare_requests(batch, SPENDS) for batch in pa.Table.from_pylist(part, wanted).to_batches()]
+        parts.append(tally(*join_outcomes(prepared, [], SPENDS), SPENDS))
     merged = parts[0] + parts[1] + parts[2]
     kept = merged.units_of('spend', 0)
     assert kept is not None
@@ -424,11 +424,11 @@ def test_a_verdict_of_before_is_read() -> None:
 @pytest.mark.parametrize(('early', 'counts'), [(5, True), (60_000, True), (60_001, False), (3_600_000, False)])
 def test_an_outcome_may_be_a_minute_before_its_request_anywhere(moment: int, early: int, counts: bool) -> None:
     when = WINDOW.start + datetime.timedelta(milliseconds=moment)
-    asked_then = request(1, A, timestamp=when)
-    rows = [asked_then, *traffic(10, (0.0, 0.0))]
-    told = [outcome(asked_then, 1.0, -datetime.timedelta(milliseconds=early))]
-    found = evaluated(rows[:1] + rows[3:], told, dataclasses.replace(DESIGN, srm_alpha=1e-9))
-    assert DESIGN.outcome_window.start <= told[0]['timestamp'] or not counts
+    request_then = request(1, A, timestamp=when)
+    rows = [request_then, *traffic(10, (0.0, 0.0))]
+    logged = [outcome(request_then, 1.0, -datetime.timedelta(milliseconds=early))]
+    found = evaluated(rows[:1] + rows[3:], logged, dataclasses.replace(DESIGN, srm_alpha=1e-9))
+    assert DESIGN.outcome_window.start <= logged[0]['timestamp'] or not counts
     value = found.control.estimates[0].value
     assert (value is not None and value > 0) is counts
 

@@ -36,7 +36,7 @@ SCHEMA = {
 
 
 def row(unit: str | None, arm: int | None, y: float | None, **columns: Any) -> dict[str, Any]:
-    """One request, as `observed` returns it; of no arm, it is before the window."""
+    """One request, as `join_outcomes` returns it; of no arm, it is before the window."""
     hour = -1 if arm is None else 1
     return {
         'unit': unit,
@@ -70,9 +70,9 @@ def visits(seed: int, units: int = 200, effect: float = 0.0, spread: float = 1.0
 def sums(rows: list[dict[str, Any]], arm: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The slow way: of each unit of an arm the number of its requests, the sum of y and the sum of d."""
     of_units: dict[str, list[dict[str, Any]]] = {}
-    for each in rows:
-        if each['arm'] == arm:
-            of_units.setdefault(each['unit'], []).append(each)
+    for entry in rows:
+        if entry['arm'] == arm:
+            of_units.setdefault(entry['unit'], []).append(entry)
     sizes = np.array([len(group) for group in of_units.values()], dtype=float)
     return sizes, *(np.array([sum(r[key] for r in group) for group in of_units.values()]) for key in ('m.y', 'm.d'))
 
@@ -122,9 +122,9 @@ def test_units_that_ever_did_are_a_proportion() -> None:
 def test_one_request_a_unit_is_what_it_is_without_units() -> None:
     draw = np.random.default_rng(1)
     rows = [row(f'u{i}', i % 2, float(draw.normal())) for i in range(300)]
-    alone = [each | {'unit': None} for each in rows]
+    alone = [entry | {'unit': None} for entry in rows]
     for metric in (MEAN, dataclasses.replace(MEAN, per='unit')):
-        named, own = (found(each, metric).treatments[0].metrics[0] for each in (rows, alone))
+        named, own = (found(case, metric).treatments[0].metrics[0] for case in (rows, alone))
         assert (named.difference, named.p_value) == pytest.approx((own.difference, own.p_value))
     y = [[r['m.y'] for r in rows if r['arm'] == arm] for arm in (0, 1)]
     assert named.p_value == pytest.approx(stats.ttest_ind(*y, equal_var=False).pvalue)
@@ -137,7 +137,7 @@ def test_units_that_never_differed_are_found_different_in_one_of_twenty_and_thei
     for seed in range(seeds):
         rows = visits(seed, units=100)
         by_units += found(rows).treatments[0].metrics[0].p_value < ALPHA
-        by_requests += found([each | {'unit': None} for each in rows]).treatments[0].metrics[0].p_value < ALPHA
+        by_requests += found([entry | {'unit': None} for entry in rows]).treatments[0].metrics[0].p_value < ALPHA
     low, high = stats.binom.interval(0.999, seeds, ALPHA)
     assert low <= by_units <= high
     assert by_requests > 4 * ALPHA * seeds  # what taking each request for a unit would do
@@ -202,7 +202,7 @@ def test_only_values_are_summed() -> None:
 
 
 def test_any_order_of_rows_gives_the_same_bits() -> None:
-    rows = [each | {'request_id': b'q%d' % i} for i, each in enumerate(visits(9))]
+    rows = [entry | {'request_id': b'q%d' % i} for i, entry in enumerate(visits(9))]
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
     assert found(rows) == found(shuffled)
 
@@ -262,7 +262,7 @@ def test_a_past_far_from_zero_is_taken_out_all_the_same() -> None:
     rows = past(5)
     near = found(rows, metric, before=before).treatments[0].metrics[0]
     for far in (1e5, -1e6):
-        moved = [each | {'m.y': each['m.y'] + far} for each in rows]
+        moved = [entry | {'m.y': entry['m.y'] + far} for entry in rows]
         result = found(moved, metric, before=before).treatments[0].metrics[0]
         assert (result.difference, result.stderr) == pytest.approx((near.difference, near.stderr), rel=1e-3)
 
@@ -291,7 +291,7 @@ def test_an_arms_own_error_is_that_of_its_value() -> None:
 
 
 def test_a_past_of_nobody_changes_nothing() -> None:
-    rows = [each for each in past(5) if each['arm'] is not None]
+    rows = [entry for entry in past(5) if entry['arm'] is not None]
     metric = dataclasses.replace(MEAN, covariate='before')
     adjusted = found(rows, metric, before=datetime.timedelta(days=1)).treatments[0].metrics[0]
     plain = found(rows).treatments[0].metrics[0]

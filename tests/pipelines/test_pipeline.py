@@ -1,4 +1,4 @@
-"""What of the pipeline can be told without running it; tests/integration/test_flight_delay.py runs it."""
+"""Checks of the pipeline that need no run; tests/integration/test_flight_delay.py runs it."""
 
 import inspect
 import pathlib
