@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS, Arm, Design, Metric, parse_value
 
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
@@ -250,9 +251,11 @@ def _value(value: str, missing: float | None) -> pl.Expr:
         computed = (prediction - outcome).abs()
     elif kind == 'correct':
         computed = ((prediction >= 0.5) == (outcome >= 0.5)).cast(pl.Float64) + (prediction - prediction)
-    else:
+    elif kind == 'log_loss':
         chance = prediction.clip(_MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         computed = -(outcome * chance.log() + (1 - outcome) * (1 - chance).log())
+    else:
+        raise invalid('value', value, f'one of {", ".join(OUTCOME_KINDS)}, with a name')
     return computed if missing is None else pl.when(outcome.is_null()).then(missing).otherwise(computed)
 
 

@@ -83,8 +83,7 @@ def run(connection: CassandraConnection, folder: Path, **settings: object) -> li
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     component = CassandraExampleGen(connection, window=WINDOW, **settings)  # type: ignore[arg-type]
-    properties = {name: component.exec_properties[name] for name in ('config', 'output_config')}
-    executor.Executor().Do({}, {'examples': [artifact]}, properties)
+    executor.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
     files = sorted(map(str, folder.glob('Split-*/data_tfrecord-*.gz')))
     made = []
     for record in tf.data.TFRecordDataset(files, compression_type='GZIP').as_numpy_iterator():

@@ -25,7 +25,6 @@ from tfx_cassandra.components import (
     Metric,
     ModelRegistry,
 )
-from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
