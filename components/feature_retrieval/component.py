@@ -23,7 +23,7 @@ class CassandraFeatureRetrievalSpec(component_spec.ComponentSpec):
     """Input, execution properties and output of CassandraFeatureRetrieval."""
 
     PARAMETERS = {
-        'config': ExecutionParameter(type=cassandra_pb2.RetrievalConfig),
+        'config': ExecutionParameter(type=cassandra_pb2.RetrievalOptions),
         **{name: ExecutionParameter(type=str, optional=True) for name in config.RUN},
     }
     INPUTS = {executor.SOURCE_KEY: ChannelParameter(type=standard_artifacts.Examples)}
