@@ -50,7 +50,7 @@ setup(
     ext_modules=EXTENSIONS,
     cmdclass={'build_ext': BuildExt},
     package_data={
-        '': ['py.typed', '*.pyi', '*.jinja'],
+        '': ['py.typed', '*.cql', '*.jinja', '*.pyi'],
         'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
     },

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ('components', 'pipelines', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
-KEPT = {'.py', '.pyi', '.jinja', '.proto', '.typed', '.txt'}
+KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt'}
 COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 
 
