@@ -160,6 +160,7 @@ def writer(filled: CassandraConnection, session: Session) -> Iterator[datetime.d
             )
 
 
+@pytest.mark.slow
 def test_the_same_reference_time_gives_the_same_fingerprint_while_a_writer_writes(
     filled: CassandraConnection, writer: datetime.datetime, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_splits_by_entity_and_by_time_do_not_leak(filled: CassandraConnection, t
     assert leaks.find(timed, ['shop', 'customer'])
 
 
+@pytest.mark.slow
 def test_tfx_s_cache_follows_the_content_where_drivers_run(
     filled: CassandraConnection, session: Session, tmp_path: Path
 ) -> None:
