@@ -9,6 +9,7 @@ examples pages -> record batches -> framed tf.Examples -> hash splits -> spool -
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ READERS: dict[str, Callable[[Reading, str], int]] = {
 def preload(reader: str) -> None:
     """Imports what a reader needs, before its clock starts."""
     if reader == 'examples':
-        pass
+        importlib.import_module('tfx_cassandra.components.dataset.files.tfrecord')
 
 
 def example_gen(connection: CassandraConnection, table: str) -> CassandraExampleGen:
