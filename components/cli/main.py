@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except click.ClickException as error:
         return _failed(error.format_message())
-    except (TfxCassandraError, ValueError) as error:
-        return _failed(error)
-    except OSError as error:
+    except (TfxCassandraError, ValueError, OSError) as error:
         return _failed(error)
     except (KeyboardInterrupt, click.Abort):
         print(f'{PROGRAM}: interrupted', file=sys.stderr)
