@@ -56,8 +56,9 @@ def _options(default_replication: str) -> Callable[[Callable[..., int]], Callabl
 )
 @_options(_DEFAULT_COPIES)
 def apply(connection: CassandraConnection, replication: str | None, views: bool, sai: bool) -> int:
+    given = _replication(replication)  # refused before anything is connected to
     with connections.session(connection):
-        wanted = _replication(replication) or _default_replication(connection)
+        wanted = given or _default_replication(connection)
         with step(f'apply the schema to {connection.keyspace}') as progress:
             applied = schemas.apply(connection, wanted, views=views, sai=sai)
             progress.update(f'{len(applied)} statements were needed')
@@ -76,8 +77,9 @@ def apply(connection: CassandraConnection, replication: str | None, views: bool,
 @_options('any')
 @format_option
 def check(connection: CassandraConnection, replication: str | None, views: bool, sai: bool, output_format: str) -> int:
+    wanted = _replication(replication)
     with connections.session(connection):
-        differences = schemas.check(connection, _replication(replication), views=views, sai=sai)
+        differences = schemas.check(connection, wanted, views=views, sai=sai)
         warnings = list(schemas.warnings(connection))
     for warning in warnings:
         sys.stderr.write(f'warning: {warning}\n')
