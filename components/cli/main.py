@@ -11,9 +11,11 @@ import click
 
 from tfx_cassandra.components.cli.ab import ab
 from tfx_cassandra.components.cli.cluster import cluster
+from tfx_cassandra.components.cli.compiling import compile_
 from tfx_cassandra.components.cli.leaks import leaks
 from tfx_cassandra.components.cli.models import models
 from tfx_cassandra.components.cli.options import Group, described
+from tfx_cassandra.components.cli.running import run_job
 from tfx_cassandra.components.cli.scan import scan
 from tfx_cassandra.components.cli.schema import schema
 from tfx_cassandra.components.errors import TfxCassandraError
@@ -51,7 +53,7 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, leaks):
+for command in (cluster, schema, ab, scan, models, leaks, compile_, run_job):
     top.add_command(command)
 
 

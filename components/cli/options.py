@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.errors import invalid
 
 
 class _Example:
@@ -93,3 +94,14 @@ def _connection(given: dict[str, Any]) -> CassandraConnection:
         given['password_env'] = 'CASSANDRA_PASSWORD'
     set_options = {field: value for field, value in given.items() if value is not None}
     return dataclasses.replace(CassandraConnection.from_env(), **set_options)
+
+
+def pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+    """Returns the texts `NAME=VALUE` of an option as a mapping; raises ValueError for any other text."""
+    values = {}
+    for text in texts:
+        name, separator, value = text.partition('=')
+        if not (name and separator):
+            raise invalid(option, text, 'NAME=VALUE')
+        values[name] = value
+    return values

@@ -8,9 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfx.components.example_gen import utils
 from tfx.proto import example_gen_pb2
-from tfx.types.standard_component_specs import OUTPUT_CONFIG_KEY
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import protos
@@ -75,7 +73,7 @@ def to_properties(
             raise invalid('split', split, 'not together with output_config')
         output_config, fields = split_options(split)
         files |= fields
-    output_config = output_config or utils.make_default_output_config(utils.make_default_input_config())
+    output_config = output_config or _default_output_config()
     window = window if window is None or is_open(window) else TimeWindow.parse(window)
     span = span if span is None or is_open(span) else parse_span(span)
     as_of = parse_moment('as_of', as_of) if isinstance(as_of, str) else as_of
@@ -93,13 +91,19 @@ def to_properties(
     check(config, output_config)
     return {
         'config': protos.to_message(config, cassandra_pb2.ExampleGenConfig(), RUN.values()),
-        OUTPUT_CONFIG_KEY: output_config,
+        'output_config': output_config,
         **cluster.declared(connection),
         'window': property_of(window),
         'span': property_of(span, span_text),
         'as_of': property_of(as_of, datetime.datetime.isoformat),
         'consistency': property_of(consistency),
     }
+
+
+def _default_output_config() -> example_gen_pb2.Output:
+    from tfx.components.example_gen import utils  # takes TensorFlow along, which a run does not need
+
+    return utils.make_default_output_config(utils.make_default_input_config())
 
 
 def from_properties(properties: Mapping[str, Any]) -> tuple[ExampleGenConfig, Splits]:
@@ -116,7 +120,7 @@ def from_properties(properties: Mapping[str, Any]) -> tuple[ExampleGenConfig, Sp
     }
     message = protos.parsed(properties['config'], cassandra_pb2.ExampleGenConfig())
     config = protos.from_message(ExampleGenConfig, message, given)
-    output_config = proto_utils.json_to_proto(properties[OUTPUT_CONFIG_KEY], example_gen_pb2.Output())
+    output_config = proto_utils.json_to_proto(properties['output_config'], example_gen_pb2.Output())
     return config, check(config, output_config)
 
 

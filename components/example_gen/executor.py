@@ -14,12 +14,10 @@ from typing import Any
 
 import apache_beam as beam
 from tfx import types
-from tfx.components.example_gen import utils
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.types import artifact_utils
 
 from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
@@ -28,6 +26,9 @@ from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.training_set import choose, report, resolve, sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.read import ReadTrainingSet
+
+# Keys and properties are written out, for TFX's modules that define them import TensorFlow and its Model Analysis, ten
+# of the seconds that a container needs to start.
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -48,7 +49,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         config, splits = configs.from_properties(exec_properties)
         settings = resolve.windowed(config.training_set)
-        artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        artifact = artifact_utils.get_single_instance(output_dict['examples'])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
         reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
         with connections.session(settings.connection) as session:
@@ -76,7 +77,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 _ = made.audit | 'WriteAudit' >> beam.Map(
                     report.write_audit, settings, reference, artifact.uri, overflows=overflows
                 )
-        for schema in output_dict.get(standard_component_specs.SCHEMA_KEY, ()):
+        for schema in output_dict.get('schema', ()):
             report.write_schema(settings, found, schema.uri)
         report.check_audit(artifact, settings)
         _describe(artifact, settings)
@@ -87,12 +88,12 @@ def _describe(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
         coverage = json.load(file)
     formats = example_gen_pb2.PayloadFormat
     payload = formats.FORMAT_TF_SEQUENCE_EXAMPLE if settings.sequences else formats.FORMAT_TF_EXAMPLE
-    examples_utils.set_payload_format(artifact, payload)
+    artifact.set_string_custom_property('payload_format', formats.Name(payload))
     for name in ('table', 'window', 'fingerprint', 'as_of'):
         if name in coverage:
             artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])
     artifact.set_int_custom_property('examples', sum(coverage['examples'].values()))
     if settings.span is not None:
-        artifact.set_int_custom_property(utils.SPAN_PROPERTY_NAME, coverage['spans'][1])
-        artifact.set_int_custom_property(utils.VERSION_PROPERTY_NAME, report.version(coverage['fingerprint']))
+        artifact.set_int_custom_property('span', coverage['spans'][1])
+        artifact.set_int_custom_property('version', report.version(coverage['fingerprint']))

@@ -104,7 +104,8 @@ class CassandraPusher(base_component.BaseComponent):
           connection: The cluster and keyspace that hold the registry's tables.
           experiment_id: The experiment whose versions are compared.
           model_id: The model.
-          push_destination: A file system destination; versions are Unix seconds, as in TFX.
+          push_destination: A file system destination; versions are Unix seconds, as in TFX. Its base directory may hold
+            `{experiment_id}` and `{model_id}`, for values that are known only when the component runs.
           model_blessing: Channel of the Evaluator's ModelBlessing; without it the Evaluator does not gate.
           infra_blessing: Channel of the InfraValidator's InfraBlessing; without it the InfraValidator does not gate.
           evaluation: Channel of the Evaluator's ModelEvaluation, which becomes the row's `metrics`.

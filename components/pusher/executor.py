@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from absl import logging
@@ -11,7 +12,7 @@ from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from tfx_cassandra.components.errors import RegistryError
+from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
 from tfx_cassandra.components.pusher import config as configs
 from tfx_cassandra.components.pusher import metrics
@@ -43,8 +44,7 @@ class Executor(tfx_executor.Executor):
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         config = configs.from_properties(exec_properties)
-        destination = exec_properties[standard_component_specs.PUSH_DESTINATION_KEY]
-        base_directory = proto_utils.json_to_proto(destination, PushDestination()).filesystem.base_directory
+        base_directory = _base_directory(config, exec_properties[standard_component_specs.PUSH_DESTINATION_KEY])
         version = None
         if self.CheckBlessing(input_dict):
             version = self._push(config, self.GetModelPath(input_dict), base_directory, input_dict)
@@ -108,6 +108,16 @@ class Executor(tfx_executor.Executor):
         if self._context is None:
             return None
         return self._context.pipeline_run_id or self._context._unique_id
+
+
+def _base_directory(config: PusherConfig, destination: str) -> str:
+    directory: str = proto_utils.json_to_proto(destination, PushDestination()).filesystem.base_directory
+    for name in ('experiment_id', 'model_id'):
+        value = getattr(config, name)
+        if f'{{{name}}}' in directory and (os.sep in value or value in (os.curdir, os.pardir)):
+            raise invalid(name, value, 'the name of a folder, for the push destination holds it')
+        directory = directory.replace(f'{{{name}}}', value)
+    return directory
 
 
 def _verdicts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:

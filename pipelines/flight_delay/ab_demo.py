@@ -12,37 +12,27 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.experiment.design import Arm, Design, Metric
+from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.registry.registry import ModelRegistry
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import ingest
-from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
 from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
-
-if TYPE_CHECKING:
-    from tfx.orchestration.pipeline import Pipeline
+from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT, MODEL_ID, requests_of
 
 # Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
 
-EXPERIMENT = 'flight-delay-ab'
-MODEL_ID = 'flight-delay'
-ALIAS = 'champion'
 TRAINED_ON = {
     'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
     'treatment': TimeWindow.parse('2013-04-01T00:00Z/2013-07-01T00:00Z'),
 }
 SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
-METRICS = (
-    Metric('brier', 'squared_error:late', better='lower'),
-    Metric('accuracy', 'correct:late', 'proportion', margin=0.02),
-)
 _EPILOG = """environment:
   CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
 
@@ -109,9 +99,11 @@ class AbDemo(Demo):
 
     def _evaluate(self, arms: Sequence[Arm], terminal: TextIO) -> tuple[Verdict, pathlib.Path]:
         from tfx_cassandra.components.experiment.verdict_file import read_verdict
+        from tfx_cassandra.pipelines.flight_delay import ab_pipeline
 
         root, metadata = self.state / 'ab' / 'pipeline', self.state / 'ab' / 'metadata.sqlite'
-        local_runner.run(evaluation(self.connection, arms, self.window, root, metadata), terminal)
+        window = requests_of(self.window)
+        local_runner.run(ab_pipeline.create_pipeline(self.connection, arms, window, root, metadata), terminal)
         folder = pathlib.Path(local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri)
         return read_verdict(str(folder), EXPERIMENT), folder
 
@@ -138,45 +130,6 @@ def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO)
         reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
         registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
         progress.update(f'{chosen.arm}, version {chosen.version}')
-
-
-def design(arms: Sequence[Arm], days: TimeWindow) -> Design:
-    """Returns what the demo compares; requests are made an hour before departure."""
-    requests = TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
-    return Design(EXPERIMENT, arms[0], tuple(arms[1:]), requests, METRICS)
-
-
-def evaluation(
-    connection: CassandraConnection,
-    arms: Sequence[Arm],
-    days: TimeWindow,
-    root: str | os.PathLike[str],
-    metadata: pathlib.Path,
-) -> Pipeline:
-    """Returns the pipeline that evaluates the test: one ABEvaluator."""
-    from tfx import v1 as tfx
-
-    from tfx_cassandra.components import ABEvaluator
-    from tfx_cassandra.pipelines.flight_delay import serving
-
-    compared = design(arms, days)
-    evaluator = ABEvaluator(
-        connection=connection,
-        experiment_id=EXPERIMENT,
-        control=compared.control,
-        treatments=compared.treatments,
-        window=compared.window,
-        metrics=compared.metrics,
-        requests_table=serving.TABLE,
-        shards=8,
-    )
-    return tfx.dsl.Pipeline(
-        pipeline_name=EXPERIMENT,
-        pipeline_root=os.fspath(root),
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata)),
-        components=[evaluator],
-        enable_cache=False,  # the logs are not part of what TFX compares
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

