@@ -85,6 +85,7 @@ def _read(key: str, message: Mapping[str, Any], declared: str | None, names: Nam
     for field in ('properties', 'customProperties'):  # of schema 2.0
         for name, value in (message.get(field) or {}).items():
             _set(artifact, name, legacy_value(value), custom=field == 'customProperties')
+    artifact.set_mlmd_artifact(artifact.mlmd_artifact)  # TFX's getters look there, the setters write beside it
     return artifact
 
 

@@ -87,9 +87,6 @@ def _remove_markers(uri: str) -> int:
 
 
 def _distributed(beam_args: Sequence[str]) -> bool:
-    runners = [
-        following if argument == '--runner' else argument.removeprefix('--runner=')
-        for argument, following in zip(beam_args, [*beam_args[1:], ''], strict=True)
-        if argument == '--runner' or argument.startswith('--runner=')
-    ]
+    words = [word for argument in beam_args for word in argument.split('=', 1)]
+    runners = [words[place + 1] for place, word in enumerate(words[:-1]) if word == '--runner']
     return bool(runners) and runners[-1].rpartition('.')[2] not in ('DirectRunner', 'BundleBasedDirectRunner')

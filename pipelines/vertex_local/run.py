@@ -208,6 +208,7 @@ class _JobRun:
         attempts = 1 + int(policy.get('maxRetryCount', 0))
         attempt = functools.partial(self._attempt, label, component, container, parameters, artifacts, identity)
         for number in range(1, attempts + 1):
+            self._record({label: {'attempts': number}})
             outcome = attempt()
             if outcome.state in DONE:
                 self._runs.cache(identity, outcome.outputs)

@@ -36,7 +36,7 @@ def job(tmp_path: pathlib.Path, tasks: dict[str, Any], executors: dict[str, Any]
             'executorLabel': name,
             'inputDefinitions': {
                 'parameters': {key: {'parameterType': 'STRING'} for key in found['inputs'].get('parameters', ())},
-                'artifacts': {key: MODEL for key in found['inputs'].get('artifacts', ())},
+                'artifacts': dict.fromkeys(found['inputs'].get('artifacts', ()), MODEL),
             },
             'outputDefinitions': found.pop('outputDefinitions', {}),
         }
