@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab mutants wheel
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab demo-vertex mutants wheel
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -26,6 +26,10 @@ bench-read: venv cluster  ## measures how fast Cassandra is read, here and by ot
 
 demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DEMO="--help" for options)
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)
+
+demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files from a wheel (DEMO="--ab" for the A/B test)
+	@tools/wheel-env $(STATE)/wheel-env
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.vertex_demo --python $(STATE)/wheel-env/bin/python $(DEMO)
 
 test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)

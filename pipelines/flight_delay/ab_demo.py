@@ -92,7 +92,7 @@ class AbDemo(Demo):
                 terminal,
             )  # fmt: skip
             with connections.session(self.connection) as session:
-                _, row = results.Run(state).version(session, self.connection.keyspace)
+                _, row = results.of_state(state).version(session, self.connection.keyspace)
             arms.append(Arm(name, MODEL_ID, row['version'], 0.5))
             models[name] = pathlib.Path(pipeline.serving_directory(state, MODEL_ID), row['version'])
         return arms, models

@@ -112,7 +112,7 @@ class Demo:
     def _summary(self, terminal: TextIO) -> int:
         from tfx_cassandra.pipelines.flight_delay import pipeline, results
 
-        run = results.Run(self.state)
+        run = results.of_state(self.state)
         splits = ', '.join(f'{count:,} {name}' for name, count in run.examples().items())
         say = functools.partial(print, file=terminal)
         say(f'\nexamples of {self.window}: {splits}')

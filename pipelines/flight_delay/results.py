@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,11 +21,44 @@ from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS
 from tfx_cassandra.pipelines.local_runner import last_outputs
 
 
-class Run:
-    """The latest run of the pipeline in a state folder."""
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """An output artifact: where it lies, and its properties."""
 
-    def __init__(self, state: pathlib.Path) -> None:
-        self._outputs = last_outputs(metadata_path(state), pipeline_root(state))
+    uri: str
+    properties: Mapping[str, Any]
+
+
+def of_state(state: pathlib.Path) -> Run:
+    """Returns the latest run of LocalDagRunner in a state folder."""
+    outputs = {}
+    for key, artifact in last_outputs(metadata_path(state), pipeline_root(state)).items():
+        properties = {name: value.string_value for name, value in artifact.custom_properties.items()}
+        outputs[key] = Output(artifact.uri, properties)
+    return Run(outputs)
+
+
+def of_job(summary: Mapping[str, Any]) -> Run:
+    """Returns the run of a compiled pipeline, by its summary (see vertex_local)."""
+    return Run(
+        {
+            (task, key): Output(artifact['uri'], artifact['metadata'])
+            for task, found in summary['tasks'].items()
+            for key, artifacts in found['outputs']['artifacts'].items()
+            for artifact in artifacts
+        }
+    )
+
+
+class Run:
+    """A run of the pipeline, by its outputs: (component, output) -> artifact."""
+
+    def __init__(self, outputs: Mapping[tuple[str, str], Output]) -> None:
+        self._outputs = outputs
+
+    def uri(self, component: str, output: str) -> str:
+        """Returns the folder of an output."""
+        return self._outputs[component, output].uri
 
     def examples(self) -> dict[str, int]:
         """Returns the number of examples of each split."""
@@ -55,8 +89,8 @@ class Run:
         Returns:
           The statement, as one would type it into cqlsh, and the row.
         """
-        pushed = self._outputs['CassandraPusher', 'pushed_model'].custom_properties
-        key = {name: pushed[name].string_value for name in ('experiment_id', 'created_at', 'model_id')}
+        pushed = self._outputs['CassandraPusher', 'pushed_model'].properties
+        key = {name: pushed[name] for name in ('experiment_id', 'created_at', 'model_id')}
         query = (
             'SELECT experiment_id, created_at, model_id, version, metrics, ab_test_group '
             f'FROM {quoted(keyspace)}.model_versions WHERE '
@@ -69,7 +103,7 @@ class Run:
         return typed, {**row._asdict(), 'created_at': created_at}
 
     def _folder(self, component: str, output: str) -> pathlib.Path:
-        return pathlib.Path(self._outputs[component, output].uri)
+        return pathlib.Path(self.uri(component, output))
 
 
 def serving_check(model: pathlib.Path, examples: Sequence[tf.train.Example]) -> list[str]:

@@ -117,10 +117,10 @@ def test_the_examples_are_the_flights_a_driver_loop_reads(trained, session):
     rows = driver_rows(session, trained.connection.keyspace, 'flights', 'scheduled_departure')
     examples = examples_in(trained.examples)
     assert len(examples) == len(rows) == ingest.flights(WINDOW).rows.height
-    assert sum(results.Run(trained.state).examples().values()) == len(rows)
+    assert sum(results.of_state(trained.state).examples().values()) == len(rows)
     for column in ('distance', 'late', 'arr_delay', 'hour'):
         assert sum(values_of(examples, column)) == sum(getattr(row, column) for row in rows)
-    assert 'Availability cut-off OFF' in results.Run(trained.state).audit()
+    assert 'Availability cut-off OFF' in results.of_state(trained.state).audit()
 
 
 def test_each_flight_has_the_weather_and_the_aircraft_that_the_files_say(trained):
@@ -177,7 +177,7 @@ def test_no_day_is_in_both_splits(trained):
 
 
 def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
-    run = results.Run(trained.state)
+    run = results.of_state(trained.state)
     assert run.blessed()
     assert run.auc() > pipeline.MIN_AUC
     (row,) = model_rows(session, trained.connection)
@@ -192,7 +192,7 @@ def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
 
 def test_the_pushed_model_predicts_on_raw_examples(trained):
     model = pathlib.Path(pipeline.serving_directory(trained.state), trained.pushed[0])
-    lines = results.serving_check(model, results.Run(trained.state).some_examples('eval', 3))
+    lines = results.serving_check(model, results.of_state(trained.state).some_examples('eval', 3))
     assert len(lines) == 3
     assert all('% likely to be late; arrived ' in line for line in lines)
     predict = tf.saved_model.load(str(model)).signatures['serving_default']
@@ -232,7 +232,7 @@ def test_a_model_that_has_learned_nothing_is_blocked(trained, session):
     local_runner.run(trained.pipeline(learning_rate=0.0, enable_cache=True), terminal)
     assert 'Transform: reused' in terminal.getvalue()
     assert 'Trainer: reused' not in terminal.getvalue()
-    run = results.Run(trained.state)
+    run = results.of_state(trained.state)
     assert run.auc() < pipeline.MIN_AUC
     assert not run.blessed()
     assert model_rows(session, trained.connection) == before

@@ -1,4 +1,4 @@
-"""Compiled pipelines: what of TFX and of the settings stands where, against golden files, KFP's protos and its loader."""
+"""Compiled pipelines: what of TFX and of the settings stands where; golden files, protos and the loader of KFP."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_metadata_come_and_go_as_with_tfx_own_entry_point() -> None:
 
     message = {
         'name': 'projects/1/artifacts/7', 'uri': '/data', 'type': EXAMPLES,
-        'metadata': {'span': 3.0, 'split_names': '["a"]', 'rows': 4.0, 'window': 'x/y', 'flag': True, 'list': [1.0, 'a'],
+        'metadata': {'span': 3.0, 'split_names': '["a"]', 'rows': 4.0, 'window': 'x/y', 'flag': True, 'list': [1.0],
                      'custom:span': 5.0},
     }  # fmt: skip
     names, their_names = artifacts.Names(), {}
@@ -229,7 +229,8 @@ def test_a_failure_is_one_line_with_the_component(tmp_path: pathlib.Path, capsys
 
 @pytest.mark.parametrize(
     ('argument', 'text', 'message'),
-    [('--json_serialized_invocation_args', '{', 'rule: JSON'), ('--json_serialized_invocation_args', '[]', 'a JSON object'),
+    [('--json_serialized_invocation_args', '{', 'rule: JSON'),
+     ('--json_serialized_invocation_args', '[]', 'a JSON object'),
      ('--json_serialized_invocation_args', '{}', 'outputs.outputFile: got None'),
      ('--executor_class_path', 'nothing.Executor', 'executor_class_path: got'),
      ('--executor_class_path', 'Executor', 'executor_class_path: got')],
@@ -246,7 +247,8 @@ def process(folder: pathlib.Path, executor: str, *more: str, code: str = '') -> 
     command = [sys.executable, '-m', 'tfx_cassandra.kubeflow.entrypoint'] if not code else [sys.executable, '-c', code]
     return subprocess.run(
         [*command, '--component', 'Step', '--executor_class_path', f'step_executors.{executor}',
-         '--json_serialized_invocation_args', json.dumps(execution(folder)), '--artifact_classes', json.dumps(CLASSES), *more],
+         '--json_serialized_invocation_args', json.dumps(execution(folder)), '--artifact_classes', json.dumps(CLASSES),
+         *more],
         env={**os.environ, 'PYTHONPATH': here}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -268,7 +270,8 @@ import sys
 from tfx_cassandra.kubeflow import light_imports
 light_imports.install()
 import tfx_cassandra.components.example_gen.executor
-print([name for name in ('tensorflow.python', 'tensorflow_model_analysis', 'tensorflow_transform') if name in sys.modules])
+heavy = ('tensorflow.python', 'tensorflow_model_analysis', 'tensorflow_transform')
+print([name for name in heavy if name in sys.modules])
 import tensorflow as tf
 from tfx.components import Trainer
 from tfx.components.statistics_gen.executor import Executor

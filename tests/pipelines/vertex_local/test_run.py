@@ -181,7 +181,7 @@ def test_a_failed_run_is_continued(tmp_path: pathlib.Path) -> None:
     assert again['run'] == first['run']
     assert states(again) == {'make': 'CACHED', 'use': 'SUCCEEDED'}
     assert count.read_text() == 'made\n'
-    with pytest.raises(ValueError, match='resume: got .nobody., rule: a run of'):
+    with pytest.raises(ValueError, match=r'resume: got .nobody., rule: a run of'):
         run(path, resume='nobody')
     path.write_text(path.read_text().replace('READY', 'STEADY'))
     with pytest.raises(ValueError, match='rule: a run of this very file'):
@@ -274,7 +274,7 @@ def test_what_cannot_run_is_refused(change: Any, message: str, tmp_path: pathlib
 def test_other_files_are_refused(text: str, tmp_path: pathlib.Path) -> None:
     path = tmp_path / 'job.yaml'
     path.write_text(text)
-    with pytest.raises(ValueError, match='^job: got .*, rule: '):
+    with pytest.raises(ValueError, match=r'^job: got .*, rule: '):
         run(path)
 
 
@@ -317,8 +317,8 @@ def test_no_step_outlives_its_runner(number: int, tmp_path: pathlib.Path) -> Non
     path = job(tmp_path, {'a': task('a')}, {'a': container('echo $$ > $PID; exec sleep 60')})
     pid = tmp_path / 'pid'
     command = [
-        sys.executable, '-m', 'tfx_cassandra.components.cli.main', 'run-job', str(path), '--runs', str(tmp_path / 'runs'),
-        '--env', f'PID={pid}',
+        sys.executable, '-m', 'tfx_cassandra.components.cli.main', 'run-job', str(path), '--runs',
+        str(tmp_path / 'runs'), '--env', f'PID={pid}',
     ]  # fmt: skip
     runner = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
