@@ -48,8 +48,9 @@ mutants: venv  ## says which changes of a module its tests miss (MODULE=... TEST
 
 lint: venv  ## checks style, types, and that folders import downwards only
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check --quiet .
-	@mkdir -p $(TYPES) && ln -sfn $(CURDIR)/components $(CURDIR)/pipelines $(CURDIR)/proto $(TYPES)/
-	@MYPYPATH=$(STATE)/types $(RUN)/mypy --cache-dir $(STATE)/mypy -p tfx_cassandra.components -p tfx_cassandra.pipelines
+	@mkdir -p $(TYPES) && ln -sfn $(addprefix $(CURDIR)/,components pipelines kubeflow proto) $(TYPES)/
+	@MYPYPATH=$(STATE)/types $(RUN)/mypy --cache-dir $(STATE)/mypy -p tfx_cassandra.components -p tfx_cassandra.kubeflow \
+	  -p tfx_cassandra.pipelines
 	@$(RUN)/lint-imports --no-logo --cache-dir $(STATE)/imports
 
 wheel: venv  ## builds a wheel of this checkout into dist/

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.champion.component import ChampionModel
     from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.join.audit import AuditLimits
     from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.feature_store.client import FeatureStore
     from tfx_cassandra.components.inference_log.logger import InferenceLogger
     from tfx_cassandra.components.lookup.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
+    from tfx_cassandra.components.promoter.component import ModelPromoter
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.registry.registry import ModelRegistry
     from tfx_cassandra.components.scan.read import ReadFromCassandra
@@ -36,6 +38,7 @@ _MODULES = {
     'CassandraExampleGen': 'example_gen.component',
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
     'CassandraPusher': 'pusher.component',
+    'ChampionModel': 'champion.component',
     'Feature': 'dataset.spec.view',
     'EntitySplits': 'dataset.files.split',
     'FeatureStore': 'feature_store.client',
@@ -44,6 +47,7 @@ _MODULES = {
     'Metric': 'experiment.design',
     'Label': 'dataset.spec.label',
     'LabelSource': 'dataset.spec.label',
+    'ModelPromoter': 'promoter.component',
     'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
     'RetrieveFeatures': 'lookup.retrieve',
@@ -62,6 +66,7 @@ __all__ = [
     'CassandraExampleGen',
     'CassandraFeatureRetrieval',
     'CassandraPusher',
+    'ChampionModel',
     'Feature',
     'EntitySplits',
     'FeatureStore',
@@ -70,6 +75,7 @@ __all__ = [
     'Metric',
     'Label',
     'LabelSource',
+    'ModelPromoter',
     'ModelRegistry',
     'ReadFromCassandra',
     'RetrieveFeatures',

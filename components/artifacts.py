@@ -1,4 +1,4 @@
-"""The artifact that carries what an A/B test has found."""
+"""The artifacts of this package: what an A/B test has found, and what followed from it."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ class AbVerdict(artifact.Artifact):
     """
 
     TYPE_NAME = 'tfx_cassandra.AbVerdict'  # Kubeflow and Vertex want a namespace
+
+
+class Promotion(artifact.Artifact):
+    """Says in its custom properties where an alias points after a verdict; see ModelPromoter."""
+
+    TYPE_NAME = 'tfx_cassandra.Promotion'

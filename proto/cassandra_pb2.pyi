@@ -231,6 +231,28 @@ class PusherConfig(_message.Message):
     max_metrics: int
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., ab_test_group: _Optional[str] = ..., alias: _Optional[str] = ..., max_metrics: _Optional[int] = ...) -> None: ...
 
+class ChampionConfig(_message.Message):
+    __slots__ = ("connection", "experiment_id", "alias", "required")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    experiment_id: str
+    alias: str
+    required: bool
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., alias: _Optional[str] = ..., required: bool = ...) -> None: ...
+
+class PromoterConfig(_message.Message):
+    __slots__ = ("connection", "experiment_id", "alias")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    experiment_id: str
+    alias: str
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., alias: _Optional[str] = ...) -> None: ...
+
 class ABEvaluatorConfig(_message.Message):
     __slots__ = ("connection", "design", "requests_table", "read", "shards", "as_of")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
