@@ -170,6 +170,21 @@ def test_the_effective_number_of_units_and_the_heaviest_are_told() -> None:
     assert found.control.estimates[0].effective_units == 100
 
 
+@pytest.mark.parametrize('decide_by', ['sequential', 'fixed'])
+def test_the_least_units_are_effective_ones(decide_by: str) -> None:
+    rows = [request(i, (A, B)[i % 2], float(i % 2 == i % 3 % 2), unit=f'u{i}') for i in range(240)]
+    rows += [request(1000 + i, B, 1.0, unit='bot') for i in range(9)]  # 129^2 / (120 + 9^2) are 82.8
+    design = dataclasses.replace(SPENDS, decide_by=decide_by)
+    found = evaluated(rows, [], design)
+    assert found.treatments[0].estimates[0].effective_units == pytest.approx(82.8, abs=0.05)
+    assert found.treatments[0].reasons == (
+        'spend: too early to tell, fewer than 100 effective units with a value in an arm',
+    )
+    assert found.treatments[0].metrics[0].sequential_p is None
+    enough = evaluated(rows, [], dataclasses.replace(design, least_units=82)).treatments[0]
+    assert (enough.metrics[0].sequential_p is None, 'too early' in enough.reasons[0]) == (False, False)
+
+
 def test_a_cap_bounds_what_a_unit_contributes() -> None:
     capped = evaluated(
         with_bot(700, 100), [], dataclasses.replace(SPENDS, metrics=(dataclasses.replace(SPEND, cap=2.0),))
@@ -248,6 +263,17 @@ def test_few_units_lose_values_by_chance(units: int) -> None:
     assert any('values were lost in one arm' in reason for reason in reasons) is False
 
 
+def test_few_requests_lose_values_by_chance() -> None:
+    """By Fisher's test p = 0.0014; the normal approximation says 7e-14."""
+    design = dataclasses.replace(DESIGN, metrics=(Metric('good', 'outcome:click'),))
+    rows = traffic(16, (0.0, 0.0))
+    logged = [outcome(row, 1.0) for i, row in enumerate(rows) if i % 2 or i == 0]  # of control's, one of eight
+    reasons = evaluated(rows, logged, design).reasons
+    assert any('values were lost in one arm' in reason for reason in reasons) is False
+    found = evaluated(rows, logged, dataclasses.replace(design, srm_alpha=0.002))
+    assert 'chance does so with p = 0.0014, so values were lost in one arm' in found.reasons[0]
+
+
 @pytest.mark.slow
 def test_chance_is_rarely_taken_for_loss() -> None:
     draw, alarms = np.random.default_rng(5), 0
@@ -272,6 +298,18 @@ def test_two_units_an_arm_decide_nothing() -> None:
         found = evaluated(rows, [], dataclasses.replace(design, least_units=least))
         assert found.verdict == 'hold'
         assert found.treatments[0].metrics[0].p_value == pytest.approx(1 / 3)
+
+
+def test_few_units_have_the_p_value_of_the_permutation_test() -> None:
+    ones = {0, *range(1, 13, 2)}  # 1 of 7 in control, 6 of 7 in treatment
+    rows = [request(i, (A, B)[i % 2], float(i in ones), unit=f'u{i}') for i in range(14)]
+    metric = Metric('spend', 'prediction', 'proportion')
+    (found,) = evaluated(rows, [], dataclasses.replace(SPENDS, metrics=(metric,), least_units=2)).treatments[0].metrics
+    exact = stats.fisher_exact([[1, 6], [6, 1]])[1]
+    assert exact == pytest.approx(0.0291, abs=1e-4)  # the z-test of two proportions says 0.0075
+    assert found.p_value == pytest.approx(exact)
+    assert found.sequential_p is not None
+    assert found.sequential_p >= exact * (1 - 1e-9)
 
 
 @pytest.mark.parametrize('metric', [SPEND, Metric('spend', 'prediction', 'proportion')])
@@ -381,6 +419,28 @@ def test_a_mean_next_to_zero_or_beyond_squares_is_no_raw_error(size: float) -> N
     assert all(
         math.isfinite(v) for v in (found.control.estimates[0].value or 0.0, found.control.estimates[0].stderr or 0.0)
     )
+
+
+@pytest.mark.parametrize(('control', 'treatment'), [(1e-200, 1.0), (-1e-200, 1.0), (1e-99, 1e60), (0.0, 1.0)])
+def test_a_lift_that_is_no_number_is_none(control: float, treatment: float) -> None:
+    first, second = (statistics.Estimate(900, value, 1e-4, 1e-4) for value in (control, treatment))
+    assert statistics.z_test(first, second, 0.05).relative is None
+    wide = (dataclasses.replace(estimate, alone=1e200, value=estimate.value * 1e80) for estimate in (first, second))
+    assert statistics.z_test(*wide, 0.05).relative is None
+
+
+@pytest.mark.parametrize(('value', 'verdict'), [(1e100, 'hold'), (1.001e100, 'invalid'), (-1e101, 'invalid')])
+def test_a_value_beyond_squares_is_told(value: float, verdict: str) -> None:
+    rows = [request(i, (A, B)[i % 2], value if i == 0 else float(i % 7), unit=f'u{i}') for i in range(400)]
+    found = evaluated(rows, [], dataclasses.replace(SPENDS, aa_alpha=1e-9))
+    told = 'metric spend: 1 values of arm control are NaN, infinite or beyond 1e100'
+    assert (found.verdict, told in found.reasons) == (verdict, verdict == 'invalid')
+
+
+def test_a_ratio_beyond_squares_is_an_error() -> None:
+    units = Moments.of(np.array([[1e60, 1e-99, 0, 0], [2e60, 1e-99, 0, 0]]))
+    with pytest.raises(ValueError, match=r'^value: got .*, rule: a size of at most 1e100'):
+        statistics.ratio(units)
 
 
 @pytest.mark.parametrize('field', ['missing', 'margin', 'cap'])
