@@ -28,7 +28,7 @@ from tfx_cassandra.components.experiment.observations import (
 )
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Verdict
-from tfx_cassandra.components.experiment.tally import tally
+from tfx_cassandra.components.experiment.tally import _HALF_SEED, HALVES, tally
 from tfx_cassandra.components.experiment.verdict import decide
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
@@ -158,6 +158,15 @@ def test_one_bot_ships_nothing(requests: int, units: int, decide_by: str) -> Non
     design = dataclasses.replace(SPENDS, decide_by=decide_by, srm_alpha=1e-12)
     for seed in range(5):
         assert evaluated(with_bot(requests, units, seed), [], design).verdict == 'hold'
+
+
+def test_two_bots_are_two_units_whatever_the_least_number_of_units() -> None:
+    rows = with_bot(700, 100) + [request(20_000 + i, B, 5.0, unit='other bot') for i in range(700)]
+    found = evaluated(rows, [], dataclasses.replace(SPENDS, least_units=2, srm_alpha=1e-12)).treatments[0]
+    assert found.estimates[0].effective_units == pytest.approx(1500**2 / (100 + 2 * 700**2))
+    (metric,) = found.metrics
+    assert metric.sequential_p is not None
+    assert min(metric.p_value, metric.sequential_p) > 0.001  # it is 0.0035; by the number of units, 2e-42
 
 
 def test_the_effective_number_of_units_and_the_heaviest_are_told() -> None:
@@ -335,6 +344,20 @@ def test_the_control_against_itself_is_no_alarm_with_few_units() -> None:
         assert all(check.p_value >= 1 / 3 - 1e-9 for check in found.aa_checks)
 
 
+def test_one_heavy_unit_in_each_half_of_the_control_is_no_alarm() -> None:
+    """A unit that makes most of a half's requests hides its own spread: Student's t of all units says p = 1e-13."""
+    names = pl.Series([f'bot {i}'.encode() for i in range(20)])
+    halves = (names.hash(seed=_HALF_SEED) % HALVES).to_list()
+    bots = [names[halves.index(half)].decode() for half in range(HALVES)]
+    draw = np.random.default_rng(11)
+    rows = [request(i, (A, B)[i % 2], float(draw.normal()), unit=f'u{i}') for i in range(160)]
+    rows += [request(1000 + i, A, 5.0 * (i % 2), unit=bots[i % 2]) for i in range(800)]
+    found = evaluated(rows, [], SPENDS)
+    assert found.control.estimates[0].effective_units == pytest.approx(880**2 / (80 + 2 * 400**2))
+    assert [check.p_value > 0.05 for check in found.aa_checks] == [True]
+    assert found.verdict == 'hold'
+
+
 def test_the_permutation_test_is_fishers_for_zeros_and_ones_and_scipys_else() -> None:
     ones = np.ones(7)
     for control, treatment in (
@@ -425,7 +448,7 @@ def test_a_mean_next_to_zero_or_beyond_squares_is_no_raw_error(size: float) -> N
 def test_a_lift_that_is_no_number_is_none(control: float, treatment: float) -> None:
     first, second = (statistics.Estimate(900, value, 1e-4, 1e-4) for value in (control, treatment))
     assert statistics.z_test(first, second, 0.05).relative is None
-    wide = (dataclasses.replace(estimate, alone=1e200, value=estimate.value * 1e80) for estimate in (first, second))
+    wide = (statistics.Estimate(900, value, 1e200, 1e200) for value in (1e-10, 1e80))
     assert statistics.z_test(*wide, 0.05).relative is None
 
 
