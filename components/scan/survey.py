@@ -82,9 +82,9 @@ def takes_slices(session: Session, scan: Scan) -> bool:
     """Says whether the cluster allows what a slice of time needs, ALLOW FILTERING; a guardrail may forbid it."""
     if scan.sliced_column is None:
         return True
-    statement = session.prepare(scan.cql(_MOMENT.times))
-    statement.fetch_size, statement.consistency_level = 1, ConsistencyLevel.ONE
     try:
+        statement = session.prepare(scan.cql(_MOMENT.times))  # the guardrail refuses it here already
+        statement.fetch_size, statement.consistency_level = 1, ConsistencyLevel.ONE
         session.execute(statement, scan.values(_MOMENT))
     except InvalidRequest as error:
         if 'filtering' not in str(error).lower():

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from cassandra.cluster import Session
 
-from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.files import examples
 from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.dataset.join.join import with_default
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
+from tfx_cassandra.components.scan import survey
 from tfx_cassandra.components.scan.options import ReadRequest, TableRead
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
@@ -174,10 +174,7 @@ def _read(
 ) -> TableRead:  # fmt: skip
     request = settings.request(table, columns, window, time_column, filters, writetimes)
     scan = request.scan(session)
-    result = session.prepare(scan.cql(scan.times)).result_metadata
-    decoding = settings.read.decoding
-    schema = types.schema_of([name for _, _, name, _ in result], [kind for _, _, _, kind in result], decoding)
-    return TableRead(request, scan, pa.schema(list(schema)[: len(scan.names)]))
+    return TableRead(request, scan, survey.arrow_schema(session, scan, settings.read.decoding))
 
 
 def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:

@@ -28,7 +28,7 @@ from tfx_cassandra.components.experiment.observations import (
 )
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Verdict
-from tfx_cassandra.components.experiment.tally import tally
+from tfx_cassandra.components.experiment.tally import _HALF_SEED, HALVES, tally
 from tfx_cassandra.components.experiment.verdict import decide
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
@@ -160,6 +160,15 @@ def test_one_bot_ships_nothing(requests: int, units: int, decide_by: str) -> Non
         assert evaluated(with_bot(requests, units, seed), [], design).verdict == 'hold'
 
 
+def test_two_bots_are_two_units_whatever_the_least_number_of_units() -> None:
+    rows = with_bot(700, 100) + [request(20_000 + i, B, 5.0, unit='other bot') for i in range(700)]
+    found = evaluated(rows, [], dataclasses.replace(SPENDS, least_units=2, srm_alpha=1e-12)).treatments[0]
+    assert found.estimates[0].effective_units == pytest.approx(1500**2 / (100 + 2 * 700**2))
+    (metric,) = found.metrics
+    assert metric.sequential_p is not None
+    assert min(metric.p_value, metric.sequential_p) > 0.001  # it is 0.0035; by the number of units, 2e-42
+
+
 def test_the_effective_number_of_units_and_the_heaviest_are_told() -> None:
     found = evaluated(with_bot(700, 100), [], SPENDS)
     (estimate,) = found.treatments[0].estimates
@@ -168,6 +177,21 @@ def test_the_effective_number_of_units_and_the_heaviest_are_told() -> None:
     assert (heaviest.metric, heaviest.unit, heaviest.share) == ('spend', 'bot', pytest.approx(700 / 800))
     assert 'treatment: bot 87.5%' in report(found)
     assert found.control.estimates[0].effective_units == 100
+
+
+@pytest.mark.parametrize('decide_by', ['sequential', 'fixed'])
+def test_the_least_units_are_effective_ones(decide_by: str) -> None:
+    rows = [request(i, (A, B)[i % 2], float(i % 2 == i % 3 % 2), unit=f'u{i}') for i in range(240)]
+    rows += [request(1000 + i, B, 1.0, unit='bot') for i in range(9)]  # 129^2 / (120 + 9^2) are 82.8
+    design = dataclasses.replace(SPENDS, decide_by=decide_by)
+    found = evaluated(rows, [], design)
+    assert found.treatments[0].estimates[0].effective_units == pytest.approx(82.8, abs=0.05)
+    assert found.treatments[0].reasons == (
+        'spend: too early to tell, fewer than 100 effective units with a value in an arm',
+    )
+    assert found.treatments[0].metrics[0].sequential_p is None
+    enough = evaluated(rows, [], dataclasses.replace(design, least_units=82)).treatments[0]
+    assert (enough.metrics[0].sequential_p is None, 'too early' in enough.reasons[0]) == (False, False)
 
 
 def test_a_cap_bounds_what_a_unit_contributes() -> None:
@@ -248,6 +272,17 @@ def test_few_units_lose_values_by_chance(units: int) -> None:
     assert any('values were lost in one arm' in reason for reason in reasons) is False
 
 
+def test_few_requests_lose_values_by_chance() -> None:
+    """By Fisher's test p = 0.0014; the normal approximation says 7e-14."""
+    design = dataclasses.replace(DESIGN, metrics=(Metric('good', 'outcome:click'),))
+    rows = traffic(16, (0.0, 0.0))
+    logged = [outcome(row, 1.0) for i, row in enumerate(rows) if i % 2 or i == 0]  # of control's, one of eight
+    reasons = evaluated(rows, logged, design).reasons
+    assert any('values were lost in one arm' in reason for reason in reasons) is False
+    found = evaluated(rows, logged, dataclasses.replace(design, srm_alpha=0.002))
+    assert 'chance does so with p = 0.0014, so values were lost in one arm' in found.reasons[0]
+
+
 @pytest.mark.slow
 def test_chance_is_rarely_taken_for_loss() -> None:
     draw, alarms = np.random.default_rng(5), 0
@@ -274,6 +309,18 @@ def test_two_units_an_arm_decide_nothing() -> None:
         assert found.treatments[0].metrics[0].p_value == pytest.approx(1 / 3)
 
 
+def test_few_units_have_the_p_value_of_the_permutation_test() -> None:
+    ones = {0, *range(1, 13, 2)}  # 1 of 7 in control, 6 of 7 in treatment
+    rows = [request(i, (A, B)[i % 2], float(i in ones), unit=f'u{i}') for i in range(14)]
+    metric = Metric('spend', 'prediction', 'proportion')
+    (found,) = evaluated(rows, [], dataclasses.replace(SPENDS, metrics=(metric,), least_units=2)).treatments[0].metrics
+    exact = stats.fisher_exact([[1, 6], [6, 1]])[1]
+    assert exact == pytest.approx(0.0291, abs=1e-4)  # the z-test of two proportions says 0.0075
+    assert found.p_value == pytest.approx(exact)
+    assert found.sequential_p is not None
+    assert found.sequential_p >= exact * (1 - 1e-9)
+
+
 @pytest.mark.parametrize('metric', [SPEND, Metric('spend', 'prediction', 'proportion')])
 @pytest.mark.parametrize('least_units', [2, 100])
 def test_few_units_err_no_more_often_than_promised(metric: Metric, least_units: int) -> None:
@@ -295,6 +342,20 @@ def test_the_control_against_itself_is_no_alarm_with_few_units() -> None:
         found = evaluated(rows, [], SPENDS)
         assert found.verdict == 'hold'
         assert all(check.p_value >= 1 / 3 - 1e-9 for check in found.aa_checks)
+
+
+def test_one_heavy_unit_in_each_half_of_the_control_is_no_alarm() -> None:
+    """A unit that makes most of a half's requests hides its own spread: Student's t of all units says p = 1e-13."""
+    names = pl.Series([f'bot {i}'.encode() for i in range(20)])
+    halves = (names.hash(seed=_HALF_SEED) % HALVES).to_list()
+    bots = [names[halves.index(half)].decode() for half in range(HALVES)]
+    draw = np.random.default_rng(11)
+    rows = [request(i, (A, B)[i % 2], float(draw.normal()), unit=f'u{i}') for i in range(160)]
+    rows += [request(1000 + i, A, 5.0 * (i % 2), unit=bots[i % 2]) for i in range(800)]
+    found = evaluated(rows, [], SPENDS)
+    assert found.control.estimates[0].effective_units == pytest.approx(880**2 / (80 + 2 * 400**2))
+    assert [check.p_value > 0.05 for check in found.aa_checks] == [True]
+    assert found.verdict == 'hold'
 
 
 def test_the_permutation_test_is_fishers_for_zeros_and_ones_and_scipys_else() -> None:
@@ -381,6 +442,28 @@ def test_a_mean_next_to_zero_or_beyond_squares_is_no_raw_error(size: float) -> N
     assert all(
         math.isfinite(v) for v in (found.control.estimates[0].value or 0.0, found.control.estimates[0].stderr or 0.0)
     )
+
+
+@pytest.mark.parametrize(('control', 'treatment'), [(1e-200, 1.0), (-1e-200, 1.0), (1e-99, 1e60), (0.0, 1.0)])
+def test_a_lift_that_is_no_number_is_none(control: float, treatment: float) -> None:
+    first, second = (statistics.Estimate(900, value, 1e-4, 1e-4) for value in (control, treatment))
+    assert statistics.z_test(first, second, 0.05).relative is None
+    wide = (statistics.Estimate(900, value, 1e200, 1e200) for value in (1e-10, 1e80))
+    assert statistics.z_test(*wide, 0.05).relative is None
+
+
+@pytest.mark.parametrize(('value', 'verdict'), [(1e100, 'hold'), (1.001e100, 'invalid'), (-1e101, 'invalid')])
+def test_a_value_beyond_squares_is_told(value: float, verdict: str) -> None:
+    rows = [request(i, (A, B)[i % 2], value if i == 0 else float(i % 7), unit=f'u{i}') for i in range(400)]
+    found = evaluated(rows, [], dataclasses.replace(SPENDS, aa_alpha=1e-9))
+    told = 'metric spend: 1 values of arm control are NaN, infinite or beyond 1e100'
+    assert (found.verdict, told in found.reasons) == (verdict, verdict == 'invalid')
+
+
+def test_a_ratio_beyond_squares_is_an_error() -> None:
+    units = Moments.of(np.array([[1e60, 1e-99, 0, 0], [2e60, 1e-99, 0, 0]]))
+    with pytest.raises(ValueError, match=r'^value: got .*, rule: a size of at most 1e100'):
+        statistics.ratio(units)
 
 
 @pytest.mark.parametrize('field', ['missing', 'margin', 'cap'])

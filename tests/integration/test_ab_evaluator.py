@@ -10,6 +10,7 @@ import re
 import uuid
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pytest
 from cassandra.cluster import Session
@@ -17,11 +18,14 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 
 from tfx_cassandra.components import ABEvaluator, Arm, InferenceLogger, Metric, ModelRegistry
+from tfx_cassandra.components.ab_evaluator import config
 from tfx_cassandra.components.ab_evaluator.executor import Executor
 from tfx_cassandra.components.artifacts import AbVerdict
+from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.experiment import record
+from tfx_cassandra.components.experiment.evaluate import EvaluateAb
 from tfx_cassandra.components.experiment.results import Verdict, metric_values
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.inference_log.logger import assign
@@ -64,7 +68,8 @@ def log_traffic(
                 log.log_outcome('m', request, name, value, known)
             # Known too late to count, and it would be noticed.
             log.log_outcome('m', request, 'late', 1 - late, when + datetime.timedelta(days=1))
-            rows.append({'arm': arm, 'late': late, 'prediction': prediction, 'cost': cost, 'distance': distance})
+            row = {'arm': arm, 'late': late, 'prediction': prediction, 'cost': cost, 'distance': distance}
+            rows.append(row | {'when': when})
         assert log.flush(60)
         assert log.counts.written == log.counts.accepted == 4 * REQUESTS
         assert log.counts.dropped == log.counts.failed == 0
@@ -180,6 +185,25 @@ def test_the_bucketed_layout_gives_the_same(connection: CassandraConnection, tmp
     assert sum(arm.requests for arm in found.arms) == REQUESTS
     assert found.verdict == 'hold'
     assert found.outcomes_without_request == 3 * REQUESTS  # those of experiment e, whose requests are elsewhere
+
+
+def test_requests_too_young_for_their_outcomes_do_not_count_yet(
+    evaluated: tuple, connection: CassandraConnection, tmp_path: pathlib.Path
+) -> None:
+    rows, _, _ = evaluated
+    look = WINDOW.start + datetime.timedelta(hours=36)
+    mature = [row for row in rows if row['when'] + datetime.timedelta(days=1) <= look]
+    settings = config.from_properties(dict(component(connection, 'e', as_of=look).exec_properties))
+    # Without what records the verdict, which other tests read.
+    with spool.spooling(beam.Pipeline, str(tmp_path / 'spool')) as pipeline:
+        _ = pipeline | EvaluateAb(settings, str(tmp_path / 'spool')) | beam.Map(record.write_files, str(tmp_path))
+    verdict = read_verdict(str(tmp_path))
+    assert 0 < len(mature) < len(rows)
+    assert (verdict.as_of, verdict.immature) == (look, len(rows) - len(mature))
+    for arm in verdict.arms:
+        mine = [row for row in mature if row['arm'] == arm.arm]
+        assert arm.requests == len(mine)
+        assert arm.estimates[1].value == pytest.approx(np.mean([row['late'] for row in mine]))
 
 
 def test_no_traffic_is_an_invalid_verdict(connection: CassandraConnection, tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.lookup.latest import moments, plan_lookup
+from tfx_cassandra.components.lookup.reader import Reader
 
 WIDE = Table(
     'ks', 'visits', ('shop', 'customer'), ('at',),
@@ -132,6 +134,14 @@ def test_an_entity_that_is_not_of_the_type_is_an_error(cql_type: str, value: obj
         plan_lookup(BY_KEY, table, False).bind(((value, None), None))
     assert f'rule: a {cql_type} (' in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+def test_a_large_key_is_not_shown_whole() -> None:
+    asking = SimpleNamespace(lookup=plan_lookup(STORE, LONG, False))
+    shown = Reader._describe(asking, ((b'x' * 10**6, None), 'a'))  # type: ignore[arg-type]
+    assert shown.startswith("view store: {'model': ")
+    assert shown.endswith(', a at None')
+    assert len(shown) < 300
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 
@@ -9,8 +10,10 @@ import pytest
 from cassandra import InvalidRequest, ReadTimeout
 
 from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import survey
+from tfx_cassandra.components.scan import options, survey
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.page import token_of
 from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN, TokenRange
@@ -74,6 +77,17 @@ def test_a_data_center_with_replicas_is_accepted() -> None:
     survey.check_replicated(session, 'ks', survey.owned_ranges(session, 'ks', 'dc1'), 'dc1')
 
 
+@pytest.mark.parametrize('consistency', ['LOCAL_ONE', 'LOCAL_QUORUM'])
+def test_no_scan_is_planned_where_nothing_is_replicated_to(consistency: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, table = _cluster({'a': 'dc1', 'b': 'dc2'}, ('b',)), Table('ks', 't', ('k',), (), (('k', 'int'),))
+    monkeypatch.setattr(options.connections, 'session', lambda *_: contextlib.nullcontext(session))
+    monkeypatch.setattr(options.ReadRequest, 'scan', lambda *_: plan_scan(table))
+    request = options.ReadRequest(CassandraConnection(), 't', options=ReadOptions(consistency))
+    # The fake session can do nothing else, so the error is raised before anything is asked.
+    with pytest.raises(SchemaError, match=r"^local_datacenter: got 'dc1', rule: .* ks is replicated to \(dc2\)$"):
+        options.plan_splits(request)
+
+
 @pytest.mark.parametrize(
     ('error', 'allowed'),
     [
@@ -82,14 +96,19 @@ def test_a_data_center_with_replicas_is_accepted() -> None:
         (ReadTimeout('slow', consistency=1), True),  # the scan has patience
     ],
 )
-def test_whether_slices_are_allowed_is_tried(error: Exception | None, allowed: bool) -> None:
+@pytest.mark.parametrize('step', ['prepare', 'execute'])
+def test_whether_slices_are_allowed_is_tried(error: Exception | None, allowed: bool, step: str) -> None:
     table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
 
-    def execute(*_: object) -> None:
+    def answer(*_: object) -> types.SimpleNamespace:
+        return types.SimpleNamespace()
+
+    def fail(*_: object) -> types.SimpleNamespace:
         if error is not None:
             raise error
+        return answer()
 
-    session = types.SimpleNamespace(prepare=lambda cql: types.SimpleNamespace(cql=cql), execute=execute)
+    session = types.SimpleNamespace(**{'prepare': answer, 'execute': answer, step: fail})
     assert survey.takes_slices(session, plan_scan(table)) is allowed
 
 

@@ -8,10 +8,12 @@ writes and doubled rows come up all the time. CI runs a few hundred cases, `make
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import math
 import unittest.mock
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -330,6 +332,42 @@ def test_ends_ties_and_the_cut_off(
     rows: list[tuple], view: FeatureView, cut_off: bool, value: object, status: str
 ) -> None:
     assert joined_value(rows, view, cut_off) == (value, status)
+
+
+def test_each_fact_is_taken_once_however_many_features_a_long_view_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, entities, at = [f'f{i}' for i in range(300)], ['x', 'y'], 10
+    view = FeatureView(
+        'v', 't', ('e',), 'ts', tuple(features), layout='long', feature_name_column='name', value_column='value'
+    )
+    keys = [(entity, feature, ts) for ts in (1, 2, 11) for entity in entities for feature in features]
+    columns = {
+        'e': pa.array([entity for entity, _, _ in keys]),
+        'name': pa.array([feature for _, feature, _ in keys]),
+        'ts': pa.array([ts for _, _, ts in keys], STAMP),
+        'value': pa.array(range(len(keys)), pa.int64()),
+    }
+    held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), view)])
+    taken: collections.Counter[str] = collections.Counter()
+
+    def watched(name: str, place: int) -> None:
+        real = getattr(join, name)
+
+        def count(*given: Any) -> Any:
+            taken[name] += len(given[place])
+            return real(*given)
+
+        monkeypatch.setattr(join, name, count)
+
+    watched('_candidates', 0)
+    watched('_as_of', 1)
+    monkeypatch.setattr(join, '_MAX_CELLS', 20)  # ten features at a time
+    joined, _ = join.join(pa.table({'e': entities, 'at': pa.array([at, at], STAMP)}), 'at', held, view)
+    last = {(entity, feature): i for i, (entity, feature, ts) in enumerate(keys) if ts <= at}
+    assert joined.to_pydict() | {'at': None} == {'e': entities, 'at': None} | {
+        feature: [last[entity, feature] for entity in entities] for feature in features
+    }
+    assert taken['_candidates'] == len(keys)
+    assert taken['_as_of'] <= len(keys)
 
 
 def test_entities_of_other_types_are_an_error() -> None:
