@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.experiment.design import Arm, Metric
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
     from tfx_cassandra.components.feature_store.client import FeatureStore
+    from tfx_cassandra.components.feature_writer.component import CassandraFeatureWriter
     from tfx_cassandra.components.inference_log.logger import InferenceLogger
     from tfx_cassandra.components.lookup.retrieve import CassandraEnrichmentHandler, RetrieveFeatures
     from tfx_cassandra.components.promoter.component import ModelPromoter
@@ -37,6 +38,7 @@ _MODULES = {
     'CassandraEnrichmentHandler': 'lookup.retrieve',
     'CassandraExampleGen': 'example_gen.component',
     'CassandraFeatureRetrieval': 'feature_retrieval.component',
+    'CassandraFeatureWriter': 'feature_writer.component',
     'CassandraPusher': 'pusher.component',
     'ChampionModel': 'champion.component',
     'Feature': 'dataset.spec.view',
@@ -65,6 +67,7 @@ __all__ = [
     'CassandraEnrichmentHandler',
     'CassandraExampleGen',
     'CassandraFeatureRetrieval',
+    'CassandraFeatureWriter',
     'CassandraPusher',
     'ChampionModel',
     'Feature',

@@ -19,3 +19,9 @@ class Promotion(artifact.Artifact):
     """Says in its custom properties where an alias points after a verdict; see ModelPromoter."""
 
     TYPE_NAME = 'tfx_cassandra.Promotion'
+
+
+class WrittenRows(artifact.Artifact):
+    """Says in its custom properties what CassandraFeatureWriter has written."""
+
+    TYPE_NAME = 'tfx_cassandra.WrittenRows'

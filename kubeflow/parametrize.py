@@ -18,6 +18,8 @@ from tfx_cassandra.components.errors import invalid
 KNOWN = {
     'flight-delay': 'tfx_cassandra.pipelines.flight_delay.compiled:flight_delay',
     'ab': 'tfx_cassandra.pipelines.flight_delay.compiled:ab',
+    'continuous': 'tfx_cassandra.pipelines.flight_delay.compiled:continuous',
+    'backfill': 'tfx_cassandra.pipelines.flight_delay.compiled:days',
 }
 
 

@@ -253,6 +253,34 @@ class PromoterConfig(_message.Message):
     alias: str
     def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., experiment_id: _Optional[str] = ..., alias: _Optional[str] = ...) -> None: ...
 
+class ColumnSource(_message.Message):
+    __slots__ = ("column", "feature", "constant")
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    column: str
+    feature: str
+    constant: str
+    def __init__(self, column: _Optional[str] = ..., feature: _Optional[str] = ..., constant: _Optional[str] = ...) -> None: ...
+
+class FeatureWriterConfig(_message.Message):
+    __slots__ = ("connection", "table", "columns", "write_time_feature", "ttl_seconds", "consistency", "max_errors")
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TIME_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    MAX_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    connection: CassandraConnection
+    table: str
+    columns: _containers.RepeatedCompositeFieldContainer[ColumnSource]
+    write_time_feature: str
+    ttl_seconds: float
+    consistency: str
+    max_errors: int
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., table: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ColumnSource, _Mapping]]] = ..., write_time_feature: _Optional[str] = ..., ttl_seconds: _Optional[float] = ..., consistency: _Optional[str] = ..., max_errors: _Optional[int] = ...) -> None: ...
+
 class ABEvaluatorConfig(_message.Message):
     __slots__ = ("connection", "design", "requests_table", "read", "shards", "as_of")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]

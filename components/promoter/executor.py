@@ -45,7 +45,6 @@ class Executor(base_executor.BaseExecutor):
                     config.experiment_id, config.alias, chosen.model_id, chosen.version, reason=reason
                 )
         promotion.set_int_custom_property('moved', int(move.reason == reason))
-        for name, value in (
-            ('verdict', verdict.verdict), ('alias', config.alias), ('model_id', move.model_id), ('version', move.version)
-        ):  # fmt: skip
+        values = {'verdict': verdict.verdict, 'alias': config.alias, 'model_id': move.model_id, 'version': move.version}
+        for name, value in values.items():
             promotion.set_string_custom_property(name, value)

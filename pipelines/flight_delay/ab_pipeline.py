@@ -1,4 +1,4 @@
-"""The pipeline that evaluates the A/B test of the demo: one ABEvaluator."""
+"""The pipeline that evaluates the A/B test of the demo, and with an alias promotes: ABEvaluator -> ModelPromoter."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 
 from tfx import v1 as tfx
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.data_types import RuntimeParameter
 
-from tfx_cassandra.components import ABEvaluator, CassandraConnection, TimeWindow
+from tfx_cassandra.components import ABEvaluator, CassandraConnection, ModelPromoter, TimeWindow
 from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.pipelines.flight_delay.experiment import EXPERIMENT, METRICS, REQUESTS_TABLE
 
@@ -20,6 +21,7 @@ def create_pipeline(
     root: str | os.PathLike[str],
     metadata: str | os.PathLike[str] | None = None,
     experiment_id: str | RuntimeParameter = EXPERIMENT,
+    alias: str | RuntimeParameter | None = None,
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline.
 
@@ -30,6 +32,7 @@ def create_pipeline(
       root: Folder or URI of the artifacts.
       metadata: SQLite file of the metadata; None where the orchestrator keeps them.
       experiment_id: The experiment.
+      alias: The alias that goes to the winner; None to evaluate only.
 
     Returns:
       The pipeline, for LocalDagRunner or a compiler.
@@ -44,11 +47,14 @@ def create_pipeline(
         requests_table=REQUESTS_TABLE,
         shards=8,
     )
+    components: list[BaseComponent] = [evaluator]
+    if alias is not None:
+        components.append(ModelPromoter(evaluator.outputs['verdict'], connection, experiment_id, alias))
     local = tfx.orchestration.metadata.sqlite_metadata_connection_config
     return tfx.dsl.Pipeline(
         pipeline_name=EXPERIMENT,
         pipeline_root=os.fspath(root),
         metadata_connection_config=None if metadata is None else local(os.fspath(metadata)),
-        components=[evaluator],
+        components=components,
         enable_cache=False,  # the logs are not part of what TFX compares
     )

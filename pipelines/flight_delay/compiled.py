@@ -11,10 +11,11 @@ from typing import Any
 
 from tfx import v1 as tfx
 
-from tfx_cassandra.components import CassandraConnection
+from tfx_cassandra.components import CassandraConnection, CassandraExampleGen, EntitySplits
 from tfx_cassandra.components.experiment.design import Arm
-from tfx_cassandra.pipelines.flight_delay import ab_pipeline, pipeline
-from tfx_cassandra.pipelines.flight_delay.experiment import EXPERIMENT
+from tfx_cassandra.pipelines import backfill, continuous_training
+from tfx_cassandra.pipelines.flight_delay import ab_pipeline, pipeline, preprocessing, trainer
+from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT
 from tfx_cassandra.pipelines.flight_delay.pipeline import MIN_AUC, MODEL_ID
 
 
@@ -44,9 +45,48 @@ def ab(
     control_version: Any,
     treatment_version: Any,
     experiment_id: Any = EXPERIMENT,
+    alias: Any = ALIAS,
     *,
     model_id: str = MODEL_ID,
 ) -> tfx.dsl.Pipeline:
-    """Compares two versions of the delay model by what they answered in a window of requests."""
+    """Compares two versions of the delay model by what they answered, and points the alias at the winner."""
     arms = (Arm('control', model_id, control_version, 0.5), Arm('treatment', model_id, treatment_version, 0.5))
-    return ab_pipeline.create_pipeline(connection, arms, window, os.path.join(state, 'ab'), experiment_id=experiment_id)
+    return ab_pipeline.create_pipeline(
+        connection, arms, window, os.path.join(state, 'ab'), experiment_id=experiment_id, alias=alias
+    )
+
+
+def continuous(
+    connection: CassandraConnection,
+    state: str,
+    span: Any = 'latest',
+    experiment_id: Any = MODEL_ID,
+    model_id: Any = MODEL_ID,
+    alias: Any = ALIAS,
+    *,
+    train_steps: int = 500,
+    min_auc: float = 0.5,
+) -> tfx.dsl.Pipeline:
+    """Trains on the newest span from the champion on, unless a version has seen the data; see continuous_training."""
+    example_gen = CassandraExampleGen(
+        connection, [pipeline.WEATHER_VIEW, pipeline.PLANES], pipeline.FLIGHTS, span=span, availability_cut_off=False,
+        split=EntitySplits((('train', 2), ('eval', 1)), 'flight_id'),
+    )  # fmt: skip
+    return continuous_training.create_pipeline(
+        'flight-delay-continuous', connection, state, example_gen,
+        preprocessing_fn=f'{preprocessing.__name__}.preprocessing_fn', run_fn=f'{trainer.__name__}.run_fn',
+        eval_config=pipeline.eval_config(min_auc), experiment_id=experiment_id, model_id=model_id, alias=alias,
+        train_steps=train_steps,
+    )  # fmt: skip
+
+
+def days(connection: CassandraConnection, state: str, *, first: str, last: str) -> tfx.dsl.Pipeline:
+    """Reads the flights of many days with their features, a day a component; see backfill."""
+
+    def of_day(window: str) -> CassandraExampleGen:
+        return CassandraExampleGen(
+            connection, [pipeline.WEATHER_VIEW, pipeline.PLANES], pipeline.FLIGHTS, window=window,
+            availability_cut_off=False,
+        )  # fmt: skip
+
+    return backfill.create_pipeline('flight-delay-days', state, first, last, of_day)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import DataAccessor, FnArgs
@@ -11,16 +16,21 @@ from tfx_cassandra.pipelines.flight_delay.preprocessing import CALENDAR, INPUTS,
 
 BATCH_ROWS = 512
 SEED = 2013
+WEIGHTS = 'assets.extra/weights.npz'  # where a SavedModel may hold files that nothing else reads
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains for `fn_args.train_steps` batches and saves to `fn_args.serving_model_dir`; TFX calls it by name.
 
-    `custom_config={'learning_rate': 0}` gives a model that has learned nothing.
+    With a `fn_args.base_model` that this function has saved, training starts from its weights, as far as their shapes
+    are those of the new network: vocabularies grow. `custom_config={'learning_rate': 0}` gives a model that has learned
+    nothing.
     """
     tf.keras.utils.set_random_seed(SEED)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     model = build_model(transform, learning_rate=(fn_args.custom_config or {}).get('learning_rate', 1e-3))
+    if fn_args.base_model:
+        warm_start(model, fn_args.base_model)
     train, evaluate = (
         _batches(files, fn_args.data_accessor, transform) for files in (fn_args.train_files, fn_args.eval_files)
     )
@@ -33,6 +43,35 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     served = DelayModel(model, transform)
     tf.saved_model.save(served, fn_args.serving_model_dir, signatures={'serving_default': served.predict})
+    save_weights(model, fn_args.serving_model_dir)
+
+
+def save_weights(model: tf.keras.Model, folder: str) -> None:
+    """Saves the network's weights beside the SavedModel, for a later warm start."""
+    content = io.BytesIO()
+    np.savez(content, *model.get_weights())
+    tf.io.gfile.makedirs(os.path.join(folder, os.path.dirname(WEIGHTS)))
+    with tf.io.gfile.GFile(os.path.join(folder, WEIGHTS), 'wb') as file:
+        file.write(content.getvalue())
+
+
+def warm_start(model: tf.keras.Model, folder: str) -> int:
+    """Sets the weights to those saved in a folder, where the shapes are equal; returns how many arrays were set."""
+    path = os.path.join(folder, WEIGHTS)
+    if not tf.io.gfile.exists(path):
+        return 0
+    with tf.io.gfile.GFile(path, 'rb') as file:
+        saved = [array for _, array in sorted(np.load(io.BytesIO(file.read())).items(), key=_number)]
+    own = model.get_weights()
+    if len(own) != len(saved):
+        return 0
+    equal = [array.shape == weight.shape for array, weight in zip(saved, own, strict=True)]
+    model.set_weights([array if same else weight for array, weight, same in zip(saved, own, equal, strict=True)])
+    return sum(equal)
+
+
+def _number(item: tuple[str, Any]) -> int:
+    return int(item[0].removeprefix('arr_'))
 
 
 def build_model(transform: tft.TFTransformOutput, learning_rate: float) -> tf.keras.Model:

@@ -1,0 +1,1 @@
+"""The TFX component that writes examples of a pipeline, such as predictions, into a table."""

@@ -1,0 +1,97 @@
+"""CassandraFeatureWriter's arguments <-> its execution properties."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from tfx_cassandra.components import protos
+from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
+from tfx_cassandra.components.driver import properties as cluster
+from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
+from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.parameters import known, property_of, text
+from tfx_cassandra.components.write.transform import Ttl
+from tfx_cassandra.proto import cassandra_pb2
+
+# What varies from run to run: execution properties of their own, and the fields of FeatureWriterConfig they give.
+RUN = {**cluster.paths(), 'table': 'table'}
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnSource:
+    """Where a column's values come from: a feature of the examples, or a constant."""
+
+    column: Name
+    feature: Name | None = None
+    constant: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, 'columns.')
+        if (self.feature is None) == (self.constant is None):
+            raise invalid(f'columns.{self.column}', None, 'a feature or a constant')
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureWriterConfig:
+    """What CassandraFeatureWriter writes where; see the component for the fields."""
+
+    connection: CassandraConnection
+    table: TableName
+    columns: Annotated[tuple[ColumnSource, ...], Rule('one or more columns', bool)]
+    write_time_feature: Name | None = None
+    ttl: Ttl | None = None
+    consistency: Consistency = 'LOCAL_QUORUM'
+    max_errors: Annotated[int, Rule('an integer from 0 to 2^31 - 1', lambda count: 0 <= count < 2**31)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        names = [source.column for source in self.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise invalid('columns', twice, 'each column once, with a feature or a constant')
+
+
+def sources(columns: Any, constants: Mapping[str, str] | None) -> tuple[ColumnSource, ...]:
+    """Returns the component's `columns` and `constants` in one form.
+
+    Raises:
+      ValueError: They are no mappings of texts, or a column stands in both.
+    """
+    if not isinstance(columns, Mapping):
+        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+            raise invalid('columns', columns, 'a mapping of columns to features, or a list of names that are both')
+        columns = {name: name for name in columns}
+    found = [ColumnSource(column, feature) for column, feature in columns.items()]
+    found += [ColumnSource(column, constant=value) for column, value in (constants or {}).items()]
+    return tuple(found)
+
+
+def to_properties(connection: Any, table: Any, **fields: Any) -> dict[str, Any]:
+    """Returns the execution properties, checked as far as they are known.
+
+    Args:
+      connection, table: The component's, or with parameters.
+      fields: The other fields of FeatureWriterConfig.
+
+    Raises:
+      ValueError: An argument breaks its rule; the message names field, value and rule.
+    """
+    config = FeatureWriterConfig(cluster.checked(connection), known('table', table, 'table'), **fields)
+    return {
+        'config': protos.to_message(config, cassandra_pb2.FeatureWriterConfig(), RUN.values()),
+        **cluster.declared(connection),
+        'table': property_of(table),
+    }
+
+
+def from_properties(properties: Mapping[str, Any]) -> FeatureWriterConfig:
+    """Returns the configuration of a run.
+
+    Raises:
+      ValueError: A value breaks its rule; the message names field, value and rule.
+    """
+    given = cluster.resolved(properties) | {'table': text(properties, 'table')}
+    message = protos.parsed(properties['config'], cassandra_pb2.FeatureWriterConfig())
+    return protos.from_message(FeatureWriterConfig, message, given)
