@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from ml_metadata.proto import metadata_store_pb2
+from ml_metadata.proto.metadata_store_pb2 import DOUBLE, INT, STRING, STRUCT  # type: ignore[attr-defined]
 from tfx import types
 from tfx.types import standard_artifacts
 from tfx.types.artifact import CUSTOM_PROPERTIES_PREFIX
@@ -98,11 +98,11 @@ def legacy_value(value: Mapping[str, Any]) -> int | float | str:
 def _set(artifact: types.Artifact, name: str, value: Any, custom: bool = False) -> None:
     properties = artifact.artifact_type.properties
     kind = None if custom else properties.get(name)
-    if kind == metadata_store_pb2.INT and isinstance(value, int | float):
+    if kind == INT and isinstance(value, int | float):
         setattr(artifact, name, int(value))
-    elif kind == metadata_store_pb2.DOUBLE and isinstance(value, int | float):
+    elif kind == DOUBLE and isinstance(value, int | float):
         setattr(artifact, name, float(value))
-    elif (kind == metadata_store_pb2.STRING and isinstance(value, str)) or kind == metadata_store_pb2.STRUCT:
+    elif (kind == STRING and isinstance(value, str)) or kind == STRUCT:
         setattr(artifact, name, value)
     else:
         stripped = name.removeprefix(CUSTOM_PROPERTIES_PREFIX)

@@ -9,11 +9,12 @@ does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import yaml
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.orchestration.pipeline import Pipeline
@@ -30,7 +31,13 @@ COMMAND = ('python', '-m', 'tfx_cassandra.kubeflow.entrypoint')
 Target = Literal['kfp', 'vertex']
 
 
-def compiled(pipeline: Pipeline, connection: CassandraConnection, target: Target, settings: Settings) -> str:
+def compiled(
+    pipeline: Pipeline,
+    connection: CassandraConnection,
+    target: Target,
+    settings: Settings,
+    beam_args: Sequence[str] = (),
+) -> str:
     """Returns the text of a compiled pipeline.
 
     Args:
@@ -38,6 +45,7 @@ def compiled(pipeline: Pipeline, connection: CassandraConnection, target: Target
       connection: Names the variable of the password and the files of TLS that the components use.
       target: 'kfp' for YAML of schema 2.1 with the platform specification of Kubernetes, 'vertex' for a PipelineJob.
       settings: What the steps run in.
+      beam_args: Options of the Beam pipelines of the steps that have one.
 
     Returns:
       The YAML or JSON. It holds names of secrets, no values, and no path of this machine.
@@ -51,13 +59,13 @@ def compiled(pipeline: Pipeline, connection: CassandraConnection, target: Target
     # TFX wants a default, which no component here takes.
     config = KubeflowV2DagRunnerConfig(
         default_image={**images, 'default_image_path': settings.image or 'none'},
-        default_commands=COMMAND,
+        default_commands=list(COMMAND),
         use_pipeline_spec_2_1=True,
     )
     job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     spec = job['pipelineSpec']
     for component in components:
-        _complete(spec, component, settings)
+        _complete(spec, component, settings, beam_args)
     for name, default in _defaults(components):
         spec['root']['inputDefinitions']['parameters'][name] |= {'defaultValue': default, 'isOptional': True}
     if target == 'kfp':
@@ -88,7 +96,7 @@ def _check(components: list[BaseComponent], connection: CassandraConnection, set
             raise invalid(f'steps.{step}.env', connection.password_env, 'no secret; see password_secret')
 
 
-def _complete(spec: dict[str, Any], component: BaseComponent, settings: Settings) -> None:
+def _complete(spec: dict[str, Any], component: BaseComponent, settings: Settings, beam_args: Sequence[str]) -> None:
     """Puts into a step what both platforms read: arguments of the entry point, environment, resources, retries."""
     of_step = settings.of(component.id)
     container = spec['deploymentSpec']['executors'][f'{component.id}_executor']['container']
@@ -97,6 +105,8 @@ def _complete(spec: dict[str, Any], component: BaseComponent, settings: Settings
     container['args'] = [
         '--component', component.id, ARTIFACT_CLASSES, json.dumps(classes, sort_keys=True), *container['args']
     ]  # fmt: skip
+    if isinstance(component.executor_spec, BeamExecutorSpec):
+        container['args'] += beam_args
     if of_step.env:
         container['env'] = [{'name': name, 'value': value} for name, value in sorted(of_step.env.items())]
     resources = dict(container.get('resources') or {})

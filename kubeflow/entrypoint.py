@@ -119,9 +119,9 @@ def _executor(path: str, folder: str, beam_args: Sequence[str]) -> Any:
         executor_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise invalid('executor_class_path', path, f'a class of an installed module ({error})') from error
-    place = {'tmp_dir': os.path.join(folder, '.temp'), 'unique_id': os.path.basename(folder)}
+    place: dict[str, Any] = {'tmp_dir': os.path.join(folder, '.temp'), 'unique_id': os.path.basename(folder)}
     if issubclass(executor_class, base_beam_executor.BaseBeamExecutor):
-        context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(beam_args), **place)
+        context: Any = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(beam_args), **place)
     else:
         context = base_executor.BaseExecutor.Context(extra_flags=list(beam_args), **place)
     return executor_class(context)

@@ -75,7 +75,7 @@ def remove_markers(uris: Iterable[str]) -> int:
 
 
 def _remove_markers(uri: str) -> int:
-    from google.cloud import storage
+    from google.cloud import storage  # type: ignore[attr-defined]
 
     bucket, _, prefix = uri.removeprefix('gs://').partition('/')
     client = storage.Client()

@@ -19,6 +19,7 @@ KNOWN = {
     'flight-delay': 'tfx_cassandra.pipelines.flight_delay.compiled:flight_delay',
     'ab': 'tfx_cassandra.pipelines.flight_delay.compiled:ab',
     'continuous': 'tfx_cassandra.pipelines.flight_delay.compiled:continuous',
+    'predictions': 'tfx_cassandra.pipelines.flight_delay.compiled:predictions',
     'backfill': 'tfx_cassandra.pipelines.flight_delay.compiled:days',
 }
 

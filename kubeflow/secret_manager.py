@@ -13,6 +13,7 @@ import base64
 import json
 import os
 from collections.abc import MutableMapping
+from typing import Any
 
 from tfx_cassandra.components.errors import PipelineError
 
@@ -43,15 +44,15 @@ def fetch(environ: MutableMapping[str, str], endpoint: str = ENDPOINT) -> None:
             file.write(_value(session, endpoint, name))
 
 
-def _session():  # type: ignore[no-untyped-def]
+def _session() -> Any:
     import google.auth
     from google.auth.transport.requests import AuthorizedSession
 
     credentials, _ = google.auth.default(scopes=['https://www.googleapis.com/auth/cloud-platform'])
-    return AuthorizedSession(credentials)
+    return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
 
 
-def _value(session, endpoint: str, name: str) -> bytes:  # type: ignore[no-untyped-def]
+def _value(session: Any, endpoint: str, name: str) -> bytes:
     try:
         response = session.get(f'{endpoint}/{name}:access', timeout=30)
     except Exception as error:

@@ -97,7 +97,7 @@ class StepSettings:
 
     def over(self, defaults: StepSettings) -> StepSettings:
         """Returns these settings, with the defaults' where these have none."""
-        merged = {}
+        merged: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             mine, theirs = getattr(self, field.name), getattr(defaults, field.name)
             unset = field.default if field.default is not dataclasses.MISSING else {}

@@ -62,13 +62,11 @@ def compile_(
     if image is not None:
         settings = dataclasses.replace(settings, image=image)
     if settings.tls_secret is not None:
-        files = [f'{step_settings.TLS_FOLDER}/{name}' for name in step_settings.TLS_FILES]
-        connection = dataclasses.replace(connection, tls=Tls(*files))
+        ca, certificate, key = (f'{step_settings.TLS_FOLDER}/{name}' for name in step_settings.TLS_FILES)
+        connection = dataclasses.replace(connection, tls=Tls(ca, certificate, key))
     with step(f'compile {pipeline}') as progress:
         built, open_connection = parametrize.built(pipeline, connection, state, pairs('set', fixed))
-        if beam_args:
-            built.beam_pipeline_args = list(beam_args)
-        text = compiler.compiled(built, open_connection, target, settings)
+        text = compiler.compiled(built, open_connection, target, settings, beam_args)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding='utf-8')
         progress.update(f'{len(built.components)} components into {output}')

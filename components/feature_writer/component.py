@@ -59,8 +59,8 @@ class CassandraFeatureWriter(base_beam_component.BaseBeamComponent):
         examples: types.BaseChannel,
         connection: CassandraConnection,
         table: TableName | Parameter,
-        columns: Mapping | Sequence,  # type: ignore[type-arg]
-        constants: Mapping | None = None,  # type: ignore[type-arg]
+        columns: Mapping | Sequence,
+        constants: Mapping | None = None,
         write_time_feature: Name | None = None,
         ttl: Ttl | None = None,
         consistency: Consistency = 'LOCAL_QUORUM',

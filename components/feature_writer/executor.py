@@ -161,7 +161,7 @@ def _files(artifact: types.Artifact) -> Iterator[str]:
         raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
     for split in artifact_utils.decode_split_names(artifact.split_names):
         for pattern in examples_utils.get_split_file_patterns([artifact], split):
-            yield from fileio.glob(pattern)
+            yield from map(str, fileio.glob(pattern))
 
 
 def _checksum(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from tfx import v1 as tfx
 
 from tfx_cassandra.components import CassandraConnection, CassandraExampleGen, EntitySplits
 from tfx_cassandra.components.experiment.design import Arm
-from tfx_cassandra.pipelines import backfill, continuous_training
+from tfx_cassandra.pipelines import backfill, batch_prediction, continuous_training
 from tfx_cassandra.pipelines.flight_delay import ab_pipeline, pipeline, preprocessing, trainer
 from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT
 from tfx_cassandra.pipelines.flight_delay.pipeline import MIN_AUC, MODEL_ID
@@ -70,7 +70,7 @@ def continuous(
     """Trains on the newest span from the champion on, unless a version has seen the data; see continuous_training."""
     example_gen = CassandraExampleGen(
         connection, [pipeline.WEATHER_VIEW, pipeline.PLANES], pipeline.FLIGHTS, span=span, availability_cut_off=False,
-        split=EntitySplits((('train', 2), ('eval', 1)), 'flight_id'),
+        split=EntitySplits((('train', 2), ('eval', 1)), ('flight_id',)),
     )  # fmt: skip
     return continuous_training.create_pipeline(
         'flight-delay-continuous', connection, state, example_gen,
@@ -90,3 +90,24 @@ def days(connection: CassandraConnection, state: str, *, first: str, last: str) 
         )  # fmt: skip
 
     return backfill.create_pipeline('flight-delay-days', state, first, last, of_day)
+
+
+def predictions(
+    connection: CassandraConnection,
+    state: str,
+    window: Any,
+    experiment_id: Any = MODEL_ID,
+    alias: Any = ALIAS,
+    table: Any = 'feature_store',
+) -> tfx.dsl.Pipeline:
+    """Writes the chance of each flight to be late into the long table, under the flight's id; see batch_prediction."""
+    example_gen = CassandraExampleGen(
+        connection, [pipeline.WEATHER_VIEW, pipeline.PLANES], pipeline.FLIGHTS, window=window,
+        availability_cut_off=False,
+    )  # fmt: skip
+    return batch_prediction.create_pipeline(
+        'flight-delay-predictions', connection, state, example_gen, experiment_id=experiment_id, alias=alias,
+        outputs={'late': 'late_probability'}, table=table,
+        columns={'model_id': 'flight_id', 'timestamp': 'scheduled_departure', 'value': 'late_probability'},
+        constants={'feature_name': 'late_probability'}, write_time_feature='scheduled_departure',
+    )  # fmt: skip

@@ -69,7 +69,7 @@ class VertexDemo(Demo):
             job = self._compiled(
                 'flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache)
             )
-            return self._compare(job, terminal) if self.ab else self._train(job, terminal)
+            return self._compare(job, terminal) if self.ab else self._learn(job, terminal)
 
     def _compiled(self, name: str, terminal: TextIO, **fixed: str) -> pathlib.Path:
         with step(f'compile {name} for {self.target}', terminal):
@@ -96,7 +96,7 @@ class VertexDemo(Demo):
             raise PipelineError(f'run {summary["run"]}: got {summary["state"]}, rule: every step succeeds')
         return summary
 
-    def _train(self, job: pathlib.Path, terminal: TextIO) -> int:
+    def _learn(self, job: pathlib.Path, terminal: TextIO) -> int:
         summary = self._job(job, terminal, window=self.window)
         return self._summarize(summary, terminal)
 

@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Job:
     spec = first.get('pipelineSpec', first) if isinstance(first, Mapping) else None
     if not isinstance(spec, Mapping) or not {'root', 'deploymentSpec', 'components', 'pipelineInfo'} <= set(spec):
         raise invalid('job', os.fspath(path), 'a PipelineJob or a PipelineSpec, as `tfx-cassandra compile` writes it')
-    runtime = first.get('runtimeConfig') or {}
+    runtime = documents[0].get('runtimeConfig') or {}
     platform: dict[str, Any] = {}
     for document in documents[1:]:
         kubernetes = (document.get('platforms') or {}).get('kubernetes') or {}

@@ -76,13 +76,13 @@ def _looked_up(whole: str, path: str, execution: Message, names: Message) -> Any
     if not parts:
         return execution
     if len(parts) == 1 and parts[0] in names:
-        return names[parts[0]]
+        return names[str(parts[0])]
     if parts[:1] == ['json_escape']:  # {{$.json_escape[1]}}: the whole, escaped so often
         text = json.dumps(execution)
         for _ in range(int(parts[1])):
             text = json.dumps(text)[1:-1]
         return text
-    side, kind, *rest = (*parts, None)
+    side, kind, *rest = (*map(str, parts), None)
     try:
         if side == 'outputs' and kind in ('output_file', 'output_metadata_uri'):
             return execution['outputs']['outputFile']
