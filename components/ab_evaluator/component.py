@@ -17,7 +17,7 @@ from tfx_cassandra.components.ab_evaluator import config, executor
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.checks import Count, Name, TableName, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.experiment.design import Arm, Chance, Metric, Units
+from tfx_cassandra.components.experiment.design import Arm, Probability, Metric, Units
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
@@ -70,13 +70,13 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         window: TimeWindow | str | Parameter,
         metrics: Metric | Sequence[Metric],
         outcome_delay: datetime.timedelta = datetime.timedelta(days=1),
-        alpha: Chance = 0.05,
-        power: Chance = 0.8,
+        alpha: Probability = 0.05,
+        power: Probability = 0.8,
         decide_by: Literal['sequential', 'fixed'] = 'sequential',
         planned_units: Units = 10_000,
         least_units: Units = 100,
-        srm_alpha: Chance = 0.001,
-        aa_alpha: Chance = 0.001,
+        srm_alpha: Probability = 0.001,
+        aa_alpha: Probability = 0.001,
         series_step: datetime.timedelta | None = None,
         before: datetime.timedelta | None = None,
         requests_table: TableName = 'inference_results',
@@ -101,8 +101,8 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
           metrics: Goals and guardrails.
           outcome_delay: An outcome counts if it was known less than this after its request, and a request counts once
             it is that old: you may evaluate at any time.
-          alpha: Chance of a false discovery among all goals of all treatments.
-          power: Chance of finding the minimum detectable effect.
+          alpha: Probability of a false discovery among all goals of all treatments.
+          power: Probability of finding the minimum detectable effect.
           decide_by: 'sequential' (valid however often it is evaluated) or 'fixed' (valid once).
           planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
           least_units: Below so many effective units with a value in either arm, nothing is decided; see Design.

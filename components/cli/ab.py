@@ -17,7 +17,7 @@ from tfx_cassandra.components.cli.tables import print_rows
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design
-from tfx_cassandra.components.experiment.results import Verdict, deciding
+from tfx_cassandra.components.experiment.results import Verdict, decisive_interval
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow, aware
@@ -148,9 +148,9 @@ def _rows(verdict: Verdict) -> Iterable[Mapping[str, str]]:
             estimate = next(estimate for estimate in arm.estimates if estimate.metric == metric.name)
             row = [metric.name, arm.arm, arm.version, f'{estimate.n:,}', _short(estimate.value)]
             for result in (result for result in arm.metrics if result.metric == metric.name):
-                decided = deciding(verdict.design, result) or (None, None, None)
+                decisive = decisive_interval(verdict.design, result) or (None, None, None)
                 relative = '' if result.relative is None else f'{result.relative:+.1%}'
-                row += [f'{result.difference:+.4g}', relative, *map(_short, decided), result.conclusion]
+                row += [f'{result.difference:+.4g}', relative, *map(_short, decisive), result.conclusion]
             yield dict(itertools.zip_longest(_COLUMNS, row, fillvalue=''))
 
 
