@@ -1,4 +1,4 @@
-"""CassandraFeatureRetrieval: the typed surface; executor.py does the work."""
+"""The declaration of CassandraFeatureRetrieval; executor.py does the work."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
         """Declares the component; nothing connects before it runs.
 
         `as_of` and the connection's contact points, data center and keyspace may be RuntimeParameters or Placeholders
-        of texts, which are resolved and checked where the component runs.
+        of text, which are resolved and checked at run time.
 
         Args:
           examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
-          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
+          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
           views: The views that are looked up. With the feature's name in the long layout, their entity is the whole
             key of their table before the time.
           as_of: 'latest', or the name of a feature of the examples with milliseconds since 1970: then a feature has the

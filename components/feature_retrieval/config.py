@@ -19,7 +19,7 @@ RUN = {**cluster.paths(), 'as_of': 'as_of'}
 def to_properties(
     connection: Any, views: tuple[FeatureView, ...], as_of: Any, missing: Literal['absent', 'error'], consistency: str
 ) -> dict[str, Any]:
-    """Returns the execution properties for the component's arguments, checked as far as they are known.
+    """Returns the execution properties for the component's arguments, checked except for parameters.
 
     Raises:
       ValueError: An argument breaks its rule; the message names field, value and rule.

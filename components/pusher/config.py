@@ -38,7 +38,7 @@ class PusherConfig:
 
 
 def to_properties(connection: Any, max_metrics: int, **run: Any) -> dict[str, Any]:
-    """Returns the execution properties, checked as far as they are known.
+    """Returns the execution properties, checked except for parameters.
 
     Args:
       connection: The component's, or one with parameters.
