@@ -146,7 +146,7 @@ def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView
 
 
 def _check_dated(view: FeatureView, table: Table) -> None:
-    """Raises SchemaError for a feature without a time of writing, which the cut-off needs."""
+    """Raises SchemaError for a feature without a write time, which the cut-off needs."""
     for feature in view.full_features:
         source = view.source(feature)
         cql = table.type_of(f'view {view.name}', source.column)
