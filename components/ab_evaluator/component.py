@@ -17,7 +17,7 @@ from tfx_cassandra.components.ab_evaluator import config, executor
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.checks import Count, Name, TableName, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.experiment.design import Arm, Probability, Metric, Units
+from tfx_cassandra.components.experiment.design import Arm, Metric, Probability, Units
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2

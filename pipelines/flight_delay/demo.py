@@ -206,9 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     span.add_argument(
         '--months', type=int, default=_MONTHS, help='months of 2013 to train on, from January (default: %(default)s)'
     )
-    span.add_argument(
-        '--window', metavar='START/END', help='departures to train on instead, in ISO-8601 with offsets'
-    )
+    span.add_argument('--window', metavar='START/END', help='departures to train on instead, in ISO-8601 with offsets')
     parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it is)')
     parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
     parser.add_argument(
