@@ -41,7 +41,8 @@ def _point(
 
 def _difference(design: Design, metric: Metric, control: Moments, treatment: Moments) -> tuple[float | None, ...]:
     try:
-        result = result_of(design, metric, *estimates_of(metric, [control, treatment]))
+        control_estimate, treatment_estimate = estimates_of(metric, [control, treatment])
+        result = result_of(design, metric, control_estimate, treatment_estimate)
     except ValueError:
         return None, None, None
     return result.difference, result.sequential_low, result.sequential_high
