@@ -35,7 +35,7 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
 
     The output, `outputs['examples']`, has the splits of the input and, for each example, that example with the views'
     features. Each distinct key is read once by a worker. A feature that is not found is absent.
-    `retrieval.json` beside the splits tells the number of examples and lookups, and who lacks what.
+    `retrieval.json`, next to the splits, has the numbers of examples, lookups and missing features.
 
     Example:
       enriched = CassandraFeatureRetrieval(
@@ -64,8 +64,8 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
         Args:
           examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
           connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
-          views: The views that are looked up. With the feature's name in the long layout, their entity is the whole
-            key of their table before the time.
+          views: The views that are looked up. Their entity, with the feature name in the long layout, must be the
+            whole key of their table before the time.
           as_of: 'latest', or the name of a feature of the examples with milliseconds since 1970: then a feature has the
             newest value with a timestamp at or before it. A value is not older than the view's ttl at that time.
           missing: 'absent': an example may lack a feature; 'error': it may not.
@@ -74,7 +74,6 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        views = (views,) if isinstance(views, FeatureView) else tuple(views)
         properties = config.to_properties(connection, views, as_of, missing, consistency)
         enriched = types.Channel(type=standard_artifacts.Examples)
         super().__init__(spec=CassandraFeatureRetrievalSpec(source_examples=examples, examples=enriched, **properties))

@@ -33,7 +33,7 @@ def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None)
     """
     now = now or datetime.datetime.now(datetime.timezone.utc)
     if settings.as_of is not None and settings.as_of > now:
-        raise invalid('as_of', settings.as_of.isoformat(), f'not after the current time, {now.isoformat()}')
+        raise invalid('as_of', settings.as_of.isoformat(), f'not in the future (it is {now.isoformat()})')
     if settings.window is not None or settings.span is None:
         return settings
     reference = min(now, settings.as_of or now)
