@@ -134,8 +134,8 @@ class RetrieveFeatures(beam.PTransform):
         consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
         super().__init__()
-        views = conform('views', views, tuple[FeatureView, ...])
-        self._settings = RetrievalOptions(connection, views, as_of, missing, consistency)
+        views_tuple = conform('views', views, tuple[FeatureView, ...])
+        self._settings = RetrievalOptions(connection, views_tuple, as_of, missing, consistency)
 
     def expand(self, examples: beam.PCollection) -> beam.PCollection:
         return (
