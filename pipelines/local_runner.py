@@ -1,4 +1,4 @@
-"""Runs a pipeline on this machine: one line a component on the terminal, everything else in a log."""
+"""Runs a pipeline on this machine: one line per component on the terminal, all other output in a log."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ml_metadata.proto.metadata_store_pb2 import Artifact  # type: ignore[attr-defined]
     from tfx.orchestration.pipeline import Pipeline
 
-# TensorFlow, TFX and their C++ libraries write to the process's standard streams while they are imported and later;
-# so nothing here imports them before `output_to` has had its chance.
+# TensorFlow, TFX and their C++ libraries write to the process's standard streams as soon as they are imported, so they
+# are imported after `output_to`.
 
 
 def output_to(log: pathlib.Path) -> TextIO:
-    """Sends all further output of the process, that of C++ and of child processes too, to a log.
+    """Redirects all further output of the process, including C++ code and child processes, to a log.
 
-    There is no way back, for TensorFlow still writes while the interpreter shuts down.
+    This cannot be undone, because TensorFlow still writes while the interpreter shuts down.
 
     Args:
-      log: File to append to; its folder is made.
+      log: File to append to; its folder is created.
 
     Returns:
-      What standard output was before: the terminal, or what the user sent it to.
+      The former standard output: the terminal, or where the user redirected it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -42,14 +42,14 @@ def output_to(log: pathlib.Path) -> TextIO:
 
 
 def run(pipeline: Pipeline, terminal: TextIO) -> None:
-    """Runs a pipeline with TFX's LocalDagRunner and writes one line a component, with its duration.
+    """Runs a pipeline with TFX's LocalDagRunner and writes one line per component, with its duration.
 
     Args:
-      pipeline: What to run.
-      terminal: Where the lines go.
+      pipeline: The pipeline.
+      terminal: Stream for the lines.
 
     Raises:
-      Exception: What the component that failed has raised; the components after it do not run.
+      Exception: The error of the component that failed; later components do not run.
     """
     from absl import logging as absl_logging
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -68,11 +68,11 @@ def run(pipeline: Pipeline, terminal: TextIO) -> None:
 def last_outputs(
     metadata_path: str | os.PathLike[str], pipeline_root: str | os.PathLike[str]
 ) -> dict[tuple[str, str], Artifact]:
-    """Returns the artifacts of the latest run, those it reused included.
+    """Returns the artifacts of the latest run, including reused ones.
 
     Args:
       metadata_path: The pipeline's SQLite file.
-      pipeline_root: The pipeline's folder of artifacts, as the pipeline was given it.
+      pipeline_root: The pipeline's folder of artifacts, as passed to the pipeline.
 
     Returns:
       Artifacts of ML Metadata by (component, output), such as `('Trainer', 'model')`.
@@ -91,9 +91,9 @@ def last_outputs(
 
 
 class _ComponentLines(logging.Handler):
-    """Turns what LocalDagRunner logs of its components into steps; it has no other hook.
+    """Converts LocalDagRunner's log messages about components to steps; it has no other hook.
 
-    The step of the component that runs is entered into `running`, so whoever closes that on an error ends it as failed.
+    `running` holds the step of the component that runs, so that closing `running` on an error ends the step as failed.
     """
 
     def __init__(self, running: contextlib.ExitStack, terminal: TextIO) -> None:

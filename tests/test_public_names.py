@@ -47,7 +47,7 @@ def test_each_public_name_is_there(name: str) -> None:
 
 def test_the_readme_imports_the_public_names_and_builds_its_components() -> None:
     readme = pathlib.Path(__file__, '../../README.md').resolve().read_text()
-    (imports,) = re.findall(r'\n((?:    .*\n)+)', readme.partition('## Try it')[0])
+    (imports,) = re.findall(r'\n((?:    .*\n)+)', readme.partition('## Quick start')[0])
     names: dict[str, object] = {}
     exec(textwrap.dedent(imports), names)
     assert set(names) - {'__builtins__'} == set(components.__all__) - ELSEWHERE

@@ -1,4 +1,4 @@
-"""ABEvaluator: the typed surface; executor.py does the work."""
+"""The declaration of ABEvaluator; executor.py does the work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfx_cassandra.components.ab_evaluator import config, executor
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.checks import Count, Name, TableName, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.experiment.design import Arm, Chance, Metric, Units
+from tfx_cassandra.components.experiment.design import Arm, Metric, Probability, Units
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.proto import cassandra_pb2
@@ -41,10 +41,10 @@ class ABEvaluatorSpec(component_spec.ComponentSpec):
 
 
 class ABEvaluator(base_beam_component.BaseBeamComponent):
-    """Compares model versions by what was logged while they served, and says whether to ship.
+    """Compares model versions by their logged requests and outcomes, and decides which one to ship.
 
     Reads `inference_results` and `inference_outcomes`, writes each arm's metrics into its row of `model_versions` and
-    the time series into `model_metrics`. The output, `outputs['verdict']`, is a directory with verdict.json (the proto
+    the time series into `model_metrics`. The output `outputs['verdict']` is a directory with verdict.json (the proto
     Verdict) and report.html. Its custom properties are `experiment_id`, `verdict`, `winner` and `window`.
 
     Example:
@@ -70,13 +70,13 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         window: TimeWindow | str | Parameter,
         metrics: Metric | Sequence[Metric],
         outcome_delay: datetime.timedelta = datetime.timedelta(days=1),
-        alpha: Chance = 0.05,
-        power: Chance = 0.8,
+        alpha: Probability = 0.05,
+        power: Probability = 0.8,
         decide_by: Literal['sequential', 'fixed'] = 'sequential',
         planned_units: Units = 10_000,
         least_units: Units = 100,
-        srm_alpha: Chance = 0.001,
-        aa_alpha: Chance = 0.001,
+        srm_alpha: Probability = 0.001,
+        aa_alpha: Probability = 0.001,
         series_step: datetime.timedelta | None = None,
         before: datetime.timedelta | None = None,
         requests_table: TableName = 'inference_results',
@@ -89,34 +89,33 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
         """Declares the component; nothing connects before it runs.
 
         `experiment_id`, `window`, `as_of`, the arms' versions and the connection's contact points, data center and
-        keyspace may be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component
-        runs.
+        keyspace may be RuntimeParameters or Placeholders of text, which are resolved and checked at run time.
 
         Args:
-          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
+          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
           experiment_id: As in `model_versions`, where every arm's version must be recorded.
           control: The arm the others are compared with.
           treatments: The other arms.
           window: Times of the requests that count, half-open `[start, end)`; also as text, 'START/END' in ISO-8601.
           metrics: Goals and guardrails.
-          outcome_delay: An outcome counts if it was known less than this after its request, and a request counts once
-            it is that old: you may evaluate at any time.
-          alpha: Chance of a false discovery among all goals of all treatments.
-          power: Chance of finding the minimum detectable effect.
+          outcome_delay: An outcome counts if its timestamp is less than this after its request's. If a metric uses
+            outcomes, a request counts once it is this old, so that you may evaluate at any time.
+          alpha: Probability of a false discovery among all goals of all treatments.
+          power: Probability of finding the minimum detectable effect.
           decide_by: 'sequential' (valid however often it is evaluated) or 'fixed' (valid once).
-          planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
-          least_units: Below so many effective units with a value in either arm, nothing is decided; see Design.
+          planned_units: Number of units, treatment and control together, at which the sequential interval is narrowest.
+          least_units: Nothing is decided with fewer effective units in either arm; see Design.
           srm_alpha: The test is invalid if the p-value of the planned shares is below this.
           aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
           series_step: Step of the time series; None for a twenty-fourth of the window.
-          before: How long before the window the covariate 'before' looks back; for such a covariate only.
+          before: Length of the period before the window, for the covariate 'before'; for such a covariate only.
           requests_table: 'inference_results', 'inference_results_bucketed', or one with the same columns.
           consistency: Consistency level of every read.
-          splits: Least number of token ranges read apart; None for 64.
-          page_rows: Rows of a page of a read.
-          shards: Parts that requests and outcomes are joined in; a worker holds one at a time.
-          as_of: Evaluates as at this time (aware datetime, or ISO-8601 text): with metrics of outcomes only requests
-            that were `outcome_delay` old by then count; None for the time of the run, which the verdict records.
+          splits: Minimum number of token ranges that are read separately; None for 64.
+          page_rows: Rows per page.
+          shards: Parts in which requests and outcomes are joined; a worker holds one at a time.
+          as_of: Time of the evaluation (aware datetime or ISO-8601 text), which the verdict records: requests must be
+            `outcome_delay` old at this time if a metric uses outcomes. None for the time of the run.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -132,6 +131,6 @@ class ABEvaluator(base_beam_component.BaseBeamComponent):
             },
             requests_table=requests_table, read=ReadOptions(consistency, splits, page_rows), shards=shards,
         )  # fmt: skip
-        # Each arm has a property for its version, and a specification a fixed number of properties.
+        # A specification has a fixed number of properties, and each arm's version needs one.
         spec = type('ABEvaluatorSpec', (ABEvaluatorSpec,), {'PARAMETERS': _parameters(len(arms) - 1)})
         super().__init__(spec=spec(verdict=types.Channel(type=AbVerdict), **properties))

@@ -17,7 +17,7 @@ from tfx_cassandra.proto import cassandra_pb2
 
 
 def run_paths(treatments: int) -> dict[str, str]:
-    """Returns what varies from run to run: execution properties of their own, and the fields they give.
+    """Returns the execution properties that may be parameters of a run, and the fields that they set.
 
     Args:
       treatments: Number of treatments, each of which has a version.
@@ -44,10 +44,10 @@ def to_properties(
     design: Mapping[str, Any],
     **options: Any,
 ) -> dict[str, Any]:
-    """Returns the execution properties for the component's arguments, checked as far as they are known.
+    """Returns the execution properties for the component's arguments, checked except for parameters.
 
     Args:
-      connection, experiment_id, window, as_of: The component's, or parameters for them.
+      connection, experiment_id, window, as_of: The component's arguments, or parameters for them.
       arms: The control and the treatments, whose versions may be parameters.
       design: The other fields of Design.
       options: The other fields of EvaluationOptions.
@@ -57,13 +57,13 @@ def to_properties(
     """
     window = window if is_open(window) else TimeWindow.parse(window)
     as_of = parse_moment('as_of', as_of) if isinstance(as_of, str) else as_of
-    stand_in = _some_window(design['series_step']) if is_open(window) else window
+    placeholder = _placeholder_window(design['series_step']) if is_open(window) else window
     control, *treatments = map(_checked, arms)
     settings = EvaluationOptions(
         cluster.checked(connection),
         Design(
             experiment_id=known('experiment_id', experiment_id, 'experiment'),
-            window=known('window', window, stand_in),
+            window=known('window', window, placeholder),
             control=control,
             treatments=tuple(treatments),
             **design,
@@ -87,8 +87,8 @@ def _checked(arm: Arm) -> Arm:
     return dataclasses.replace(arm, version=known('arm.version', arm.version, f'of {arm.name}'))
 
 
-def _some_window(step: datetime.timedelta | None) -> TimeWindow:
-    """Returns a window that fits any step of the time series."""
+def _placeholder_window(step: datetime.timedelta | None) -> TimeWindow:
+    """Returns a window to check a design with; it fits any step of the time series."""
     length = max(step or datetime.timedelta(days=1), MILLISECOND)
     return TimeWindow(EPOCH, shifted('series_step', EPOCH, length))
 

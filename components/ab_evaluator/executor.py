@@ -1,4 +1,4 @@
-"""Adapts TFX's artifacts and properties to EvaluateAb and to where its verdict goes."""
+"""Adapts TFX's artifacts and properties to EvaluateAb and to the writers of its verdict."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Evaluates the experiment, writes the artifact, and records what was found in Cassandra.
+        """Evaluates the experiment, writes the artifact, and records the verdict in Cassandra.
 
         Raises:
           SchemaError, UnavailableError: The live cluster does not fit the configuration.
           CoverageError, ReadError: The logs could not be read (through Beam).
-          RegistryError: An arm's version is not recorded; the artifact is complete then.
+          RegistryError: An arm's version is not recorded; the artifact is complete all the same.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = config.from_properties(exec_properties)
@@ -51,12 +51,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: EvaluationOptions, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
-    # A name of its own: the directory may be the user's, with more in it than what is made here.
+    # A unique name, because the directory may be the user's and hold other files.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
     with spool.spooling(make_pipeline, folder) as pipeline:
-        found = pipeline | 'Evaluate' >> EvaluateAb(settings, folder)
-        _ = found | 'WriteFiles' >> beam.Map(record.write_files, uri)
-    # From its file, so that both hold the same numbers.
+        evaluated = pipeline | 'Evaluate' >> EvaluateAb(settings, folder)
+        _ = evaluated | 'WriteFiles' >> beam.Map(record.write_files, uri)
+    # Read back from the file, so that both hold the same numbers.
     verdict = read_verdict(uri, settings.design.experiment_id)
     record.record(settings.connection, verdict)
     return verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import json
 import os
@@ -17,10 +16,10 @@ from tfx_cassandra.components.cli.tables import print_rows
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import Design
-from tfx_cassandra.components.experiment.results import Verdict, deciding
+from tfx_cassandra.components.experiment.results import Verdict, decisive_interval
 from tfx_cassandra.components.experiment.verdict_file import read_verdict
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.window import TimeWindow, aware
+from tfx_cassandra.components.window import TimeWindow, parse_moment
 from tfx_cassandra.proto import cassandra_pb2
 
 # What needs TFX and Beam is imported where it runs: the other commands should not wait for it.
@@ -36,7 +35,7 @@ _DESIGN = """design.json:
 @click.group(
     cls=Group,
     **described(
-        'Evaluates an A/B test from what was logged, or shows what an evaluation found.',
+        'Evaluates an A/B test from its logs, or shows a verdict.',
         'ab run --design design.json --output verdict',
     ),
 )
@@ -53,9 +52,9 @@ def ab() -> None:
     )
 )
 @click.option(
-    '--design', type=click.Path(path_type=pathlib.Path), required=True, metavar='FILE', help='What is compared, as JSON'
+    '--design', type=click.Path(path_type=pathlib.Path), required=True, metavar='FILE', help='The design, as JSON'
 )
-@click.option('--output', required=True, metavar='FOLDER', help='Where verdict.json and report.html go')
+@click.option('--output', required=True, metavar='FOLDER', help='Folder for verdict.json and report.html')
 @click.option('--requests-table', default='inference_results', show_default=True, help='Table of the requests')
 @click.option('--as-of', metavar='TIME', help='Evaluate as at this time, ISO-8601 with an offset  [default: now]')
 @format_option
@@ -68,16 +67,16 @@ def run(
     as_of: str | None,
     output_format: str,
 ) -> int:
-    compared = read_design(design)
-    at = None if as_of is None else parse_time('as-of', as_of)
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what TensorFlow has to say of this machine's GPUs
+    test = read_design(design)
+    at = None if as_of is None else parse_moment('as-of', as_of)
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # hides TensorFlow's messages about GPUs
     with step('load Beam and TFX'):
         import apache_beam as beam
 
         from tfx_cassandra.components.ab_evaluator import executor
         from tfx_cassandra.components.experiment.options import EvaluationOptions
-    settings = EvaluationOptions(connection, compared, requests_table, as_of=at)
-    with step(f'evaluate {compared.experiment_id}') as progress:
+    settings = EvaluationOptions(connection, test, requests_table, as_of=at)
+    with step(f'evaluate {test.experiment_id}') as progress:
         verdict = executor.evaluate(beam.Pipeline, settings, output)
         progress.update(f'{sum(arm.requests for arm in verdict.arms):,} requests, {verdict.outcomes:,} outcomes')
     return _show(verdict, output_format)
@@ -114,14 +113,6 @@ def read_design(path: pathlib.Path) -> Design:
     return protos.from_json(Design, cassandra_pb2.Design, json.dumps(given), 'design')
 
 
-def parse_time(field: str, text: str) -> datetime.datetime:
-    """Returns the moment of an ISO-8601 text with an offset; raises ValueError for any other."""
-    try:
-        return aware(field, datetime.datetime.fromisoformat(text.replace('Z', '+00:00')))
-    except ValueError as error:
-        raise invalid(field, text, 'a moment in ISO 8601 with an offset from UTC') from error
-
-
 def _show(verdict: Verdict, form: str) -> int:
     if form == 'json':
         click.echo(protos.to_json(verdict, cassandra_pb2.Verdict))
@@ -148,9 +139,9 @@ def _rows(verdict: Verdict) -> Iterable[Mapping[str, str]]:
             estimate = next(estimate for estimate in arm.estimates if estimate.metric == metric.name)
             row = [metric.name, arm.arm, arm.version, f'{estimate.n:,}', _short(estimate.value)]
             for result in (result for result in arm.metrics if result.metric == metric.name):
-                decided = deciding(verdict.design, result) or (None, None, None)
+                decisive = decisive_interval(verdict.design, result) or (None, None, None)
                 relative = '' if result.relative is None else f'{result.relative:+.1%}'
-                row += [f'{result.difference:+.4g}', relative, *map(_short, decided), result.conclusion]
+                row += [f'{result.difference:+.4g}', relative, *map(_short, decisive), result.conclusion]
             yield dict(itertools.zip_longest(_COLUMNS, row, fillvalue=''))
 
 

@@ -1,4 +1,4 @@
-"""CassandraExampleGen: the typed surface; executor.py does the work."""
+"""The declaration of CassandraExampleGen; executor.py does the work."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class CassandraExampleGenSpec(component_spec.ComponentSpec):
 
 
 class CassandraExampleGen(base_beam_component.BaseBeamComponent):
-    """Reads a window of features from Cassandra and emits it as splits of tf.Examples.
+    """Reads a window of features from Cassandra and writes splits of tf.Examples.
 
-    The output, `outputs['examples']`, is what TFX's own ExampleGens emit: gzipped TFRecords of tf.Example, one folder a
-    split, for every stock component. An example holds the view's entity columns, its timestamp (int64, ms since the
-    epoch) and its features, each under its column's name (features with the view's prefix before it); a null is an
-    absent feature. The artifact's custom properties tell what was read: `table`, `window`, `rows`, `examples`,
-    `fingerprint`; beside the splits, `coverage.json` holds the same with the scan's ledger.
+    The output `outputs['examples']` has the format of TFX's own ExampleGens: gzipped TFRecords of tf.Example, a folder
+    per split. An example holds the view's entity columns, its timestamp (int64, milliseconds since 1970) and its
+    features, named as their columns (features with the view's prefix); a null is an absent feature. The artifact's
+    custom properties describe the read: `table`, `window`, `rows`, `examples`, `fingerprint`. `coverage.json`, next to
+    the splits, holds the same and the token ranges that were read.
 
     Example:
       examples = CassandraExampleGen(
@@ -94,44 +94,44 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         """Declares the component; nothing connects before it runs.
 
         `window`, `span`, `as_of`, `consistency` and the connection's contact points, data center and keyspace may be
-        RuntimeParameters or Placeholders of texts, which are resolved and checked where the component runs.
+        RuntimeParameters or Placeholders of text, which are resolved and checked at run time.
 
         Args:
-          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
-          views: Without labels the view whose rows become examples. Wide layout: one example a row. Long layout: one
-            example per entity and timestamp. With labels the views that are joined to the events.
-          labels: The events that become examples, one each, with the views' features as they were known at the event's
-            time; None for the rows of the one view.
-          window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601. None where
-            span is given.
+          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
+          views: Without labels the view whose rows become examples: in the wide layout one example per row, in the long
+            layout one per entity and timestamp. With labels the views that are joined to the events.
+          labels: The events, each of which becomes an example with the views' features as known at its time; None to
+            make examples from the rows of a single view.
+          window: Event times read, half-open `[start, end)`; also as text, 'START/END' in ISO-8601. None if `span` is
+            given.
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
           consistency: Consistency level of every read.
-          splits: Least number of token ranges read apart; None for as many as the table's size asks for.
-          page_rows: Rows of a page of a read at most.
+          splits: Minimum number of token ranges that are read separately; None to derive it from the table's size.
+          page_rows: Maximum rows per page.
           shards: Files per split; None for one per 32 MB.
-          shuffle_seed: Decides the order of the chunks within and across the files.
-          rows_per_second, bytes_per_second: Limits of each table's scan, whatever the number of workers; None for none.
-          availability_cut_off: Whether a value that was written after an event's time counts as unknown to it. Turn it
-            off for data that was filled in later; the artifact says so.
-          join_plan: 'scan' reads whole views, 'lookup' each event's values by key, 'auto' what costs less.
-          limits: What the leakage audit must not exceed; the component fails if it does.
+          shuffle_seed: Seed for the order of the chunks within and across the files.
+          rows_per_second, bytes_per_second: Limits of each table's scan over all workers; None for no limit.
+          availability_cut_off: Whether values that were written after an event's time are hidden from it. Turn it off
+            for backfilled data; the artifact records that.
+          join_plan: 'scan' reads whole views, 'lookup' reads each event's values by key, 'auto' takes the cheaper.
+          limits: Limits for the leakage audit; the component fails if one is exceeded.
           span: Instead of a window: a SpanRange, the number of a day since 1970, or 'latest' for the latest complete
-            day that has data. It becomes a window where the component runs. A parameter's text is 'latest', the number
-            of a day, or JSON of a SpanRange such as '{"count": 7}'.
-          as_of: A reference time, also as text in ISO-8601: cells written later are left out, and rows without a cell
-            left. See scan/as_of.py.
+            day with data. It is resolved to a window at run time. The text of a parameter is 'latest', the number of a
+            day, or JSON of a SpanRange such as '{"count": 7}'.
+          as_of: Reference time, also as text in ISO-8601: cells written later are left out, and so are rows of which no
+            cell is left. See scan/as_of.py.
           split: Splits by entity or by time, instead of output_config.
-          cache_by: 'configuration': with caching on, an earlier run of the same configuration stands for this one;
-            'content': only if the rows have not changed since, for which local orchestrators read the window once more.
-          history: With labels: instead of each feature's newest value its last so many, oldest first, each as it was
-            known at the event's time. The examples are tf.SequenceExamples then: features of views with a time are
-            feature lists, everything else is the context. Views are scanned.
+          cache_by: With caching on, 'configuration' reuses the examples of an earlier run with the same configuration;
+            'content' only if the rows are unchanged, for which local orchestrators read the window once more.
+          history: With labels: the number of each feature's last values that an example gets, oldest first, as known at
+            the event's time; None for the newest one alone. The examples are then tf.SequenceExamples: features of
+            views with a time are feature lists, everything else is context. All views are scanned.
           emit_schema: Whether there is a second output, `outputs['schema']`: the examples' TensorFlow Metadata schema,
-            made from the columns' CQL types, for ExampleValidator, Transform and Trainer in place of SchemaGen's.
-          invalid_text: What text becomes that is not UTF-8 (of ascii columns: not ASCII): 'error', or 'replace' for
-            U+FFFD in place of what is not.
-          wide_varints: What varints beyond 64 bits become: 'error', or 'text' to read every varint as decimal text, so
-            that its feature holds bytes.
+            derived from the columns' CQL types, for ExampleValidator, Transform and Trainer in place of SchemaGen's.
+          invalid_text: What to do with text that is not UTF-8 (in ascii columns: not ASCII): 'error', or 'replace' each
+            invalid part by U+FFFD.
+          wide_varints: What to do with varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text,
+            so that its feature holds bytes.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.

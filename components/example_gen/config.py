@@ -24,7 +24,7 @@ from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow, parse_moment
 from tfx_cassandra.proto import cassandra_pb2
 
-# What varies from run to run: execution properties of their own, and the fields of ExampleGenConfig they give.
+# Execution properties that may be parameters of a run, and the fields of ExampleGenConfig that they set.
 RUN = {
     **cluster.paths('training_set.connection'),
     'window': 'training_set.window',
@@ -36,7 +36,7 @@ RUN = {
 
 @dataclasses.dataclass(frozen=True)
 class ExampleGenConfig:
-    """What CassandraExampleGen reads and writes; see the component for the fields."""
+    """The configuration of CassandraExampleGen; see the component for the fields."""
 
     training_set: TrainingSetOptions
     shards: Count | None = None
@@ -56,13 +56,13 @@ def to_properties(
     training_set: Mapping[str, Any], output_config: example_gen_pb2.Output | None,
     split: EntitySplits | TimeSplits | None, **files: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Returns the execution properties for the component's arguments, checked as far as they are known.
+    """Returns the execution properties for the component's arguments, checked except for parameters.
 
     Args:
-      connection, window, span, as_of, consistency: The component's, or parameters for them.
+      connection, window, span, as_of, consistency: The component's arguments, or parameters for them.
       read: The other fields of ReadOptions.
       training_set: The other fields of TrainingSetOptions.
-      output_config, split: The component's.
+      output_config, split: The component's arguments.
       files: The other fields of ExampleGenConfig.
 
     Raises:
@@ -86,7 +86,7 @@ def to_properties(
         **training_set,
     )
     if settings.window is None and settings.span is None and (is_open(window) or is_open(span)):
-        settings = dataclasses.replace(settings, span=SpanRange(count=1))  # one of them, for the checks
+        settings = dataclasses.replace(settings, span=SpanRange(count=1))  # the checks require a window or a span
     config = ExampleGenConfig(settings, **files)
     check(config, output_config)
     return {
@@ -107,32 +107,32 @@ def _default_output_config() -> example_gen_pb2.Output:
 
 
 def from_properties(properties: Mapping[str, Any]) -> tuple[ExampleGenConfig, Splits]:
-    """Returns the configuration of a run and its splits; an empty `window`, `span` or `as_of` is none.
+    """Returns the configuration of a run and its splits; an empty `window`, `span` or `as_of` is None.
 
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties, 'training_set.connection') | {
+    resolved = cluster.resolved(properties, 'training_set.connection') | {
         RUN['window']: optional(properties, 'window', TimeWindow.parse),
         RUN['span']: optional(properties, 'span', parse_span),
         RUN['as_of']: optional(properties, 'as_of', lambda moment: parse_moment('as_of', moment)),
         RUN['consistency']: text(properties, 'consistency'),
     }
     message = protos.parsed(properties['config'], cassandra_pb2.ExampleGenConfig())
-    config = protos.from_message(ExampleGenConfig, message, given)
+    config = protos.from_message(ExampleGenConfig, message, resolved)
     output_config = proto_utils.json_to_proto(properties['output_config'], example_gen_pb2.Output())
     return config, check(config, output_config)
 
 
 def parse_span(span: SpanRange | int | str) -> SpanRange:
-    """Returns the range for a component's argument, or for its text: 'latest', a day's number, JSON of a SpanRange."""
+    """Returns the SpanRange of an argument or its text: 'latest', the number of a day, or JSON of a SpanRange."""
     if isinstance(span, str) and span.startswith('{'):
         return protos.from_json(SpanRange, cassandra_pb2.SpanRange, span, 'span')
     return SpanRange.parse(int(span) if isinstance(span, str) and re.fullmatch('-?[0-9]{1,19}', span) else span)
 
 
 def span_text(span: SpanRange) -> str:
-    """Returns the text that `parse_span` understands."""
+    """Returns the text of a SpanRange for `parse_span`."""
     if span == SpanRange(count=1):
         return 'latest'
     if span.first is not None and span == SpanRange(first=span.first):
@@ -141,12 +141,12 @@ def span_text(span: SpanRange) -> str:
 
 
 def check(config: ExampleGenConfig, output_config: example_gen_pb2.Output) -> Splits:
-    """Returns the splits of the examples; raises ValueError for a configuration that no cluster could serve."""
+    """Returns the splits of the examples; raises ValueError for a configuration that is wrong for every cluster."""
     splits, settings = splits_of(config, output_config), config.training_set
     resolve.check(settings)
     keys = splits.columns if isinstance(splits, EntitySplits) else [getattr(splits, 'feature', None)]
-    if listed := [name for name in keys if name in settings.sequences]:
-        raise invalid('split', listed, 'by features that are not sequences')
+    if sequences := [name for name in keys if name in settings.sequences]:
+        raise invalid('split', sequences, 'by features that are not sequences')
     if isinstance(splits, TimeSplits):
         if splits.column != settings.event_column:
             raise invalid('split', splits.column, f'the time column of the examples, {settings.event_column}')
@@ -156,7 +156,7 @@ def check(config: ExampleGenConfig, output_config: example_gen_pb2.Output) -> Sp
 
 
 def splits_of(config: ExampleGenConfig, output_config: example_gen_pb2.Output) -> Splits:
-    """Returns the splits that TFX's output configuration and the configuration's own fields describe.
+    """Returns the splits that TFX's output configuration and the component's own fields describe.
 
     Raises:
       ValueError: There are no usable splits.
@@ -171,9 +171,9 @@ def splits_of(config: ExampleGenConfig, output_config: example_gen_pb2.Output) -
 
 
 def split_options(split: EntitySplits | TimeSplits) -> tuple[example_gen_pb2.Output, dict[str, Any]]:
-    """Returns what `splits_of` takes to give these splits: TFX's output configuration, and fields of our own."""
-    named = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=count) for name, count in split.buckets]
-    output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=named))
+    """Returns TFX's output configuration and the fields of ExampleGenConfig for splits; the reverse of `splits_of`."""
+    buckets = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=count) for name, count in split.buckets]
+    output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=buckets))
     if isinstance(split, EntitySplits):
         return output, {'entity_split': split.columns}
     return output, {'time_split': split.column, 'gap': split.gap, 'starts': split.starts}

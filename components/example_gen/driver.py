@@ -1,6 +1,6 @@
-"""What is decided before TFX looks into its cache, where the orchestrator runs drivers: the local ones do.
+"""The custom driver, which local orchestrators run before they look into the cache.
 
-Kubeflow Pipelines v2 and Vertex do not; there the executor resolves spans itself, and the cache compares the
+Kubeflow Pipelines v2 and Vertex run no custom drivers: there the executor resolves spans, and the cache compares the
 configuration alone.
 """
 
@@ -23,12 +23,12 @@ FINGERPRINT_KEY = 'input_fingerprint'  # TFX's own name for it
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     """Resolves the spans, and with cache_by 'content' reads the window once for its fingerprint.
 
-    Both become execution properties, and thereby part of the cache's key: 'latest' is not answered with an older span,
-    and a window that has changed not with its former content.
+    Both become execution properties and so part of the cache key: a newer span, or with 'content' a changed window, is
+    a cache miss.
     """
 
     def __init__(self, metadata_handle: metadata.Metadata) -> None:
-        # TFX asks for the first of the two where a component is declared, and runs the second.
+        # TFX requires the first base class when a component is declared, and runs the second.
         base_driver.BaseDriver.__init__(self, metadata_handle)
         ir_base_driver.BaseDriver.__init__(self, metadata_handle)
 
@@ -38,7 +38,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         output = driver_output_pb2.DriverOutput()
         if settings.span is not None:
             output.exec_properties['span'].string_value = configs.span_text(settings.span)
-        # What was written by a fixed time does not change by writing.
+        # With as_of, later writes do not change the content.
         if config.cache_by == 'content' and settings.as_of is None:
             with connections.session(settings.connection) as session:
                 reads = sources.describe(session, settings).reads.values()

@@ -1,8 +1,8 @@
 """Adapts TFX's artifacts and properties to the scan and the dataset functions.
 
-tables -> rows, one an example (training_set.py) -> tfrecord.py -> data_tfrecord-*.gz of each split
-       -> coverage of each scan, verified -> coverage.json
-       -> audit of what was joined -> audit.json, audit.md
+tables -> rows, one per example (training_set/) -> tfrecord.py -> data_tfrecord-*.gz of each split
+       -> verified coverage of each scan -> coverage.json
+       -> audit of the join -> audit.json, audit.md
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Reads the window, writes the splits and tells in the artifact what was read.
+        """Reads the window, writes the splits, and records in the artifact what was read.
 
         Raises:
           SchemaError, UnavailableError: The live cluster does not fit the configuration; nothing was started.
-          CoverageError, ReadError, DatasetError: The data could not be read or turned into examples (through Beam).
+          CoverageError, ReadError, DatasetError: The data could not be read or converted to examples (through Beam).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config, splits = configs.from_properties(exec_properties)
@@ -53,32 +53,32 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
         reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
         with connections.session(settings.connection) as session:
-            found = sources.describe(session, settings)
-            lookups = choose.lookups(session, settings, found)
+            tables = sources.describe(session, settings)
+            lookups = choose.lookups(session, settings, tables)
         spooled = os.path.join(artifact.uri, SPOOL)
         with spool.spooling(self._make_beam_pipeline, spooled) as pipeline:
-            made = pipeline | 'Read' >> ReadTrainingSet(settings, found, lookups, reference, spooled)
-            encoding = EncodeExamples(found.kinds, splits, settings.window, settings.sequences)
-            encoded = made.rows | 'Encode' >> encoding
+            training_set = pipeline | 'Read' >> ReadTrainingSet(settings, tables, lookups, reference, spooled)
+            encoding = EncodeExamples(tables.kinds, splits, settings.window, settings.sequences)
+            encoded = training_set.rows | 'Encode' >> encoding
             written = encoded.chunks | 'Write' >> WriteChunks(
                 splits.names, artifact.uri, config.shards, config.shuffle_seed
             )
             overflows = beam.pvalue.AsDict(encoded.overflows)
-            _ = made.coverage | 'WriteCoverage' >> beam.Map(
+            _ = training_set.coverage | 'WriteCoverage' >> beam.Map(
                 report.write_coverage,
                 overflows=overflows,
                 counts=beam.pvalue.AsDict(written.counts),
                 checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
-                found=found,
+                sources=tables,
                 uri=artifact.uri,
             )
             if settings.labels is not None:
-                _ = made.audit | 'WriteAudit' >> beam.Map(
+                _ = training_set.audit | 'WriteAudit' >> beam.Map(
                     report.write_audit, settings, reference, artifact.uri, overflows=overflows
                 )
         for schema in output_dict.get('schema', ()):
-            report.write_schema(settings, found, schema.uri)
+            report.write_schema(settings, tables, schema.uri)
         report.check_audit(artifact, settings)
         _describe(artifact, settings)
 

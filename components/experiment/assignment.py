@@ -1,4 +1,4 @@
-"""Which arm a unit belongs to, and which bucket a row: pure functions that any process, in any language, can repeat."""
+"""Assignment of units to arms and of rows to buckets: pure functions that any language can reproduce."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ SALTS = 8
 
 
 def assign(experiment_id: str, unit: str, weights: Mapping[str, float]) -> str:
-    """Returns the arm that a unit belongs to: always the same, and in each experiment another.
+    """Returns a unit's arm: always the same one in an experiment, and independent between experiments.
 
     The first 8 bytes of SHA-256(experiment_id, a zero byte, unit), as a big-endian integer over 2^64, are a point in
-    [0, 1); the arm is the first, in the order given, whose weight and those before it sum to more than the point.
+    [0, 1). The arm is the first, in the order of `weights`, whose cumulative weight is greater than the point.
 
     Args:
       experiment_id: The experiment, without a zero byte.
-      unit: What is assigned as a whole: a request, a session, a user. Not empty, or all strangers were one unit.
+      unit: Id of what is assigned: a request, a session, a user. Not empty: all requests without an id would be one
+        unit.
       weights: Share of each arm; they sum to one.
 
     Raises:
@@ -41,7 +42,7 @@ def assign(experiment_id: str, unit: str, weights: Mapping[str, float]) -> str:
     digest = hashlib.sha256(f'{experiment_id}\0{unit}'.encode()).digest()
     point = int.from_bytes(digest[:8], 'big') / 2**64
     ends = itertools.accumulate(shares)
-    # Rounding may leave the last end a hair below one.
+    # Rounding may leave the last end slightly below one.
     return next((arm for arm, end in zip(weights, ends, strict=True) if point < end), list(weights)[-1])
 
 

@@ -1,4 +1,4 @@
-"""Moments of arms -> estimates of each metric, and each treatment against the control."""
+"""Moments of arms -> estimates of each metric, and comparisons of each treatment with the control."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from tfx_cassandra.components.experiment import sequential, statistics
 from tfx_cassandra.components.experiment.design import Design, Metric
 from tfx_cassandra.components.experiment.moments import Moments, total
-from tfx_cassandra.components.experiment.results import MetricResult, deciding
+from tfx_cassandra.components.experiment.results import MetricResult, decisive_interval
 from tfx_cassandra.components.experiment.statistics import Comparison, Estimate
 from tfx_cassandra.components.experiment.tally import MAX_EXACT_UNITS, Tally
 
@@ -24,25 +24,21 @@ def by_arm(moments: Moments) -> list[Moments]:
 
 
 def estimates_of(metric: Metric, arms: Sequence[Moments]) -> Sequence[Estimate]:
-    """Returns each arm's estimate; raises ValueError where there are too few values or not such values."""
+    """Returns each arm's estimate; raises ValueError if its values are too few or out of range."""
     if metric.covariate is not None:
         return statistics.adjusted(arms)
     return [(statistics.proportion if metric.kind == 'proportion' else statistics.ratio)(arm) for arm in arms]
 
 
 def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float) -> tuple[str, Comparison]:
-    """Compares by the test for the metric's kind, at a fixed time.
-
-    Returns:
-      (name of the test, the comparison)
-    """
+    """Compares two arms by the fixed test for the metric's kind; returns (name of the test, comparison)."""
     if control.binomial and treatment.binomial:
         return 'two-proportion z', statistics.two_proportions(control, treatment, alpha)
     if metric.kind != 'mean':
-        name, found = 'z by the delta method', statistics.z_test(control, treatment, alpha)
+        name, comparison = 'z by the delta method', statistics.z_test(control, treatment, alpha)
     else:
-        name, found = "Welch's t", statistics.welch(control, treatment, alpha)
-    return name + (' with CUPED' if metric.covariate else ''), found
+        name, comparison = "Welch's t", statistics.welch(control, treatment, alpha)
+    return name + (' with CUPED' if metric.covariate else ''), comparison
 
 
 def exact_p_value(first: pl.DataFrame, second: pl.DataFrame) -> float:
@@ -50,36 +46,36 @@ def exact_p_value(first: pl.DataFrame, second: pl.DataFrame) -> float:
     return statistics.permutation_test(*(units.select('y', 'd').to_numpy() for units in (first, second)))
 
 
-def compared(
+def result_of(
     design: Design, metric: Metric, control: Estimate, treatment: Estimate, exact: float = 0.0
 ) -> MetricResult:
-    """Compares by both the fixed and the sequential test; nothing is corrected or concluded yet.
+    """Compares two arms by the fixed and the sequential test, without correction or conclusion.
 
     Args:
       design: The experiment.
       metric: The metric.
       control: Estimate of the control.
       treatment: Estimate of a treatment.
-      exact: The p-value of an exact test, where the units are few: no other p-value is below it.
+      exact: The p-value of an exact test if there are few units: a lower bound for the other p-values.
     """
-    test, found = compare(metric, control, treatment, design.alpha)
-    relative = found.relative or (None, None, None)
+    test, comparison = compare(metric, control, treatment, design.alpha)
+    relative = comparison.relative or (None, None, None)
     low = high = p_value = None
     exact = max(exact, statistics.cautious_p_value(control, treatment))
     if min(control.weight, treatment.weight) >= design.least_units:
         rho2, units = sequential.tuned(design.planned_units, design.alpha), control.n + treatment.n
-        # By the cautious error: the first look may find no event at all in a small arm, and so no spread.
-        reach = sequential.radius(found.cautious, units, rho2, design.alpha)
-        low, high = found.difference - reach, found.difference + reach
-        p_value = max(exact, sequential.p_value(found.difference, found.cautious, units, rho2))
+        # With the cautious error: at the first look a small arm may have no event, and so no variance.
+        reach = sequential.radius(comparison.cautious, units, rho2, design.alpha)
+        low, high = comparison.difference - reach, comparison.difference + reach
+        p_value = max(exact, sequential.p_value(comparison.difference, comparison.cautious, units, rho2))
     return MetricResult(
         metric=metric.name,
         test=test,
-        difference=found.difference,
-        stderr=found.stderr,
-        low=found.low,
-        high=found.high,
-        p_value=max(exact, found.p_value),
+        difference=comparison.difference,
+        stderr=comparison.stderr,
+        low=comparison.low,
+        high=comparison.high,
+        p_value=max(exact, comparison.p_value),
         p_adjusted=None,
         relative=relative[0],
         relative_low=relative[1],
@@ -88,7 +84,7 @@ def compared(
         sequential_high=high,
         sequential_p=p_value,
         sequential_p_adjusted=None,
-        minimum_detectable_effect=statistics.minimum_detectable_effect(found.stderr, design.alpha, design.power),
+        minimum_detectable_effect=statistics.minimum_detectable_effect(comparison.stderr, design.alpha, design.power),
         conclusion='undecided',
     )
 
@@ -99,29 +95,28 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
     Args:
       design: The experiment.
       estimates: By metric, of each arm.
-      tally: What they are of, with the units themselves where these are few.
+      tally: The statistics behind the estimates; it holds the values of single units if there are few.
     """
 
     def exact(metric: Metric, place: int) -> float:
-        # What a covariate takes out, the permutation test does not know of.
+        # The permutation test compares unadjusted values.
         adjusted = metric.covariate and min(arm.n for arm in estimates[metric.name]) >= statistics.MIN_ADJUSTED_UNITS
-        units = [tally.units_of(metric.name, i) for i in (0, place)]
-        known = [values for values in units if values is not None]
-        if adjusted or len(known) < 2 or sum(map(len, known)) > MAX_EXACT_UNITS:
+        control, treatment = (tally.units_of(metric.name, i) for i in (0, place))
+        if adjusted or control is None or treatment is None or len(control) + len(treatment) > MAX_EXACT_UNITS:
             return 0.0
-        return exact_p_value(known[0], known[1])
+        return exact_p_value(control, treatment)
 
     drafts = {
-        (arm.name, metric.name): compared(
+        (arm.name, metric.name): result_of(
             design, metric, estimates[metric.name][0], estimates[metric.name][place], exact(metric, place)
         )
         for (place, arm), metric in itertools.product(enumerate(design.treatments, 1), design.metrics)
         if metric.name in estimates
     }
     goals = {metric.name for metric in design.metrics if metric.margin is None}
-    fixed = statistics.holm({f'{a} {m}': draft.p_value for (a, m), draft in drafts.items() if m in goals})
-    # Where it is too early, the p-value is one: it is part of the family all the same.
-    at_any_time = statistics.holm(
+    fixed_p_values = statistics.holm({f'{a} {m}': draft.p_value for (a, m), draft in drafts.items() if m in goals})
+    # A comparison that is too early has the p-value 1: it is still one of the tests to correct for.
+    sequential_p_values = statistics.holm(
         {
             f'{a} {m}': 1.0 if draft.sequential_p is None else draft.sequential_p
             for (a, m), draft in drafts.items()
@@ -134,8 +129,8 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
         key = f'{arm_name} {name}'
         corrected = dataclasses.replace(
             draft,
-            p_adjusted=fixed.get(key),
-            sequential_p_adjusted=None if draft.sequential_p is None else at_any_time.get(key),
+            p_adjusted=fixed_p_values.get(key),
+            sequential_p_adjusted=None if draft.sequential_p is None else sequential_p_values.get(key),
         )
         conclusion = _conclusion(design, metrics[name], corrected)
         results[arm_name].append(dataclasses.replace(corrected, conclusion=conclusion))
@@ -143,15 +138,15 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
 
 
 def _conclusion(design: Design, metric: Metric, result: MetricResult) -> str:
-    decided = deciding(design, result)
-    if decided is None:
+    decisive = decisive_interval(design, result)
+    if decisive is None:
         return 'undecided'
-    low, high, p_adjusted = decided
+    low, high, p_adjusted = decisive
     if metric.margin is None:
         if p_adjusted is None or p_adjusted >= design.alpha:
             return 'undecided'
         return 'better' if result.difference * metric.sign > 0 else 'worse'
-    if low == high:  # nothing varies yet, which is not the same as that nothing will
+    if low == high:  # no variance observed yet
         return 'undecided'
     worst, best = (low, high) if metric.sign > 0 else (-high, -low)
     if worst > -metric.margin:

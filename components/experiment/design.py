@@ -1,31 +1,31 @@
-"""What an A/B test compares and how it decides: written down before it is looked at."""
+"""The design of an A/B test: what it compares and how it decides, fixed before the results are seen."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import math
 import re
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from tfx_cassandra.components.checks import Name, Rule, check_fields, conform
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 
-# What a metric can be made of, per request. The first two are logged with the answer, and `requests` is 1;
-# `feature:NAME` is one of its logged inputs; `outcome:NAME` is what became known later, and the rest compare the
-# prediction with it.
+# What a metric can take from a request. `prediction` and `confidence` are logged, `requests` is always 1,
+# `feature:NAME` is a logged input, `outcome:NAME` is observed later, and the other kinds compare the prediction with
+# that outcome.
 PLAIN_VALUES = ('prediction', 'confidence', 'requests')
 OUTCOME_KINDS = ('outcome', 'squared_error', 'absolute_error', 'log_loss', 'correct')
 NAMED_VALUES = ('feature', *OUTCOME_KINDS)
 BEFORE = 'before'
-CLOCK_SKEW = datetime.timedelta(minutes=1)  # by which an outcome may seem to be known before its request
+CLOCK_SKEW = datetime.timedelta(minutes=1)  # an outcome's timestamp may be earlier than its request's by so much
 _MAX_STEPS = 400
 
 
 def parse_value(value: str) -> tuple[str, str | None]:
-    """Splits the expression of a value: 'feature:age' -> ('feature', 'age'), 'prediction' -> ('prediction', None)."""
+    """Splits a value expression: 'feature:age' -> ('feature', 'age'), 'prediction' -> ('prediction', None)."""
     kind, colon, name = value.partition(':')
     return kind, name if colon else None
 
@@ -50,21 +50,21 @@ Value = Annotated[
     ),
 ]
 Weight = Annotated[float, Rule('a share above 0', lambda weight: 0 < weight <= 1)]
-Chance = Annotated[float, Rule('between 0 and 1', lambda chance: 0 < chance < 1)]
+Probability = Annotated[float, Rule('between 0 and 1', lambda chance: 0 < chance < 1)]
 Units = Annotated[int, Rule('an integer of at least 2 and below 2^31', lambda units: 2 <= units < 2**31)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One arm of an experiment: a model version that answers a share of the units.
+    """One arm of an experiment: a model version that serves a share of the units.
 
-    In a pipeline, ABEvaluator takes RuntimeParameters and Placeholders of TFX for the version too.
+    For ABEvaluator `version` may also be a RuntimeParameter or Placeholder of TFX.
 
     Attributes:
       name: Name of the arm, such as 'control'.
       model_id: The model, as in `inference_results` and `model_versions`.
       version: Its version, as in `model_versions`.
-      weight: Planned share of the units; the weights of an experiment's arms sum to one.
+      weight: Planned share of the units; the weights of all arms sum to one.
     """
 
     name: PlainName
@@ -80,29 +80,30 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What is compared between arms.
+    """A quantity that is compared between arms.
 
     Attributes:
-      name: Name of the metric, and the beginning of its keys in `model_versions.metrics`.
-      value: What is taken of each request: 'prediction', 'confidence', 'requests' (1), 'feature:NAME', 'outcome:NAME',
-        or how the prediction fares against an outcome: 'squared_error:NAME', 'absolute_error:NAME', 'log_loss:NAME' (of
-        a probability), 'correct:NAME' (1 if both are, or both are not, at least one half).
+      name: Name of the metric, and the prefix of its keys in `model_versions.metrics`.
+      value: Value of each request: 'prediction', 'confidence', 'requests' (1), 'feature:NAME', 'outcome:NAME', or a
+        comparison of the prediction with an outcome: 'squared_error:NAME', 'absolute_error:NAME', 'log_loss:NAME' (of a
+        probability), 'correct:NAME' (1 if both, or neither, are at least one half).
       kind: 'mean' (Welch's t), 'proportion' of ones among zeros and ones (z), or 'ratio' of the sums of `value` and
         `denominator` (delta method).
       denominator: As `value`; for a ratio only.
-      covariate: What was known before the arm could influence it, and what it explains is taken out (CUPED):
-        'feature:NAME', of the unit's first request in the window, or 'before', the metric itself in the time before it.
-      missing: What counts where an outcome is not known within the delay, such as 0 for a click that did not come;
-        None leaves such requests out. For metrics of outcomes only.
+      covariate: Pre-exposure covariate that reduces the variance (CUPED): 'feature:NAME' of the unit's first request in
+        the window, or 'before', the same metric in the period before the window.
+      missing: Value of a request whose outcome is not known within the delay, such as 0 for no click; None leaves such
+        requests out. For metrics of outcomes only.
       better: 'higher' or 'lower'.
-      margin: Makes the metric a guardrail: how much worse the treatment may be, in the metric's unit. Without one, the
-        metric is a goal.
-      per: What counts alike. 'request': the mean is that of all requests, and its error is still that of the units,
-        whose requests are alike. 'unit': the mean is that of the units' sums, such as what a user spent, and the
-        proportion that of the units with a one, such as users who ever clicked.
-      cap: What one unit may contribute at most (winsorised), fixed beforehand, such as the 99 % quantile of an earlier
-        time. With `per='unit'` a unit's sum is cut to [-cap, cap]; otherwise its requests, or the denominators of a
-        ratio, count together as `cap` of them at most. None for no limit. Not for a proportion of units.
+      margin: Makes the metric a guardrail: how much worse the treatment may be, in the metric's unit. None makes it a
+        goal.
+      per: What is weighted equally. 'request': the mean over requests; its error is that of units, because requests of
+        one unit are correlated. 'unit': the mean of the units' sums, such as spend per user, or the proportion of units
+        with a one, such as users who ever clicked.
+      cap: Largest contribution of one unit (winsorization), fixed beforehand, such as the 99 % quantile of an earlier
+        period. With `per='unit'` a unit's sum is clipped to [-cap, cap]; otherwise its weight, which is the number of
+        its requests or the sum of its denominators, is scaled down to `cap`. None for no limit. Not for a proportion of
+        units.
     """
 
     name: PlainName
@@ -120,44 +121,44 @@ class Metric:
         conform('metric.name', self.name, PlainName)
         check_fields(self, f'{self.name}.')
         if (self.denominator is not None) != (self.kind == 'ratio'):
-            raise invalid(f'{self.name}.denominator', self.denominator, 'given for a ratio, and for nothing else')
+            raise invalid(f'{self.name}.denominator', self.denominator, 'given for a ratio, and only for a ratio')
         if self.covariate not in (None, BEFORE) and not re.fullmatch('feature:.+', str(self.covariate)):
-            rule = "'feature:NAME' or 'before', for an outcome is no cause"
+            rule = "'feature:NAME' or 'before'; the arm may influence an outcome"
             raise invalid(f'{self.name}.covariate', self.covariate, rule)
         if self.covariate is not None and self.kind == 'proportion':
             raise invalid(f'{self.name}.covariate', self.covariate, "of a mean or a ratio; give kind='mean'")
         if self.per == 'unit' and self.kind == 'ratio':
-            raise invalid(f'{self.name}.per', self.per, "'request' of a ratio, which is one of sums")
+            raise invalid(f'{self.name}.per', self.per, "'request' for a ratio, which is one of sums")
         if self.cap is not None and self.per == 'unit' and self.kind == 'proportion':
-            raise invalid(f'{self.name}.cap', self.cap, 'None of a proportion of units, where each counts as one')
+            raise invalid(f'{self.name}.cap', self.cap, 'None for a proportion of units, where each counts as one')
         if self.missing is not None and not any(parse_value(value)[0] in OUTCOME_KINDS for value in self.values):
-            raise invalid(f'{self.name}.missing', self.missing, 'None where no outcome is taken')
+            raise invalid(f'{self.name}.missing', self.missing, 'None for a metric without outcomes')
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if higher is better, -1 if lower is."""
         return 1 if self.better == 'higher' else -1
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The expressions of value, denominator and covariate, those that are taken of a request."""
+        """The value expressions that are computed of each request: value, denominator, and a feature covariate."""
         return tuple(filter(None, (self.value, self.denominator, self.feature)))
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """The names of the outcomes that value and denominator take."""
+        """The names of the outcomes that value and denominator use."""
         parsed = (parse_value(value) for value in filter(None, (self.value, self.denominator)))
         return tuple(dict.fromkeys(name for kind, name in parsed if name and kind in OUTCOME_KINDS))
 
     @property
     def feature(self) -> str | None:
-        """The covariate, where it is a feature."""
+        """The covariate if it is a feature."""
         return None if self.covariate == BEFORE else self.covariate
 
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """An experiment: its arms, its metrics, and the rules it is decided by.
+    """An experiment: its arms, its metrics, and its decision rules.
 
     Attributes:
       experiment_id: As in `model_versions`.
@@ -165,20 +166,20 @@ class Design:
       treatments: The other arms.
       window: Times of the requests that count, `[start, end)`.
       metrics: Goals and guardrails, at least one.
-      outcome_delay: An outcome counts if it was known less than this after its request, and not more than a minute
-        before it (clocks differ): the same for each request, and a later run finds no more of them. Where a metric
-        takes outcomes, a request counts once it is this old, so that no arm is judged by the outcomes that come early.
-      alpha: Chance of a false discovery among all goals of all treatments.
-      power: Chance of finding the minimum detectable effect.
-      decide_by: 'sequential' is valid however often the experiment is evaluated; 'fixed' needs fewer requests, and is
-        valid if it is evaluated once, at an end that was fixed beforehand.
-      planned_units: Units of a treatment and the control for which the sequential interval is narrowest.
-      least_units: Below so many effective units with a value in either arm, nothing is decided: (sum d)^2 / sum d^2,
-        with d a unit's requests or denominators, which is the number of units where all weigh the same.
+      outcome_delay: An outcome counts if its timestamp is less than this after its request's, and at most a minute
+        before it (clock skew). If a metric uses outcomes, a request counts once it is this old. So all requests have
+        the same time to be answered, and a later evaluation finds the same outcomes of them.
+      alpha: Probability of a false discovery among all goals of all treatments.
+      power: Probability of finding the minimum detectable effect.
+      decide_by: 'sequential' is valid however often the experiment is evaluated; 'fixed' needs fewer requests and is
+        valid for one evaluation, at an end that was set beforehand.
+      planned_units: Number of units, treatment and control together, at which the sequential interval is narrowest.
+      least_units: Nothing is decided with fewer effective units in either arm. They are (sum d)^2 / sum d^2, where d is
+        a unit's requests or denominators: the number of units if all weigh the same.
       srm_alpha: The test is invalid if the p-value of the planned shares is below this.
       aa_alpha: The test is invalid if the control's two halves differ with a corrected p-value below this.
       series_step: Step of the time series; None for a twenty-fourth of the window.
-      before: How long before the window the covariate 'before' looks back; for such a covariate only.
+      before: Length of the period before the window, for the covariate 'before'; for such a covariate only.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -190,13 +191,13 @@ class Design:
     window: TimeWindow
     metrics: tuple[Metric, ...]
     outcome_delay: datetime.timedelta = datetime.timedelta(days=1)
-    alpha: Chance = 0.05
-    power: Chance = 0.8
+    alpha: Probability = 0.05
+    power: Probability = 0.8
     decide_by: Literal['sequential', 'fixed'] = 'sequential'
     planned_units: Units = 10_000
     least_units: Units = 100
-    srm_alpha: Chance = 0.001
-    aa_alpha: Chance = 0.001
+    srm_alpha: Probability = 0.001
+    aa_alpha: Probability = 0.001
     series_step: datetime.timedelta | None = None
     before: datetime.timedelta | None = None
 
@@ -206,7 +207,7 @@ class Design:
             field = 'metrics' if self.treatments else 'treatments'
             raise invalid(field, getattr(self, field), 'at least one')
         self._check_arms()
-        _each_once('metrics', [metric.name for metric in self.metrics])
+        _check_unique('metrics', [metric.name for metric in self.metrics])
         if self.outcome_delay <= datetime.timedelta(0):
             raise invalid('outcome_delay', self.outcome_delay, 'above zero')
         self._check_before()
@@ -215,18 +216,18 @@ class Design:
 
     def _check_before(self) -> None:
         if (self.before is not None) != any(metric.covariate == BEFORE for metric in self.metrics):
-            raise invalid('before', self.before, "given for a covariate 'before', and for nothing else")
+            raise invalid('before', self.before, "given for a covariate 'before', and only for that")
         if self.before is not None and self.before < MILLISECOND:
             raise invalid('before', self.before, 'at least a millisecond')
         for field, window in (('before', 'read_window'), ('outcome_delay', 'outcome_window')):
             try:
                 getattr(self, window)
             except OverflowError as error:
-                raise invalid(field, getattr(self, field), 'so long that the years have four digits') from error
+                raise invalid(field, getattr(self, field), 'short enough to stay within the years 1 to 9999') from error
 
     def _check_arms(self) -> None:
-        _each_once('arms', [arm.name for arm in self.arms])
-        _each_once('arms', [f'{arm.model_id} {arm.version}' for arm in self.arms])
+        _check_unique('arms', [arm.name for arm in self.arms])
+        _check_unique('arms', [f'{arm.model_id} {arm.version}' for arm in self.arms])
         weights = [arm.weight for arm in self.arms]
         if not math.isclose(sum(weights), 1, rel_tol=0, abs_tol=1e-9):
             raise invalid('weights', weights, 'they sum to one')
@@ -238,7 +239,7 @@ class Design:
 
     @property
     def read_window(self) -> TimeWindow:
-        """Times of all requests that are looked at, `[start, end)`: the window, and what covariates look back at."""
+        """Times of all requests that are read, `[start, end)`: the window and the period before it."""
         return TimeWindow(self.window.start - (self.before or datetime.timedelta(0)), self.window.end)
 
     @property
@@ -250,12 +251,12 @@ class Design:
 
     @property
     def maturity(self) -> datetime.timedelta:
-        """How old a request must be to count: until all outcomes that can count for it are known."""
+        """Age at which a request counts: all its outcomes that can count are known by then."""
         return self.outcome_delay if self.names_of(*OUTCOME_KINDS) else datetime.timedelta(0)
 
     @property
     def complete(self) -> datetime.datetime:
-        """When all requests of the window are old enough: whoever looks later sees the same."""
+        """When all requests of the window are old enough: every later evaluation gives the same."""
         return self.window.end + self.maturity
 
     @property
@@ -269,16 +270,11 @@ class Design:
         return -((self.window.start - self.window.end) // self.step)
 
     def names_of(self, *kinds: str) -> tuple[str, ...]:
-        """Returns the NAMEs that the metrics take of some kinds of values, each once."""
+        """Returns the NAMEs in the metrics' value expressions of the given kinds, each once."""
         parsed = (parse_value(value) for metric in self.metrics for value in metric.values)
         return tuple(dict.fromkeys(name for kind, name in parsed if name and kind in kinds))
 
 
-def _each_once(field: str, names: list[str]) -> None:
-    doubled = sorted(set(_doubled(names)))
-    if doubled:
-        raise invalid(field, doubled, 'each once')
-
-
-def _doubled(names: list[str]) -> Iterator[str]:
-    return (name for i, name in enumerate(names) if name in names[:i])
+def _check_unique(field: str, names: list[str]) -> None:
+    if duplicates := sorted(name for name, count in collections.Counter(names).items() if count > 1):
+        raise invalid(field, duplicates, 'each once')

@@ -3,8 +3,8 @@
     requests: scan of the window           -> shards by request id --+
     outcomes: scan of the window and delay -> shards by request id --+-> rows -> shards by unit -> tallies -> verdict
 
-A request without a unit is its own, so that its row needs no second shuffle. The tallies are merged in the order of the
-shards, and a shard sorts its rows, so that a rerun gives the same bits. Rows are spooled between the steps, so that
+A request without a unit is a unit of its own and skips the second shuffle. Rows are sorted within a shard and tallies
+are merged in the order of the shards, so that a rerun gives the same bits. Rows are spooled between the steps, so that
 memory does not grow with them.
 """
 
@@ -38,23 +38,23 @@ from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.read import ScanTable
 from tfx_cassandra.components.window import TimeWindow, aware
 
-_Place = tuple[str, int]  # what a shard is of, and its number
+_ShardKey = tuple[str, int]  # key that shards are made by, number of the shard
 
-_GATHER_ROWS = 100_000  # rows that are sharded together, so that the parts of a shard are not tiny
+_GATHER_ROWS = 100_000  # gathered before they are sharded, so that the parts are not tiny
 
 
 class EvaluateAb(beam.PTransform):
-    """Reads, joins and reduces what `settings` name; gives a PCollection of one Verdict."""
+    """Reads and joins requests and outcomes, and decides; returns a PCollection of one Verdict."""
 
     def __init__(self, settings: EvaluationOptions, folder: str) -> None:
-        """Declares the evaluation; rows are spooled into `folder`, to be removed when the pipeline has ended.
+        """Declares the evaluation; rows are spooled into `folder`, which the caller removes after the pipeline.
 
         Raises:
           ValueError: `settings.as_of` is in the future.
         """
         super().__init__()
         self._settings, self._folder = settings, folder
-        self._as_of = time_of_look(settings.design, settings.as_of)
+        self._as_of = evaluation_time(settings.design, settings.as_of)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
@@ -95,33 +95,33 @@ class EvaluateAb(beam.PTransform):
         )
 
 
-def time_of_look(design: Design, as_of: datetime.datetime | None) -> datetime.datetime:
-    """Returns the time by which requests must be old enough: `as_of` or now, but at most `design.complete`.
+def evaluation_time(design: Design, as_of: datetime.datetime | None) -> datetime.datetime:
+    """Returns the time at which requests must be old enough: `as_of` or now, but at most `design.complete`.
 
-    Looks after that moment see the same, so that they are recorded alike, and a rerun gives the same bits.
+    Every evaluation after `design.complete` gives the same, so that a rerun gives the same bits.
 
     Raises:
-      ValueError: `as_of` is in the future: outcomes that are still to come would count as missing.
+      ValueError: `as_of` is in the future: outcomes that are not logged yet would count as missing.
     """
     now = datetime.datetime.now(datetime.timezone.utc)
-    look = now if as_of is None else aware('as_of', as_of)
-    if look > now + CLOCK_SKEW:
-        raise invalid('as_of', look.isoformat(), f'not after the time of the run ({now.isoformat()})')
-    return min(look, design.complete)
+    time = now if as_of is None else aware('as_of', as_of)
+    if time > now + CLOCK_SKEW:
+        raise invalid('as_of', time.isoformat(), f'not after the time of the run ({now.isoformat()})')
+    return min(time, design.complete)
 
 
 class _Shard(beam.DoFn):
-    """Record batches -> (shard, record batch), the shard being a hash of the request id."""
+    """Record batches -> (shard, record batch); the shard is a hash of the request id."""
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
 
     def start_bundle(self) -> None:
-        self._waiting: list[pa.RecordBatch] = []
+        self._gathered: list[pa.RecordBatch] = []
 
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-        self._waiting.append(batch)
-        if sum(waiting.num_rows for waiting in self._waiting) >= _GATHER_ROWS:
+        self._gathered.append(batch)
+        if sum(gathered.num_rows for gathered in self._gathered) >= _GATHER_ROWS:
             yield from self._parts()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -129,15 +129,15 @@ class _Shard(beam.DoFn):
             yield beam.transforms.window.GlobalWindows.windowed_value(part)
 
     def _parts(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        if not self._waiting:
+        if not self._gathered:
             return
-        rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(self._waiting))  # type: ignore[assignment]
-        self._waiting = []
+        rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(self._gathered))  # type: ignore[assignment]
+        self._gathered = []
         yield from _sharded(rows, 'request_id', self._shards)
 
 
 def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    # Polars promises the same hash within one version, and all workers of a pipeline run the same one.
+    # Polars' hash is the same within one version, and all workers of a pipeline run the same version.
     shard = (pl.col(column).hash(seed=0) % shards).cast(pl.Int64).alias('_shard')
     parts = rows.with_columns(shard).partition_by('_shard', as_dict=True, include_key=False)
     for (number,), part in parts.items():
@@ -145,7 +145,7 @@ def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int
 
 
 class _JoinOutcomes(beam.DoFn):
-    """A shard of requests and outcomes -> the tally of those without a unit, and the rows of the others by unit."""
+    """A shard of requests and outcomes -> the tally of requests without a unit, and the rows of the others by unit."""
 
     def __init__(self, design: Design, shards: int, as_of: datetime.datetime | None) -> None:
         self._design, self._shards, self._as_of = design, shards, as_of
@@ -161,37 +161,37 @@ class _JoinOutcomes(beam.DoFn):
             yield beam.pvalue.TaggedOutput('of_units', part)
 
 
-def _tally_units(grouped: tuple[int, dict[str, Iterable[pa.RecordBatch]]], design: Design) -> tuple[_Place, Tally]:
+def _tally_units(grouped: tuple[int, dict[str, Iterable[pa.RecordBatch]]], design: Design) -> tuple[_ShardKey, Tally]:
     shard, parts = grouped
     rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(parts['rows']))  # type: ignore[assignment]
     return ('unit', shard), tally(rows, Counts(), design)
 
 
 class _Merge(beam.CombineFn):
-    """(place, tally) -> the tally of all shards."""
+    """(key of a shard, its tally) -> the tally of all shards."""
 
     def __init__(self, design: Design) -> None:
         self._design = design
 
-    def create_accumulator(self, *args: Any, **kwargs: Any) -> dict[_Place, Tally]:
+    def create_accumulator(self, *args: Any, **kwargs: Any) -> dict[_ShardKey, Tally]:
         return {}
 
     def add_input(
-        self, mutable_accumulator: dict[_Place, Tally], element: tuple[_Place, Tally], *args: Any, **kwargs: Any
-    ) -> dict[_Place, Tally]:
+        self, mutable_accumulator: dict[_ShardKey, Tally], element: tuple[_ShardKey, Tally], *args: Any, **kwargs: Any
+    ) -> dict[_ShardKey, Tally]:
         return mutable_accumulator | dict([element])
 
     def merge_accumulators(
-        self, accumulators: Iterable[dict[_Place, Tally]], *args: Any, **kwargs: Any
-    ) -> dict[_Place, Tally]:
-        merged: dict[_Place, Tally] = {}
+        self, accumulators: Iterable[dict[_ShardKey, Tally]], *args: Any, **kwargs: Any
+    ) -> dict[_ShardKey, Tally]:
+        merged: dict[_ShardKey, Tally] = {}
         for part in accumulators:
             merged |= part
         return merged
 
-    def extract_output(self, accumulator: dict[_Place, Tally], *args: Any, **kwargs: Any) -> Tally:
+    def extract_output(self, accumulator: dict[_ShardKey, Tally], *args: Any, **kwargs: Any) -> Tally:
         merged = tally(*join_outcomes([], [], self._design), self._design)
-        # Floating-point sums depend on their order; this one is the same in every run.
+        # Floating-point sums depend on the order of their terms.
         for shard in sorted(accumulator):
             merged = merged + accumulator[shard]
         return merged

@@ -1,8 +1,8 @@
-"""Sufficient statistics: all that the tests need to know of the observations, small and mergeable.
+"""Sufficient statistics of observations, mergeable.
 
-Sums and sums of squares lose all digits where a mean is far greater than its spread. So the second moments are kept
-about the mean, and merged as Chan, Golub and LeVeque do ("Updating formulae and a pairwise algorithm for computing
-sample variances", 1979); n, sum, sum of squares and cross terms follow from them and they from these.
+Sums of squares lose all digits if a mean is far greater than the standard deviation. So the second moments are central,
+and merged as in Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample variances",
+1979); they are equivalent to n, sums, sums of squares and cross terms.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Moments:
         n = np.bincount(index, minlength=count)
         sums = np.stack([np.bincount(index, values[:, i], count) for i in variables], axis=-1)
         mean = sums / np.maximum(n, 1)[:, None]
-        away = values - mean[index]
-        products = [[np.bincount(index, away[:, i] * away[:, j], count) for j in variables] for i in variables]
+        deviations = (values - mean[index]).T
+        products = [[np.bincount(index, first * second, count) for second in deviations] for first in deviations]
         moments = cls(n, mean, np.moveaxis(np.array(products), -1, 0))
         return moments[0] if groups is None else moments
 
@@ -67,10 +67,10 @@ class Moments:
         """Returns the moments of both sets of observations together, group by group."""
         n = self.n + other.n
         share = other.n / np.maximum(n, 1)
-        apart = other.mean - self.mean
-        mean = self.mean + apart * share[..., None]
-        spread = apart[..., :, None] * apart[..., None, :] * (self.n * share)[..., None, None]
-        return Moments(n, mean, self.products + other.products + spread)
+        difference = other.mean - self.mean
+        mean = self.mean + difference * share[..., None]
+        between = difference[..., :, None] * difference[..., None, :] * (self.n * share)[..., None, None]
+        return Moments(n, mean, self.products + other.products + between)
 
     def reshape(self, *shape: int) -> Moments:
         """Returns the same groups in another arrangement."""
@@ -82,7 +82,7 @@ class Moments:
         )
 
     def along(self, axis: int) -> list[Moments]:
-        """Returns the moments at each place of an axis of the groups."""
+        """Returns the moments at each index of an axis of the groups."""
         return [self[(slice(None),) * axis + (i,)] for i in range(self.n.shape[axis])]  # type: ignore[index]
 
     @property

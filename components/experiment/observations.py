@@ -1,12 +1,12 @@
-"""Requests and outcomes of one shard -> one row a request, with the values that its metrics take.
+"""Requests and outcomes of one shard -> one row per request, with the values of the metrics.
 
     rows of inference_results  -> prepare_requests -+
     rows of inference_outcomes -> prepare_outcomes -+-> join_outcomes
 
-Both sides are reduced before they are shuffled, to an identity of 16 bytes and the columns that the metrics need.
-A row of the result has `unit`, `request_id`, `timestamp`, `arm` (place in the design; null before the window), and of
-each metric `NAME.y` (value), `NAME.d` (denominator, where it is a ratio), `NAME.x` (covariate, where a
-feature) and `NAME.k` (whether its outcomes are known, where it takes some).
+Both sides are reduced before they are shuffled, to a request id of 16 bytes and the columns that the metrics need. A
+row of the result has `unit`, `request_id`, `timestamp`, `arm` (index in the design; null before the window), and for
+each metric `NAME.y` (value), `NAME.d` (denominator of a ratio), `NAME.x` (covariate, if it is a feature) and `NAME.k`
+(whether its outcomes are known, if it has any).
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS
 
 OUTCOME_COLUMNS = ('request_id', 'outcome', 'timestamp', 'value')
 _IDENTITY = ('model_id', 'version', 'experiment_id', 'request_id', 'timestamp', 'unit')
-_UNATTRIBUTED, _EARLIER, _EXPOSED = -1, -2, -3  # in the place of an arm
-_MIN_PROBABILITY = 1e-15  # clipped as scikit-learn and Keras do, so that the loss of one wrong 0 or 1 is finite
+_UNATTRIBUTED, _EARLIER, _EXPOSED = -1, -2, -3  # in column `arm`
+_MIN_PROBABILITY = 1e-15  # clipped as in scikit-learn and Keras, so that the loss of a wrong 0 or 1 is finite
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Counts of requests and outcomes that were found beside the rows.
+    """Counts of requests and outcomes that the joined rows do not show.
 
     Attributes:
-      unattributed: Requests without a version, of a model that several arms are versions of.
-      exposed: Requests of the experiment before its window, where the time before is looked at.
+      unattributed: Requests without a version, of a model that several arms serve.
+      exposed: Requests of the experiment before its window, if the covariate 'before' is used.
       outcomes: Outcomes read, without those of requests before the window.
       orphans: Outcomes without a request.
-      ambiguous: Request ids that stand for several units; their requests count for none.
+      ambiguous: Request ids of several units; their requests are left out.
       immature: Requests of the window that are too young to count at the time of the evaluation.
     """
 
@@ -57,41 +57,40 @@ class Counts:
 
 def request_columns(design: Design) -> tuple[str, ...]:
     """Returns the columns of `inference_results` that a design needs."""
-    taken = {parse_value(value)[0] for metric in design.metrics for value in metric.values}
-    predicted = taken & {'prediction', *OUTCOME_KINDS[1:]}
-    names = {'prediction': predicted, 'confidence': taken & {'confidence'}, 'features': taken & {'feature'}}
-    return (*_IDENTITY, *(name for name, wanted in names.items() if wanted))
+    kinds = {parse_value(value)[0] for metric in design.metrics for value in metric.values}
+    predicted = kinds & {'prediction', *OUTCOME_KINDS[1:]}
+    columns = {'prediction': predicted, 'confidence': kinds & {'confidence'}, 'features': kinds & {'feature'}}
+    return (*_IDENTITY, *(column for column, needed in columns.items() if needed))
 
 
 def prepare_requests(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
-    """Reduces rows of `inference_results` to what the metrics need, and drops rows that do not count.
+    """Reduces rows of `inference_results` to the columns that the metrics need, and drops rows that do not count.
 
     Args:
       batch: Rows with `request_columns`.
       design: The experiment.
 
     Returns:
-      `request_id` (16 bytes), `timestamp`, `unit`, `arm`, and those of `prediction`, `confidence` and `feature:NAME`
-      that the metrics need.
+      `request_id` (16 bytes), `timestamp`, `unit`, `arm`, and of `prediction`, `confidence` and `feature:NAME` the
+      columns that the metrics need.
     """
     rows: pl.DataFrame = pl.from_arrow(_with_features(batch, design.names_of('feature')))  # type: ignore[assignment]
-    unit = pl.col('unit').replace('', None)  # no unit; '' would count as one unit that is in all arms
-    rows = rows.with_columns(unit)
-    of_experiment = rows.with_columns(_placed(design).alias('arm'), _bytes_of_identity())
-    of_experiment = of_experiment.filter(pl.col('arm').is_not_null())
-    return arrow_of(of_experiment.drop('model_id', 'version', 'experiment_id'))
+    rows = rows.with_columns(pl.col('unit').replace('', None))  # '' would be one unit of all arms
+    requests = rows.with_columns(_arm(design).alias('arm'), _request_id_bytes())
+    requests = requests.filter(pl.col('arm').is_not_null())
+    return arrow_of(requests.drop('model_id', 'version', 'experiment_id'))
 
 
 def prepare_outcomes(batch: pa.RecordBatch, design: Design) -> pa.RecordBatch:
     """Reduces rows of `inference_outcomes`: an outcome's name becomes its index among the design's outcomes."""
     rows: pl.DataFrame = pl.from_arrow(batch)  # type: ignore[assignment]
     names = design.names_of(*OUTCOME_KINDS)
-    place = pl.col('outcome').replace_strict(dict(zip(names, range(len(names)), strict=True)), return_dtype=pl.Int16)
-    return arrow_of(rows.with_columns(place, _bytes_of_identity()))
+    index = pl.col('outcome').replace_strict(dict(zip(names, range(len(names)), strict=True)), return_dtype=pl.Int16)
+    return arrow_of(rows.with_columns(index, _request_id_bytes()))
 
 
 def arrow_of(rows: pl.DataFrame) -> pa.RecordBatch:
-    """Returns the rows as one Arrow record batch of types that any version of Arrow has."""
+    """Returns the rows as one Arrow record batch with types that any version of Arrow supports."""
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
     return next(iter(table.to_batches()), pa.RecordBatch.from_pylist([], table.schema))
 
@@ -105,35 +104,35 @@ def join_outcomes(
     """Joins outcomes to requests and computes each request's values of the metrics.
 
     Args:
-      requests: What `prepare_requests` returned. Of several rows of one request in one arm the earliest counts.
-      outcomes: What `prepare_outcomes` returned. Of several rows of one outcome of one request the latest within the
-        delay counts; of a request before the window it must have been known before the window, too.
+      requests: Results of `prepare_requests`. The earliest row of a request in an arm counts.
+      outcomes: Results of `prepare_outcomes`. The latest row of an outcome of a request within the delay counts; for a
+        request before the window it must be known before the window.
       design: The experiment.
-      as_of: Time of the evaluation, by which a request must be `design.maturity` old; None takes all for old enough.
+      as_of: Time of the evaluation, at which a request must be `design.maturity` old; None counts all requests.
 
     Returns:
-      (one row a request and arm, in the order of request ids, whatever the order of batches and rows; counts)
+      (one row per request and arm, ordered by request id for any order of batches and rows; counts)
     """
     rows = _frame(requests, _REQUEST_SCHEMA | {f'feature:{name}': pl.Float64 for name in design.names_of('feature')})
     unattributed, exposed = (rows.filter(pl.col('arm') == code).height for code in (_UNATTRIBUTED, _EXPOSED))
-    # By all columns, so that rows of one moment are in one order, too.
-    first = ('request_id', 'arm', 'timestamp')
-    placed = rows.sort(*first, *(name for name in rows.columns if name not in first))
-    once = placed.filter(pl.col('arm').is_in([_UNATTRIBUTED, _EXPOSED]).not_()).unique(
+    # By all columns, so that rows with equal timestamps have a fixed order too.
+    key = ('request_id', 'arm', 'timestamp')
+    ordered = rows.sort(*key, *(name for name in rows.columns if name not in key))
+    unique = ordered.filter(pl.col('arm').is_in([_UNATTRIBUTED, _EXPOSED]).not_()).unique(
         ['request_id', 'arm', 'unit'], keep='first', maintain_order=True
     )
-    later = _frame(outcomes, _OUTCOME_SCHEMA)
+    known = _frame(outcomes, _OUTCOME_SCHEMA)
     if as_of is not None:
-        later = later.filter(pl.col('timestamp') < _moment(as_of))  # an earlier look anew counts what it counted then
-    orphans = later.join(once, on='request_id', how='anti').height
-    matched = later.join(once.filter(pl.col('arm') != _EARLIER), on='request_id', how='semi').height
+        known = known.filter(pl.col('timestamp') < _moment(as_of))  # so that a rerun as of an earlier time agrees
+    in_window = unique.filter(pl.col('arm') != _EARLIER)
+    orphans = known.join(unique, on='request_id', how='anti').height
+    matched = known.join(in_window, on='request_id', how='semi').height
     arm = pl.when(pl.col('arm') != _EARLIER).then(pl.col('arm').cast(pl.Int64)).alias('arm')
     values = [column for metric in design.metrics for column in _columns(metric)]
-    inside = once.filter(pl.col('arm') != _EARLIER)
-    ambiguous = inside.group_by('request_id').agg(pl.col('unit').n_unique()).filter(pl.col('unit') > 1)
-    counted = once.join(ambiguous, on='request_id', how='anti').filter(_is_mature(design, as_of))
-    joined = _with_outcomes(counted, later, design).select('unit', 'request_id', 'timestamp', arm, *values)
-    immature = inside.filter(~_is_mature(design, as_of)).height
+    ambiguous = in_window.group_by('request_id').agg(pl.col('unit').n_unique()).filter(pl.col('unit') > 1)
+    counted = unique.join(ambiguous, on='request_id', how='anti').filter(_is_mature(design, as_of))
+    joined = _with_outcomes(counted, known, design).select('unit', 'request_id', 'timestamp', arm, *values)
+    immature = in_window.filter(~_is_mature(design, as_of)).height
     return joined, Counts(unattributed, exposed, matched + orphans, orphans, ambiguous.height, immature)
 
 
@@ -169,23 +168,23 @@ def _frame(batches: Sequence[pa.RecordBatch], schema: dict[str, Any]) -> pl.Data
     return pl.from_arrow(pa.Table.from_batches(batches))  # type: ignore[return-value]
 
 
-def _bytes_of_identity() -> pl.Expr:
-    """Returns a UUID's text as 16 bytes: less than half the size, and most of what is shuffled."""
+def _request_id_bytes() -> pl.Expr:
+    """Returns the request id's text as 16 bytes: less than half the size of the column that dominates the shuffle."""
     return pl.col('request_id').str.replace_all('-', '', literal=True).str.decode('hex')
 
 
-def _placed(design: Design) -> pl.Expr:
+def _arm(design: Design) -> pl.Expr:
     """Returns the index of a request's arm; _UNATTRIBUTED if several arms match, null if none does."""
-    place: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int16))
+    index: pl.Expr = pl.when(pl.col('version').is_null()).then(pl.lit(_UNATTRIBUTED, pl.Int16))
     for i, arm in enumerate(design.arms):
-        place = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int16)).otherwise(place)
+        index = pl.when(_is_of(arm, design)).then(pl.lit(i, pl.Int16)).otherwise(index)
     of_experiment = pl.col('experiment_id').is_null() | (pl.col('experiment_id') == design.experiment_id)
     # Before the window there are no arms, and a request without a unit cannot be matched to one in the window.
     earlier: pl.Expr = pl.when(pl.col('unit').is_not_null()).then(pl.lit(_EARLIER, pl.Int16))
     earlier = (
         pl.when(pl.col('experiment_id') == design.experiment_id).then(pl.lit(_EXPOSED, pl.Int16)).otherwise(earlier)
     )
-    return pl.when(pl.col('timestamp') < _start(design)).then(earlier).when(of_experiment).then(place)
+    return pl.when(pl.col('timestamp') < _start(design)).then(earlier).when(of_experiment).then(index)
 
 
 def _start(design: Design) -> pl.Expr:
@@ -200,29 +199,29 @@ def _is_of(arm: Arm, design: Design) -> pl.Expr:
 
 
 def _with_outcomes(requests: pl.DataFrame, outcomes: pl.DataFrame, design: Design) -> pl.DataFrame:
-    """Adds a column `outcome:NAME` for each outcome that a metric takes, null where it was not known in time."""
-    delayed = pl.col('timestamp') + design.outcome_delay
-    before = pl.min_horizontal(delayed, _start(design))
-    until = pl.when(pl.col('arm') == _EARLIER).then(before).otherwise(delayed)
+    """Adds a column `outcome:NAME` for each outcome of the metrics, null where it was not known in time."""
+    due = pl.col('timestamp') + design.outcome_delay
+    due_before_window = pl.min_horizontal(due, _start(design))
+    deadline = pl.when(pl.col('arm') == _EARLIER).then(due_before_window).otherwise(due)
     in_time = outcomes.join(
-        requests.select('request_id', 'arm', pl.col('timestamp').alias('requested'), until.alias('until')),
+        requests.select('request_id', 'arm', pl.col('timestamp').alias('requested'), deadline.alias('deadline')),
         on='request_id',
-    ).filter(pl.col('timestamp').is_between(pl.col('requested') - CLOCK_SKEW, pl.col('until'), closed='left'))
-    key = ['request_id', 'arm']  # a request before the window and one in it may have one id
+    ).filter(pl.col('timestamp').is_between(pl.col('requested') - CLOCK_SKEW, pl.col('deadline'), closed='left'))
+    key = ['request_id', 'arm']  # requests before and in the window may share an id
     rows = requests
-    for place, name in enumerate(design.names_of(*OUTCOME_KINDS)):
-        last = in_time.filter(pl.col('outcome') == place).sort('timestamp', 'value').unique(key, keep='last')
-        rows = rows.join(last.select(*key, pl.col('value').alias(f'outcome:{name}')), on=key, how='left')
-    # Sorted, so that a rerun gives the same bits whatever the order of the joins and the runner.
+    for index, name in enumerate(design.names_of(*OUTCOME_KINDS)):
+        latest = in_time.filter(pl.col('outcome') == index).sort('timestamp', 'value').unique(key, keep='last')
+        rows = rows.join(latest.select(*key, pl.col('value').alias(f'outcome:{name}')), on=key, how='left')
+    # Sorted, so that a rerun gives the same bits for any order of the joins.
     return rows.sort(key)
 
 
 def _columns(metric: Metric) -> list[pl.Expr]:
-    """Returns the values, denominators and covariates that a metric takes of requests."""
-    taken = {'y': metric.value, 'd': metric.denominator, 'x': metric.feature}
+    """Returns a metric's value, denominator and covariate of each request."""
+    values = {'y': metric.value, 'd': metric.denominator, 'x': metric.feature}
     columns = [
         _value(value, metric.missing).cast(pl.Float64).alias(f'{metric.name}.{name}')
-        for name, value in taken.items()
+        for name, value in values.items()
         if value is not None
     ]
     if metric.outcomes:
@@ -241,7 +240,7 @@ def _value(value: str, missing: float | None) -> pl.Expr:
         return pl.col(value)
     outcome, prediction = pl.col(f'outcome:{name}'), pl.col('prediction')
     if kind != 'outcome':
-        # Comparing and clipping would make numbers of NaN and infinities; a difference from itself leaves them NaN.
+        # Comparisons and clip turn NaN and infinities into numbers; x + (x - x) is NaN for them.
         prediction = prediction + (prediction - prediction) + (outcome - outcome)
     if kind == 'outcome':
         computed = outcome
@@ -252,35 +251,35 @@ def _value(value: str, missing: float | None) -> pl.Expr:
     elif kind == 'correct':
         computed = ((prediction >= 0.5) == (outcome >= 0.5)).cast(pl.Float64) + (prediction - prediction)
     elif kind == 'log_loss':
-        chance = prediction.clip(_MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
-        computed = -(outcome * chance.log() + (1 - outcome) * (1 - chance).log())
+        probability = prediction.clip(_MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+        computed = -(outcome * probability.log() + (1 - outcome) * (1 - probability).log())
     else:
         raise invalid('value', value, f'one of {", ".join(OUTCOME_KINDS)}, with a name')
     return computed if missing is None else pl.when(outcome.is_null()).then(missing).otherwise(computed)
 
 
 def _with_features(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    """Puts a column `feature:NAME` of each name in the place of `features`, a list of maps a row.
+    """Replaces `features`, a list of maps in each row, by a column `feature:NAME` of each name.
 
-    A name that stands in several maps of a row has its first value there; one that stands in none is null.
+    The first map of a row with the name gives the value; it is null if there is none.
     """
     if 'features' not in batch.schema.names:
         return batch
-    place = batch.schema.get_field_index('features')
-    maps = batch.column(place)
+    index = batch.schema.get_field_index('features')
+    maps = batch.column(index)
     rows = pc.list_parent_indices(maps).to_numpy()
     entries = pc.list_flatten(maps)
     ends = entries.offsets.to_numpy()
-    # The children are those of the unsliced array, which the offsets are about.
+    # Keys and items are those of the unsliced array, which the offsets refer to.
     keys, values = (child.slice(ends[0], ends[-1] - ends[0]) for child in (entries.keys, entries.items))
     rows = np.repeat(rows, np.diff(ends))
-    plain = [i for i in range(batch.num_columns) if i != place]
-    columns, fields = [batch.column(i) for i in plain], [batch.schema.field(i) for i in plain]
+    others = [i for i in range(batch.num_columns) if i != index]
+    columns, fields = [batch.column(i) for i in others], [batch.schema.field(i) for i in others]
     for name in names:
-        named = pc.equal(keys, name).to_numpy(zero_copy_only=False)
-        found, first = np.unique(rows[named], return_index=True)
-        chosen = np.full(batch.num_rows, -1)
-        chosen[found] = np.flatnonzero(named)[first]
-        columns.append(values.take(pa.array(chosen, mask=chosen < 0)))
+        matches = pc.equal(keys, name).to_numpy(zero_copy_only=False)
+        matching_rows, firsts = np.unique(rows[matches], return_index=True)
+        entry_of_row = np.full(batch.num_rows, -1)
+        entry_of_row[matching_rows] = np.flatnonzero(matches)[firsts]
+        columns.append(values.take(pa.array(entry_of_row, mask=entry_of_row < 0)))
         fields.append(pa.field(f'feature:{name}', pa.float64()))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))

@@ -1,4 +1,4 @@
-"""What an evaluation of an A/B test reads, and how."""
+"""Options of the evaluation of an A/B test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfx_cassandra.components.scan.fetch import ReadOptions
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """What ABEvaluator compares and where it reads; see the component for the fields.
+    """The design and the read options of an evaluation; see ABEvaluator for the fields.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.

@@ -16,7 +16,7 @@ _GREY = '#5b6472'
 
 
 def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]]) -> Markup:
-    """Draws each treatment's difference: the interval for one look thick, the one for any time thin."""
+    """Draws each treatment's difference with its fixed interval (thick) and its confidence sequence (thin)."""
     ends = [0.0]
     for _, result in results:
         ends += [
@@ -45,7 +45,7 @@ def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]])
 
 
 def over_time(metric: Metric, series: Sequence[Point]) -> Markup:
-    """Draws the running difference of each treatment with its confidence sequence; nothing where there is none."""
+    """Draws the cumulative difference of each treatment with its confidence sequence; empty without one."""
     points = [point for point in series if point.metric == metric.name and point.low is not None]
     if not points:
         return Markup()

@@ -39,16 +39,16 @@ def write_files(verdict: Verdict, uri: str) -> None:
 
 
 def record(connection: CassandraConnection, verdict: Verdict) -> None:
-    """Writes what was found into Cassandra; doing it again changes nothing, for every write sets what it set before.
+    """Writes the results into Cassandra, idempotently.
 
-    Each arm's version gets the metrics of `results.metric_values`, the name of its arm, and a treatment its verdict;
-    that of a control is cleared. Arm, verdict and metrics of a row are of the test that was recorded last.
+    Each arm's version gets the metrics of `results.metric_values` and the name of its arm; a treatment gets its
+    verdict, and a control's verdict is cleared. Arm, verdict and metrics of a row are of the test recorded last.
     `model_metrics` gets the steps of the time series, under names such as
     `brier{ab=value,experiment=e,arm=treatment}` at the start of each step.
 
     Raises:
       RegistryError: An arm's version is not recorded in the experiment; the other arms' rows stay as they are.
-      SchemaError: The keyspace lacks `model_metrics`; the arms' rows are written then.
+      SchemaError: The keyspace lacks `model_metrics`; the arms' rows are written all the same.
       WriteError: The time series could not be written.
     """
     with ModelRegistry(connection) as registry:

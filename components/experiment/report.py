@@ -1,7 +1,7 @@
-"""A verdict as one HTML page: nothing is loaded from elsewhere, the plots are inline SVG.
+"""A verdict as one self-contained HTML page with inline SVG plots.
 
-Numbers are shown to a few digits; the whole of each is in its element's `data-value`, under `data-key`, the key it has
-in `model_versions.metrics`.
+Numbers are shown to a few digits; an element's `data-value` has all digits, and `data-key` the key of the number in
+`model_versions.metrics`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import jinja2
 from tfx_cassandra.components.experiment import plots
 from tfx_cassandra.components.experiment.results import Verdict, metric_values
 
-_MIN_SHARE = 0.01  # of an arm, from which a unit is named
+_MIN_SHARE = 0.01  # of an arm's weight, from which a unit is named
 _MEANING = {
-    'ship': 'A treatment is better, and nothing stands against it.',
+    'ship': 'A treatment is better, and every guardrail holds.',
     'hold': 'The data does not decide yet.',
     'harm': 'A treatment does harm.',
-    'invalid': 'The data cannot tell.',
+    'invalid': 'The data cannot be trusted.',
 }
 
 
@@ -44,7 +44,7 @@ def report(verdict: Verdict) -> str:
 
 
 def _heaviest(verdict: Verdict, metric: str) -> list[str]:
-    """Names the units of each arm that weigh most in a metric; units of less than a hundredth are left out."""
+    """Names the units of each arm with the largest weights in a metric; shares below 1 % are left out."""
     named = []
     for arm in verdict.arms:
         units = [f'{u.unit} {u.share:.1%}' for u in arm.heaviest if u.metric == metric and u.share >= _MIN_SHARE]

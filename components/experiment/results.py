@@ -1,4 +1,4 @@
-"""What an A/B test found: the values behind verdict.json, the report and the rows in Cassandra."""
+"""Results of an A/B test: the values behind verdict.json, the report and the rows in Cassandra."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ArmEstimate:
     Attributes:
       metric: Its name.
       n: Units with a value.
-      left_out: Requests without one.
-      value: Mean, proportion or ratio; adjusted, where the metric has a covariate. None where it cannot be had.
+      left_out: Requests without a value.
+      value: Mean, proportion or ratio; adjusted if the metric has a covariate. None if it cannot be estimated.
       stderr: Its standard error.
-      effective_units: Units of one weight that weigh as these do together.
+      effective_units: Effective sample size: the number of equally weighted units with the same information (Kish).
     """
 
     metric: str
@@ -32,13 +32,13 @@ class ArmEstimate:
 
 @dataclasses.dataclass(frozen=True)
 class HeavyUnit:
-    """A unit that weighs much in a metric of an arm.
+    """A unit with a large weight in a metric of an arm.
 
     Attributes:
       metric: Name of the metric.
-      unit: The unit, or the request where none was logged.
-      share: Its share of the arm's requests or denominators, or of the sum of the sizes where units count alike, before
-        it is capped.
+      unit: The unit, or the request id if no unit was logged.
+      share: Its share of the arm's requests or denominators, or with `per='unit'` of the sum of absolute values, before
+        capping.
     """
 
     metric: str
@@ -52,19 +52,19 @@ class MetricResult:
 
     Attributes:
       metric: Its name.
-      test: What compared the arms at a fixed time.
+      test: Name of the fixed test.
       difference: Treatment minus control.
       stderr: Its standard error.
       low: Lower end of its confidence interval, valid for one look.
       high: Upper end.
-      p_value: Of no difference, valid for one look.
+      p_value: For no difference, valid for one look.
       p_adjusted: Corrected for the number of goals (Holm); None for a guardrail.
-      relative: The difference over the control's value; None where that is zero.
+      relative: The difference over the control's value; None if that is zero.
       relative_low: Lower end of its interval.
       relative_high: Upper end.
-      sequential_low: Lower end of the confidence sequence, valid for any number of looks; None where it is too early.
+      sequential_low: Lower end of the confidence sequence, valid for any number of looks; None if it is too early.
       sequential_high: Upper end.
-      sequential_p: Of no difference, valid for any number of looks; None where it is too early.
+      sequential_p: For no difference, valid for any number of looks; None if it is too early.
       sequential_p_adjusted: Corrected for the number of goals; None for a guardrail.
       minimum_detectable_effect: Absolute difference found with the design's power, by the fixed test.
       conclusion: 'better', 'worse' or 'undecided' for a goal; 'not worse', 'violated' or 'undecided' for a guardrail.
@@ -99,12 +99,12 @@ class ArmResult:
       version: Its version.
       weight: Its planned share.
       requests: Its requests in the window.
-      units: The units they are of; as many, where none was logged.
+      units: Units of these requests; a request without a logged unit counts as one.
       estimates: Its metrics.
-      verdict: 'ship', 'hold', 'harm' or 'invalid' of a treatment; None of the control.
-      reasons: Why, in words.
+      verdict: 'ship', 'hold', 'harm' or 'invalid' for a treatment; None for the control.
+      reasons: The reasons, one line each.
       metrics: A treatment's metrics against the control.
-      heaviest: The units that weigh most, by metric.
+      heaviest: The units with the largest weights, by metric.
     """
 
     arm: str
@@ -122,7 +122,7 @@ class ArmResult:
 
 @dataclasses.dataclass(frozen=True)
 class AaCheck:
-    """The control's two random halves against each other: the p-value should be that of chance."""
+    """An A/A test of the control's two random halves; its p-value should not be significant."""
 
     metric: str
     p_value: float
@@ -138,8 +138,8 @@ class Point:
       metric: Name of the metric.
       n: Units with a value whose first request was in the step.
       value: Their mean, proportion or ratio.
-      difference: Of a treatment: its difference from the control from the window's start to this step's end.
-      low: Lower end of the confidence sequence then.
+      difference: A treatment's difference from the control, from the window's start to this step's end.
+      low: Lower end of the confidence sequence at this step's end.
       high: Upper end.
     """
 
@@ -155,24 +155,24 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What an A/B test found.
+    """The result of an A/B test.
 
     Attributes:
-      experiment_id: Of which experiment.
-      verdict: 'ship' if a treatment is better and no guardrail stands against it, else 'harm' if one does harm, else
-        'hold'; 'invalid' where the data cannot tell.
-      reasons: Why, in words.
+      experiment_id: The experiment.
+      verdict: 'ship' if a treatment is better and every guardrail holds, else 'harm' if a treatment does harm, else
+        'hold'; 'invalid' if the data cannot be trusted.
+      reasons: The reasons, one line each.
       winner: Name of the arm to ship.
       control: The control.
       treatments: The other arms.
-      srm_p_value: Of the planned shares; None without traffic.
-      aa_checks: The control against itself.
+      srm_p_value: p-value of the planned shares (sample-ratio mismatch); None without traffic.
+      aa_checks: A/A tests of the control.
       outcomes: Outcomes read, without those of requests before the window.
-      outcomes_without_request: Of these, those that no request was found for.
+      outcomes_without_request: Those of them without a request.
       series: Metrics over time.
       design: The experiment.
-      as_of: When it was evaluated; None in verdicts that were written before this was recorded.
-      immature: Requests of the window that were too young to count then.
+      as_of: Time of the evaluation; None in verdicts of versions that did not record it.
+      immature: Requests of the window that were too young to count at that time.
     """
 
     experiment_id: str
@@ -196,8 +196,8 @@ class Verdict:
         return (self.control, *self.treatments)
 
 
-def deciding(design: Design, result: MetricResult) -> tuple[float, float, float | None] | None:
-    """Returns the interval and the corrected p-value that the design decides by; None where it is too early."""
+def decisive_interval(design: Design, result: MetricResult) -> tuple[float, float, float | None] | None:
+    """Returns the ends of the interval and the corrected p-value that decide; None if it is too early."""
     if result.sequential_low is None or result.sequential_high is None:
         return None
     if design.decide_by == 'fixed':
@@ -206,11 +206,11 @@ def deciding(design: Design, result: MetricResult) -> tuple[float, float, float 
 
 
 def metric_values(verdict: Verdict, arm: ArmResult) -> dict[str, float]:
-    """Returns what goes into `model_versions.metrics` of an arm's version, by key.
+    """Returns the entries of `model_versions.metrics` for an arm's version.
 
-    A key is a metric's name and what is said of it, as `brier{ab=value}`: of every arm `n`, `value` and `stderr`; of a
-    treatment also `difference`, `low`, `high`, `p_value` and the other numbers of its MetricResult. `requests{ab=n}`,
-    `units{ab=n}` and `srm{ab=p_value}` are about the arm and the whole test. What is None has no key.
+    A key is a metric's name and a statistic, such as `brier{ab=value}`: for every arm `n`, `value` and `stderr`; for a
+    treatment also `difference`, `low`, `high`, `p_value` and the other numbers of its MetricResult. `requests{ab=n}`
+    and `units{ab=n}` are the arm's, `srm{ab=p_value}` is the test's. None has no key.
     """
     values: dict[str, float | None] = {
         'requests{ab=n}': arm.requests,
@@ -221,10 +221,10 @@ def metric_values(verdict: Verdict, arm: ArmResult) -> dict[str, float]:
         values |= dict(_keyed(estimate, 'n', 'value', 'stderr'))
     numbers = [field.name for field in dataclasses.fields(MetricResult) if field.type != 'str']
     for result in arm.metrics:
-        # `stderr` alone is the arm's own.
+        # `stderr` is the arm's own standard error.
         values |= {key.replace('ab=stderr', 'ab=difference_stderr'): v for key, v in _keyed(result, *numbers)}
     return {key: float(value) for key, value in values.items() if value is not None}
 
 
-def _keyed(of: ArmEstimate | MetricResult, *fields: str) -> Iterator[tuple[str, float | None]]:
-    return ((f'{of.metric}{{ab={field}}}', getattr(of, field)) for field in fields)
+def _keyed(result: ArmEstimate | MetricResult, *fields: str) -> Iterator[tuple[str, float | None]]:
+    return ((f'{result.metric}{{ab={field}}}', getattr(result, field)) for field in fields)

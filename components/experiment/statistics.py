@@ -1,9 +1,9 @@
-"""Estimates of arms and tests between them, from moments alone.
+"""Estimates of arms and tests between them, computed from moments.
 
-An arm's moments are of its units, and have four variables: the sum y of a unit's values, the sum d of its denominators
-(of a mean, how many values there are), the covariate x, and whether x is known, 1 or 0. Every estimate here is smooth
-in their means, so that its variance is that of a linear form: with weights w (the gradient) and the covariance matrix S
-of the variables, it is w'Sw / n. Where each unit has one value, d is 1, and all this is what it is in textbooks.
+An arm's moments are over its units, of four variables: the sum y of a unit's values, the sum d of its denominators
+(for a mean the number of its values), the covariate x, and whether x is known, 1 or 0. Every estimate is a smooth
+function of their means, so the delta method gives its variance w'Sw / n, with the gradient w and the covariance matrix
+S of the variables. If each unit has one value, d is 1 and these are the textbook formulas.
 
 docs/ab-testing.md gives the formulas and their sources.
 """
@@ -23,26 +23,27 @@ from scipy import special, stats
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.moments import Moments
 
-Y, D = 0, 1  # places of value and denominator
+Y, D = 0, 1  # indices of value and denominator
 COVARIATES = slice(2, 4)
 MIN_ADJUSTED_UNITS = 20
 _ROUNDING = 1e-12
-_GREATEST = 1e100  # beyond it squares are infinite
-_MAX_ASSIGNMENTS = 10_000  # of units to two arms, that a permutation test compares
+_MAX_SIZE = 1e100  # squares of more may overflow
+_MAX_ASSIGNMENTS = 10_000  # that a permutation test compares
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What one arm says of a metric.
+    """The estimate of a metric in one arm.
 
     Attributes:
-      n: Units.
-      value: Mean, proportion or ratio; adjusted, where there is a covariate.
-      variance: What the value adds to the variance of a difference between arms.
-      alone: Variance of the value itself: the same, unless the value is adjusted, which is done by what all arms share.
+      n: Number of units.
+      value: Mean, proportion or ratio; adjusted if there is a covariate.
+      variance: The arm's term in the variance of a difference between arms.
+      alone: Variance of the value itself; other than `variance` if the value is adjusted, because adjusted arms share
+        the covariate's mean.
       binomial: Whether the value is a share of n independent trials.
-      effective: How many units of one weight would say as much: (sum d)^2 / sum d^2 (Kish 1965). Where one unit makes
-        most of the requests it is near one, however many units there are; None for n.
+      effective: Effective sample size (sum d)^2 / sum d^2 (Kish 1965): the number of equally weighted units with the
+        same information, near one if one unit makes most of the requests. None for n.
     """
 
     n: int
@@ -54,24 +55,24 @@ class Estimate:
 
     @property
     def weight(self) -> float:
-        """The effective number of units, n where it is not given."""
+        """The effective number of units; n if it is not given."""
         return self.n if self.effective is None else self.effective
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A treatment against the control.
+    """A comparison of a treatment with the control.
 
     Attributes:
       difference: Treatment minus control.
       stderr: Its standard error.
       low: Lower end of its confidence interval.
       high: Upper end.
-      p_value: Two-sided, of the hypothesis that there is no difference.
-      cautious: A standard error that is none too small either where one arm is, or its values are, few: the greatest of
-        `stderr`, the pooled one, and that of the interval.
-      relative: The difference over the size of the control's value, with its interval: above zero where the treatment's
-        value is greater, also where both are negative. None where the control's value is zero or next to it.
+      p_value: Two-sided, for no difference.
+      cautious: A standard error that is not too small with few units or rare events either: the greatest of `stderr`,
+        the pooled one, and that of the interval.
+      relative: The difference over the control's absolute value, with its interval, so that it is above zero if the
+        treatment's value is greater. None if the control's value is zero or almost zero.
     """
 
     difference: float
@@ -84,22 +85,22 @@ class Comparison:
 
 
 def ratio(arm: Moments) -> Estimate:
-    """Returns mean(y) / mean(d), with its variance by the delta method; the mean of all values, where d counts them.
+    """Returns mean(y) / mean(d), with its variance by the delta method; the mean of all values if d counts them.
 
     Raises:
       ValueError: There are fewer than two units, or the denominators' mean is not positive.
     """
-    _enough(arm)
+    _check_units(arm)
     return _linear(arm, _ratio(arm), _gradient(arm))
 
 
 def proportion(arm: Moments) -> Estimate:
-    """Returns the share p of ones among zeros and ones; of one value a unit, with variance p (1 - p) / n.
+    """Returns the proportion p of ones among zeros and ones; its variance is p (1 - p) / n with one value per unit.
 
     Raises:
       ValueError: There are fewer than two units.
     """
-    _enough(arm)
+    _check_units(arm)
     n, p = int(arm.n), _ratio(arm)
     if arm.mean[D] != 1 or arm.products[D, D] != 0:
         return ratio(arm)
@@ -108,54 +109,55 @@ def proportion(arm: Moments) -> Estimate:
 
 
 def adjusted(arms: Sequence[Moments]) -> list[Estimate]:
-    """Returns each arm's ratio with what the covariate explains taken out (CUPED).
+    """Returns each arm's ratio, adjusted by the covariate (CUPED).
 
-    With z = (y - R d) / mean(d), the ratio's linear form, and the covariates x = (covariate, whether it is known):
-    R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled within arms.
-    Being without a covariate is thus a covariate of its own, and not a zero. With fewer than MIN_ADJUSTED_UNITS units
-    in an arm theta is too uncertain, and nothing is taken out.
+    With the linearized ratio z = (y - R d) / mean(d) and the covariates x = (covariate, whether it is known), the
+    adjusted value is R - theta (mean of x - mean of x over all arms), where theta = var(x)^-1 cov(x, z), both pooled
+    within arms. So an unknown covariate is not taken for zero. With fewer than MIN_ADJUSTED_UNITS units in an arm theta
+    is too uncertain, and nothing is adjusted.
 
     Args:
-      arms: Every arm of the experiment; x must be known before the arm could influence it.
+      arms: Every arm of the experiment; x must be pre-exposure.
 
     Raises:
       ValueError: An arm has fewer than two units, or the denominators' mean is not positive.
     """
     for arm in arms:
-        _enough(arm)
+        _check_units(arm)
     if min(arm.n for arm in arms) < MIN_ADJUSTED_UNITS:
         return [ratio(arm) for arm in arms]
     gradients, theta = [_gradient(arm) for arm in arms], _theta(arms)
     shares = [arm.n / sum(other.n for other in arms) for arm in arms]
     center = sum(share * arm.mean[COVARIATES] for share, arm in zip(shares, arms, strict=True))
-    of_center = [(share * theta) @ arm.covariance[COVARIATES, COVARIATES] @ (share * theta) / arm.n
+    center_variances = [(share * theta) @ arm.covariance[COVARIATES, COVARIATES] @ (share * theta) / arm.n
                  for share, arm in zip(shares, arms, strict=True)]  # fmt: skip
     estimates = []
     for i, (w, arm) in enumerate(zip(gradients, arms, strict=True)):
         value = _ratio(arm) - theta @ (arm.mean[COVARIATES] - center)
-        # The center is of all arms: it leaves a difference as it is, and of the value by itself it is a part.
-        alone = _variance(arm, value, w - (0, 0, *((1 - shares[i]) * theta))) + sum(of_center) - of_center[i]
+        # All arms share the center: it cancels in a difference, and adds to the variance of a single value.
+        own = _variance(arm, value, w - (0, 0, *((1 - shares[i]) * theta)))
+        alone = own + sum(center_variances) - center_variances[i]
         variance = _variance(arm, value, w - (0, 0, *theta))
         estimates.append(Estimate(int(arm.n), float(value), variance, float(alone), effective=_effective(arm)))
     return estimates
 
 
 def _theta(arms: Sequence[Moments]) -> NDArray[Any]:
-    spread = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # (2, 2)
-    shared = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # (2,)
-    # Centered where it is known: a covariate far from zero is otherwise nearly collinear with its being known.
+    variances = sum(arm.products[COVARIATES, COVARIATES] for arm in arms)  # of x, shape (2, 2)
+    covariances = sum(arm.products[COVARIATES] @ _gradient(arm) for arm in arms)  # of x and z, shape (2,)
+    # Centered where it is known: a covariate far from zero is nearly collinear with the indicator that it is known.
     x, known = sum(arm.n * arm.mean[COVARIATES] for arm in arms)
-    centered = np.array([[1.0, -x / known if known else 0.0], [0.0, 1.0]])
-    spread, shared = centered @ spread @ centered.T, centered @ shared
-    # In units of their own spread: else a covariate of small numbers is nearly one that does not vary.
-    scale = np.sqrt(np.maximum(np.diag(spread), 0))
+    centering = np.array([[1.0, -x / known if known else 0.0], [0.0, 1.0]])
+    variances, covariances = centering @ variances @ centering.T, centering @ covariances
+    # Standardized: pinv would otherwise take a covariate of small numbers for a constant.
+    scale = np.sqrt(np.maximum(np.diag(variances), 0))
     scale[scale == 0] = 1.0
-    theta = np.linalg.pinv(spread / np.outer(scale, scale), rcond=1e-9) @ (shared / scale) / scale
-    return centered.T @ theta
+    theta = np.linalg.pinv(variances / np.outer(scale, scale), rcond=1e-9) @ (covariances / scale) / scale
+    return centering.T @ theta
 
 
 def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
-    """Compares two means by Welch's t-test, which does not take their variances to be equal."""
+    """Compares two means by Welch's t-test, which does not assume equal variances."""
     variance = control.variance + treatment.variance
     if variance == 0:
         return _compared(control, treatment, alpha, math.inf, 0.0)
@@ -164,22 +166,25 @@ def welch(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
 
 
 def two_proportions(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
-    """Compares two proportions by the z-test, with the pooled variance; the interval is that of Agresti and Caffo.
+    """Compares two proportions by the z-test with the pooled variance; the interval is that of Agresti and Caffo.
 
-    It is Wald's with one success and one failure more in each arm, so that no success is not taken for certainty.
+    It is Wald's with one more success and one more failure in each arm, so that an arm without successes has a
+    variance.
     """
     pooled = (control.n * control.value + treatment.n * treatment.value) / (control.n + treatment.n)
     stderr = math.sqrt(max(pooled * (1 - pooled), 0.0) * (1 / control.n + 1 / treatment.n))
-    found = _compared(control, treatment, alpha, math.inf, stderr)
-    few = [((arm.n * arm.value + 1) / (arm.n + 2), arm.n + 2) for arm in (control, treatment)]
-    middle, spread = few[1][0] - few[0][0], math.sqrt(sum(p * (1 - p) / n for p, n in few))
-    reach = float(stats.norm.isf(alpha / 2)) * spread
-    cautious = max(found.cautious, stderr, spread)
-    return dataclasses.replace(found, low=middle - reach, high=middle + reach, cautious=cautious)
+    comparison = _compared(control, treatment, alpha, math.inf, stderr)
+    # (proportion, trials) of each arm
+    plus_two = [((arm.n * arm.value + 1) / (arm.n + 2), arm.n + 2) for arm in (control, treatment)]
+    center = plus_two[1][0] - plus_two[0][0]
+    interval_stderr = math.sqrt(sum(p * (1 - p) / n for p, n in plus_two))
+    reach = float(stats.norm.isf(alpha / 2)) * interval_stderr
+    cautious = max(comparison.cautious, stderr, interval_stderr)
+    return dataclasses.replace(comparison, low=center - reach, high=center + reach, cautious=cautious)
 
 
 def z_test(control: Estimate, treatment: Estimate, alpha: float) -> Comparison:
-    """Compares two estimates that are normal for many observations, such as ratios."""
+    """Compares two estimates that are asymptotically normal, such as ratios."""
     return _compared(control, treatment, alpha, math.inf, math.sqrt(control.variance + treatment.variance))
 
 
@@ -187,7 +192,7 @@ def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
     """Returns the two-sided p-value of a permutation test of the difference of mean(y) / mean(d).
 
     It is the share of assignments of the units to the arms whose difference is at least as great as the observed one
-    (Fisher 1935): all assignments where there are at most 10,000, otherwise 9,999 random ones and the observed one
+    (Fisher 1935): of all assignments if there are at most 10,000, otherwise of 9,999 random ones and the observed one
     (Phipson and Smyth 2010). The same units always give the same p-value.
 
     Args:
@@ -197,7 +202,7 @@ def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
     units = np.concatenate([control, treatment])
 
     def difference(first: NDArray[Any]) -> NDArray[Any]:
-        """Takes which units are in the first arm, shape (assignments, units)."""
+        """Returns the difference of each assignment, given the units of the first arm, shape (assignments, units)."""
         with np.errstate(divide='ignore', invalid='ignore'):
             a, b = first @ units, ~first @ units
             return np.nan_to_num(np.abs(b[:, 0] / b[:, 1] - a[:, 0] / a[:, 1]), nan=np.inf)
@@ -214,10 +219,10 @@ def permutation_test(control: NDArray[Any], treatment: NDArray[Any]) -> float:
 
 
 def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
-    """Returns a lower bound for the p-value of any test of the two arms, for data where few units dominate.
+    """Returns a lower bound for the p-value of any test of the two arms, for data dominated by few units.
 
-    It is the greater of `min_p_value` and of Student's t with the degrees of freedom of Welch and Satterthwaite, both
-    of effective units. Where all units weigh the same, that is Welch's t. A share of independent trials has the first.
+    It is the greater of `min_p_value` and the p-value of Student's t with Welch-Satterthwaite degrees of freedom, both
+    of effective units (equal weights give Welch's t). Shares of independent trials have `min_p_value` alone.
     """
     attainable = min_p_value(control.weight, treatment.weight)
     variance = control.variance + treatment.variance
@@ -229,35 +234,35 @@ def cautious_p_value(control: Estimate, treatment: Estimate) -> float:
 
 
 def min_p_value(control: float, treatment: float) -> float:
-    """Returns the smallest two-sided p-value that a permutation test of so many units in each arm can have.
+    """Returns the smallest two-sided p-value of a permutation test with these numbers of units.
 
     Under the null hypothesis all assignments of units are equally likely, and at least two, the observed one and its
     reverse, are as extreme.
     """
     a, b = max(control, 1.0), max(treatment, 1.0)
-    ways = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
-    return min(1.0, 2 * math.exp(-ways))
+    log_assignments = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
+    return min(1.0, 2 * math.exp(-log_assignments))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Returns p-values by key, corrected for their number by Holm's method (Holm 1979).
+    """Returns p-values by key, corrected for multiple tests by Holm's method (Holm 1979).
 
-    Rejecting what is below alpha keeps the chance of any false discovery at alpha, whatever the tests' dependence.
+    Rejecting those below alpha keeps the family-wise error rate at alpha, however the tests depend on each other.
     """
-    corrected, greatest = {}, 0.0
-    for place, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        greatest = max(greatest, min(1.0, (len(p_values) - place) * p_values[key]))
-        corrected[key] = greatest
+    corrected, running_max = {}, 0.0
+    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        running_max = max(running_max, min(1.0, (len(p_values) - rank) * p_values[key]))
+        corrected[key] = running_max
     return {key: corrected[key] for key in p_values}
 
 
 def minimum_detectable_effect(stderr: float, alpha: float, power: float) -> float:
-    """Returns the smallest absolute difference that a two-sided test of this standard error detects with this power."""
+    """Returns the smallest absolute difference that a two-sided test with this standard error detects with `power`."""
     return float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * stderr
 
 
 def sample_ratio_mismatch(counts: Sequence[int], weights: Sequence[float]) -> float:
-    """Returns the p-value of the chi-square test that the arms got units as planned.
+    """Returns the p-value of the chi-square test for the planned shares of units.
 
     Args:
       counts: Units of each arm.
@@ -279,7 +284,7 @@ def check_weights(weights: Sequence[float]) -> None:
         raise invalid('weights', list(weights), 'positive numbers that sum to one')
 
 
-def _enough(arm: Moments) -> None:
+def _check_units(arm: Moments) -> None:
     if arm.n < 2:
         raise invalid('units with a value', int(arm.n), 'at least two in each arm')
 
@@ -295,7 +300,7 @@ def _variance(arm: Moments, value: float, w: NDArray[Any]) -> float:
         variance = float(parts.sum()) / int(arm.n)
     if not math.isfinite(variance):
         raise invalid('variance', variance, 'finite: values and denominators of a size that can be squared')
-    # What rounding leaves of values that do not vary, or of parts that cancel out.
+    # Rounding errors of constant values, or of terms that cancel.
     noise = max((_ROUNDING * value) ** 2, _ROUNDING * float(np.abs(parts).sum()) / int(arm.n))
     return variance if variance > noise else 0.0
 
@@ -304,7 +309,7 @@ def _ratio(arm: Moments) -> float:
     if not arm.mean[D] > 0:
         raise invalid('denominator', float(arm.mean[D]), 'a mean above zero')
     value = float(arm.mean[Y]) / float(arm.mean[D])
-    if not abs(value) <= _GREATEST:
+    if not abs(value) <= _MAX_SIZE:
         raise invalid('value', value, 'a size of at most 1e100')
     return value
 
@@ -329,26 +334,26 @@ def _compared(control: Estimate, treatment: Estimate, alpha: float, df: float, t
     else:
         p_value = 1.0 if difference == 0 else 0.0
     reach = float(stats.t.isf(alpha / 2, df)) * stderr
-    # One arm's spread may stand in for the other's, where that has had too few units to show it.
-    spread = control.n * (control.n * control.variance) + treatment.n * (treatment.n * treatment.variance)
-    pooled = math.sqrt(spread / (control.n + treatment.n) * (1 / control.n + 1 / treatment.n))
+    # The pooled variance, for an arm with too few units to estimate its own.
+    deviations = control.n * (control.n * control.variance) + treatment.n * (treatment.n * treatment.variance)
+    pooled = math.sqrt(deviations / (control.n + treatment.n) * (1 / control.n + 1 / treatment.n))
     relative = _relative(control, treatment, alpha)
     cautious = max(stderr, pooled)
     return Comparison(difference, stderr, difference - reach, difference + reach, p_value, cautious, relative)
 
 
 def _relative(control: Estimate, treatment: Estimate, alpha: float) -> tuple[float, float, float] | None:
-    """Returns (treatment - control) / |control| with its interval by the delta method; None where it is no number."""
+    """Returns (treatment - control) / |control| with its interval by the delta method; None if it is not finite."""
     if control.value == 0:
         return None
     size = abs(control.value)
-    rate = treatment.value / control.value
+    quotient = treatment.value / control.value
     lift = (treatment.value - control.value) / size
-    if not abs(rate) <= _GREATEST:
+    if not abs(quotient) <= _MAX_SIZE:
         return None
-    # What the values share, where they are adjusted, is what their difference does not vary by.
-    shared = (control.alone + treatment.alone - control.variance - treatment.variance) / 2
-    variance = treatment.alone + rate**2 * control.alone - 2 * rate * shared
+    # Adjusted values are correlated: var(difference) = var(treatment) + var(control) - 2 covariance.
+    covariance = (control.alone + treatment.alone - control.variance - treatment.variance) / 2
+    variance = treatment.alone + quotient**2 * control.alone - 2 * quotient * covariance
     reach = float(stats.norm.isf(alpha / 2)) * math.sqrt(max(variance, 0.0)) / size
-    found = (lift, lift - reach, lift + reach)
-    return found if all(map(math.isfinite, found)) else None
+    relative = (lift, lift - reach, lift + reach)
+    return relative if all(map(math.isfinite, relative)) else None

@@ -1,4 +1,4 @@
-"""Rows of requests -> their units -> the sufficient statistics of each metric, arm, half and step of time."""
+"""Rows of requests -> their units -> the sufficient statistics of each metric, arm, half and time step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tfx_cassandra.components.experiment.moments import Moments
 from tfx_cassandra.components.experiment.observations import Counts
 
 HALVES = 2
-MAX_EXACT_UNITS = 60  # of an arm: so many values are kept as they are, for exact tests
-HEAVIEST = 3  # units of an arm that are named in the report
-_MAX_SIZE = 1e100  # sums of squares of more are infinite
-_MIN_SIZE = 1e-100  # squares of much less are zero
-_HALF_SEED = 1  # not that of the shards, or a shard would be of one half
+MAX_EXACT_UNITS = 60  # per arm, whose values are kept for exact tests
+HEAVIEST = 3  # units of an arm that the report names
+_MAX_SIZE = 1e100  # sums of squares of more may overflow
+_MIN_SIZE = 1e-100  # squares of less may underflow
+_HALF_SEED = 1  # other than the shards' seed, so that every shard has units of both halves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,20 +27,20 @@ class Tally:
     """Mergeable statistics that the verdict is computed from.
 
     Attributes:
-      requests: Shape (arms,).
-      units: Shape (arms,).
-      moments: By metric, of each unit's (value, denominator, covariate, whether the covariate is known); groups of
-        shape (arms, halves, steps). A unit is in the step of its first request.
+      requests: Number of requests, shape (arms,).
+      units: Number of units, shape (arms,).
+      moments: By metric, moments of each unit's (value, denominator, covariate, whether the covariate is known); groups
+        of shape (arms, halves, steps). A unit is in the step of its first request.
       left_out: By metric, requests without a value, shape (arms,).
-      unusable: By metric, requests whose value is NaN, infinite or beyond 1e100, or of a proportion neither 0 nor 1,
+      unusable: By metric, requests whose value is NaN, infinite or beyond 1e100, or for a proportion neither 0 nor 1,
         shape (arms,).
-      crossed: Units that were answered by two arms; they count for neither.
-      counts: What was found when outcomes were joined to requests.
+      crossed: Units that were answered by several arms; they count for none.
+      counts: Counts from the join of outcomes to requests.
       valued: By metric, moments of each unit's (requests with a value, requests); groups of shape (arms,).
-      outcomes: By metric that takes outcomes, units of which any outcome is known, shape (arms,).
-      heaviest: By metric, the units that weigh most: frames of `arm`, `unit`, `weight`, HEAVIEST an arm at most.
-      weights: By metric, the weights of all units together, shape (arms,).
-      few: By metric, `arm`, `half`, `y` and `d` of each unit of the arms that have few; see `units_of`.
+      outcomes: By metric with outcomes, units with at least one known outcome, shape (arms,).
+      heaviest: By metric, the units with the largest weights: frames of `arm`, `unit`, `weight`, up to HEAVIEST an arm.
+      weights: By metric, the sum of all units' weights, shape (arms,).
+      few: By metric, `arm`, `half`, `y` and `d` of each unit of arms with few units; see `units_of`.
     """
 
     requests: NDArray[Any]
@@ -73,55 +73,54 @@ class Tally:
         )
 
     def units_of(self, metric: str, place: int) -> pl.DataFrame | None:
-        """Returns the units with a value in one arm, or None where they are more than MAX_EXACT_UNITS."""
+        """Returns the units with a value in one arm, or None if there are more than MAX_EXACT_UNITS."""
         if metric not in self.few:
             return None
         units = self.few[metric].filter(pl.col('arm') == place)
-        # What one shard had left out is missing here, so that the others' units are not taken for all.
+        # A shard with more units has dropped its own, so the rest is incomplete.
         return units if units.height == self.moments[metric].n[place].sum() else None
 
 
 def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
-    """Takes the moments of every metric over units; a request without a unit is its own.
+    """Computes the statistics of every metric over units; a request without a unit is a unit of its own.
 
     Args:
       rows: As `observations.join_outcomes` returns them, with every request of each unit.
-      counts: What goes into the tally as it is.
+      counts: Counts from the join, which become part of the tally.
       design: The experiment.
 
     Returns:
-      The tally, the same bits whatever the order of rows.
+      The tally, with the same bits for any order of rows.
     """
     unit = pl.col('unit').cast(pl.Binary).fill_null(pl.col('request_id'))
     rows = rows.with_columns(unit).sort('unit', 'timestamp', 'request_id')
-    inside = rows.filter(pl.col('arm').is_not_null())
-    crossing = pl.col('arm').min().over('unit') != pl.col('arm').max().over('unit')
-    crossed = inside.filter(crossing)['unit'].n_unique()
-    placed = _with_cells(inside.filter(~crossing), design)
-    firsts = placed.unique('unit', keep='first', maintain_order=True)
+    in_window = rows.filter(pl.col('arm').is_not_null())
+    several_arms = pl.col('arm').min().over('unit') != pl.col('arm').max().over('unit')
+    crossed = in_window.filter(several_arms)['unit'].n_unique()
+    requests = _with_cells(in_window.filter(~several_arms), design)
+    firsts = requests.unique('unit', keep='first', maintain_order=True)
     cells = len(design.arms) * HALVES * design.steps
     moments, left_out, unusable, valued, outcomes, heaviest, weights, few = {}, {}, {}, {}, {}, {}, {}, {}
     for metric in design.metrics:
         absent, usable = _absent(metric), _usable(metric)
-        left_out[metric.name] = _by_arm(placed.filter(absent), design)
-        unusable[metric.name] = _by_arm(placed.filter(~absent & ~usable), design)
-        units = _units(metric, placed.filter(usable), _covariates(metric, firsts, rows))
-        weighed = units.select(_arm_of(design), 'unit', _weight(metric))
-        heaviest[metric.name] = _heaviest(weighed)
-        weights[metric.name] = np.bincount(weighed['arm'].to_numpy(), weighed['weight'].to_numpy(), len(design.arms))
+        left_out[metric.name] = _by_arm(requests.filter(absent), design)
+        unusable[metric.name] = _by_arm(requests.filter(~absent & ~usable), design)
+        units = _units(metric, requests.filter(usable), _covariates(metric, firsts, rows))
+        weighted = units.select(_arm_of(design), 'unit', _weight(metric))
+        heaviest[metric.name] = _heaviest(weighted)
+        weights[metric.name] = np.bincount(weighted['arm'].to_numpy(), weighted['weight'].to_numpy(), len(design.arms))
         units = _rounded(_capped(metric, units))
         few[metric.name] = _few(units.select(_arm_of(design), _half_of(design), 'y', 'd'))
-        valued[metric.name] = _valued(placed, usable, design)
+        valued[metric.name] = _valued(requests, usable, design)
         if metric.outcomes:
-            answered = placed.filter(pl.col(f'{metric.name}.k')).unique('unit')
+            answered = requests.filter(pl.col(f'{metric.name}.k')).unique('unit')
             outcomes[metric.name] = _by_arm(answered, design)
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
-        taken = Moments.of(values, units['cell'].to_numpy(), cells)
-        moments[metric.name] = taken.reshape(len(design.arms), HALVES, design.steps)
-    requests, units_of_arms = _by_arm(placed, design), _by_arm(firsts, design)
+        by_cell = Moments.of(values, units['cell'].to_numpy(), cells)
+        moments[metric.name] = by_cell.reshape(len(design.arms), HALVES, design.steps)
     return Tally(
-        requests,
-        units_of_arms,
+        _by_arm(requests, design),
+        _by_arm(firsts, design),
         moments,
         left_out,
         unusable,
@@ -136,9 +135,9 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
 
 
 def _with_cells(rows: pl.DataFrame, design: Design) -> pl.DataFrame:
-    """Adds to each row the cell of its unit: its place in (arms, halves, steps)."""
+    """Adds to each row the cell of its unit: its flat index in (arms, halves, steps)."""
     half = (pl.col('unit').hash(seed=_HALF_SEED) % HALVES).cast(pl.Int64)
-    # In integers, or a request of the last millisecond might fall behind the last step.
+    # Integer arithmetic: with floats a request of the last millisecond might be after the last step.
     since = (pl.col('timestamp').first().over('unit').dt.epoch('ms') - design.window.bounds[0]) * 1000
     step = since // (design.step // datetime.timedelta(microseconds=1))
     return rows.with_columns(((pl.col('arm') * HALVES + half) * design.steps + step).alias('cell'))
@@ -157,9 +156,9 @@ def _usable(metric: Metric) -> pl.Expr:
     return usable & pl.col(f'{metric.name}.y').is_in([0.0, 1.0]) if metric.kind == 'proportion' else usable
 
 
-def _units(metric: Metric, placed: pl.DataFrame, covariates: pl.DataFrame) -> pl.DataFrame:
-    """Returns unit, cell, y, d, x and known of each unit that has a value."""
-    sums = placed.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
+def _units(metric: Metric, requests: pl.DataFrame, covariates: pl.DataFrame) -> pl.DataFrame:
+    """Returns `unit`, `cell`, `y`, `d`, `x` and `known` of each unit with a value."""
+    sums = requests.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
     joined = sums.join(covariates, on='unit', how='left', maintain_order='left')
     known = pl.col('x').abs() <= _MAX_SIZE
     return joined.with_columns(
@@ -168,7 +167,7 @@ def _units(metric: Metric, placed: pl.DataFrame, covariates: pl.DataFrame) -> pl
 
 
 def _covariates(metric: Metric, firsts: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Returns unit and x: what was known before the arm could influence it, of those units of which something was.
+    """Returns `unit` and the pre-exposure covariate `x` of the units that have one.
 
     Args:
       metric: The metric.
@@ -178,11 +177,11 @@ def _covariates(metric: Metric, firsts: pl.DataFrame, rows: pl.DataFrame) -> pl.
     if metric.covariate is None:
         return pl.DataFrame(schema={'unit': pl.Binary, 'x': pl.Float64})
     if metric.feature is not None:
-        # Of the first request whether or not it has a value, for the arm has a part in which of them have.
+        # Of the first request even if it has no value: the arm may influence which requests have one.
         return firsts.select('unit', pl.col(f'{metric.name}.x').alias('x'))
     earlier = rows.filter(pl.col('arm').is_null() & _usable(metric))
-    past = earlier.group_by('unit', maintain_order=True).agg(*_sums(metric)).filter(pl.col('d') != 0)
-    return past.select('unit', (pl.col('y') / pl.col('d')).alias('x'))
+    units = earlier.group_by('unit', maintain_order=True).agg(*_sums(metric)).filter(pl.col('d') != 0)
+    return units.select('unit', (pl.col('y') / pl.col('d')).alias('x'))
 
 
 def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
@@ -195,13 +194,13 @@ def _sums(metric: Metric) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _rounded(units: pl.DataFrame) -> pl.DataFrame:
-    """Takes values next to zero for zero, whose squares would be."""
-    tiny = (pl.when(pl.col(name).abs() < _MIN_SIZE).then(0.0).otherwise(pl.col(name)).alias(name) for name in 'ydx')
-    return units.with_columns(tiny)
+    """Sets tiny values, whose squares would underflow, to zero."""
+    rounded = (pl.when(pl.col(name).abs() < _MIN_SIZE).then(0.0).otherwise(pl.col(name)).alias(name) for name in 'ydx')
+    return units.with_columns(rounded)
 
 
 def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
-    """Cuts what each unit contributes to the metric's cap: its sum, or else the weight of its requests."""
+    """Limits each unit's contribution to the metric's cap: its sum, or the weight of its requests."""
     if metric.cap is None:
         return units
     if metric.per == 'unit':
@@ -210,12 +209,12 @@ def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
     return units.with_columns(pl.col('y') * share, pl.col('d') * share)
 
 
-def _valued(placed: pl.DataFrame, usable: pl.Expr, design: Design) -> Moments:
+def _valued(requests: pl.DataFrame, usable: pl.Expr, design: Design) -> Moments:
     """Returns the moments of (requests with a value, requests) over units, by arm."""
-    units = placed.group_by('unit', maintain_order=True).agg(
+    units = requests.group_by('unit', maintain_order=True).agg(
         pl.col('arm').first(), usable.sum().cast(pl.Float64).alias('valued'), pl.len().cast(pl.Float64).alias('all')
     )
-    # As the statistics take them: value, denominator, and no covariate.
+    # The variables that the statistics expect: value, denominator, and no covariate.
     values = units.select('valued', 'all', pl.lit(0.0).alias('x'), pl.lit(0.0).alias('known')).to_numpy()
     return Moments.of(values, units['arm'].to_numpy(), len(design.arms))
 

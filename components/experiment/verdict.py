@@ -30,7 +30,7 @@ from tfx_cassandra.components.experiment.results import (
     HeavyUnit,
     MetricResult,
     Verdict,
-    deciding,
+    decisive_interval,
 )
 from tfx_cassandra.components.experiment.series import series_of
 from tfx_cassandra.components.experiment.statistics import Estimate
@@ -38,16 +38,16 @@ from tfx_cassandra.components.experiment.tally import Tally
 
 
 def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None) -> Verdict:
-    """Returns what the tally says of the design's arms; where it cannot tell, a verdict 'invalid' that says why.
+    """Returns the verdict on the design's treatments, or 'invalid' with the reasons if the data cannot be trusted.
 
     Args:
       design: The experiment.
-      tally: Its requests that count.
-      as_of: The time of the evaluation, which the verdict records.
+      tally: Statistics of its requests that count.
+      as_of: Time of the evaluation, which the verdict records.
     """
     estimates: dict[str, Sequence[Estimate]] = {}
-    problems = [*_traffic_problems(design, tally), *_number_problems(design, tally), *_lost_outcomes(design, tally)]
-    early: list[str] = []  # what is no problem while requests are still to come of age
+    problems = [*_traffic_problems(design, tally), *_value_problems(design, tally), *_lost_outcomes(design, tally)]
+    early: list[str] = []  # no problem yet: requests that are too young to count may still bring values
     for metric in design.metrics:
         try:
             estimates[metric.name] = estimates_of(metric, by_arm(tally.moments[metric.name]))
@@ -61,12 +61,12 @@ def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None)
         for place, arm in enumerate(design.treatments, 1)
     )
     verdict, winner = ('invalid', None) if problems else _overall(design, treatments)
-    said = early + [f'{arm.arm}: {reason}' for arm in treatments for reason in arm.reasons]
-    said += _young(design, tally)
+    reasons = early + [f'{arm.arm}: {reason}' for arm in treatments for reason in arm.reasons]
+    reasons += _immature(design, tally)
     return Verdict(
         experiment_id=design.experiment_id,
         verdict=verdict,
-        reasons=tuple(problems or said),
+        reasons=tuple(problems or reasons),
         winner=winner,
         control=_arm(design, tally, estimates, 0),
         treatments=treatments,
@@ -81,11 +81,11 @@ def decide(design: Design, tally: Tally, as_of: datetime.datetime | None = None)
     )
 
 
-def _young(design: Design, tally: Tally) -> list[str]:
+def _immature(design: Design, tally: Tally) -> list[str]:
     if not tally.counts.immature:
         return []
-    which = f'younger than {design.maturity}' if design.maturity else 'later than the evaluation'
-    return [f'{tally.counts.immature:,} requests are {which} and do not count yet']
+    age = f'younger than {design.maturity}' if design.maturity else 'later than the evaluation'
+    return [f'{tally.counts.immature:,} requests are {age} and do not count yet']
 
 
 def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
@@ -99,21 +99,21 @@ def _traffic_problems(design: Design, tally: Tally) -> Iterator[str]:
             f'{arm.name} {count:,} ({count / sum(counts):.2%} where {arm.weight:.2%} were planned)'
             for arm, count in zip(design.arms, counts, strict=True)
         )
-        yield f'sample-ratio mismatch: units went to {got}; chance does so with p = {p_value:.2g}'
+        yield f'sample-ratio mismatch: units went to {got}; p = {p_value:.2g} for the planned shares'
     if tally.counts.ambiguous:
-        yield f'{tally.counts.ambiguous:,} request ids stand for more than one unit'
+        yield f'{tally.counts.ambiguous:,} request ids belong to more than one unit'
     if tally.crossed:
         yield f'{tally.crossed:,} units were answered by more than one arm'
     if tally.counts.unattributed:
-        yield f'{tally.counts.unattributed:,} requests have no version, of a model that several arms are versions of'
+        yield f'{tally.counts.unattributed:,} requests have no version, and several arms serve their model'
     if tally.counts.exposed:
         count = tally.counts.exposed
-        yield f"{count:,} requests of the experiment are before its window, so the covariate 'before' has seen the arms"
+        yield f"{count:,} requests of the experiment are before its window, so covariate 'before' is not pre-exposure"
     if tally.counts.outcomes and tally.counts.orphans == tally.counts.outcomes and sum(counts):
         yield f'outcomes: none of {tally.counts.outcomes:,} belongs to a request of an arm in {design.window}'
 
 
-def _number_problems(design: Design, tally: Tally) -> Iterator[str]:
+def _value_problems(design: Design, tally: Tally) -> Iterator[str]:
     for metric in design.metrics:
         rule = 'neither 0 nor 1' if metric.kind == 'proportion' else 'NaN, infinite or beyond 1e100'
         for arm, count in zip(design.arms, tally.unusable[metric.name], strict=True):
@@ -122,9 +122,9 @@ def _number_problems(design: Design, tally: Tally) -> Iterator[str]:
 
 
 def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
-    """Finds arms whose requests have values less often than those of the others: which are lost is then no chance."""
-    found: dict[str, float] = {}
-    words: dict[str, str] = {}
+    """Finds arms whose share of requests with a value differs significantly from the control's."""
+    p_values: dict[str, float] = {}
+    shares_text: dict[str, str] = {}
     for metric, (place, arm) in itertools.product(design.metrics, enumerate(design.arms)):
         if metric.name not in tally.valued:
             continue
@@ -132,19 +132,19 @@ def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
         if place and min(shares.n[0], shares.n[place]) > 1 and shares.mean[[0, place], 0].min() >= 0:
             key = f'{metric.name} {arm.name}'
             control, treatment = (statistics.proportion(shares[i]) for i in (0, place))
-            found[key] = _share_p_value(control, treatment)
-            words[key] = (
+            p_values[key] = _share_p_value(control, treatment)
+            shares_text[key] = (
                 f'metric {metric.name}: {control.value:.2%} of the requests of {design.control.name} have a value, and '
                 f'{treatment.value:.2%} of {arm.name}'
             )
-    for key, p_value in statistics.holm(found).items():
+    for key, p_value in statistics.holm(p_values).items():
         if p_value < design.srm_alpha:
-            yield f'{words[key]}; chance does so with p = {p_value:.2g}, so values were lost in one arm'
-    yield from _silent_arms(design, tally)
+            yield f'{shares_text[key]}; p = {p_value:.2g} for equal shares, so values were lost in one arm'
+    yield from _arms_without_outcomes(design, tally)
 
 
 def _share_p_value(control: Estimate, treatment: Estimate) -> float:
-    """Returns the p-value that as many requests of two arms have a value; exact where each unit has one request."""
+    """Returns the p-value for equal shares of requests with a value; exact if each unit has one request."""
     if not (control.binomial and treatment.binomial):
         cautious = statistics.cautious_p_value(control, treatment)
         return max(cautious, statistics.z_test(control, treatment, 0.05).p_value)
@@ -153,22 +153,22 @@ def _share_p_value(control: Estimate, treatment: Estimate) -> float:
     return float(stats.fisher_exact(table)[1])
 
 
-def _silent_arms(design: Design, tally: Tally) -> Iterator[str]:
-    """Finds arms without any known outcome, where the other arms have too many for that to be chance."""
+def _arms_without_outcomes(design: Design, tally: Tally) -> Iterator[str]:
+    """Finds arms without any known outcome, if the other arms have significantly more."""
     for metric in design.metrics:
         if metric.missing is None or metric.name not in tally.outcomes:
             continue  # without `missing`, such an arm has no values
-        known, units = tally.outcomes[metric.name], tally.units
+        answered, units = tally.outcomes[metric.name], tally.units
         for place, arm in enumerate(design.arms):
-            if known[place] or not units[place] or not known.sum():
+            if answered[place] or not units[place] or not answered.sum():
                 continue
-            # Fisher's exact test, of the arm against the others, by units: requests of one are alike.
-            table = [[0, units[place]], [known.sum(), units.sum() - units[place] - known.sum()]]
+            # Fisher's exact test of the arm against the others, by units: requests of one unit are correlated.
+            table = [[0, units[place]], [answered.sum(), units.sum() - units[place] - answered.sum()]]
             p_value = float(stats.fisher_exact(table)[1])
             if p_value < design.srm_alpha:
                 yield (
                     f'metric {metric.name}: of the {units[place]:,} units of arm {arm.name} no outcome '
-                    f'{", ".join(metric.outcomes)} is known; chance does so with p = {p_value:.2g}'
+                    f'{", ".join(metric.outcomes)} is known; p = {p_value:.2g} for equal shares'
                 )
 
 
@@ -208,12 +208,12 @@ def _treatment(
 ) -> ArmResult:
     arm = _arm(design, tally, estimates, place)
     if invalid:
-        # The numbers stay, to find out what is wrong; nothing is concluded from them.
+        # The numbers are kept for diagnosis; nothing is concluded from them.
         undecided = tuple(dataclasses.replace(result, conclusion='undecided') for result in results)
         return dataclasses.replace(arm, verdict='invalid', metrics=undecided)
     reasons = tuple(
-        _words(design, metric, result, min(estimates[metric.name][i].n for i in (0, place)))
-        for metric, result in _paired(design, results)
+        _reason(design, metric, result, min(estimates[metric.name][i].n for i in (0, place)))
+        for metric, result in _with_metric(design, results)
     )
     return dataclasses.replace(arm, verdict=_verdict(design, results), reasons=reasons, metrics=tuple(results))
 
@@ -222,27 +222,28 @@ def _verdict(design: Design, results: Sequence[MetricResult]) -> str:
     conclusions = [result.conclusion for result in results]
     if 'worse' in conclusions or 'violated' in conclusions:
         return 'harm'
-    guarded = all(r.conclusion == 'not worse' for metric, r in _paired(design, results) if metric.margin is not None)
-    # Without a goal the question was only whether it does no harm.
-    gained = 'better' in conclusions or all(metric.margin is not None for metric in design.metrics)
-    return 'ship' if guarded and gained else 'hold'
+    guardrails = [result for metric, result in _with_metric(design, results) if metric.margin is not None]
+    harmless = all(result.conclusion == 'not worse' for result in guardrails)
+    # Without goals the guardrails alone decide.
+    improved = 'better' in conclusions or all(metric.margin is not None for metric in design.metrics)
+    return 'ship' if harmless and improved else 'hold'
 
 
 def _overall(design: Design, treatments: Sequence[ArmResult]) -> tuple[str, str | None]:
-    """Returns the verdict of the whole test, and the arm to ship: the one that gains most on the first metric."""
-    ready = [arm for arm in treatments if arm.verdict == 'ship']
-    if ready:
-        return 'ship', max(ready, key=lambda arm: arm.metrics[0].difference * design.metrics[0].sign).arm
+    """Returns the verdict of the whole test, and the arm to ship: the one that improves the first metric most."""
+    candidates = [arm for arm in treatments if arm.verdict == 'ship']
+    if candidates:
+        return 'ship', max(candidates, key=lambda arm: arm.metrics[0].difference * design.metrics[0].sign).arm
     return ('harm' if any(arm.verdict == 'harm' for arm in treatments) else 'hold'), None
 
 
-def _words(design: Design, metric: Metric, result: MetricResult, units: int) -> str:
-    """Says one result in words; `units` is the number of units with a value in the smaller arm."""
-    decided = deciding(design, result)
-    if decided is None:
-        few = 'effective units' if units >= design.least_units else 'units'
-        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} {few} with a value in an arm'
-    low, high, p_adjusted = decided
+def _reason(design: Design, metric: Metric, result: MetricResult, units: int) -> str:
+    """Describes one result in a line; `units` is the number of units with a value in the smaller arm."""
+    decisive = decisive_interval(design, result)
+    if decisive is None:
+        counted = 'effective units' if units >= design.least_units else 'units'
+        return f'{metric.name}: too early to tell, fewer than {design.least_units:,} {counted} with a value in an arm'
+    low, high, p_adjusted = decisive
     guardrail = '' if metric.margin is None else f' (guardrail, margin {metric.margin:.4g})'
     lift = '' if result.relative is None else f' ({result.relative:+.1%})'
     interval = f'{100 * (1 - design.alpha):g}% interval {low:+.4g} to {high:+.4g}'
@@ -250,7 +251,7 @@ def _words(design: Design, metric: Metric, result: MetricResult, units: int) -> 
     return f'{metric.name}{guardrail}: {result.conclusion}, {result.difference:+.4g}{lift}, {interval}{p_value}'
 
 
-def _paired(design: Design, results: Sequence[MetricResult]) -> list[tuple[Metric, MetricResult]]:
+def _with_metric(design: Design, results: Sequence[MetricResult]) -> list[tuple[Metric, MetricResult]]:
     metrics = {metric.name: metric for metric in design.metrics}
     return [(metrics[result.metric], result) for result in results]
 

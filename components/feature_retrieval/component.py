@@ -1,4 +1,4 @@
-"""CassandraFeatureRetrieval: the typed surface; executor.py does the work."""
+"""The declaration of CassandraFeatureRetrieval; executor.py does the work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
 
     The output, `outputs['examples']`, has the splits of the input and, for each example, that example with the views'
     features. Each distinct key is read once by a worker. A feature that is not found is absent.
-    `retrieval.json` beside the splits tells the number of examples and lookups, and who lacks what.
+    `retrieval.json`, next to the splits, has the numbers of examples, lookups and missing features.
 
     Example:
       enriched = CassandraFeatureRetrieval(
@@ -59,13 +59,13 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
         """Declares the component; nothing connects before it runs.
 
         `as_of` and the connection's contact points, data center and keyspace may be RuntimeParameters or Placeholders
-        of texts, which are resolved and checked where the component runs.
+        of text, which are resolved and checked at run time.
 
         Args:
           examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
-          connection: How to reach the cluster. It stands in pipeline metadata as plain text; it holds no secret.
-          views: The views that are looked up. With the feature's name in the long layout, their entity is the whole
-            key of their table before the time.
+          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
+          views: The views that are looked up. Their entity, with the feature name in the long layout, must be the
+            whole key of their table before the time.
           as_of: 'latest', or the name of a feature of the examples with milliseconds since 1970: then a feature has the
             newest value with a timestamp at or before it. A value is not older than the view's ttl at that time.
           missing: 'absent': an example may lack a feature; 'error': it may not.
@@ -74,7 +74,6 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        views = (views,) if isinstance(views, FeatureView) else tuple(views)
         properties = config.to_properties(connection, views, as_of, missing, consistency)
         enriched = types.Channel(type=standard_artifacts.Examples)
         super().__init__(spec=CassandraFeatureRetrievalSpec(source_examples=examples, examples=enriched, **properties))

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tfx_cassandra.components import protos
-from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
 from tfx_cassandra.components.parameters import known, property_of, text
 from tfx_cassandra.proto import cassandra_pb2
 
-# What varies from run to run: execution properties of their own, and the fields of RetrievalOptions they give.
+# Execution properties that may be parameters of a run, and the fields of RetrievalOptions that they set.
 RUN = {**cluster.paths(), 'as_of': 'as_of'}
 
 
 def to_properties(
-    connection: Any, views: tuple[FeatureView, ...], as_of: Any, missing: Literal['absent', 'error'], consistency: str
+    connection: Any, views: Any, as_of: Any, missing: Literal['absent', 'error'], consistency: str
 ) -> dict[str, Any]:
-    """Returns the execution properties for the component's arguments, checked as far as they are known.
+    """Returns the execution properties for the component's arguments, checked except for parameters.
 
     Raises:
       ValueError: An argument breaks its rule; the message names field, value and rule.

@@ -15,7 +15,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.enrichment import EnrichmentSourceHandler
 
-from tfx_cassandra.components.checks import checked
+from tfx_cassandra.components.checks import checked, conform
 from tfx_cassandra.components.cql.values import plain
 from tfx_cassandra.components.dataset.files.decode import decode
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
@@ -134,8 +134,8 @@ class RetrieveFeatures(beam.PTransform):
         consistency: Consistency = 'LOCAL_QUORUM',
     ) -> None:
         super().__init__()
-        views = (views,) if isinstance(views, FeatureView) else tuple(views)
-        self._settings = RetrievalOptions(connection, views, as_of, missing, consistency)
+        views_tuple = conform('views', views, tuple[FeatureView, ...])
+        self._settings = RetrievalOptions(connection, views_tuple, as_of, missing, consistency)
 
     def expand(self, examples: beam.PCollection) -> beam.PCollection:
         return (

@@ -96,8 +96,8 @@ class CassandraPusher(base_component.BaseComponent):
         """Declares the push.
 
         `experiment_id`, `model_id`, `ab_test_group`, `alias` and the connection's contact points, data center and
-        keyspace may be RuntimeParameters or Placeholders of texts, which are resolved and checked where the component
-        runs; an `ab_test_group` or `alias` that resolves to '' is none.
+        keyspace may be RuntimeParameters or Placeholders of text, which are resolved and checked at run
+        time; an `ab_test_group` or `alias` that resolves to '' is None.
 
         Args:
           model: Channel of the Model to push.

@@ -15,13 +15,13 @@ from tfx_cassandra.components.registry.claims import named
 from tfx_cassandra.proto import cassandra_pb2
 
 _RUN = ('experiment_id', 'model_id', 'ab_test_group', 'alias')
-# What varies from run to run: execution properties of their own, and the fields of PusherConfig they give.
+# Execution properties that may be parameters of a run, and the fields of PusherConfig that they set.
 RUN = {**cluster.paths(), **{name: name for name in _RUN}}
 
 
 @dataclasses.dataclass(frozen=True)
 class PusherConfig:
-    """Where CassandraPusher records what it pushed; see the component for the fields."""
+    """The configuration of CassandraPusher; see the component for the fields."""
 
     connection: CassandraConnection
     experiment_id: Name
@@ -38,7 +38,7 @@ class PusherConfig:
 
 
 def to_properties(connection: Any, max_metrics: int, **run: Any) -> dict[str, Any]:
-    """Returns the execution properties, checked as far as they are known.
+    """Returns the execution properties, checked except for parameters.
 
     Args:
       connection: The component's, or one with parameters.

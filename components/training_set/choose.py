@@ -1,4 +1,4 @@
-"""Which views are scanned and which looked up by key: whichever costs less, or what the configuration says."""
+"""Chooses which views are looked up by key and which are scanned: the cheaper plan, or the configured one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tfx_cassandra.components.scan.options import TableRead
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.sources import LABELS, Sources
 
-# Per worker, of one node: only their ratio matters, and not to a factor of two.
+# Per worker, from one node: only the ratio matters, and only roughly.
 SCAN_BYTES_PER_SECOND = 40e6
 LOOKUPS_PER_SECOND = 2000
-_MAX_COUNTED = 200_000  # rows of the spine; beyond that, a scan
+_MAX_COUNTED = 200_000  # rows of the spine; with more, views are scanned
 
 _log = logging.getLogger(__name__)
 
@@ -27,15 +27,15 @@ _log = logging.getLogger(__name__)
 def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
     """Returns the names of the views that are looked up.
 
-    The estimate: a scan costs the view's bytes, lookups a read for each row of the spine and each partition a row's
-    values stand in. The spine is counted only as far as lookups could be cheaper.
+    The estimated cost of a scan is the view's bytes; that of lookups is a read for each row of the spine and each
+    partition with its values. The spine is counted only up to the size at which scans are cheaper.
 
     Raises:
-      SchemaError: The configuration asks for lookups, and a view cannot be read by key; the message says why.
+      SchemaError: join_plan is 'lookup', and a view cannot be read by key; the message says why.
     """
-    # A read by key gives what is there now, and ends at the newest value.
-    plain = settings.as_of is None and settings.history is None
-    if settings.labels is None or settings.join_plan == 'scan' or not plain:
+    # A lookup reads current values, and stops at the newest one.
+    scan_only = settings.as_of is not None or settings.history is not None
+    if settings.labels is None or settings.join_plan == 'scan' or scan_only:
         return ()
     reasons = unavailable((view, sources.reads[view.name].table) for view in settings.views)
     if settings.join_plan == 'lookup':
@@ -43,28 +43,28 @@ def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) ->
             why = '; '.join(f'view {name}: {reason}' for name, reason in reasons.items())
             raise SchemaError(f"join_plan: got 'lookup', rule: every view can be read by its key ({why})")
         return tuple(view.name for view in settings.views)
-    limits = {view.name: _rows_worth_looking_up(sources, view) for view in settings.views if view.name not in reasons}
+    limits = {view.name: _max_lookup_rows(sources, view) for view in settings.views if view.name not in reasons}
     max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
     rows = _count(session, sources.reads[LABELS], max_rows + 1) if max_rows else 1
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
-    _log.info('Looked up for %s events: %s; scanned: the rest.', rows, chosen or 'no view')
+    _log.info('Views looked up for %s events: %s; the others are scanned.', rows, chosen or 'none')
     return chosen
 
 
-def _rows_worth_looking_up(sources: Sources, view: FeatureView) -> int:
-    """Returns how many rows of the spine can be looked up in the time of a scan."""
-    found = sources.reads[view.name]
-    seconds = read.plan_splits(found.request).bytes / SCAN_BYTES_PER_SECOND
+def _max_lookup_rows(sources: Sources, view: FeatureView) -> int:
+    """Returns the number of rows of the spine that can be looked up in the time of a scan."""
+    table_read = sources.reads[view.name]
+    seconds = read.plan_splits(table_read.request).bytes / SCAN_BYTES_PER_SECOND
     reads = 1
     entity = {source.column for source in view.entity}
     for column, values in view.filters:
-        if column in found.table.partition_key and column not in entity:
+        if column in table_read.table.partition_key and column not in entity:
             reads *= len(values)
     return int(seconds * LOOKUPS_PER_SECOND / reads)
 
 
 def _count(session: Session, spine: TableRead, max_rows: int) -> int:
-    """Counts the rows of the spine's window, at most `max_rows`, and says so many if counting fails."""
+    """Counts the rows of the spine's window, up to `max_rows`; returns `max_rows` if counting fails."""
     scan = spine.scan
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
     query, values = f'SELECT {quoted(scan.table.partition_key[0])} FROM {table}', []
@@ -72,11 +72,11 @@ def _count(session: Session, spine: TableRead, max_rows: int) -> int:
         time = quoted(str(scan.time_column))
         query += f' WHERE {time} >= ? AND {time} < ? LIMIT {max_rows} ALLOW FILTERING'
         values = list(scan.window.bounds)
-    else:  # every row of the table, at least
+    else:  # the rows of the whole table, an upper bound
         query += f' LIMIT {max_rows}'
     try:
         statement = session.prepare(query)
-        # A node reads whole rows, though it sends keys alone: a page has no more of them than one of the scan.
+        # A node reads whole rows even to send keys alone, so pages are as small as those of the scan.
         statement.fetch_size = read.plan_splits(spine.request).page_rows
         return sum(1 for _ in session.execute(statement, values))
     except DRIVER_ERRORS as error:

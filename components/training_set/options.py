@@ -1,4 +1,4 @@
-"""What a training set is made of: the tables, the times, and how they are read and joined."""
+"""Options of a training set: its tables, its times, and how they are read and joined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfx_cassandra.components.window import TimeWindow
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSetOptions:
-    """The arguments of CassandraExampleGen that say what the rows of the examples are; see there."""
+    """The arguments of CassandraExampleGen that define the rows of the examples; see there."""
 
     connection: CassandraConnection
     views: tuple[FeatureView, ...]
@@ -39,27 +39,27 @@ class TrainingSetOptions:
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """The features whose history the examples hold: those of views with a time. Empty without a history."""
+        """The features that are sequences: with `history` those of views with a time, otherwise none."""
         timed = [view for view in self.views if self.history is not None and view.timestamp_column is not None]
         return tuple(name for view in timed for name in view.example_names)
 
     @property
     def event_times(self) -> TimeWindow:
-        """The window, which a span has once it is resolved (resolve.py)."""
+        """The window; a span must be resolved before (resolve.py)."""
         if self.window is None:
             raise invalid('window', None, 'resolved from its span before anything is read')
         return self.window
 
     @property
     def event_column(self) -> str | None:
-        """The column of the events' times, which are those of the examples."""
+        """The column of the events' times, which are the examples' times."""
         return self.labels.timestamp_column if self.labels is not None else self.views[0].timestamp_column
 
     def request(
         self, table: str, columns: tuple[str, ...], window: TimeWindow | None, time_column: str | None,
         filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
     ) -> ReadRequest:  # fmt: skip
-        """Returns how one of the tables is read."""
+        """Returns the request that reads one of the tables."""
         return ReadRequest(
             self.connection, table, columns, window, time_column, filters, self.read, writetimes, self.as_of
         )

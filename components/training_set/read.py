@@ -1,13 +1,13 @@
-"""Tables -> record batches with one row an example.
+"""Tables -> record batches with one row per example.
 
     one view, no labels    scan -> (wide: rename | long: shard -> pivot)
-    labels and views       scan of the labels -> the spine; then, for the views of one entity after the other:
+    labels and views       scan of the labels -> the spine; then, for the views of each entity in turn:
         scan plan          scan of each view -> facts; spine and facts -> count -> plan shards -> route -> join
         lookup plan        each batch of the spine -> reads of its entities -> join
 
-The spine carries all its columns from join to join, so that nothing has to find its rows again: each row enters one
-shard of each join, and leaves it once. What waits for a plan or is shuffled is spooled, so that memory does not grow
-with the tables on any runner.
+The spine carries all its columns from join to join, so that its rows need no later join by key: each row enters one
+shard of each join, and leaves it once. Rows that wait for a plan or are shuffled are spooled, so that memory does not
+grow with the tables on any runner.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from tfx_cassandra.components.training_set.sources import LABELS, Sources
 from tfx_cassandra.components.window import TimeWindow
 
 _PIVOT_SHARDS = 64  # of a table, and of a shard too large to pivot at once
-_PIVOT_CELLS = 10_000_000  # rows x features that a worker pivots at once, at most; or shards.SHARD_ROWS rows
-_PIVOT_BYTES = 64 << 20  # of rows that it pivots at once
-_PIVOT_LEVELS = 5  # of parting by hash; rows that are still together have one key
-_MIN_SHARD_ROWS = 10_000  # of a join, however long the history of a row is
+_PIVOT_CELLS = 10_000_000  # rows x features that a worker pivots at once; also at most shards.SHARD_ROWS rows
+_PIVOT_BYTES = 64 << 20  # that a worker pivots at once
+_PIVOT_LEVELS = 5  # of partitioning by hash; rows that are still together have one key
+_MIN_SHARD_ROWS = 10_000  # of a join, for any length of history
 
 
 class TrainingSet(NamedTuple):
-    """What `ReadTrainingSet` gives.
+    """The output of `ReadTrainingSet`.
 
     Attributes:
-      rows: Record batches with one row an example and the examples' names as columns.
-      coverage: One mapping of each scanned table's name among the sources to its `ledger.Coverage`.
-      audit: One `Audit`; an empty one where nothing is joined.
+      rows: Record batches with one row per example; columns are named as the examples' features.
+      coverage: A single mapping from each scanned table's key in `Sources.reads` to its `ledger.Coverage`.
+      audit: A single `Audit`; empty if nothing is joined.
     """
 
     rows: beam.PCollection
@@ -68,7 +68,7 @@ class TrainingSet(NamedTuple):
 
 
 class ReadTrainingSet(beam.PTransform):
-    """Reads the configured tables and makes the rows of the training set of them."""
+    """Reads the configured tables and joins them to the rows of the training set."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class ReadTrainingSet(beam.PTransform):
         """Declares the reads.
 
         Args:
-          settings: The configuration.
-          sources: Its tables.
-          lookups: Names of the views whose values are looked up by key; the others are scanned.
-          reference: Labels not known before this time are missing.
-          folder: Where rows are spooled; for the caller to remove when all is written.
+          settings: The options.
+          sources: The tables.
+          lookups: Names of the views that are looked up by key; the others are scanned.
+          reference: Labels that are not known before this time are missing.
+          folder: Where rows are spooled; the caller removes it after the pipeline.
         """
         super().__init__()
         self._settings, self._sources, self._lookups = settings, sources, frozenset(lookups)
@@ -94,8 +94,8 @@ class ReadTrainingSet(beam.PTransform):
     def expand(self, pbegin: beam.pvalue.PBegin) -> TrainingSet:
         labels, views = self._settings.labels, self._settings.views
         scanned = {
-            name: pbegin | f'Scan[{name}]' >> read.ScanTable(found.request)
-            for name, found in self._sources.reads.items()
+            name: pbegin | f'Scan[{name}]' >> read.ScanTable(table_read.request)
+            for name, table_read in self._sources.reads.items()
             if name not in self._lookups
         }
         coverages = [
@@ -105,11 +105,11 @@ class ReadTrainingSet(beam.PTransform):
         coverage = coverages | 'AllCoverage' >> beam.Flatten() | 'Coverage' >> beam.combiners.ToDict()
         audits: list[beam.PCollection] = []
         if labels is None:
-            rows = scanned[views[0].name].batches | 'OneRowAnExample' >> OneRowAnExample(views[0], self._folder)
+            rows = scanned[views[0].name].batches | 'RowPerExample' >> RowPerExample(views[0], self._folder)
         else:
             rows = scanned[LABELS].batches | 'Spine' >> beam.Map(label.spine, labels, self._reference)
             for number, group in enumerate(self._groups()):
-                rows, audit = self._joined(f'{number}', rows, group, scanned)
+                rows, audit = self._join(f'{number}', rows, group, scanned)
                 audits.append(audit)
         audit = (
             (audits | 'AllAudits' >> beam.Flatten() if audits else pbegin | 'NoAudit' >> beam.Create([Audit()]))
@@ -117,7 +117,7 @@ class ReadTrainingSet(beam.PTransform):
         )  # fmt: skip
         return TrainingSet(rows, coverage, audit)
 
-    def _joined(
+    def _join(
         self, number: str, rows: beam.PCollection, group: list[FeatureView], scanned: Mapping[str, read.ReadResult]
     ) -> tuple[beam.PCollection, beam.PCollection]:
         settings = self._settings
@@ -125,30 +125,30 @@ class ReadTrainingSet(beam.PTransform):
         if group[0].name in self._lookups:
             views = [(view, self._sources.reads[view.name]) for view in group]
             look_up = LookUp(settings.connection, settings.read, views, time, cut_off)
-            done = (
+            joined = (
                 rows
                 | f'Share[{number}]' >> beam.Reshuffle()
                 | f'LookUp[{number}]' >> beam.ParDo(look_up).with_outputs('audit', main='rows')
             )
-            return done.rows, done.audit
+            return joined.rows, joined.audit
         tables = {
             view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
         joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._folder, history=settings.history)
-        done = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
-        return done.rows, done.audit
+        joined = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
+        return joined.rows, joined.audit
 
     def _groups(self) -> list[list[FeatureView]]:
-        """Returns the views, those of one entity and plan together."""
+        """Returns the views, grouped by entity and plan."""
         groups: dict[tuple, list[FeatureView]] = {}
         for view in self._settings.views:
             groups.setdefault((view.spine_columns, view.name in self._lookups), []).append(view)
         return list(groups.values())
 
 
-class OneRowAnExample(beam.PTransform):
-    """Record batches of a view as read -> record batches with one row an example and the example's names as columns."""
+class RowPerExample(beam.PTransform):
+    """Record batches of a view as read -> record batches with one row per example and the features' names."""
 
     def __init__(self, view: FeatureView, folder: str) -> None:
         super().__init__()
@@ -161,16 +161,16 @@ class OneRowAnExample(beam.PTransform):
         return (
             {LABELS: sharded}
             | 'Gather' >> CoGroupBatches(self._folder)
-            | 'Pivot' >> beam.FlatMapTuple(lambda _, parts: _pivoted(parts[LABELS], self._view, self._folder))
+            | 'Pivot' >> beam.FlatMapTuple(lambda _, parts: _pivot(parts[LABELS], self._view, self._folder))
         )
 
 
-def _pivoted(
+def _pivot(
     batches: Iterable[pa.RecordBatch], view: FeatureView, folder: str, level: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """Pivots the rows of a shard; one too large to be held is parted by another hash, by way of files."""
+    """Pivots the rows of a shard; a shard that is too large for memory is partitioned by another hash into files."""
     rows = min(shards.SHARD_ROWS, max(1, _PIVOT_CELLS // len(view.features)))
-    pieces = _pieces(batches, rows)
+    pieces = _rebatched(batches, rows)
     first = next(pieces, None)
     if first is None:
         return
@@ -179,11 +179,13 @@ def _pivoted(
         whole = pa.Table.from_batches([first, *([] if second is None else [second]), *pieces])
         yield pivot.pivot(whole.to_batches(), view)
         return
-    for places in _parted(itertools.chain([first, second], pieces), view, folder, level):
-        yield from _pivoted(Spooled(places), view, folder, level + 1)
+    for places in _partitioned(itertools.chain([first, second], pieces), view, folder, level):
+        yield from _pivot(Spooled(places), view, folder, level + 1)
 
 
-def _parted(pieces: Iterable[pa.RecordBatch], view: FeatureView, folder: str, seed: int) -> Iterator[tuple[Place, ...]]:
+def _partitioned(
+    pieces: Iterable[pa.RecordBatch], view: FeatureView, folder: str, seed: int
+) -> Iterator[tuple[Place, ...]]:
     """Spools rows in parts by a hash of their key; yields the places of each part."""
     places: dict[int, list[Place]] = collections.defaultdict(list)
     with contextlib.closing(SpoolFile(folder)) as file:
@@ -193,8 +195,8 @@ def _parted(pieces: Iterable[pa.RecordBatch], view: FeatureView, folder: str, se
     yield from (tuple(places[number]) for number in sorted(places))
 
 
-def _pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of batches in larger ones, as soon as they hold so many rows or _PIVOT_BYTES."""
+def _rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Combines batches to larger ones of up to `rows` rows and _PIVOT_BYTES."""
     held: list[pa.RecordBatch] = []
     held_rows = held_bytes = 0
     for batch in batches:
@@ -211,7 +213,7 @@ def _pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
 class JoinViews(beam.PTransform):
     """Joins views of one entity to a spine: {LABELS: spine, name of view: its facts, ...} -> rows and audit.
 
-    No worker holds more than a shard, however many rows an entity has; dataset/shards.py says how.
+    No worker holds more than a shard, however many rows an entity has; see dataset/join/shards.py.
     """
 
     def __init__(
@@ -224,12 +226,12 @@ class JoinViews(beam.PTransform):
           views: Views with the same `spine_columns`.
           schemas: Schema of each view's facts, by its name.
           timestamp_column: The spine's event time.
-          window: Of the spine's event times.
-          cut_off: Whether a value written after a row's time is unknown to the row.
+          window: Window of the spine's event times.
+          cut_off: Whether values that were written after a row's time are hidden from it.
           folder: Where rows are spooled.
-          shard_rows: Rows of spine and facts that a worker joins at once, about; None for shards.SHARD_ROWS, and for
-            fewer where each holds a history.
-          history: How many values of each feature a row gets, in a list; None for the newest one alone.
+          shard_rows: Approximate rows of spine and facts that a worker joins at once; None for shards.SHARD_ROWS, and
+            for fewer with a history.
+          history: Number of each feature's last values that a row gets, as a list; None for the newest one alone.
         """
         super().__init__()
         self._views, self._schemas, self._time, self._window = views, dict(schemas), timestamp_column, window
@@ -238,7 +240,7 @@ class JoinViews(beam.PTransform):
 
     def expand(self, tables: Mapping[str, beam.PCollection]) -> Any:
         spine, first = tables[LABELS], self._views[0]
-        added = 8 * sum(len(view.features) for view in self._views)  # bytes a row, at least
+        added = 8 * sum(len(view.features) for view in self._views)  # minimum of bytes per row
         counts = [spine | 'CountSpine' >> beam.Map(shards.count_spine, first, self._time, self._window, added)]
         for view in self._views:
             counts.append(tables[view.name] | f'Count[{view.name}]' >> beam.Map(shards.count_facts, view, self._window))
@@ -249,10 +251,10 @@ class JoinViews(beam.PTransform):
             | 'Plan' >> beam.Map(shards.plan, self._window, self._shard_rows)
         )
         plan = beam.pvalue.AsSingleton(planned)
-        waiting = {name: table | f'Wait[{name}]' >> SpoolBatches(self._folder) for name, table in tables.items()}
-        routed = {LABELS: waiting[LABELS] | 'RouteSpine' >> beam.FlatMap(_route_spine, first, self._time, plan)}
+        spooled = {name: table | f'Wait[{name}]' >> SpoolBatches(self._folder) for name, table in tables.items()}
+        routed = {LABELS: spooled[LABELS] | 'RouteSpine' >> beam.FlatMap(_route_spine, first, self._time, plan)}
         for view in self._views:
-            routed[view.name] = waiting[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
+            routed[view.name] = spooled[view.name] | f'Route[{view.name}]' >> beam.FlatMap(
                 _route_facts, view, plan, self._cut_off, self._history
             )
         joining = _JoinShard(self._views, self._schemas, self._time, self._cut_off, self._history)
@@ -263,18 +265,17 @@ class JoinViews(beam.PTransform):
         )
 
 
-# The rows that waited for the plan are read again where they are routed, and not before: what lies between two steps
-# is held by the runner.
-def _route_spine(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
-    return itertools.chain.from_iterable(shards.route_spine(batch, *rest) for batch in waited)
+# Spooled rows are read in the step that routes them: rows between two steps would be held by the runner.
+def _route_spine(spooled: Iterable[pa.RecordBatch], *args: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_spine(batch, *args) for batch in spooled)
 
 
-def _route_facts(waited: Iterable[pa.RecordBatch], *rest: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
-    return itertools.chain.from_iterable(shards.route_facts(batch, *rest) for batch in waited)
+def _route_facts(spooled: Iterable[pa.RecordBatch], *args: Any) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    return itertools.chain.from_iterable(shards.route_facts(batch, *args) for batch in spooled)
 
 
 class _JoinShard(beam.DoFn):
-    """(shard, its batches by table) -> its rows with the views' features; what became of these on 'audit'."""
+    """(shard, its batches by table) -> its rows with the views' features; output 'audit' counts their outcomes."""
 
     def __init__(
         self, views: list[FeatureView], schemas: dict[str, pa.Schema], time: str, cut_off: bool, history: int | None
@@ -289,24 +290,24 @@ class _JoinShard(beam.DoFn):
             return
         spine, audit = pa.Table.from_batches(batches), Audit()
         for view in self._views:
-            held = pa.Table.from_batches(list(parts[view.name]), self._schemas[view.name])
-            spine, outcomes = join(spine, self._time, held, view, self._cut_off, self._history)
+            view_facts = pa.Table.from_batches(list(parts[view.name]), self._schemas[view.name])
+            spine, outcomes = join(spine, self._time, view_facts, view, self._cut_off, self._history)
             audit.add(outcomes)
-        yield from _mixed(spine)
+        yield from _shuffled(spine)
         yield beam.pvalue.TaggedOutput('audit', audit)
 
 
-def _mixed(rows: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a shard in an order that only their content decides, in batches as large as pages.
+def _shuffled(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a shard ordered by a hash of their content, in batches as large as pages.
 
-    A trainer reads the examples of a batch one after the other, so they must not be all of one entity.
+    A trainer reads the examples of a batch in order, so they must not all be of one entity.
     """
-    # Lists and vectors, which have a field, are left out.
-    keys = [i for i, field in enumerate(rows.schema) if field.type.num_fields == 0]
-    content: pl.DataFrame = pl.from_arrow(rows.select(keys))  # type: ignore[assignment]
+    # Lists and vectors are not hashed; their types have child fields.
+    scalars = [i for i, field in enumerate(rows.schema) if field.type.num_fields == 0]
+    content: pl.DataFrame = pl.from_arrow(rows.select(scalars))  # type: ignore[assignment]
     order = pa.array(content.hash_rows(seed=0).arg_sort().to_numpy().astype(np.int64))
     for start in range(0, len(order), PAGE_ROWS):
-        # Taken, not sliced: a slice would travel with all rows behind it.
+        # `take` copies; a slice would be pickled with the buffers of all rows.
         yield rows.take(order[start : start + PAGE_ROWS]).combine_chunks().to_batches()[0]
 
 

@@ -1,4 +1,4 @@
-"""What stands beside the examples: coverage.json, which proves what was read, the leakage audit, and the schema."""
+"""Writes the files next to the examples: coverage.json, which proves what was read, the leakage audit, the schema."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def write_coverage(
     counts: Mapping[str, int],
     checksum: str,
     settings: TrainingSetOptions,
-    found: Sources,
+    sources: Sources,
     uri: str,
 ) -> None:
-    """Writes coverage.json: what was asked, what was read, and how many examples each split got.
+    """Writes coverage.json: the queries, what was read, and the number of examples in each split.
 
-    Its upper level is about the table whose rows are the examples; `views` about those that were joined. A view that
-    was looked up by key has no coverage: each lookup is either answered or an error.
+    The top level describes the table whose rows are the examples, `views` the joined tables. A view that was looked up
+    by key has no coverage: each lookup is either answered or an error.
     """
     first = LABELS if settings.labels is not None else settings.views[0].name
-    content = {'window': str(settings.window), **_read(first, coverages, found, str(settings.window))}
+    content = {'window': str(settings.window), **_read(first, coverages, sources, str(settings.window))}
     if settings.labels is not None:
-        content['views'] = {view.name: _read(view.name, coverages, found, '') for view in settings.views}
-        prints = [content['fingerprint'], *(view.get('fingerprint', '') for view in content['views'].values())]
-        content['fingerprint'] = hashlib.sha256('\n'.join(prints).encode()).hexdigest()
+        content['views'] = {view.name: _read(view.name, coverages, sources, '') for view in settings.views}
+        fingerprints = [content['fingerprint'], *(view.get('fingerprint', '') for view in content['views'].values())]
+        content['fingerprint'] = hashlib.sha256('\n'.join(fingerprints).encode()).hexdigest()
     content['examples'] = dict(sorted(counts.items()))
     content['examples_checksum'] = checksum
     content['beyond_float32'] = dict(sorted(overflows.items()))
     if settings.span is not None:
         content['spans'] = [settings.span.first, settings.span.last]
     if settings.as_of is not None:
-        # What writers add meanwhile is read too, and left out after: the rows read differ where the examples do not.
+        # The scan also reads rows that are written later and then leaves them out, so only the examples are the same.
         content['as_of'] = settings.as_of.isoformat()
         parts = (content['table'], settings.window, content['as_of'], sum(counts.values()), checksum)
         content['fingerprint'] = hashlib.sha256('\n'.join(map(str, parts)).encode()).hexdigest()
@@ -59,7 +59,7 @@ def write_coverage(
 
 
 def version(fingerprint: str) -> int:
-    """Returns a fingerprint as the number TFX takes for a version: its first 52 bits, which a double holds exactly."""
+    """Returns TFX's version number for a fingerprint: its first 52 bits, which a double holds exactly."""
     return int(fingerprint[:13], 16)
 
 
@@ -70,25 +70,25 @@ def write_audit(
     uri: str,
     overflows: Mapping[str, int],
 ) -> None:
-    """Writes the audit, as JSON and as a page to read."""
+    """Writes the audit as JSON and as Markdown."""
     report = {'labels_known_at': reference.isoformat(), **audit.report(settings.availability_cut_off, overflows)}
     _write(os.path.join(uri, AUDIT_FILE), json.dumps(report, indent=2))
     _write(os.path.join(uri, AUDIT_PAGE), readable(report))
 
 
-def write_schema(settings: TrainingSetOptions, found: Sources, uri: str) -> None:
-    """Writes the schema of the examples, made from the columns' CQL types."""
-    cql = {name: column.cql for name, column in found.columns.items()}
-    always = [name for name, column in found.columns.items() if column.always]
-    schema = tfmd.schema_of(found.kinds, cql, always, settings.sequences)
+def write_schema(settings: TrainingSetOptions, sources: Sources, uri: str) -> None:
+    """Writes the schema of the examples, derived from the columns' CQL types."""
+    cql = {name: column.cql for name, column in sources.columns.items()}
+    required = [name for name, column in sources.columns.items() if column.required]
+    schema = tfmd.schema_of(sources.kinds, cql, required, settings.sequences)
     _write(os.path.join(uri, SCHEMA_FILE), text_format.MessageToString(schema))
 
 
 def check_audit(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
-    """Holds the audit against the limits and tells in the artifact whether the cut-off was on.
+    """Checks the audit against the limits, and records in the artifact whether the cut-off was on.
 
     Raises:
-      DatasetError: A feature is beyond a limit.
+      DatasetError: A feature exceeds a limit.
     """
     if settings.labels is None:
         return
@@ -99,8 +99,8 @@ def check_audit(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
         settings.limits.check(report)
 
 
-def _read(name: str, coverages: Mapping[str, ledger.Coverage], found: Sources, window: str) -> dict[str, Any]:
-    table = found.reads[name]
+def _read(name: str, coverages: Mapping[str, ledger.Coverage], sources: Sources, window: str) -> dict[str, Any]:
+    table = sources.reads[name]
     scan = table.scan
     if name not in coverages:
         return {'table': str(table.table), 'plan': 'lookup'}

@@ -21,7 +21,7 @@ from tfx_cassandra.components.scan.options import ReadRequest, TableRead
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
-LABELS = 'labels'  # how the label source is called among the tables; no view may have this name
+LABELS = 'labels'  # key of the label source among the tables; no view may have this name
 _ENTITIES = {
     **dict.fromkeys(['ascii', 'text', 'varchar'], 'text'),
     **dict.fromkeys(['tinyint', 'smallint', 'int', 'bigint'], 'integer'),
@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
     kind: Kind
     cql: str
-    always: bool
+    required: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sources:
     """All tables of a training set.
 
     Attributes:
-      reads: Each table, by the name of its view, or LABELS.
+      reads: The read of each table, by the name of its view, or LABELS.
       columns: Every column of the training set, by its name.
     """
 
@@ -57,15 +57,15 @@ class Sources:
 
 
 def check(settings: TrainingSetOptions) -> None:
-    """Raises ValueError for views and labels that fit no cluster."""
+    """Raises ValueError for views and labels that are wrong for every cluster."""
     names = [view.name for view in settings.views]
     if settings.labels is None:
         if len(settings.views) != 1:
-            raise invalid('views', names, 'exactly one view, or a label source whose events all views are joined to')
+            raise invalid('views', names, 'exactly one view, or a label source that all views are joined to')
         if settings.views[0].timestamp_column is None:
-            raise invalid('timestamp_column', None, 'given, where the rows of the view are the examples')
+            raise invalid('timestamp_column', None, 'given if the rows of the view are the examples')
         if settings.limits is not None:
-            raise invalid('limits', settings.limits, 'given together with labels')
+            raise invalid('limits', settings.limits, 'given only together with labels')
     if len(set(names)) < len(names) or LABELS in names:
         raise invalid('views', names, f'each name once, and none called {LABELS!r}')
     if settings.labels is not None:
@@ -73,25 +73,25 @@ def check(settings: TrainingSetOptions) -> None:
             if unknown := [name for name in view.spine_columns if name not in settings.labels.entity_columns]:
                 rule = f'of the entity columns of the label source {settings.labels.entity_columns}'
                 raise invalid(f'join_columns of view {view.name}', unknown, rule)
-        everything = [*settings.labels.example_names, *(name for v in settings.views for name in v.example_names)]
-        if clash := sorted(name for name, count in collections.Counter(everything).items() if count > 1):
-            raise invalid('features', clash, 'no two of labels and features with the same name (use prefix or rename)')
+        columns = [*settings.labels.example_names, *(name for v in settings.views for name in v.example_names)]
+        if duplicates := sorted(name for name, count in collections.Counter(columns).items() if count > 1):
+            raise invalid('features', duplicates, 'unique names of labels and features (use prefix or rename)')
 
 
 def describe(session: Session, settings: TrainingSetOptions) -> Sources:
-    """Looks every table up.
+    """Returns the tables and columns of the training set, from the live schema.
 
     Raises:
-      SchemaError: A table or column does not exist, or is of a type that does not serve; the message names it.
+      SchemaError: A table or column does not exist, or is of an unsupported type; the message names it.
     """
     if settings.labels is None:
         (view,) = settings.views
         window, time = settings.window, view.timestamp_column
-        found = _read(session, settings, view.table, view.columns, window, time, view.filters)
-        columns = {} if time is None else {time: _column(found, f'view {view.name}', Source(time), True)}
+        read = _read(session, settings, view.table, view.columns, window, time, view.filters)
+        columns = {} if time is None else {time: _column(read, f'view {view.name}', Source(time), True)}
         for name, source in zip(view.entity_names, view.entity, strict=True):
-            columns[name] = _column(found, f'view {view.name}', source, _is_key(found.table, source))
-        return Sources({view.name: found}, columns | _feature_columns(found, view))
+            columns[name] = _column(read, f'view {view.name}', source, _is_key(read.table, source))
+        return Sources({view.name: read}, columns | _feature_columns(read, view))
     labels = settings.labels
     spine = _read(
         session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
@@ -101,8 +101,8 @@ def describe(session: Session, settings: TrainingSetOptions) -> Sources:
     }
     for label in labels.labels:
         source = Source(label.name)
-        always = label.delay is None and _is_key(spine.table, source)
-        columns[label.rename or label.name] = _column(spine, 'labels', source, always)
+        required = label.delay is None and _is_key(spine.table, source)
+        columns[label.rename or label.name] = _column(spine, 'labels', source, required)
     reads = {LABELS: spine}
     for view in settings.views:
         reads[view.name] = _view_read(session, settings, view, spine.table)
@@ -113,10 +113,10 @@ def describe(session: Session, settings: TrainingSetOptions) -> Sources:
 
 
 def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
-    """Returns the event times of a view that can matter to events of a window."""
+    """Returns the event times of a view that events in a window can use."""
     if view.timestamp_column is None:
         return None
-    # A moment may be before the first year that Python knows.
+    # window.start - ttl may be before year 1, Python's first.
     if view.ttl is None or view.ttl > window.start - TimesBefore(window.end).start:
         return TimesBefore(window.end)
     return TimeWindow(window.start - view.ttl, window.end)
@@ -136,9 +136,9 @@ def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView
     if settings.availability_cut_off:
         _check_dated(view, table)
     keys = (*table.partition_key, *table.clustering)
-    timed = [c for c in view.value_columns if c not in keys and table.type_of(field, c) != 'counter']
-    needless = not settings.availability_cut_off and _unique(view, table)
-    writetimes = () if view.created_column or needless else timed
+    with_writetime = [c for c in view.value_columns if c not in keys and table.type_of(field, c) != 'counter']
+    unneeded = not settings.availability_cut_off and _unique(view, table)
+    writetimes = () if view.created_column or unneeded else with_writetime
     window = view_window(view, settings.event_times)
     return _read(
         session, settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
@@ -146,26 +146,26 @@ def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView
 
 
 def _check_dated(view: FeatureView, table: Table) -> None:
-    """Raises SchemaError for a feature of which nothing tells when it was written: the cut-off could not see it."""
+    """Raises SchemaError for a feature without a write time, which the cut-off needs."""
     for feature in view.full_features:
         source = view.source(feature)
         cql = table.type_of(f'view {view.name}', source.column)
         got = f'view {view.name}: got {source.column!r}'
         if cql == 'counter':
-            # Nor does a created_column: it says when a row was made, and a counter goes on counting.
-            rule = 'a value that has a time of writing, or availability_cut_off=False'
-            raise SchemaError(f'{got}, a counter, whose value of the past Cassandra does not keep, rule: {rule}')
+            # A created_column does not help: a counter changes after its row was created.
+            rule = 'a value with a write time, or availability_cut_off=False'
+            raise SchemaError(f'{got}, a counter, whose past values Cassandra does not keep, rule: {rule}')
         if source.column in (*table.partition_key, *table.clustering) and view.created_column is None:
-            rule = 'a value that has a time of writing, a created_column, or availability_cut_off=False'
-            raise SchemaError(f'{got} of the primary key, of which Cassandra keeps no time of writing, rule: {rule}')
+            rule = 'a value with a write time, a created_column, or availability_cut_off=False'
+            raise SchemaError(f'{got} of the primary key, which has no write time in Cassandra, rule: {rule}')
 
 
 def _unique(view: FeatureView, table: Table) -> bool:
-    """Whether a value of an entity and a time has but one row, so that there are no ties."""
-    known = {source.column for source in view.entity if source.key is None}
-    known |= {column for column, values in view.filters if len(values) == 1}
-    known |= {str(view.timestamp_column), str(view.feature_name_column)}
-    return {*table.partition_key, *table.clustering} <= known
+    """Whether a value of an entity at a time has only one row, so that there are no ties."""
+    fixed = {source.column for source in view.entity if source.key is None}
+    fixed |= {column for column, values in view.filters if len(values) == 1}
+    fixed |= {str(view.timestamp_column), str(view.feature_name_column)}
+    return {*table.partition_key, *table.clustering} <= fixed
 
 
 def _read(
@@ -177,12 +177,12 @@ def _read(
     return TableRead(request, scan, survey.arrow_schema(session, scan, settings.read.decoding))
 
 
-def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
+def _feature_columns(read: TableRead, view: FeatureView) -> dict[str, Column]:
     columns = {}
     for feature in view.full_features:
         name, source = view.example_name(feature), view.source(feature)
-        columns[name] = _column(found, f'view {view.name}', source, feature.default is not None)
-        value_type = found.schema.field(found.scan.index(source.column)).type
+        columns[name] = _column(read, f'view {view.name}', source, feature.default is not None)
+        value_type = read.schema.field(read.scan.index(source.column)).type
         value_type = value_type.item_type if source.key is not None else value_type
         try:
             with_default(pa.array([None], value_type), None, feature.default, name)
@@ -192,17 +192,17 @@ def _feature_columns(found: TableRead, view: FeatureView) -> dict[str, Column]:
 
 
 def _check_steps(table: Table, view: FeatureView) -> None:
-    """Raises SchemaError for a feature of several values, which is no step of a sequence."""
+    """Raises SchemaError for a feature of several values, which cannot be a step of a sequence."""
     for feature in view.full_features:
         cql = _type(f'view {view.name}', table, view.source(feature))
         if '<' in cql:
             raise SchemaError(f'view {view.name}: got {feature.name!r} of type {cql}, rule: a scalar with history')
 
 
-def _column(found: TableRead, field: str, source: Source, always: bool) -> Column:
-    cql = _type(field, found.table, source)
-    as_text = found.request.options.decoding.wide_varints == 'text'
-    return Column(examples.kind_of(field, source.column, cql, varints_as_text=as_text), cql, always)
+def _column(read: TableRead, field: str, source: Source, required: bool) -> Column:
+    cql = _type(field, read.table, source)
+    as_text = read.request.options.decoding.wide_varints == 'text'
+    return Column(examples.kind_of(field, source.column, cql, varints_as_text=as_text), cql, required)
 
 
 def _is_key(table: Table, source: Source) -> bool:
@@ -221,7 +221,7 @@ def _type(field: str, table: Table, source: Source) -> str:
     cql = table.type_of(field, source.column)
     if source.key is None:
         return cql
-    plain = cql[len('frozen<') : -1] if cql.startswith('frozen<') else cql
-    if not plain.startswith('map<'):
+    unfrozen = cql[len('frozen<') : -1] if cql.startswith('frozen<') else cql
+    if not unfrozen.startswith('map<'):
         raise SchemaError(f'{field}: got {source.column}[{source.key!r}] of type {cql}, rule: an entry of a map')
-    return plain[len('map<') : -1].partition(', ')[2]
+    return unfrozen[len('map<') : -1].partition(', ')[2]

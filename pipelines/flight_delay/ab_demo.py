@@ -1,4 +1,4 @@
-"""The A/B demo: two versions of the delay model serve the same weeks, and the better one is promoted.
+"""The A/B demo: two versions of the delay model serve the same weeks, and the better version is promoted.
 
 python -m tfx_cassandra.pipelines.flight_delay.ab_demo --help
 """
@@ -26,7 +26,7 @@ from tfx_cassandra.pipelines.flight_delay import ingest
 from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT, MODEL_ID, requests_of
 
-# Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
+# Nothing above imports TensorFlow or TFX: they are imported after their output is redirected to the log.
 
 TRAINED_ON = {
     'control': TimeWindow.parse('2013-01-01T00:00Z/2013-02-01T00:00Z'),
@@ -36,16 +36,16 @@ SERVED = '2013-07-01T00:00Z/2013-07-15T00:00Z'
 _EPILOG = """environment:
   CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
 
-exit codes: 0 done, whatever the verdict, 1 a step failed, 2 wrong option, 130 interrupted
+exit codes: 0 done, with any verdict, 1 a step failed, 2 wrong option, 130 interrupted
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class AbDemo(Demo):
-    """The settings: those of Demo, where `window` is the departures that the two versions serve.
+    """The demo's settings; `window` is the departures that the two versions serve.
 
     Attributes:
-      train_steps: Batches that each version is trained on.
+      train_steps: Number of batches that each version is trained on.
     """
 
     train_steps: int = 600
@@ -66,7 +66,7 @@ class AbDemo(Demo):
                 progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
             verdict, folder = self._evaluate(arms, terminal)
             promote(self.connection, verdict, terminal)
-        _say(verdict, folder, terminal)
+        _show(verdict, folder, terminal)
         return 0
 
     def _ingest(self, terminal: TextIO) -> None:
@@ -77,7 +77,7 @@ class AbDemo(Demo):
                 ingest.ingest(self.connection, load())
 
     def _versions(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
-        """Trains and registers a version for each arm, unless that was done; returns arms and SavedModels."""
+        """Trains and registers a version for each arm if needed; returns arms and SavedModels."""
         from tfx_cassandra.pipelines.flight_delay import pipeline, results
 
         arms, models = [], {}
@@ -108,14 +108,14 @@ class AbDemo(Demo):
         return read_verdict(str(folder), EXPERIMENT), folder
 
 
-def _say(verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
-    say = functools.partial(print, file=terminal)
-    say(f'\nverdict: {verdict.verdict}')
+def _show(verdict: Verdict, folder: pathlib.Path, terminal: TextIO) -> None:
+    echo = functools.partial(print, file=terminal)
+    echo(f'\nverdict: {verdict.verdict}')
     for reason in verdict.reasons:
-        say(f'  {reason}')
+        echo(f'  {reason}')
     short = os.path.relpath(folder)
-    say(f"""
-what to look at next:
+    echo(f"""
+next steps:
   {short}/report.html: the report
   tfx-cassandra ab report {short}
   tfx-cassandra models show {EXPERIMENT} {ALIAS}
@@ -123,13 +123,13 @@ what to look at next:
 
 
 def promote(connection: CassandraConnection, verdict: Verdict, terminal: TextIO) -> None:
-    """Points the alias at the arm to ship, or else at the control."""
+    """Points the alias at the winner, or at the control if there is none."""
     with step(f'alias {ALIAS}', terminal) as progress, ModelRegistry(connection) as registry:
         arms = {arm.arm: arm for arm in verdict.arms}
-        chosen = arms[verdict.winner or verdict.control.arm]
+        promoted = arms[verdict.winner or verdict.control.arm]
         reason = f'A/B test of {verdict.design.window}: {verdict.verdict}'
-        registry.promote(EXPERIMENT, ALIAS, chosen.model_id, chosen.version, reason=reason)
-        progress.update(f'{chosen.arm}, version {chosen.version}')
+        registry.promote(EXPERIMENT, ALIAS, promoted.model_id, promoted.version, reason=reason)
+        progress.update(f'{promoted.arm}, version {promoted.version}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,19 +150,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='demo-ab',
-        description='Trains the flight-delay model on two spans of months, lets both versions serve, and decides.',
+        description='Trains the flight-delay model on two spans of months, serves both versions, and compares them.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
     parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
-    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
-    parser.add_argument('--no-cache', dest='cache', action='store_false', help='train anew')
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='train again')
     parser.add_argument(
         '--state',
         type=pathlib.Path,
         default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
-        help='folder for everything that is kept (default: %(default)s)',
+        help='folder for all files of the demo (default: %(default)s)',
     )
     return parser
 

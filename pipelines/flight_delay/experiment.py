@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.window import TimeWindow
-from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
+from tfx_cassandra.pipelines.flight_delay.data import LEAD_TIME
 
 EXPERIMENT = 'flight-delay-ab'
 MODEL_ID = 'flight-delay'
@@ -20,7 +20,7 @@ METRICS = (
 
 def requests_of(days: TimeWindow) -> TimeWindow:
     """Returns the times of the requests for flights that depart in `days`; each is made an hour before."""
-    return TimeWindow(days.start - ASKED_BEFORE, days.end - ASKED_BEFORE)
+    return TimeWindow(days.start - LEAD_TIME, days.end - LEAD_TIME)
 
 
 def design(arms: Sequence[Arm], days: TimeWindow) -> Design:

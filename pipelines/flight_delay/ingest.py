@@ -1,4 +1,4 @@
-"""Puts the demo's data into Cassandra by the bulk path, and proves that the tables hold exactly that."""
+"""Writes the demo's data into Cassandra with WriteToCassandra, and checks that the tables hold exactly that."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SLICE_ROWS = 5000
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Rows on their way into a table.
+    """Rows to write into a table.
 
     Attributes:
       table: Table of the connection's keyspace.
       rows: Its rows; columns are named as in the table.
       partition: Columns of the table's partition key.
-      checked: Number column whose sum, with the number of rows, tells whether the table holds the rows.
+      checked: Numeric column whose sum is checked together with the number of rows.
     """
 
     table: str
@@ -45,13 +45,13 @@ class Load:
 
     @property
     def contents(self) -> Contents:
-        """What the table's partitions hold once the rows are in."""
+        """The expected contents of the table's partitions."""
         return Contents(self.rows.height, math.fsum(self.rows[self.checked]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """Number of rows, and the sum of one column, rounded once, so that it does not depend on the order."""
+    """Number of rows, and the sum of a column by `math.fsum`, which does not depend on the order."""
 
     rows: int
     total: float
@@ -74,32 +74,32 @@ def planes() -> Load:
     return Load('planes', data.plane_rows(data.read_planes()), ('tailnum',), 'seats')
 
 
-# What the demos load, in this order.
+# The demos' loads, in this order.
 LOADS: dict[str, Callable[[], Load]] = {'weather': weather, 'flights': flights, 'planes': planes}
 
 
 def apply_schema(connection: CassandraConnection) -> None:
-    """Creates the keyspace with its tables and the demo's own, where they do not exist yet.
+    """Creates the keyspace, its tables and the demo's own tables if they do not exist yet.
 
-    A new keyspace has three copies in the local data center, or one a node where there are fewer nodes.
+    A new keyspace has three replicas in the local data center, or one per node if there are fewer nodes.
     """
     ddl = importlib.resources.files(__package__).joinpath('schema.cql').read_text()
     with connections.session(connection) as session:
         centers = [host.datacenter for host in session.cluster.metadata.all_hosts()]
-        copies = min(3, centers.count(connection.local_datacenter))
-        schema.apply(connection, schema.NetworkReplication({connection.local_datacenter: copies}))
+        replicas = min(3, centers.count(connection.local_datacenter))
+        schema.apply(connection, schema.NetworkReplication({connection.local_datacenter: replicas}))
         for statement in ddl.replace('{keyspace}', quoted(connection.keyspace)).split(';'):
             if statement.strip():
                 session.execute(statement, timeout=_DDL_SECONDS)
 
 
 def ingest(connection: CassandraConnection, load: Load) -> bool:
-    """Writes the rows by WriteToCassandra, unless the table holds them already; returns whether it wrote.
+    """Writes the rows unless the table already holds them; returns whether it wrote.
 
-    Writing again what is there changes nothing, so an ingest that was interrupted is simply run again.
+    Writes are idempotent, so an interrupted ingest is simply run again.
 
     Raises:
-      WriteError: A row was not written, or its partitions hold other rows besides.
+      WriteError: A row was not written, or the partitions hold other rows as well.
     """
     import apache_beam as beam
 
@@ -108,16 +108,16 @@ def ingest(connection: CassandraConnection, load: Load) -> bool:
     with connections.session(connection) as session:
         if contents(session, connection.keyspace, load) == load.contents:
             return False
-        # By way of a file: what Create is given, Beam pickles and compresses by bzip2, at some 3,000 rows a second.
+        # Through a file, because Beam pickles and bzip2-compresses the elements of Create, at 3,000 rows a second.
         with tempfile.TemporaryDirectory() as folder, beam.Pipeline() as pipeline:
             file = pathlib.Path(folder) / 'rows.arrow'
             load.rows.write_ipc(file)
             starts = pipeline | beam.Create(range(0, load.rows.height, _SLICE_ROWS))
             _ = starts | beam.Map(_slice, str(file)) | WriteToCassandra(connection, load.table)
-        found = contents(session, connection.keyspace, load)
-    if found != load.contents:
+        written = contents(session, connection.keyspace, load)
+    if written != load.contents:
         rule = f'{load.contents.rows:,} rows with a sum of {load.checked} of {load.contents.total}'
-        raise WriteError(f'{load.table}: got {found.rows:,} rows with {found.total} after the ingest, rule: {rule}')
+        raise WriteError(f'{load.table}: got {written.rows:,} rows with {written.total} after the ingest, rule: {rule}')
     return True
 
 
@@ -126,7 +126,7 @@ def _slice(start: int, file: str) -> pa.RecordBatch:
 
 
 def contents(session: Session, keyspace: str, load: Load) -> Contents:
-    """Reads, with the plain driver, what the partitions that the rows belong to hold now."""
+    """Reads the contents of the rows' partitions with the plain driver."""
     keys = load.rows.select(load.partition).unique().rows()
     where = ' AND '.join(f'{quoted(column)} = ?' for column in load.partition)
     query = f'SELECT {quoted(load.checked)} FROM {quoted(keyspace)}.{quoted(load.table)} WHERE {where}'

@@ -1,4 +1,4 @@
-"""The pipeline: flights out of Cassandra -> a model that foretells delays -> a version in Cassandra.
+"""The pipeline: flights from Cassandra -> a model that predicts delays -> a version in Cassandra.
 
 CassandraExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Transform -> Trainer -> Evaluator -> CassandraPusher
 """  # noqa: E501
@@ -33,7 +33,7 @@ from tfx_cassandra.pipelines.flight_delay.data import AIRPORTS, WEATHER, weather
 from tfx_cassandra.pipelines.flight_delay.preprocessing import FLIGHT_INPUTS, LABEL, PLANE_INPUTS, WEATHER_TTL
 
 MODEL_ID = 'flight-delay'
-MIN_AUC = 0.6  # guessing gives 0.5
+MIN_AUC = 0.6  # a random classifier has 0.5
 
 FLIGHTS = LabelSource(
     table='flights',
@@ -84,12 +84,12 @@ def create_pipeline(
       experiment_id: Key of the version's row in `model_versions`.
       model_id: Name of the model in that row, and of its folder in `serving/`.
       train_steps: Batches to train on.
-      learning_rate: Of the optimizer; 0 trains nothing.
+      learning_rate: Learning rate of the optimizer; 0 trains nothing.
       min_auc: The model is pushed only if its AUC on the eval split reaches this.
-      enable_cache: Reuse what a component with the same configuration and inputs gave before. TFX cannot see whether
-        the table has changed since: use it only where it has not.
-      leaky: Give each flight the weather of the hour it landed in, which nobody knows when it leaves: to see how much
-        better than the truth such a model looks.
+      enable_cache: Whether to reuse the outputs of a component with the same configuration and inputs. TFX cannot see
+        whether the tables have changed: use it only if they have not.
+      leaky: Whether flights get the weather of the hour they landed in, which is unknown at departure: shows how much
+        better than it is such a model looks.
       beam_pipeline_args: Options of every Beam pipeline; the DirectRunner by default.
       alias: Points at the version once it is recorded; None or '' for no alias.
 
@@ -104,7 +104,7 @@ def create_pipeline(
         labels=labels,
         window=window,
         split=_splits_by_time(window, labels.timestamp_column),
-        # The weather of 2013 was written when the demo ran, long after the flights.
+        # The weather of 2013 was written when the demo ran, years after the flights.
         availability_cut_off=False,
     )
     examples = example_gen.outputs['examples']
@@ -129,9 +129,9 @@ def create_pipeline(
         ab_test_group='control',
         alias=alias,
     )
-    # Kubeflow and Vertex keep metadata themselves, and SQLite only knows local files.
-    local = tfx.orchestration.metadata.sqlite_metadata_connection_config
-    metadata = None if '://' in state else local(metadata_path(state))
+    # Kubeflow and Vertex keep metadata themselves, and SQLite supports only local files.
+    sqlite = tfx.orchestration.metadata.sqlite_metadata_connection_config
+    metadata = None if '://' in state else sqlite(metadata_path(state))
     return tfx.dsl.Pipeline(
         pipeline_name=next((name for name in (experiment_id, model_id) if isinstance(name, str)), MODEL_ID),
         pipeline_root=pipeline_root(state),
@@ -158,7 +158,7 @@ def serving_directory(state: str | os.PathLike[str], model_id: str = MODEL_ID) -
 
 
 def eval_config(min_auc: float) -> tfma.EvalConfig:
-    """Returns what the Evaluator measures, and the AUC that blesses a model."""
+    """Returns the Evaluator's metrics and the minimum AUC of a blessed model."""
     threshold = tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(lower_bound={'value': min_auc}))
     return tfma.EvalConfig(
         model_specs=[tfma.ModelSpec(label_key=LABEL, signature_name='serving_default')],
@@ -176,10 +176,10 @@ def eval_config(min_auc: float) -> tfma.EvalConfig:
 
 
 def _splits_by_time(window: TimeWindow | RuntimeParameter, column: str) -> TimeSplits:
-    # A model is asked about days that come after those it has learnt from, and no day is in both splits: flights of one
-    # day share its weather and its jams.
+    # The eval days are after the training days, and no day is in both splits: flights of one day share its weather and
+    # its congestion.
     if not isinstance(window, TimeWindow):
-        # Where the second split starts is known when the pipeline runs: perhaps within a day, so a day is left out.
+        # The second split starts at a time that is known only at run time, perhaps within a day, so a day is left out.
         return TimeSplits((('train', 2), ('eval', 1)), column, gap=datetime.timedelta(days=1))
     days = (window.end - window.start) // datetime.timedelta(days=1)
     last_third = window.start + datetime.timedelta(days=days - days // 3)
@@ -209,7 +209,7 @@ def _training(
 
 
 def _source(module: types.ModuleType) -> str:
-    # Part of the component's configuration, so that TFX does not reuse what an earlier text of the module gave.
+    # Part of the component's configuration, so that TFX does not reuse outputs of an earlier version of the module.
     return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
 
 

@@ -1,7 +1,6 @@
-"""What the model is given of a flight: the columns, and how Transform turns them into numbers.
+"""The model's inputs, and how Transform converts them to numbers.
 
-The outcome (`arr_delay`), the identities (`flight_id`, `flight_day`, `tailnum`) and the exact time of departure are no
-inputs.
+The outcome (`arr_delay`), the ids (`flight_id`, `flight_day`, `tailnum`) and the exact departure time are not inputs.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from tfx_cassandra.pipelines.flight_delay.data import WEATHER
 LABEL = 'late'
 TEXTS = ('carrier', 'origin', 'dest', 'manufacturer')
 NUMBERS = ('distance', *WEATHER, 'built', 'engines', 'seats')
-CALENDAR = {'month': 13, 'weekday': 8, 'hour': 24}  # name -> one more than its greatest value
+CALENDAR = {'month': 13, 'weekday': 8, 'hour': 24}  # name -> maximum + 1
 INPUTS = (*TEXTS, *NUMBERS, *CALENDAR)
-WEATHER_TTL = datetime.timedelta(hours=3)  # after which an hour's observation is out of date
-PLANE_INPUTS = ('manufacturer', 'built', 'engines', 'seats')  # of the aircraft's table
-FLIGHT_INPUTS = tuple(name for name in INPUTS if name not in (*WEATHER, *PLANE_INPUTS))  # of the flight's own
+WEATHER_TTL = datetime.timedelta(hours=3)  # after which an observation is out of date
+PLANE_INPUTS = ('manufacturer', 'built', 'engines', 'seats')  # columns of `planes`
+FLIGHT_INPUTS = tuple(name for name in INPUTS if name not in (*WEATHER, *PLANE_INPUTS))  # columns of `flights`
 
 
 def preprocessing_fn(inputs: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
-    """Scales numbers to z-scores, numbers texts by a vocabulary, and keeps the calendar as it is.
+    """Scales numbers to z-scores, maps texts to vocabulary ids, and keeps the calendar as it is.
 
     Args:
       inputs: Raw features by name, each sparse (any may be missing), shape (batch, 0 or 1 values).

@@ -1,4 +1,4 @@
-"""What a run of the pipeline has left behind: examples, evaluation, the version's row, a model that can be requests."""
+"""The results of a run of the pipeline: examples, evaluation, the version's row, and the pushed model's predictions."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class Run:
         coverage = self._folder('CassandraExampleGen', 'examples') / COVERAGE_FILE
         return json.loads(coverage.read_text())['examples']
 
-    def some_examples(self, split: str, count: int) -> list[tf.train.Example]:
+    def first_examples(self, split: str, count: int) -> list[tf.train.Example]:
         """Returns the first examples of a split."""
         files = sorted(map(str, self._folder('CassandraExampleGen', 'examples').glob(f'Split-{split}/*.gz')))
         records = tf.data.TFRecordDataset(files, 'GZIP').take(count)
         return [tf.train.Example.FromString(record.numpy()) for record in records]
 
     def audit(self) -> str:
-        """Returns the leakage audit of the training set, as a page to read."""
+        """Returns the leakage audit of the training set as Markdown."""
         return (self._folder('CassandraExampleGen', 'examples') / AUDIT_PAGE).read_text()
 
     def auc(self) -> float:
@@ -80,14 +80,14 @@ class Run:
         return overall_metrics(str(self._folder('Evaluator', 'evaluation')))['auc']
 
     def blessed(self) -> bool:
-        """Returns whether the Evaluator let the model through."""
+        """Returns whether the Evaluator blessed the model."""
         return (self._folder('Evaluator', 'blessing') / BLESSED_FILE_NAME).exists()
 
     def version(self, session: Session, keyspace: str) -> tuple[str, dict[str, Any]]:
-        """Reads back the row of the version this run has pushed.
+        """Reads back the row of the version that this run has pushed.
 
         Returns:
-          The statement, as one would type it into cqlsh, and the row.
+          (the statement as typed into cqlsh, the row)
         """
         pushed = self._outputs['CassandraPusher', 'pushed_model'].properties
         key = {name: pushed[name] for name in ('experiment_id', 'created_at', 'model_id')}
@@ -107,21 +107,22 @@ class Run:
 
 
 def serving_check(model: pathlib.Path, examples: Sequence[tf.train.Example]) -> list[str]:
-    """Loads a pushed model and asks it about flights, given as raw tf.Examples without what is known only afterwards.
+    """Loads a pushed model and predicts flights from raw tf.Examples, reduced to the model's inputs.
 
     Returns:
-      One line a flight, with the probability and what really happened.
+      One line per flight, with the predicted probability and the actual delay.
     """
-    served = tf.saved_model.load(str(model)).signatures['serving_default']
+    signature = tf.saved_model.load(str(model)).signatures['serving_default']
     requests = [tf.train.Example.FromString(example.SerializeToString()) for example in examples]
-    for example in requests:
-        for name in set(example.features.feature) - set(INPUTS):
-            del example.features.feature[name]
-    chances = served(examples=tf.constant([example.SerializeToString() for example in requests]))['late'].numpy()[:, 0]
+    for request in requests:
+        for name in set(request.features.feature) - set(INPUTS):
+            del request.features.feature[name]
+    serialized = tf.constant([request.SerializeToString() for request in requests])
+    probabilities = signature(examples=serialized)['late'].numpy()[:, 0]
     lines = []
-    for example, chance in zip(examples, chances, strict=True):
+    for example, probability in zip(examples, probabilities, strict=True):
         features = example.features.feature
         flight, dest = (features[name].bytes_list.value[0].decode() for name in ('flight_id', 'dest'))
-        late = features['arr_delay'].int64_list.value[0]
-        lines.append(f'{flight} to {dest}: {chance:.0%} likely to be late; arrived {late:+} minutes')
+        delay = features['arr_delay'].int64_list.value[0]
+        lines.append(f'{flight} to {dest}: {probability:.0%} likely to be late; arrived {delay:+} minutes')
     return lines

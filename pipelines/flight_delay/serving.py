@@ -1,7 +1,7 @@
-"""Two versions of the delay model serve real flights, a share each, and log what they answer and what comes of it.
+"""Serves real flights by two versions of the delay model, and logs predictions and outcomes.
 
-The days are past, so the clock is the flights': a request is made an hour before its scheduled departure, and its
-outcome is known when the flight has arrived.
+Times are those of the flights: a request is made an hour before the scheduled departure, and its outcome is known when
+the flight has arrived.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.inference_log.logger import InferenceLogger, assign
 from tfx_cassandra.components.window import MILLISECOND, TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
-from tfx_cassandra.pipelines.flight_delay.data import ASKED_BEFORE
+from tfx_cassandra.pipelines.flight_delay.data import LEAD_TIME
 from tfx_cassandra.pipelines.flight_delay.experiment import REQUESTS_TABLE
 from tfx_cassandra.pipelines.flight_delay.preprocessing import INPUTS, LABEL, WEATHER_TTL
 
 _BATCH_ROWS = 1024
-_BEFORE_TTL = WEATHER_TTL - MILLISECOND  # polars includes the end of a tolerance, a ttl does not
+_TOLERANCE = WEATHER_TTL - MILLISECOND  # inclusive in polars, while a ttl is exclusive
 _LOGGED_FEATURES = ('distance', 'hour', 'visib', 'wind_speed')
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, 'https://github.com/tidyverse/nycflights13')
 
 
 def flights(days: TimeWindow) -> pl.DataFrame:
-    """Returns the flights of some days with what a model is given of them, by scheduled departure.
+    """Returns the flights of some days with the model's inputs, ordered by scheduled departure.
 
-    The weather is the last one observed at most three hours before, as the pipeline's training set has it.
+    The weather is the latest observation of the last three hours, as in the pipeline's training set.
     """
-    # In the table, and so in what the models were trained on, each is a double.
-    measured = pl.col(data.WEATHER).cast(pl.Float64)
-    weather = data.read_weather().select('origin', 'time_hour', measured).sort('time_hour')
+    # Doubles, as in the table that the models were trained from.
+    observations = pl.col(data.WEATHER).cast(pl.Float64)
+    weather = data.read_weather().select('origin', 'time_hour', observations).sort('time_hour')
     rows = data.flight_rows(data.read_flights(), days).sort('scheduled_departure', 'flight_id')
-    known = rows.join_asof(
-        weather, left_on='scheduled_departure', right_on='time_hour', by='origin', tolerance=_BEFORE_TTL
+    with_weather = rows.join_asof(
+        weather, left_on='scheduled_departure', right_on='time_hour', by='origin', tolerance=_TOLERANCE
     )
-    return known.join(data.plane_rows(data.read_planes()), on='tailnum', how='left', maintain_order='left')
+    return with_weather.join(data.plane_rows(data.read_planes()), on='tailnum', how='left', maintain_order='left')
 
 
 def serve(
@@ -53,14 +53,14 @@ def serve(
     models: Mapping[str, pathlib.Path],
     rows: pl.DataFrame,
 ) -> dict[str, int]:
-    """Sends each flight to its arm's model and logs answer and outcome; again, it writes the same rows again.
+    """Sends each flight to its arm's model and logs prediction and outcome, idempotently.
 
     Args:
       connection: Cluster and keyspace of the logs.
-      experiment_id: Stands in the rows, and parts the flights.
+      experiment_id: The experiment; the assignment of flights to arms depends on it.
       arms: The arms, with their weights.
-      models: The SavedModel of each arm, by its name.
-      rows: As `flights` gives them.
+      models: The SavedModel of each arm, by the arm's name.
+      rows: As `flights` returns them.
 
     Returns:
       Number of flights by arm.
@@ -69,33 +69,32 @@ def serve(
       WriteError: Not every row was written.
     """
     weights = {arm.name: arm.weight for arm in arms}
-    of_row = [assign(experiment_id, flight, weights) for flight in rows['flight_id']]
-    sent = rows.with_columns(pl.Series('arm', of_row))
+    assigned = [assign(experiment_id, flight, weights) for flight in rows['flight_id']]
+    rows = rows.with_columns(pl.Series('arm', assigned))
     with InferenceLogger(connection, experiment_id, REQUESTS_TABLE, capacity=4 * rows.height + 1) as log:
         for arm in arms:
-            of_arm = sent.filter(pl.col('arm') == arm.name)
-            for row, prediction in zip(
-                of_arm.iter_rows(named=True), predictions(models[arm.name], of_arm), strict=True
-            ):
+            arm_rows = rows.filter(pl.col('arm') == arm.name)
+            arm_predictions = predictions(models[arm.name], arm_rows)
+            for row, prediction in zip(arm_rows.iter_rows(named=True), arm_predictions, strict=True):
                 _log(log, experiment_id, arm, row, prediction)
         log.flush(120)
         counts = log.counts
     if counts.written != 2 * rows.height:
-        rule = f'{2 * rows.height:,} answers and outcomes ({counts.last_error})'
+        rule = f'{2 * rows.height:,} predictions and outcomes ({counts.last_error})'
         raise WriteError(f'inferences: got {counts.written:,} written, {counts.dropped:,} dropped, rule: {rule}')
-    return {arm.name: of_row.count(arm.name) for arm in arms}
+    return {arm.name: assigned.count(arm.name) for arm in arms}
 
 
 def predictions(model: pathlib.Path, rows: pl.DataFrame) -> Iterator[float]:
-    """Asks a SavedModel about flights, batch by batch; yields the chance of each to be late."""
-    served = tf.saved_model.load(str(model)).signatures['serving_default']
+    """Predicts flights with a SavedModel, batch by batch; yields the probability that each is late."""
+    signature = tf.saved_model.load(str(model)).signatures['serving_default']
     for batch in rows.iter_slices(_BATCH_ROWS):
         examples = [_example(row) for row in batch.select(INPUTS).iter_rows(named=True)]
-        yield from map(float, served(examples=tf.constant(examples))['late'].numpy()[:, 0])
+        yield from map(float, signature(examples=tf.constant(examples))['late'].numpy()[:, 0])
 
 
 def _log(log: InferenceLogger, experiment_id: str, arm: Arm, row: Mapping[str, Any], prediction: float) -> None:
-    requested_at = row['scheduled_departure'] - ASKED_BEFORE
+    requested_at = row['scheduled_departure'] - LEAD_TIME
     request = uuid.uuid5(_IDS, f'{experiment_id} {row["flight_id"]}')
     features = {name: float(row[name]) for name in _LOGGED_FEATURES if row[name] is not None}
     log.log(
@@ -106,7 +105,7 @@ def _log(log: InferenceLogger, experiment_id: str, arm: Arm, row: Mapping[str, A
 
 
 def arrival(row: Mapping[str, Any]) -> datetime.datetime:
-    """Returns about when a flight has arrived: 8 miles a minute, half an hour on the ground, and its delay."""
+    """Returns the approximate arrival time: 8 miles per minute, half an hour on the ground, and the delay."""
     minutes = 30 + row['distance'] / 8 + max(row['arr_delay'], 0)
     return row['scheduled_departure'] + datetime.timedelta(minutes=minutes)
 

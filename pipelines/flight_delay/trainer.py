@@ -1,4 +1,4 @@
-"""Trains the delay model, and saves it so that it takes raw examples."""
+"""Trains the delay model and saves it with a signature for raw examples."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains for `fn_args.train_steps` batches and saves to `fn_args.serving_model_dir`; TFX calls it by name.
 
     With a `fn_args.base_model` that this function has saved, training starts from its weights, as far as their shapes
-    are those of the new network: vocabularies grow. `custom_config={'learning_rate': 0}` gives a model that has learned
-    nothing.
+    equal those of the new network: vocabularies grow. With `custom_config={'learning_rate': 0}` the model stays
+    untrained.
     """
     tf.keras.utils.set_random_seed(SEED)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
@@ -75,7 +75,7 @@ def _number(item: tuple[str, Any]) -> int:
 
 
 def build_model(transform: tft.TFTransformOutput, learning_rate: float) -> tf.keras.Model:
-    """Builds a small network: an embedding per category beside the scaled numbers, then two dense layers."""
+    """Builds a small network: embeddings of the categories and the scaled numbers, then two dense layers."""
     ids = {name: transform.vocabulary_size_by_name(name) + 1 for name in TEXTS} | CALENDAR
     inputs = {name: tf.keras.Input((1,), name=name, dtype=tf.int64) for name in ids}
     inputs |= {name: tf.keras.Input((1,), name=name, dtype=tf.float32) for name in NUMBERS}
@@ -90,7 +90,7 @@ def build_model(transform: tft.TFTransformOutput, learning_rate: float) -> tf.ke
 
 
 class DelayModel(tf.Module):
-    """The trained network behind the features' transformation, so that it is served raw tf.Examples."""
+    """The feature transformation and the trained network, for serving raw tf.Examples."""
 
     def __init__(self, network: tf.keras.Model, transform: tft.TFTransformOutput) -> None:
         super().__init__()
@@ -106,6 +106,6 @@ class DelayModel(tf.Module):
 
 
 def _batches(files: list[str], accessor: DataAccessor, transform: tft.TFTransformOutput) -> tf.data.Dataset:
-    """Reads transformed examples without end, as (features, label) with BATCH_ROWS rows."""
+    """Reads transformed examples repeatedly, as (features, label) batches of BATCH_ROWS rows."""
     options = TensorFlowDatasetOptions(batch_size=BATCH_ROWS, label_key=LABEL, shuffle_seed=SEED)
     return accessor.tf_dataset_factory(files, options, transform.transformed_metadata.schema).repeat()

@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 from tfx_cassandra.components.experiment import sequential, statistics
-from tfx_cassandra.components.experiment.comparisons import compared, estimates_of
+from tfx_cassandra.components.experiment.comparisons import estimates_of, result_of
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.moments import Moments
 from tfx_cassandra.components.experiment.statistics import Comparison
@@ -141,7 +141,7 @@ def test_peeking_at_a_small_arm_and_rare_events_errs_at_most_once_in_twenty(
             more = np.array([round(step * (1 - share) / share), step])
             events, units = events + draw.binomial(more, rate), units + more
             estimates = estimates_of(metric, [of_events(n, k) for n, k in zip(units, events, strict=True)])
-            found = compared(design, metric, *estimates)
+            found = result_of(design, metric, *estimates)
             if found.sequential_p < ALPHA or not found.sequential_low <= 0 <= found.sequential_high:
                 wrong += 1
                 break

@@ -18,7 +18,7 @@ from scipy import stats
 from tfx_cassandra.components import protos
 from tfx_cassandra.components.experiment import statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
-from tfx_cassandra.components.experiment.evaluate import time_of_look
+from tfx_cassandra.components.experiment.evaluate import evaluation_time
 from tfx_cassandra.components.experiment.moments import Moments
 from tfx_cassandra.components.experiment.observations import (
     join_outcomes,
@@ -111,13 +111,13 @@ def test_what_takes_no_outcome_need_not_wait() -> None:
 def test_a_look_is_in_the_past_and_alike_once_all_requests_are_old_enough() -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     running = dataclasses.replace(DESIGN, window=TimeWindow(now - HOUR, now + HOUR))
-    assert now <= time_of_look(running, None) <= now + HOUR / 6
-    assert time_of_look(running, now - HOUR) == now - HOUR
+    assert now <= evaluation_time(running, None) <= now + HOUR / 6
+    assert evaluation_time(running, now - HOUR) == now - HOUR
     with pytest.raises(ValueError, match=r'^as_of: got .*, rule: not after the time of the run'):
-        time_of_look(running, now + HOUR)
+        evaluation_time(running, now + HOUR)
     # Of a window that is over, every look is recorded alike; a rerun gives the same bits.
-    assert time_of_look(DESIGN, None) == time_of_look(DESIGN, now) == WINDOW.end + DESIGN.outcome_delay
-    assert time_of_look(SPENDS, None) == WINDOW.end
+    assert evaluation_time(DESIGN, None) == evaluation_time(DESIGN, now) == WINDOW.end + DESIGN.outcome_delay
+    assert evaluation_time(SPENDS, None) == WINDOW.end
 
 
 def test_an_earlier_look_anew_does_not_count_what_came_since() -> None:
@@ -526,7 +526,7 @@ def test_one_request_id_of_two_units_counts_for_neither() -> None:
     ]
     found = evaluated(rows, [], SPENDS)
     assert found.verdict == 'invalid'
-    assert '2 request ids stand for more than one unit' in found.reasons
+    assert '2 request ids belong to more than one unit' in found.reasons
     assert sum(arm.requests for arm in found.arms) == 400
 
 

@@ -320,8 +320,8 @@ def test_the_feature_is_that_of_the_first_request_even_where_that_has_no_value()
     ('metric', 'changes', 'message'),
     [
         ({'per': 'user'}, {}, "m.per: got 'user', rule: 'request' or 'unit'"),
-        ({'per': 'unit', 'kind': 'ratio', 'denominator': 'requests'}, {}, "m.per: got 'unit', rule: 'request' of a"),
-        ({'covariate': 'before'}, {}, "before: got None, rule: given for a covariate 'before', and for nothing else"),
+        ({'per': 'unit', 'kind': 'ratio', 'denominator': 'requests'}, {}, "m.per: got 'unit', rule: 'request' for a"),
+        ({'covariate': 'before'}, {}, "before: got None, rule: given for a covariate 'before', and only for that"),
         ({}, {'before': datetime.timedelta(1)}, 'before: got datetime.timedelta(days=1), rule: given for a'),
         ({'covariate': 'before'}, {'before': datetime.timedelta(0)}, 'before: got datetime.timedelta(0), rule: at'),
         ({'covariate': 'before', 'kind': 'proportion'}, {'before': datetime.timedelta(1)}, 'm.covariate: got'),

@@ -390,7 +390,7 @@ def test_a_design_that_cannot_be_is_refused(changes: dict, message: str) -> None
         (('m', 'prediction', 'proportion', None, 'feature:x'), "m.covariate: got 'feature:x'"),
         (('m', 'prediction', 'mean', None, 'feature:'), "m.covariate: got 'feature:'"),
         (('m', 'prediction', 'mean', None, None, math.nan), 'm.missing: got nan'),
-        (('m', 'prediction', 'mean', None, None, 0.0), 'm.missing: got 0.0, rule: None where no outcome is taken'),
+        (('m', 'prediction', 'mean', None, None, 0.0), 'm.missing: got 0.0, rule: None for a metric without outcomes'),
         (('m', 'prediction', 'mean', None, None, None, 'more'), "m.better: got 'more'"),
         (('m', 'prediction', 'mean', None, None, None, 'higher', -0.1), 'm.margin: got -0.1'),
     ],
@@ -463,7 +463,7 @@ def test_the_time_before_must_not_have_seen_the_arms() -> None:
     design = dataclasses.replace(DESIGN, metrics=(metric,), before=datetime.timedelta(hours=6))
     assert verdict([*requests, request(9000, experiment_id='x', **early)], outcomes, design).verdict != 'invalid'
     found = verdict([*requests, request(9000, **early)], outcomes, design)
-    assert found.reasons[0].startswith('1 requests of the experiment are before its window, so the covariate')
+    assert found.reasons[0].startswith('1 requests of the experiment are before its window, so covariate')
 
 
 def test_outcomes_that_only_the_time_before_has_do_not_hide_a_broken_join() -> None:

@@ -192,7 +192,7 @@ def test_the_version_is_one_row_with_the_evaluators_metrics(trained, session):
 
 def test_the_pushed_model_predicts_on_raw_examples(trained):
     model = pathlib.Path(pipeline.serving_directory(trained.state), trained.pushed[0])
-    lines = results.serving_check(model, results.of_state(trained.state).some_examples('eval', 3))
+    lines = results.serving_check(model, results.of_state(trained.state).first_examples('eval', 3))
     assert len(lines) == 3
     assert all('% likely to be late; arrived ' in line for line in lines)
     predict = tf.saved_model.load(str(model)).signatures['serving_default']

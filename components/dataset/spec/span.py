@@ -102,10 +102,9 @@ class SpanRange:
 def resolve(
     span: SpanRange, now: datetime.datetime, has_data: Callable[[TimeWindow], bool], describe: str = ''
 ) -> Resolved:
-    """Returns the spans that a range means at a moment.
+    """Returns the spans of a range at a moment.
 
-    A rolling range ends `skip` spans before the latest complete span that has data. It is found by halving, not span by
-    span: that there is data from some span up to the latest complete one holds for all earlier spans too.
+    A rolling range ends `skip` spans before the latest complete span with data, which is found by binary search.
 
     Args:
       span: The range.

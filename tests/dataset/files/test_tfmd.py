@@ -38,7 +38,7 @@ def statistics(columns: dict[str, pa.Array]) -> object:
 
 def test_tfdv_finds_no_anomaly_in_the_examples_and_finds_a_planted_one() -> None:
     kinds = {name: kind_of('test', name, cql) for name, cql in CQL.items()}
-    schema = schema_of(kinds, CQL, always=('id', 'ts', 'v'))
+    schema = schema_of(kinds, CQL, required=('id', 'ts', 'v'))
     assert [feature.name for feature in schema.feature] == sorted(CQL)
     assert not tfdv.validate_statistics(statistics(COLUMNS), schema).anomaly_info
     by_name = {feature.name: feature for feature in schema.feature}

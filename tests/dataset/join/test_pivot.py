@@ -113,7 +113,7 @@ def test_a_shard_is_pivoted_in_pieces_that_are_bounded(
     for name, value in bounds.items():
         monkeypatch.setattr(training_set, name, value)
     pages = [rows.slice(start, 50) for start in range(0, rows.num_rows, 50)]
-    made = list(training_set._pivoted(pages, MANY, str(tmp_path)))
+    made = list(training_set._pivot(pages, MANY, str(tmp_path)))
     expected = {row['e']: row for row in real([rows], MANY).to_pylist()}
     got = [row for batch in made for row in batch.to_pylist()]
     assert len(got) == len(expected) == 500
@@ -131,4 +131,4 @@ def test_a_row_that_comes_without_end_is_still_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(training_set, '_PIVOT_CELLS', 40 * 10)
     pages = [many(1).slice(0, 1)] * 50
     with pytest.raises(DatasetError, match=r"got {'e': 'user 0', 'ts': 0, 'name': 'f0'} more than once, rule: one row"):
-        list(training_set._pivoted(pages, MANY, str(tmp_path)))
+        list(training_set._pivot(pages, MANY, str(tmp_path)))
