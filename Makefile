@@ -4,7 +4,7 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab demo-vertex mutants wheel
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -55,6 +55,9 @@ lint: venv  ## checks style, types, and that folders import downwards only
 
 wheel: venv  ## builds a wheel of this checkout into dist/
 	@$(RUN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+wheels: venv  ## builds and checks a manylinux wheel for each Python found here
+	@tools/wheels
 
 format: venv  ## formats the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .

@@ -21,6 +21,7 @@ from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import standard_artifacts
 
 from tfx_cassandra import components
+from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.checks import Name, Rule, between, check_fields, checked, conform, words
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.files.split import HashSplits
@@ -55,6 +56,14 @@ VALID: dict[Any, dict[str, Any]] = {
         'model': types.Channel(type=standard_artifacts.Model), 'connection': CONNECTION, 'experiment_id': 'e',
         'model_id': 'm',
         'push_destination': PushDestination(filesystem=PushDestination.Filesystem(base_directory='/serving')),
+    },
+    components.CassandraFeatureWriter: {
+        'examples': types.Channel(type=standard_artifacts.Examples), 'connection': CONNECTION, 'table': 't',
+        'columns': {'c': 'f'},
+    },
+    components.ChampionModel: {'connection': CONNECTION, 'experiment_id': 'e'},
+    components.ModelPromoter: {
+        'verdict': types.Channel(type=AbVerdict), 'connection': CONNECTION, 'experiment_id': 'e',
     },
     components.Feature: {'name': 'f'},
     components.EntitySplits: {'buckets': BUCKETS, 'columns': ('e',)},

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ('components', 'pipelines', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
+SOURCES = (
+    'components', 'pipelines', 'kubeflow', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
+)  # fmt: skip
 KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt'}
 COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_cassandra.components import protos
+from tfx_cassandra.components.champion.config import ChampionConfig
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import Label, LabelSource
@@ -21,7 +22,9 @@ from tfx_cassandra.components.example_gen.config import ExampleGenConfig, parse_
 from tfx_cassandra.components.experiment import results
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.options import EvaluationOptions
+from tfx_cassandra.components.feature_writer.config import ColumnSource, FeatureWriterConfig
 from tfx_cassandra.components.lookup.options import RetrievalOptions
+from tfx_cassandra.components.promoter.config import PromoterConfig
 from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
@@ -203,7 +206,7 @@ KINDS = [
     ExampleGenConfig, EvaluationOptions, PusherConfig, RetrievalOptions, TrainingSetOptions, ReadOptions, AuditLimits,
     CassandraConnection, Decoding, Tls, Feature, FeatureView, Label, LabelSource, SpanRange, TimeWindow, Arm, Design,
     Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit, results.MetricResult,
-    results.Point, results.Verdict,
+    results.Point, results.Verdict, ChampionConfig, PromoterConfig, ColumnSource, FeatureWriterConfig,
 ]  # fmt: skip
 
 

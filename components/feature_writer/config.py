@@ -60,12 +60,21 @@ def sources(columns: Any, constants: Mapping[str, str] | None) -> tuple[ColumnSo
       ValueError: They are no mappings of texts, or a column stands in both.
     """
     if not isinstance(columns, Mapping):
-        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-            raise invalid('columns', columns, 'a mapping of columns to features, or a list of names that are both')
-        columns = {name: name for name in columns}
+        columns = {name: name for name in _texts('columns', columns)}
+    _texts('columns', columns.values())
+    _texts('constants', (constants or {}).values())
     found = [ColumnSource(column, feature) for column, feature in columns.items()]
     found += [ColumnSource(column, constant=value) for column, value in (constants or {}).items()]
     return tuple(found)
+
+
+def _texts(field: str, given: Any) -> list[str]:
+    names = [] if isinstance(given, str) else list(given)
+    if isinstance(given, str) or not all(isinstance(name, str) for name in names):
+        raise invalid(
+            field, given if isinstance(given, str) else names, 'texts by column, or a list of names that are both'
+        )
+    return names
 
 
 def to_properties(connection: Any, table: Any, **fields: Any) -> dict[str, Any]:

@@ -94,7 +94,10 @@ class DelayModel(tf.Module):
 
     def __init__(self, network: tf.keras.Model, transform: tft.TFTransformOutput) -> None:
         super().__init__()
-        self._network = network
+        # The variables alone are tracked: of a Keras 3 network, TensorFlow's loader for sessions, which BulkInferrer
+        # uses, restores other variables than the network reads.
+        self._weights = [getattr(variable, '_value', variable) for variable in network.variables]
+        self._predict = network.__call__
         self._transform = transform.transform_features_layer()
         self._spec = {name: spec for name, spec in transform.raw_feature_spec().items() if name in INPUTS}
 
@@ -102,7 +105,7 @@ class DelayModel(tf.Module):
     def predict(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the probability that each flight is late, shape (batch, 1)."""
         features = self._transform(tf.io.parse_example(examples, self._spec))
-        return {'late': self._network({name: features[name] for name in INPUTS})}
+        return {'late': self._predict({name: features[name] for name in INPUTS})}
 
 
 def _batches(files: list[str], accessor: DataAccessor, transform: tft.TFTransformOutput) -> tf.data.Dataset:
