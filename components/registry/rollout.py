@@ -266,7 +266,7 @@ def _deployed(version: ModelVersion) -> str:
 
 
 def _escaped(text: str) -> str:
-    return str(text_encoding.CEscape(text, as_utf8=True))
+    return str(text_encoding.CEscape(text.encode(), as_utf8=False))
 
 
 def _json(body: dict[str, Any]) -> str:
