@@ -139,7 +139,10 @@ def test_a_rolling_span_that_the_cache_would_hold(span: str, compiled: str, tmp_
     [
         (['--cron', '30 2 * * *'], "cron: got '30 2 * * *', rule: 6 fields, the first of them seconds"),
         (['--cron', CRON, '--parameter', 'window=x'], "parameter: got 'window', rule: one of the pipeline: as_of, "),
-        (['--cron', CRON, '--parameter', 'span=1', '--parameter', 'steps=many'], "parameter steps: got 'many', rule: of type NUMBER_INTEGER"),
+        (
+            ['--cron', CRON, '--parameter', 'span=1', '--parameter', 'steps=many'],
+            "parameter steps: got 'many', rule: of type NUMBER_INTEGER",
+        ),
         (['--cron', CRON], 'parameter span: got None, rule: given, for it has no default'),
         (['--cron', CRON, '--concurrency', '0'], 'concurrency: got 0, rule: an integer of at least 1'),
         (['--cron', CRON, '--parameter', 'span'], "parameter: got 'span', rule: NAME=VALUE"),
