@@ -213,6 +213,6 @@ def test_the_command_runs_the_pipeline_each_time_anew(
         words.append(expanded)
     for _ in range(2):
         assert cli.main(words) == 0, capsys.readouterr().err
-    logs = [path.read_text() for path in sorted((tmp_path / 'runs').rglob('*.log'))]
+    logs = [path.read_text() for path in sorted((tmp_path / 'runs').rglob('log.txt'))]
     said = f'tfx-cassandra {data["CASSANDRA_CONTACT_POINTS"]} dc1 ml_features latest\n'
     assert logs == [said, said]
