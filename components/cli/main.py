@@ -15,6 +15,7 @@ from tfx_cassandra.components.cli.compiling import compile_
 from tfx_cassandra.components.cli.leaks import leaks
 from tfx_cassandra.components.cli.models import models
 from tfx_cassandra.components.cli.options import Group, described
+from tfx_cassandra.components.cli.recurring import recurring_run
 from tfx_cassandra.components.cli.running import run_job
 from tfx_cassandra.components.cli.scan import scan
 from tfx_cassandra.components.cli.schema import schema
@@ -53,7 +54,7 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, leaks, compile_, run_job):
+for command in (cluster, schema, ab, scan, models, leaks, compile_, run_job, recurring_run):
     top.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands `tfx-cassandra models list|show|history|promote|rollback|repair`."""
+"""The commands `tfx-cassandra models list|show|history|promote|rollback|rollout|repair`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tfx_cassandra.components.cli.options import Group, connection_options, described, format_option
+from tfx_cassandra.components.cli.rollout import rollout
 from tfx_cassandra.components.cli.tables import print_json, print_rows
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError, invalid
@@ -32,6 +33,9 @@ _MAX_AGE = 1_000_000  # hours, more than a century; dates end somewhere
 )
 def models() -> None:
     """Holds the commands."""
+
+
+models.add_command(rollout)
 
 
 def _shared(command: Callable[..., int]) -> Callable[..., int]:
