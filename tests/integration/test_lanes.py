@@ -57,7 +57,58 @@ OPTIONS: dict[str, dict[str, Any]] = {
     'by time': {'as_of': AS_OF, 'split': TimeSplits((('train', 2), ('eval', 1)), 'left')},
     'sequences': {'as_of': AS_OF, 'history': 3},
 }
-GOLDEN: dict[str, Any] = {}
+GOLDEN: dict[str, Any] = {
+    'as of a time': {
+        'fingerprint': '0d83b283fc33e4505cafa924a69d844d45ee8895bddd0a1b7f4856af87609366',
+        'window': '2013-01-01T00:00:00+00:00/2013-01-03T00:00:00+00:00',
+        'examples': {'eval': 125, 'train': 275},
+        'examples_checksum': 'd8b90faa7e76fc53',
+        'Split-eval': '92d0a8654673a31b15c9390144e0639214df76b41d55274cc80f6061525f4a06',
+        'Split-train': '7a73d1e367c6e17144d0eb293c25f2424bee1ba47b400a7d9e84bcfb5181719f',
+    },
+    'as it is now': {
+        'fingerprint': 'fd8130c8c17b1e35afe955178c2723f9d37b9e53c2decbcb754bc6c828e6cec4',
+        'window': '2013-01-01T00:00:00+00:00/2013-01-03T00:00:00+00:00',
+        'examples': {'eval': 125, 'train': 275},
+        'examples_checksum': 'd8b90faa7e76fc53',
+        'Split-eval': '92d0a8654673a31b15c9390144e0639214df76b41d55274cc80f6061525f4a06',
+        'Split-train': '7a73d1e367c6e17144d0eb293c25f2424bee1ba47b400a7d9e84bcfb5181719f',
+    },
+    'whole entities in a split': {
+        'fingerprint': '0d83b283fc33e4505cafa924a69d844d45ee8895bddd0a1b7f4856af87609366',
+        'window': '2013-01-01T00:00:00+00:00/2013-01-03T00:00:00+00:00',
+        'examples': {'eval': 96, 'train': 304},
+        'examples_checksum': 'd8b90faa7e76fc53',
+        'Split-eval': 'e5241e4a852b1dc194aad22f4c115bd0acd205a8fc66877d784a8af87bb9fdb7',
+        'Split-train': '3123a4a1dd69265fdd548db453d13f0430a897239325f18f12319185151ad8c4',
+    },
+    'by time': {
+        'fingerprint': '0d83b283fc33e4505cafa924a69d844d45ee8895bddd0a1b7f4856af87609366',
+        'window': '2013-01-01T00:00:00+00:00/2013-01-03T00:00:00+00:00',
+        'examples': {'eval': 112, 'train': 288},
+        'examples_checksum': 'd8b90faa7e76fc53',
+        'Split-eval': '612afdebb4a8727dfa575e1c3394ea6dffdb48b143516cae8921d1ef80058186',
+        'Split-train': 'db67172d81395e2a50d01bc05349f5bb132f1f27310063f4f54b32be5a490457',
+    },
+    'sequences': {
+        'fingerprint': '83b65c694f652efedc095d2f785804bb7969ef4ecbbfa4def19750a07273c003',
+        'window': '2013-01-01T00:00:00+00:00/2013-01-03T00:00:00+00:00',
+        'examples': {'eval': 139, 'train': 261},
+        'examples_checksum': '53aad46c0a835abd',
+        'Split-eval': '37df749e11cf1e2a42f5b5654bee705de6a3ab33ca6f05eb4decfdae7bdaba5c',
+        'Split-train': 'd8bc738f8bbc721042599ecdcee16a39d6055e01b37f91cd2c5fd8d1e5423856',
+    },
+    'version': {
+        'key': ('lanes', 'fixed'),
+        'metrics': {'auc': 0.7564102564102564, 'example_count': 5.0, 'loss': 1e-07},
+        'group': 'B',
+        'digest': '35888792985797a926e7356b2993d2c9d4b01327809ae4b34d064eaca3f82655',
+        'examples': ('f00d', '2013-01-01T00:00Z/2013-01-03T00:00Z'),
+        'run': 'run-1',
+        'gates': (),
+        'verdict': None,
+    },
+}
 
 
 @pytest.fixture(scope='module')
@@ -93,9 +144,7 @@ def _insert(session: Session, keyspace: str, table: str, number: int, **values: 
     """Writes a row as of a fixed time; texts are cast by the server's JSON insert."""
     plain = {name: sorted(v) if isinstance(v, set) else v for name, v in values.items()}
     plain |= {name: f'{v:%Y-%m-%d %H:%M:%S.000Z}' for name, v in values.items() if isinstance(v, datetime.datetime)}
-    session.execute(
-        f'INSERT INTO {keyspace}.{table} JSON %s USING TIMESTAMP %s', (json.dumps(plain), WRITTEN + number)
-    )
+    session.execute(f'INSERT INTO {keyspace}.{table} JSON %s USING TIMESTAMP %s', (json.dumps(plain), WRITTEN + number))
 
 
 def _artifact(kind: type[Artifact], uri: Path, **properties: Any) -> Artifact:
