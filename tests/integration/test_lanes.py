@@ -6,8 +6,10 @@ version claimed under a digest or a split somebody trains on would no longer be 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,12 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.writers.metrics_plots_and_validations_writer import convert_slice_metrics_to_proto
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.proto import pusher_pb2
-from tfx.types import Artifact, standard_artifacts
+from tfx.types import Artifact, channel_utils, standard_artifacts
 
 from tfx_cassandra.components import (
     CassandraConnection,
     CassandraExampleGen,
+    CassandraFeatureRetrieval,
     EntitySplits,
     FeatureView,
     LabelSource,
@@ -34,6 +37,7 @@ from tfx_cassandra.components import (
 )
 from tfx_cassandra.components.dataset.files.decode import records
 from tfx_cassandra.components.example_gen import executor as example_gen
+from tfx_cassandra.components.feature_retrieval import executor as feature_retrieval
 from tfx_cassandra.components.pusher import executor as pusher
 from tfx_cassandra.components.pusher.config import to_properties
 
@@ -98,6 +102,10 @@ GOLDEN: dict[str, Any] = {
         'Split-eval': '37df749e11cf1e2a42f5b5654bee705de6a3ab33ca6f05eb4decfdae7bdaba5c',
         'Split-train': 'd8bc738f8bbc721042599ecdcee16a39d6055e01b37f91cd2c5fd8d1e5423856',
     },
+    'retrieved': {
+        'Split-eval': '8261d0746d95f17c9c91315f3468f058fb3353a9fb0c2378c21284ff50c85736',
+        'Split-train': '1f632c4cba60116d6dd2f98d28704d114969a0891735c7836157f440c85a9d3a',
+    },
     'version': {
         'key': ('lanes', 'fixed'),
         'metrics': {'auc': 0.7564102564102564, 'example_count': 5.0, 'loss': 1e-07},
@@ -155,26 +163,44 @@ def _artifact(kind: type[Artifact], uri: Path, **properties: Any) -> Artifact:
     return made
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 over the records of a split, whatever files they stand in and in which order."""
-    found = [record for path in folder.glob('*.gz') for batch in records(str(path)) for record in batch]
-    return hashlib.sha256(b''.join(hashlib.sha256(record).digest() for record in sorted(found))).hexdigest()
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 over the records of each split, whatever files they stand in and in which order."""
+    found = {}
+    for split in sorted(folder.glob('Split-*')):
+        batches = [batch for path in split.glob('*.gz') for batch in records(str(path))]
+        digests = [hashlib.sha256(record).digest() for record in sorted(itertools.chain.from_iterable(batches))]
+        found[split.name] = hashlib.sha256(b''.join(digests)).hexdigest()
+    return found
 
 
 @pytest.mark.parametrize('options', OPTIONS)
 def test_examples(options: str, filled: CassandraConnection, tmp_path: Path) -> None:
-    component = CassandraExampleGen(filled, [WEATHER], labels=TRIPS, window=WINDOW, **OPTIONS[options])
-    artifact = _artifact(standard_artifacts.Examples, tmp_path)
-    example_gen.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
+    artifact = _examples(options, filled, tmp_path)
     coverage = json.loads((tmp_path / 'coverage.json').read_text())
-    got = {
+    assert {
         'fingerprint': artifact.get_string_custom_property('fingerprint'),
         'window': artifact.get_string_custom_property('window'),
         'examples': coverage['examples'],
         'examples_checksum': coverage['examples_checksum'],
-        **{path.name: _digest(path) for path in sorted(tmp_path.glob('Split-*'))},
-    }
-    assert got == GOLDEN[options]
+        **_digests(tmp_path),
+    } == GOLDEN[options]
+
+
+def test_retrieved_features(filled: CassandraConnection, tmp_path: Path) -> None:
+    source = _examples('as of a time', filled, tmp_path / 'source')
+    view = dataclasses.replace(WEATHER, prefix='r_')
+    component = CassandraFeatureRetrieval(channel_utils.as_channel([source]), filled, [view], as_of='left')
+    found = _artifact(standard_artifacts.Examples, tmp_path / 'found')
+    given = {feature_retrieval.SOURCE_KEY: [source]}
+    feature_retrieval.Executor().Do(given, {'examples': [found]}, dict(component.exec_properties))
+    assert _digests(tmp_path / 'found') == GOLDEN['retrieved']
+
+
+def _examples(options: str, filled: CassandraConnection, folder: Path) -> Artifact:
+    component = CassandraExampleGen(filled, [WEATHER], labels=TRIPS, window=WINDOW, **OPTIONS[options])
+    artifact = _artifact(standard_artifacts.Examples, folder)
+    example_gen.Executor().Do({}, {'examples': [artifact]}, dict(component.exec_properties))
+    return artifact
 
 
 def test_version(filled: CassandraConnection, tmp_path: Path) -> None:
