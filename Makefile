@@ -3,14 +3,15 @@ SHELL := /bin/bash
 STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
+PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp setup.py
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-venv:  ## makes .venv from the pinned packages (needs only Python 3.10)
-	@PYTHON="$(PYTHON)" tools/venv
+venv:  ## makes .venv from the pinned packages of the newest lane that runs here (LANE=a or b to choose, PYTHON=...)
+	@PYTHON="$(PYTHON)" LANE="$(LANE)" tools/venv
 
 cluster: venv  ## starts the development Cassandra (NODES=3 for a ring of three)
 	@$(RUN)/tfx-cassandra cluster start --nodes $(or $(NODES),1)
@@ -33,6 +34,9 @@ demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files 
 
 test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
+
+test-lane-b: cluster  ## runs the test suite on lane B, in a Debian 13 root where glibc is too old (TESTS=... to choose)
+	@tools/test-lane-b $(TESTS)
 
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
@@ -69,9 +73,9 @@ proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under proto
 	  --pyi_out=$(STATE)/proto $(patsubst proto/%,tfx_cassandra/proto/%,$(wildcard proto/*.proto))
 	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
 
-constraints: venv  ## pins every package anew (constraints/lane-a.txt)
-	@$(RUN)/uv pip compile --quiet --upgrade --python-version 3.10 --extra demo --extra dev --extra kfp \
-	  setup.py constraints/lane-a.in --output-file constraints/lane-a.txt
+constraints: venv  ## pins every package of both lanes anew, with hashes (constraints/lane-a.txt, lane-b.txt)
+	@$(PIN) --python-version 3.10 constraints/lane-a.in --output-file constraints/lane-a.txt
+	@$(PIN) --python-version 3.11 --universal constraints/lane-b.in --output-file constraints/lane-b.txt
 
 clean:  ## stops the cluster and removes its data, logs and all other state (not .venv, not the user's cache)
 	@[ ! -x $(RUN)/tfx-cassandra ] || $(RUN)/tfx-cassandra cluster stop

@@ -60,6 +60,8 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise _bad_file('ca_file', tls.ca_file, 'a PEM file of certificates', error) from error
     context.check_hostname = tls.check_hostname
+    # As before Python 3.13, whose strict reading of RFC 5280 refuses certificates that other clients of a cluster take.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if tls.cert_file is not None:
         try:
             # Without a password callback, OpenSSL would prompt for the password of an encrypted key.
