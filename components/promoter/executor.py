@@ -44,7 +44,8 @@ class Executor(base_executor.BaseExecutor):
                 move = registry.advance(
                     config.experiment_id, config.alias, chosen.model_id, chosen.version, reason=reason
                 )
-        promotion.set_int_custom_property('moved', int(move.reason == reason))
+        moved = move.names(chosen.model_id, chosen.version) and move.reason == reason
+        promotion.set_int_custom_property('moved', int(moved))
         values = {'verdict': verdict.verdict, 'alias': config.alias, 'model_id': move.model_id, 'version': move.version}
         for name, value in values.items():
             promotion.set_string_custom_property(name, value)
