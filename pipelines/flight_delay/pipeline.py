@@ -127,7 +127,7 @@ def create_pipeline(
         evaluation=evaluator.outputs['evaluation'],
         examples=examples,
         ab_test_group='control',
-        alias=alias,
+        alias=None if alias == '' else alias,
     )
     # Kubeflow and Vertex keep metadata themselves, and SQLite supports only local files.
     sqlite = tfx.orchestration.metadata.sqlite_metadata_connection_config
