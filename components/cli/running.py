@@ -30,6 +30,7 @@ _MORE = 'exit codes: 0 no step failed, 1 a step failed, 2 wrong file or option, 
 @click.option('--artifacts', metavar='URI', help="Folder or URI of the artifacts  [default: in the run's folder]")
 @click.option('--python', metavar='FILE', help='Interpreter of the steps  [default: this one]')
 @click.option('--root', metavar='FOLDER', help="Root folder of the steps, such as an image's; needs the user root")
+@click.option('--share', 'shared', multiple=True, metavar='FOLDER', help='With --root: folder that steps see, too')
 @click.option(
     '--env',
     'environment',
@@ -48,6 +49,7 @@ def run_job(
     artifacts: str | None,
     python: str | None,
     root: str | None,
+    shared: tuple[str, ...],
     environment: tuple[str, ...],
     parallel: int,
     cache: bool,
@@ -56,7 +58,12 @@ def run_job(
 ) -> int:
     from tfx_cassandra.pipelines import vertex_local
 
-    place = vertex_local.Place(os.path.abspath(python) if python else sys.executable, root, _variables(environment))
+    place = vertex_local.Place(
+        os.path.abspath(python) if python else sys.executable,
+        root and os.path.abspath(root),
+        _variables(environment),
+        tuple(map(os.path.abspath, shared)),
+    )
     summary = vertex_local.run_job(
         job,
         pairs('parameter', parameters),

@@ -84,7 +84,7 @@ class _JobRun:
         self._job, self._runs, self._run, self._cache, self._lines = job, runs, run, cache, lines
         self._root = (root or str(run.folder / 'artifacts')).rstrip('/')
         self._legacy = str(job.spec.get('schemaVersion', '2.1')).startswith('2.0')
-        self._steps, self._place = Steps(place), place
+        self._steps, self._place = Steps(place, str(runs.folder)), place
         self._free = threading.BoundedSemaphore(parallel)
         self._ending = threading.Event()
         self._lock = threading.Lock()

@@ -20,6 +20,11 @@ _TAIL = 4000  # characters of a log in which an error's last line is looked for
 _SIGNALS = {137: 'killed: out of memory, or by hand', 139: 'segmentation fault', 143: 'terminated'}
 # Ends a step whose runner has been killed; of util-linux.
 _WITH_PARENT = ('setpriv', '--pdeathsig', 'KILL', '--')
+# Arguments: the root, the number of folders, the folders, the command. The mounts end with the step.
+_ENTER = """set -e; root=$1; count=$2; shift 2
+while [ "$count" -gt 0 ]; do mkdir -p "$root$1"; mount --bind "$1" "$root$1"; shift; count=$((count - 1)); done
+mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; exec chroot "$root" "$@"
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Place:
     Attributes:
       python: The interpreter that `python` in a command line stands for.
       chroot: A folder that is the steps' root, such as that of an image; None for this machine's.
+      shared: Folders that steps in such a root see at their own paths, beside that of the runs.
       environment: Variables of every step, over those of its container.
     """
 
     python: str = sys.executable
     chroot: str | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chroot is not None and not os.path.isdir(self.chroot):
@@ -48,8 +55,8 @@ class Place:
 class Steps:
     """The processes that run, so that all of them can be ended."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, runs: str) -> None:
+        self._place, self._runs = place, runs
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._ended = False
@@ -106,7 +113,9 @@ class Steps:
     def _command(self, command: Sequence[str]) -> list[str]:
         words = list(command)
         if self._place.chroot is not None:
-            words = ['chroot', self._place.chroot, *words]
+            shared = (self._runs, *self._place.shared)
+            enter = ('unshare', '--mount', '--propagation', 'private', 'sh', '-c', _ENTER, 'enter')
+            words = [*enter, self._place.chroot, str(len(shared)), *shared, *words]
         elif words[:1] and words[0] in ('python', 'python3'):
             words[0] = self._place.python
         return [*_WITH_PARENT, *words] if shutil.which(_WITH_PARENT[0]) else words
