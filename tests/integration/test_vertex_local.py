@@ -198,13 +198,13 @@ def test_a_step_says_what_is_wrong(filled: CassandraConnection, tmp_path: pathli
         vertex_local.run_job(only(job, 'CassandraExampleGen'), {}, runs=tmp_path / 'runs')
     for parameters, message in (
         ({'window': 'yesterday'}, 'CassandraExampleGen: error: window: got'),
-        ({'keyspace': 'nobody'}, "CassandraExampleGen: error: keyspace 'nobody'"),
-        ({'contact_points': '127.0.0.99'}, 'CassandraExampleGen: error: 127.0.0.99'),
+        ({'keyspace': 'nobody'}, "CassandraExampleGen: error: keyspace: got 'nobody'"),
+        ({'contact_points': '127.0.0.99'}, '127.0.0.99'),
     ):
         summary = run_part(job, tmp_path / 'runs', **parameters)
         assert summary['state'] == 'FAILED'
         error = summary['tasks']['CassandraExampleGen']['error']
-        assert 'exit code 1' in error
+        assert 'exit code 1: CassandraExampleGen: error: ' in error
         assert message in error
 
 
