@@ -74,7 +74,7 @@ def test_errors_are_one_line(
 
 
 def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
-    assert set(cli.top.commands) == {'cluster', 'schema', 'ab', 'scan', 'models', 'leaks'}
+    assert set(cli.top.commands) == {'cluster', 'schema', 'ab', 'scan', 'models', 'leaks', 'compile', 'run-job'}
     assert cli.main(['nonsense']) == 2
     assert capsys.readouterr().err == "tfx-cassandra: error: No such command 'nonsense'.\n"
 
