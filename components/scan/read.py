@@ -77,7 +77,7 @@ class ReadFromCassandra(beam.PTransform):
             filtered by the workers.
           time_column: The column of type timestamp that the window is about; None for the first clustering column.
           where: Column -> value, or a collection of values, that a row must have: compared as values of the column's
-            CQL type, in any form that scan/parsers.py tells. Where it names the whole partition key, only these
+            CQL type, in any form that cql/parsers.py tells. Where it names the whole partition key, only these
             partitions are read; otherwise every row is read and filtered by the workers.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for as many as the table's size asks for.
@@ -87,7 +87,7 @@ class ReadFromCassandra(beam.PTransform):
             holds however many workers there are.
           bytes_per_second: The same in bytes of results.
           as_of: A reference time: a cell written later is null, and a row without a cell left is absent. See
-            dataset/as_of.py for what this cannot give back.
+            scan/as_of.py for what this cannot give back.
           recount: Whether to count the rows of each token range once more when all are read, without slices of time,
             and to fail if the numbers differ. It reads the keys of the table again, one range after the other; rows
             that are written meanwhile differ too.

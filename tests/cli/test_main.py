@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import pytest
 from tfx_cassandra.components import schema as schemas
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.cli import options as cli_options
+from tfx_cassandra.components.cli import scan as cli_scan
+from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.scan.options import ReadRequest
 
 
 def commands(command: click.Command, *words: str) -> list[tuple[str, ...]]:
@@ -119,6 +123,20 @@ def test_what_is_not_given_comes_from_the_environment(
     command = click.command()(cli_options.connection_options(lambda connection: connection))
     made = command.main(options, standalone_mode=False)
     assert made == CassandraConnection(**fields)  # type: ignore[arg-type]
+
+
+def test_how_values_are_decoded_reaches_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
+
+    def plan(request: ReadRequest) -> None:
+        requests.append(request)
+        raise ValueError('enough')
+
+    monkeypatch.setattr(cli_scan, 'plan_splits', plan)
+    monkeypatch.setattr(cli_scan.connections, 'session', lambda *_: contextlib.nullcontext())
+    assert cli.main(['scan', 't']) == 2
+    assert cli.main(['scan', 't', '--invalid-text', 'replace', '--wide-varints', 'text']) == 2
+    assert [request.options.decoding for request in requests] == [Decoding(), Decoding('replace', 'text')]
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -23,9 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.cql import rows, types
+from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
 from tfx_cassandra.components.scan import page
+from tfx_cassandra.components.scan.query import plan_scan
 
 
 def content(kind: Any, value: Any) -> bytes | None:
@@ -409,7 +411,8 @@ def test_decoders_are_not_reused_for_other_types(other: Any) -> None:
 
 
 def test_a_key_that_is_read_for_its_token_alone_is_not_decoded() -> None:
-    keys = page.Keys((1,), None, columns=(0,))
+    table = Table('ks', 't', ('key',), (), (('key', 'varint'), ('c', 'int')))
+    keys = page.key_columns(plan_scan(table, ['c']))
     given = page.Page(sized(b'\0\0\0\1', WIDE), 0, 1, ('c', 'key'), (INT, VARINT))
     decoded = page.decode(given, keys)
     assert decoded.content.to_pydict() == {'c': [1]}

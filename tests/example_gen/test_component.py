@@ -8,6 +8,7 @@ import pytest
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
+from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import DAY, SpanRange
@@ -131,6 +132,11 @@ def test_spans_and_splits_reach_the_executor(split: EntitySplits | TimeSplits) -
 def test_the_shuffle_seed_reaches_the_executor(seed: int) -> None:
     component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, shuffle_seed=seed)
     assert from_properties(component.exec_properties)[0].shuffle_seed == seed
+
+
+def test_how_values_are_decoded_reaches_the_executor() -> None:
+    component = CassandraExampleGen(CONNECTION, VIEW, window=WINDOW, invalid_text='replace', wide_varints='text')
+    assert from_properties(component.exec_properties)[0].training_set.read.decoding == Decoding('replace', 'text')
 
 
 @pytest.mark.parametrize('seed', [2**63, -(2**63) - 1, 1.5, '1', None])

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import datetime
 
+import pyarrow as pa
 import pytest
 
 from tfx_cassandra.components.cql.table import Table
-from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.scan.fetch import ReadOptions
+from tfx_cassandra.components.scan.options import ReadRequest, TableRead
+from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
@@ -64,3 +70,12 @@ def test_the_times_of_a_view_that_can_matter() -> None:
         assert sources.view_window(wide('a', ttl=ttl), window) == TimesBefore(window.end)
     far = window.start - TimesBefore(window.end).start
     assert sources.view_window(wide('a', ttl=far), window) == TimeWindow(window.start - far, window.end)
+
+
+def test_varints_that_are_read_as_text_are_text_in_the_examples() -> None:
+    table = Table('ks', 't', ('e',), (), (('e', 'text'), ('big', 'varint'), ('bigs', 'list<varint>')))
+    for decoding, kind in ((Decoding(), 'int64_list'), (Decoding(wide_varints='text'), 'bytes_list')):
+        request = ReadRequest(CassandraConnection(), 't', options=ReadOptions(decoding=decoding))
+        read = TableRead(request, plan_scan(table), pa.schema([]))
+        found = [sources._column(read, 'view v', Source(name), False).kind for name in ('big', 'bigs')]
+        assert found == [kind, kind]

@@ -344,6 +344,19 @@ def test_the_control_against_itself_is_no_alarm_with_few_units() -> None:
         assert all(check.p_value >= 1 / 3 - 1e-9 for check in found.aa_checks)
 
 
+def test_halves_of_few_units_have_the_p_value_of_the_permutation_test() -> None:
+    names = pl.Series([f'a{i}'.encode() for i in range(100)])
+    halves = (names.hash(seed=_HALF_SEED) % HALVES).to_list()
+    rows = []
+    for half, ones in enumerate((1, 6)):  # of 7 units
+        units = [name.decode() for name, of in zip(names, halves, strict=True) if of == half][:7]
+        rows += [request(10 * half + i, A, float(i < ones), unit=unit) for i, unit in enumerate(units)]
+    rows += [request(100 + i, B, float(i % 2), unit=f'b{i}') for i in range(14)]
+    metric = Metric('spend', 'prediction', 'proportion')
+    (check,) = evaluated(rows, [], dataclasses.replace(SPENDS, metrics=(metric,))).aa_checks
+    assert check.p_value == pytest.approx(stats.fisher_exact([[1, 6], [6, 1]])[1])  # the z-test says 0.0075
+
+
 def test_one_heavy_unit_in_each_half_of_the_control_is_no_alarm() -> None:
     """A unit that makes most of a half's requests hides its own spread: Student's t of all units says p = 1e-13."""
     names = pl.Series([f'bot {i}'.encode() for i in range(20)])

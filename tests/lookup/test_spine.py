@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from cassandra import InvalidRequest
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.spec.label import LabelSource
@@ -186,3 +187,13 @@ def test_a_view_that_cannot_be_looked_up_is_an_error() -> None:
     settings = dataclasses.replace(SETTINGS, views=(broken,), join_plan='lookup')
     with pytest.raises(SchemaError, match="join_plan: got 'lookup', rule: every view can be read by its key"):
         choose.lookups(None, settings, Sources({'v': found(broken)}, {}))
+
+
+def test_a_spine_that_cannot_be_counted_is_taken_for_a_large_one() -> None:
+    class Guarded(FakeSession):
+        def prepare(self, cql: str) -> FakeStatement:
+            assert cql.endswith('LIMIT 100 ALLOW FILTERING')
+            raise InvalidRequest('Guardrail allow_filtering violated: Querying with ALLOW FILTERING is not allowed')
+
+    table = dataclasses.replace(TABLE, clustering=('ts', 'kind'))
+    assert choose._count(Guarded(), found(VIEW, table), 100) == 100

@@ -190,7 +190,8 @@ def test_names_that_are_odd_but_sound_are_pushed(tmp_path: pathlib.Path) -> None
 def test_a_name_in_the_serving_directory_that_is_not_utf_8_stops_no_push(model: str, tmp_path: pathlib.Path) -> None:
     base = tmp_path / 'serving'
     base.mkdir()
-    os.mkdir(os.path.join(os.fsencode(base), b'caf\xe9'))
+    for name in (b'caf\xe9', b'%s%d-caf\xe9' % (publish.TEMPORARY.encode(), VERSION)):  # one named as a leftover is
+        os.mkdir(os.path.join(os.fsencode(base), name))
     assert read(push(model, str(base))) == read(model)
     assert publish.higher_versions(str(base), 0) == [VERSION]
 

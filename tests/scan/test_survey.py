@@ -7,7 +7,7 @@ import dataclasses
 import types
 
 import pytest
-from cassandra import InvalidRequest, ReadTimeout
+from cassandra import InvalidRequest, ReadTimeout, cqltypes
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -110,6 +110,23 @@ def test_whether_slices_are_allowed_is_tried(error: Exception | None, allowed: b
 
     session = types.SimpleNamespace(**{'prepare': answer, 'execute': answer, step: fail})
     assert survey.takes_slices(session, plan_scan(table)) is allowed
+
+
+def test_where_filtering_is_forbidden_no_statement_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(cql: str) -> types.SimpleNamespace:
+        if 'FILTERING' in cql:
+            raise InvalidRequest('Guardrail allow_filtering violated: Querying with ALLOW FILTERING is not allowed')
+        metadata = [('ks', 't', 'k', cqltypes.Int32Type), ('ks', 't', 'at', cqltypes.DateType)]
+        return types.SimpleNamespace(result_metadata=metadata)
+
+    monkeypatch.setattr(options.identity, 'identity', lambda *_: None)
+    session = types.SimpleNamespace(prepare=prepare)
+    table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
+    scan = plan_scan(table, ['k'], TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z'))
+    assert survey.arrow_schema(session, scan).names == ['k']
+    allowed = options._as_allowed(session, session, scan)
+    assert 'FILTERING' not in allowed.cql(allowed.times)
+    assert (allowed.window, allowed.columns) == (scan.window, scan.columns)
 
 
 def test_without_slices_a_window_is_filtered_by_the_workers() -> None:

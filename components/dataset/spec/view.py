@@ -90,7 +90,7 @@ class FeatureView:
       join_columns: Columns of the label source that hold the entity, in the order of entity_columns; empty where they
         have the entity's own names.
       where: Column -> value, or several values of which a row must have one. They are compared as values of the
-        column's CQL type, in any form that scan/parsers.py tells: an id as uuid.UUID or as text, for one.
+        column's CQL type, in any form that cql/parsers.py tells: an id as uuid.UUID or as text, for one.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.

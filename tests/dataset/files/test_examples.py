@@ -64,6 +64,13 @@ def test_types_without_an_example_form(cql: str) -> None:
         examples.kind_of('features', 'c', cql)
 
 
+@pytest.mark.parametrize('cql', ['varint', 'list<varint>', 'frozen<set<varint>>', 'vector<varint, 2>'])
+def test_varints_are_integers_or_text(cql: str) -> None:
+    assert examples.kind_of('view v', 'c', cql) == 'int64_list'
+    assert examples.kind_of('view v', 'c', cql, varints_as_text=True) == 'bytes_list'
+    assert examples.kind_of('view v', 'c', cql.replace('varint', 'bigint'), varints_as_text=True) == 'int64_list'
+
+
 def test_decimals_are_rounded_once() -> None:
     # 32 bit is what tf.Example holds; the nearest such number to the decimal is what must come out.
     text = '0.1000000014901161193847656250001'
