@@ -23,7 +23,7 @@ _WITH_PARENT = ('setpriv', '--pdeathsig', 'KILL', '--')
 # Arguments: the root, the number of folders, the folders, the command. The mounts end with the step.
 _ENTER = """set -e; root=$1; count=$2; shift 2
 while [ "$count" -gt 0 ]; do mkdir -p "$root$1"; mount --bind "$1" "$root$1"; shift; count=$((count - 1)); done
-mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; exec chroot "$root" "$@"
+mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; PATH=$PATH:/usr/sbin:/sbin exec chroot "$root" "$@"
 """
 
 
