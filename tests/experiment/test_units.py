@@ -131,6 +131,7 @@ def test_one_request_a_unit_is_what_it_is_without_units() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_units_that_never_differed_are_found_different_in_one_of_twenty_and_their_requests_far_more_often() -> None:
     seeds = 400
     by_units, by_requests = 0, 0
@@ -143,6 +144,7 @@ def test_units_that_never_differed_are_found_different_in_one_of_twenty_and_thei
     assert by_requests > 4 * ALPHA * seeds  # what taking each request for a unit would do
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_looking_while_units_still_come_back_errs_at_most_once_in_twenty() -> None:
     seeds, units, looks = 1000, 400, 40

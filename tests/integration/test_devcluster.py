@@ -106,6 +106,7 @@ def test_one_node_from_start_to_restart(one, tmp_path, out, capfd, monkeypatch):
     assert again.status()[0].pid is None, 'a node that died leaves no running pid behind'
 
 
+@pytest.mark.slow
 def test_three_nodes_are_a_ring_with_three_copies(tmp_path, out):
     cluster = DevCluster(tmp_path, nodes=3, subnet='127.0.7', jmx_port=7431, heap='512M')
     try:
