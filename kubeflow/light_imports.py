@@ -53,6 +53,10 @@ class _Light(types.ModuleType):
             if self.__dict__.pop('_light', None) is not None:
                 self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Functions of Beam pipelines refer to the module; pickle knows plain modules only.
+        return importlib.import_module, (self.__name__,)
+
     def __getattr__(self, name: str) -> Any:
         if not name.startswith('__') and '_light' in self.__dict__:
             self.run()
