@@ -65,7 +65,8 @@ def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]
 @_setting('jmx_port', 'JMX port of the first node', type=int)
 @_setting('tokens', 'Tokens of each node', type=int)
 @click.option(
-    '--version', help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]'
+    '--version',
+    help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]',
 )
 def start(directory: Path | None, version: str | None, **settings: Any) -> int:
     if version is not None:

@@ -52,7 +52,7 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
-        version: Cassandra release to run where CASSANDRA_HOME names none; the first numbers of one, such as 4.1, will do.
+        version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -140,8 +140,8 @@ class DevCluster:
 
         Raises:
             DevClusterError: a cluster of another configuration runs in the directory, a port is in use, there is too
-                little memory, the data is of another Cassandra release, Java or a jar cannot be obtained, or a node ends or does not become ready; nodes that
-                this call has started are stopped again.
+                little memory, the data is of another release, Java or a jar cannot be obtained, or a node ends or does
+                not become ready; nodes that this call has started are stopped again.
             UnavailableError: the cluster of CASSANDRA_CONTACT_POINTS does not answer.
         """
         if use_external(progress):
@@ -200,8 +200,7 @@ class DevCluster:
                 f'node: got {node} of {self.directory}, rule: a node that is running (see cluster start)'
             )
         cache = cache_folder()
-        distribution = find_distribution(cache, version=self.version)
-        java = find_java(cache, wanted=releases.java_version(distribution.version))
+        java, distribution = find_java(cache), find_distribution(cache, version=self.version)
         return target.nodetool(java, rmi_options(java, distribution, cache), args)
 
     def __str__(self) -> str:
@@ -233,7 +232,7 @@ class DevCluster:
         return self.ring[0].folder.parent / 'version'
 
     def _check_data(self, release: str) -> None:
-        """Keeps a Cassandra away from the data of another: an older one might not read it, a newer one would change it."""
+        """Keeps a release away from the data of another: an older one may not read it, a newer one changes it."""
         folder = self._release_file.parent
         if not folder.exists():
             return

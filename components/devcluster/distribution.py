@@ -60,5 +60,7 @@ def find_distribution(
     agents = [jar for jar in jars if jar.name.startswith('jamm-')]
     if not versions or not versions[0].startswith(('4.1.', '5.')) or not agents:
         found = f'Cassandra {versions[0]}' if versions else f'{len(jars)} jars'
-        raise DevClusterError(f'CASSANDRA_HOME: got {home} with {found}, rule: lib/ holds the jars of Cassandra 4.1 or 5')
+        raise DevClusterError(
+            f'CASSANDRA_HOME: got {home} with {found}, rule: lib/ holds the jars of Cassandra 4.1 or 5'
+        )
     return Distribution(versions[0], tuple(jars), agents[0])

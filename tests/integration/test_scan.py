@@ -152,6 +152,7 @@ def test_ids_may_be_given_as_text_or_as_ids(connection: CassandraConnection, ses
         scanned(connection, 'by_id', where={'id': 'x'})
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraConnection, session: Session) -> None:
     name, key = f'{connection.keyspace}.typed', uuid.UUID('0011aabb-ccdd-4eff-8011-223344556677')
     session.execute(
