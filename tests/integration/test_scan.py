@@ -186,6 +186,7 @@ def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraCon
             scanned(connection, 'typed', columns=['n'], where=where)
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_write_times_are_the_server_s(connection: CassandraConnection, session: Session) -> None:
     name = f'{connection.keyspace}.dated'
     session.execute(f'CREATE TABLE {name} (k int PRIMARY KEY, v int, tags map<text, text>, few frozen<list<int>>)')
