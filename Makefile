@@ -5,7 +5,7 @@ RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp setup.py
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -43,6 +43,9 @@ test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a 
 
 test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/cql/test_rows.py" to choose)
 	@tools/test-sanitized $(TESTS)
+
+test-versions: venv  ## runs the read, write and registry tests on each Cassandra release that is known (VERSIONS="4.1 5.0.9" to choose)
+	@tools/test-versions $(VERSIONS)
 
 test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)

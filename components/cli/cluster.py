@@ -12,13 +12,14 @@ import click
 
 from tfx_cassandra.components.cli.options import Group, described, format_option
 from tfx_cassandra.components.cli.tables import print_json
+from tfx_cassandra.components.devcluster import releases
 from tfx_cassandra.components.devcluster.cluster import DevCluster, NodeStatus, use_external
-from tfx_cassandra.components.errors import DevClusterError
+from tfx_cassandra.components.errors import DevClusterError, invalid
 
 _ENVIRONMENT = """environment:
   CASSANDRA_CONTACT_POINTS  use this cluster: nothing is started, it only has to answer
-  CASSANDRA_HOME            run the Cassandra 5 of this folder instead of the pinned jars
-  JAVA_HOME                 where to look for a Java 17 first
+  CASSANDRA_HOME            run the Cassandra of this folder instead of the pinned jars
+  JAVA_HOME                 where to look for Java first: 17, or 11 for Cassandra 4.1
   TFX_CASSANDRA_MAVEN       mirror of https://repo1.maven.org/maven2 to download the jars from
   TFX_CASSANDRA_STATE       folder for state instead of .tfx-cassandra
   XDG_CACHE_HOME            folder for downloads instead of ~/.cache"""
@@ -63,7 +64,15 @@ def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]
 @_setting('storage_port', 'Port between the nodes', type=int)
 @_setting('jmx_port', 'JMX port of the first node', type=int)
 @_setting('tokens', 'Tokens of each node', type=int)
-def start(directory: Path | None, **settings: Any) -> int:
+@click.option(
+    '--version',
+    help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]',
+)
+def start(directory: Path | None, version: str | None, **settings: Any) -> int:
+    if version is not None:
+        if os.environ.get('CASSANDRA_HOME'):
+            raise invalid('version', version, 'none where CASSANDRA_HOME names the Cassandra to run')
+        settings['version'] = version
     DevCluster(directory or default_directory(), **settings).start()
     return 0
 

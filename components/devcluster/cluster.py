@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster import launch, ready
+from tfx_cassandra.components.devcluster import launch, ready, releases
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
 from tfx_cassandra.components.devcluster.java import find_java
@@ -25,6 +25,7 @@ from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
 
 Progress = Callable[[str], AbstractContextManager[Step]]
+_UNRECORDED = '5.0.8'  # the release of data from before its version was recorded
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
+        version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -65,6 +67,7 @@ class DevCluster:
     heap: str = '1G'
     authenticated: bool = False
     tokens: int = 16
+    version: str = releases.DEFAULT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -83,6 +86,7 @@ class DevCluster:
             raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
         if not 1 <= self.tokens <= 256:
             raise invalid('tokens', self.tokens, 'from 1 to 256')
+        object.__setattr__(self, 'version', releases.resolve(self.version))
 
     @classmethod
     def saved(cls, directory: Path) -> DevCluster | None:
@@ -136,8 +140,8 @@ class DevCluster:
 
         Raises:
             DevClusterError: a cluster of another configuration runs in the directory, a port is in use, there is too
-                little memory, Java or a jar cannot be obtained, or a node ends or does not become ready; nodes that
-                this call has started are stopped again.
+                little memory, the data is of another release, Java or a jar cannot be obtained, or a node ends or does
+                not become ready; nodes that this call has started are stopped again.
             UnavailableError: the cluster of CASSANDRA_CONTACT_POINTS does not answer.
         """
         if use_external(progress):
@@ -153,13 +157,14 @@ class DevCluster:
                 return
             launch.check_ports(missing)
             launch.check_memory(missing, launch.available_memory())
-            with progress('java') as running:
-                java = find_java(cache_folder())
-                running.update(str(java))
             with progress('cassandra') as running:
-                distribution = find_distribution(cache_folder(), running.update)
+                distribution = find_distribution(cache_folder(), running.update, version=self.version)
                 running.update(str(distribution))
-            self._save()
+            self._check_data(distribution.version)
+            with progress('java') as running:
+                java = find_java(cache_folder(), wanted=releases.java_version(distribution.version))
+                running.update(str(java))
+            self._save(distribution.version)
             with progress(str(self)) as running:
                 launch.start(self.ring, missing, java, distribution, running.update)
 
@@ -195,7 +200,7 @@ class DevCluster:
                 f'node: got {node} of {self.directory}, rule: a node that is running (see cluster start)'
             )
         cache = cache_folder()
-        java, distribution = find_java(cache), find_distribution(cache)
+        java, distribution = find_java(cache), find_distribution(cache, version=self.version)
         return target.nodetool(java, rmi_options(java, distribution, cache), args)
 
     def __str__(self) -> str:
@@ -215,10 +220,29 @@ class DevCluster:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _save(self) -> None:
+    def _save(self, release: str) -> None:
         record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del record['directory']  # the folder can be moved while nothing runs
         (self.directory / 'cluster.json').write_text(json.dumps(record, indent=2) + '\n')
+        self._release_file.parent.mkdir(exist_ok=True)
+        self._release_file.write_text(f'{release}\n')
+
+    @property
+    def _release_file(self) -> Path:
+        return self.ring[0].folder.parent / 'version'
+
+    def _check_data(self, release: str) -> None:
+        """Keeps a release away from the data of another: an older one may not read it, a newer one changes it."""
+        folder = self._release_file.parent
+        if not folder.exists():
+            return
+        try:
+            made_by = self._release_file.read_text().strip()
+        except FileNotFoundError:
+            made_by = _UNRECORDED
+        if made_by != release:
+            rule = f'{made_by}, which made the data in {folder} (or another --directory)'
+            raise DevClusterError(f'version: got {release}, rule: {rule}')
 
     def _check_saved(self) -> None:
         saved = DevCluster.saved(self.directory)

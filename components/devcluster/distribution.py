@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster import download
+from tfx_cassandra.components.devcluster import download, releases
 from tfx_cassandra.components.errors import DevClusterError
 
 _CASSANDRA = re.compile(r'(?:apache-cassandra|cassandra-all)-(\d[\w.-]*)\.jar')
@@ -36,6 +36,7 @@ def find_distribution(
     cache: Path,
     progress: Callable[[str], None] = lambda detail: None,
     environ: Mapping[str, str] = os.environ,
+    version: str = releases.DEFAULT,
 ) -> Distribution:
     """Returns the Cassandra to run; downloads pinned jars that the cache lacks.
 
@@ -43,20 +44,23 @@ def find_distribution(
         cache: folder that keeps downloads.
         progress: called with the number of jars so far.
         environ: environment with CASSANDRA_HOME, and a mirror of Maven Central in TFX_CASSANDRA_MAVEN.
+        version: one of the known releases, to run where CASSANDRA_HOME is not set.
 
     Raises:
-        DevClusterError: CASSANDRA_HOME is not a Cassandra 5, or a pinned jar cannot be obtained.
+        DevClusterError: CASSANDRA_HOME is not a Cassandra 4.1 or 5, or a pinned jar cannot be obtained.
     """
     if home := environ.get('CASSANDRA_HOME'):
         jars = sorted(Path(home).expanduser().resolve().glob('lib/*.jar'))
         progress(f'{len(jars)} jars of CASSANDRA_HOME')
     else:
-        pinned = download.parse_jars(download.JARS_FILE.read_text())
+        pinned = download.parse_jars(releases.jars_file(version).read_text())
         base_url = environ.get('TFX_CASSANDRA_MAVEN') or download.MAVEN_CENTRAL
         jars = download.fetch_jars(pinned, cache / 'jars', base_url, progress)
     versions = [match[1] for jar in jars if (match := _CASSANDRA.fullmatch(jar.name))]
     agents = [jar for jar in jars if jar.name.startswith('jamm-')]
-    if not versions or not versions[0].startswith('5.') or not agents:
+    if not versions or not versions[0].startswith(('4.1.', '5.')) or not agents:
         found = f'Cassandra {versions[0]}' if versions else f'{len(jars)} jars'
-        raise DevClusterError(f'CASSANDRA_HOME: got {home} with {found}, rule: lib/ holds the jars of Cassandra 5')
+        raise DevClusterError(
+            f'CASSANDRA_HOME: got {home} with {found}, rule: lib/ holds the jars of Cassandra 4.1 or 5'
+        )
     return Distribution(versions[0], tuple(jars), agents[0])

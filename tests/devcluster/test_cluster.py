@@ -130,7 +130,7 @@ def test_available_memory_is_what_the_machine_has():
 
 def test_a_running_cluster_of_another_configuration_is_an_error_unless_only_the_heap_differs(tmp_path):
     single_node = DevCluster(tmp_path, subnet='127.0.9')
-    single_node._save()
+    single_node._save('5.0.8')
     assert DevCluster.saved(tmp_path) == single_node
     with stands_in_for(single_node.ring[0]):
         dataclasses.replace(single_node, heap='2G')._check_saved()
@@ -138,9 +138,30 @@ def test_a_running_cluster_of_another_configuration_is_an_error_unless_only_the_
             DevClusterError, match=rf'^nodes: got 3, rule: 1, like the cluster that is running in {tmp_path}'
         ):
             dataclasses.replace(single_node, nodes=3).start()
+        with pytest.raises(DevClusterError, match=r"^version: got '4.1.10', rule: '5.0.8', like the cluster"):
+            dataclasses.replace(single_node, version='4.1').start()
         with pytest.raises(DevClusterError, match=r'^authenticated: got True, rule: False, like the cluster'):
             dataclasses.replace(single_node, authenticated=True).start()
     dataclasses.replace(single_node, nodes=3)._check_saved()
+
+
+def test_data_is_opened_by_the_release_that_made_it_alone(tmp_path):
+    cluster = DevCluster(tmp_path, version='5.0.9')
+    cluster._check_data('5.0.9')
+    cluster._save('5.0.9')
+    cluster._check_data('5.0.9')
+    folder = cluster.ring[0].folder.parent
+    for other in ('5.0.8', '4.1.10', '5.0.10'):
+        with pytest.raises(DevClusterError, match=rf'^version: got {other}, rule: 5\.0\.9, which made .* in {folder} '):
+            cluster._check_data(other)
+
+
+def test_data_from_before_its_release_was_recorded_is_of_5_0_8(tmp_path):
+    cluster = DevCluster(tmp_path)
+    cluster.ring[0].folder.mkdir(parents=True)
+    cluster._check_data('5.0.8')
+    with pytest.raises(DevClusterError, match=r'^version: got 5\.0\.9, rule: 5\.0\.8, which made the data in'):
+        cluster._check_data('5.0.9')
 
 
 def test_a_running_cluster_is_not_started_again(tmp_path, steps, monkeypatch):

@@ -26,7 +26,7 @@ def test_cassandra_home_gives_its_own_jars(tmp_path):
     [
         ([], '0 jars'),
         (['guava-32.jar'], '1 jars'),
-        (['apache-cassandra-4.1.3.jar', 'jamm-0.3.2.jar'], r'Cassandra 4\.1\.3'),
+        (['apache-cassandra-4.0.3.jar', 'jamm-0.3.2.jar'], r'Cassandra 4\.0\.3'),
         (['apache-cassandra-5.0.2.jar'], r'Cassandra 5\.0\.2'),
     ],
 )

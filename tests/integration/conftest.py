@@ -36,6 +36,21 @@ def cluster_connection() -> CassandraConnection:
         pytest.skip(f'no Cassandra to test against (start one with `make cluster`): {error}')
 
 
+@pytest.fixture(scope='session')
+def release(cluster_connection: CassandraConnection) -> tuple[int, ...]:
+    """The numbers of the cluster's Cassandra release, such as (5, 0, 8)."""
+    with connections.session(cluster_connection) as session:
+        version = session.execute('SELECT release_version FROM system.local').one().release_version
+    return tuple(map(int, re.findall(r'\d+', version)[:3]))
+
+
+@pytest.fixture(scope='session')
+def cassandra_5(release: tuple[int, ...]) -> None:
+    """Skips what an older Cassandra lacks."""
+    if release < (5,):
+        pytest.skip(f'Cassandra {".".join(map(str, release))} has no vectors, storage-attached indexes or maxwritetime()')
+
+
 @pytest.fixture(scope='module')
 def connection(
     cluster_connection: CassandraConnection, request: pytest.FixtureRequest

@@ -61,7 +61,7 @@ def test_one_node_from_start_to_restart(one, tmp_path, out, capfd, monkeypatch):
     one.start(progress)
     lines = out.getvalue().splitlines()
     begun = list(dict.fromkeys(line.partition(':')[0] for line in lines))
-    assert begun == ['java', 'cassandra', '1 node on 127.0.9.1 port 9042']
+    assert begun == ['cassandra', 'java', '1 node on 127.0.9.1 port 9042']
     assert lines[-1].startswith('1 node on 127.0.9.1 port 9042: 1 of 1 answer CQL ... ')
 
     (status,) = one.status()

@@ -152,6 +152,7 @@ def test_ids_may_be_given_as_text_or_as_ids(connection: CassandraConnection, ses
         scanned(connection, 'by_id', where={'id': 'x'})
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraConnection, session: Session) -> None:
     name, key = f'{connection.keyspace}.typed', uuid.UUID('0011aabb-ccdd-4eff-8011-223344556677')
     session.execute(
@@ -185,6 +186,7 @@ def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraCon
             scanned(connection, 'typed', columns=['n'], where=where)
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_write_times_are_the_server_s(connection: CassandraConnection, session: Session) -> None:
     name = f'{connection.keyspace}.dated'
     session.execute(f'CREATE TABLE {name} (k int PRIMARY KEY, v int, tags map<text, text>, few frozen<list<int>>)')

@@ -75,6 +75,7 @@ def test_apply_again_needs_nothing(connection: CassandraConnection, session: Ses
     assert session.execute(ids, (connection.keyspace,)).all() == before
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_what_print_emits_makes_the_same_keyspace(absent: CassandraConnection, session: Session) -> None:
     for statement in schema.statements(absent.keyspace, ONE_COPY, sai=True):
         session.execute(statement, timeout=120)
@@ -252,6 +253,7 @@ def test_windows_without_a_ttl_are_warned_of(connection: CassandraConnection) ->
     ]
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_the_index_finds_rows_by_metadata(connection: CassandraConnection, session: Session) -> None:
     assert len(schema.apply(connection, ONE_COPY, sai=True)) == 1
     try:

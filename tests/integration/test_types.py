@@ -73,7 +73,17 @@ def cql_of(session: Session, keyspace: str, kind: Any, inside: bool = False) -> 
     return f'frozen<{whole}>' if parts and inside else whole
 
 
+def has_vector(kind: Any) -> bool:
+    """Says whether a type is a vector or contains one; Cassandra 4.1 has none."""
+    return issubclass(kind, cqltypes.VectorType) or any(map(has_vector, kind.subtypes))
+
+
 def check(session: Session, connection: CassandraConnection, readers: list[Read], kinds: list, rows: list) -> None:
+    if next(iter(session.cluster.metadata.all_hosts())).release_version < '5':
+        used = [i for i, kind in enumerate(kinds) if not has_vector(kind)]
+        kinds, rows = [kinds[i] for i in used], [tuple(row[i] for i in used) for row in rows]
+    if not kinds:
+        return
     table = created(session, connection.keyspace, kinds)
     columns = ', '.join(f'c{i}' for i in range(len(kinds)))
     marks = ', '.join('?' * (len(kinds) + 1))

@@ -23,7 +23,7 @@ NOON = datetime.datetime(2013, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope='module')
-def all_types(connection: CassandraConnection, session: Session) -> str:
+def all_types(cassandra_5: None, connection: CassandraConnection, session: Session) -> str:
     session.execute(f'CREATE TYPE {connection.keyspace}.pair (a int, b text)')
     for name in ('all_types', 'all_types_copy'):
         session.execute(
@@ -129,6 +129,7 @@ def test_of_two_rows_with_one_key_the_last_wins(connection: CassandraConnection,
     assert [row.value for row in live] == [1.0] * 100
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_a_row_the_server_refuses_does_not_take_its_neighbours_along(
     connection: CassandraConnection, session: Session
 ) -> None:
@@ -171,6 +172,7 @@ def test_record_batches_with_text_uuids(connection: CassandraConnection, session
     assert (row.request_id, row.timestamp.replace(tzinfo=UTC)) == (request, NOON)
 
 
+@pytest.mark.usefixtures('cassandra_5')
 def test_the_last_row_of_a_key_wins_in_one_request_and_after_a_refused_one(
     connection: CassandraConnection, session: Session
 ) -> None:
