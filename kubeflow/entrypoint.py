@@ -10,7 +10,7 @@ that one it
 - removes folder markers of zero bytes from gs:// outputs;
 - ends the process as soon as the output is written, for a crash at the interpreter's exit would fail a finished step;
 - fetches secrets of Secret Manager, see secret_manager.py;
-- imports what the step needs alone, see light_imports.py, and not kfp.
+- imports neither kfp nor, for the executors of this package, what the step does not need, see light_imports.py.
 
 Example:
   python -m tfx_cassandra.kubeflow.entrypoint --component CassandraExampleGen \\
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(name)s %(levelname)s %(message)s')
     try:
         secret_manager.fetch(os.environ)
-        light_imports.install()
+        light_imports.install(options.executor_class_path)
         execute(options, beam_args)
     except Exception as error:
         traceback.print_exc()

@@ -14,15 +14,20 @@ import importlib.util
 import sys
 import threading
 import types
-from collections.abc import Sequence
 from typing import Any
 
 _ALONE = {'tensorflow': ('tensorflow.tools',)}  # submodules that do without the package's own file; of others: all
 
 
-def install(packages: Sequence[str] = ('tensorflow', 'tfx.components')) -> None:
-    """Puts the packages in place, those that have not been imported."""
-    for package in packages:
+def install(executor: str) -> None:
+    """Puts the packages in place, those that have not been imported.
+
+    Args:
+      executor: Class path of the executor that will run. For one of TFX's own, or of anybody else, `tfx.components` is
+        imported as always: since TFX 1.21 its file also completes TensorFlow Model Analysis, which Evaluator needs.
+    """
+    own = executor.startswith('tfx_cassandra.')
+    for package in ('tensorflow', 'tfx.components') if own else ('tensorflow',):
         spec = None if package in sys.modules else importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             continue

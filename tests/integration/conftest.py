@@ -48,7 +48,9 @@ def release(cluster_connection: CassandraConnection) -> tuple[int, ...]:
 def cassandra_5(release: tuple[int, ...]) -> None:
     """Skips what an older Cassandra lacks."""
     if release < (5,):
-        pytest.skip(f'Cassandra {".".join(map(str, release))} has no vectors, storage-attached indexes or maxwritetime()')
+        pytest.skip(
+            f'Cassandra {".".join(map(str, release))} has no vectors, storage-attached indexes or maxwritetime()'
+        )
 
 
 @pytest.fixture(scope='module')

@@ -268,7 +268,7 @@ def test_beam_arguments_reach_the_executor(tmp_path: pathlib.Path) -> None:
 LIGHT = """
 import sys
 from tfx_cassandra.kubeflow import light_imports
-light_imports.install()
+light_imports.install('tfx_cassandra.components.example_gen.executor.Executor')
 import tfx_cassandra.components.example_gen.executor
 heavy = ('tensorflow.python', 'tensorflow_model_analysis', 'tensorflow_transform')
 print([name for name in heavy if name in sys.modules])
@@ -284,6 +284,19 @@ print(pickler.loads(pickler.dumps(lambda value: tf.constant(value)))(2).numpy())
 def test_a_step_imports_tensorflow_only_where_it_is_used() -> None:
     found = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True, timeout=600, check=False)
     assert found.stdout.splitlines() == ['[]', '1 Trainer Executor True', '2'], found.stderr[-2000:]
+
+
+EVALUATOR = """
+from tfx_cassandra.kubeflow import light_imports
+light_imports.install('tfx.components.evaluator.executor.Executor')
+from tfx.components.evaluator import executor
+print(executor.tfma.EvalConfig.__name__)
+"""
+
+
+def test_a_stock_component_finds_what_tfx_completes() -> None:
+    found = subprocess.run([sys.executable, '-c', EVALUATOR], capture_output=True, text=True, timeout=600, check=False)
+    assert found.stdout.splitlines() == ['EvalConfig'], found.stderr[-2000:]
 
 
 def test_artifact_utils_know_what_is_read(tmp_path: pathlib.Path) -> None:
