@@ -54,9 +54,10 @@ class Runs:
             raise invalid('resume', name, f'a run of {self.folder}: {known}')
         return Run(folder)
 
-    def artifacts(self) -> Iterator[Message]:
-        """Yields the artifacts that tasks of earlier runs have made, the newest first."""
-        summaries = [read_json(path) for path in self.folder.glob('*/summary.json')]
+    def artifacts(self, run: Run) -> Iterator[Message]:
+        """Yields the artifacts that tasks of other runs have made, the newest first."""
+        paths = self.folder.glob('*/summary.json')
+        summaries = [read_json(path) for path in paths if path.parent != run.folder]
         tasks = [
             task
             for summary in summaries

@@ -182,7 +182,7 @@ class _JobRun:
             artifact = resolver.imported(executor['importer'], parameters, f'{self._run.name}/{label}')
             return Outcome('SUCCEEDED', {'parameters': {}, 'artifacts': {key: [artifact] for key in outputs}})
         if 'resolver' in executor:
-            found = resolver.resolved(executor['resolver'], {'inputs': given}, self._runs.artifacts())
+            found = resolver.resolved(executor['resolver'], {'inputs': given}, self._runs.artifacts(self._run))
             return Outcome('SUCCEEDED', {'parameters': {}, 'artifacts': found})
         return self._container(label, task, component, executor['container'], parameters, artifacts)
 

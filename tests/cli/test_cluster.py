@@ -56,7 +56,7 @@ def test_start_hands_every_option_on(run, calls, tmp_path):
     ],
 )
 def test_nodetool_passes_its_words_and_its_exit_code_through(run, calls, tmp_path, line, expected):
-    DevCluster(tmp_path, nodes=3)._save()
+    DevCluster(tmp_path, nodes=3)._save('5.0.8')
     assert run('cluster', 'nodetool', '--directory', str(tmp_path), *line) == 3
     assert calls == [expected]
 
@@ -71,7 +71,7 @@ def test_status_and_stop_where_nothing_runs(run, tmp_path, capsys):
     assert run('cluster', 'stop', '--directory', str(tmp_path)) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == (f'no cluster in {tmp_path}\n', f'no cluster runs in {tmp_path}\n')
-    DevCluster(tmp_path, nodes=3)._save()
+    DevCluster(tmp_path, nodes=3)._save('5.0.8')
     assert run('cluster', 'status', '--directory', str(tmp_path)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(', log')[0] for line in lines] == [f'node 127.0.0.{n}:9042 not running' for n in (1, 2, 3)]
@@ -81,7 +81,7 @@ def test_status_as_json(run, tmp_path, capsys):
     assert run('cluster', 'status', '--directory', str(tmp_path), '--format', 'json') == 1
     assert json.loads(capsys.readouterr().out) == []
     cluster = DevCluster(tmp_path)
-    cluster._save()
+    cluster._save('5.0.8')
     assert run('cluster', 'status', '--directory', str(tmp_path), '--format', 'json') == 1
     (node,) = json.loads(capsys.readouterr().out)
     expected = {'node': '127.0.0.1:9042', 'answers': False, 'pid': None, 'memory': 0, 'log': str(cluster.ring[0].log)}

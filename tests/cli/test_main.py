@@ -74,7 +74,17 @@ def test_errors_are_one_line(
 
 
 def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
-    assert set(cli.top.commands) == {'cluster', 'schema', 'ab', 'scan', 'models', 'leaks', 'compile', 'run-job'}
+    assert set(cli.top.commands) == {
+        'cluster',
+        'schema',
+        'ab',
+        'scan',
+        'models',
+        'leaks',
+        'compile',
+        'run-job',
+        'recurring-run',
+    }
     assert cli.main(['nonsense']) == 2
     assert capsys.readouterr().err == "tfx-cassandra: error: No such command 'nonsense'.\n"
 

@@ -280,7 +280,7 @@ def test_few_requests_lose_values_by_chance() -> None:
     reasons = evaluated(rows, logged, design).reasons
     assert any('values were lost in one arm' in reason for reason in reasons) is False
     found = evaluated(rows, logged, dataclasses.replace(design, srm_alpha=0.002))
-    assert 'chance does so with p = 0.0014, so values were lost in one arm' in found.reasons[0]
+    assert 'p = 0.0014 for equal shares, so values were lost in one arm' in found.reasons[0]
 
 
 @pytest.mark.slow

@@ -143,7 +143,9 @@ def test_secrets_go_to_the_steps_that_connect(name: str, texts: dict[str, str]) 
     with_secret = {label for label, pod in executors.items() if 'secretAsEnv' in pod}
     assert with_secret == {label for label, pod in executors.items() if 'secretAsVolume' in pod}
     expected = {'CassandraExampleGen_executor', 'CassandraPusher_executor'}
-    assert with_secret == (expected if name.startswith('flight') else {'ABEvaluator_executor'})
+    assert with_secret == (
+        expected if name.startswith('flight') else {'ABEvaluator_executor', 'ModelPromoter_executor'}
+    )
 
 
 def test_files_are_of_the_protos(texts: dict[str, str]) -> None:

@@ -62,7 +62,7 @@ def test_a_state_folder_that_cannot_be_written_is_one_line(tmp_path, capfd):
 def test_the_cluster_that_was_started_here_is_used(tmp_path):
     cluster = DevCluster(tmp_path / 'cluster', nodes=3, port=9143)
     cluster.directory.mkdir()
-    cluster._save()
+    cluster._save('5.0.8')
     assert settings('--state', str(tmp_path)).cluster == cluster
     assert settings('--state', str(tmp_path)).connection.contact_points == ('127.0.0.1', '127.0.0.2', '127.0.0.3')
     assert settings('--state', str(tmp_path)).connection.port == 9143
