@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,17 +221,18 @@ def test_one_row_that_fails_is_named_and_the_others_are_written(
     message = str(results[4].error)
     assert message.startswith(f"{connection.keyspace}.feature_store: cannot write model_id 'partlypartly")
     assert 'timestamp 2013-01-01T12:00:00+00:00 (InvalidRequest: ' in message
-    assert 'Key length of 80002 is longer than maximum of 65535' in message
+    # Cassandra 4.1 counts what separates the parts, too.
+    assert re.search(r'Key length of 8000[28] is longer than maximum of 65535', message)
     assert '\n' not in message
     assert isinstance(results[4].error, WriteError)
     assert [(row[0], row[2]) for row in _rows(session, connection, 'partly')] == [
         (f'f{n}', float(n)) for n in range(10)
     ]
-    with pytest.raises(WriteError, match='Key length of 80002'):
+    with pytest.raises(WriteError, match=r'Key length of 8000[28]'):
         store.write_feature(bad.model_id, bad.feature_name, 1.0, NOON)
-    with pytest.raises(ReadError, match=r'cannot read model_id .*Key length of 80002'):
+    with pytest.raises(ReadError, match=r'cannot read model_id .*Key length of 8000[28]'):
         store.get_latest_feature(bad.model_id, bad.feature_name)
-    with pytest.raises(ReadError, match=r'cannot read model_id .*Key length of 80002'):
+    with pytest.raises(ReadError, match=r'cannot read model_id .*Key length of 8000[28]'):
         list(store.get_time_series(bad.model_id, bad.feature_name, TimeWindow(NOON, NOON + MILLISECOND)))
 
 
