@@ -99,9 +99,11 @@ class StepSettings:
         """Returns these settings, with the defaults' where these have none."""
         merged: dict[str, Any] = {}
         for field in dataclasses.fields(self):
-            mine, theirs = getattr(self, field.name), getattr(defaults, field.name)
+            value, default = getattr(self, field.name), getattr(defaults, field.name)
             unset = field.default if field.default is not dataclasses.MISSING else {}
-            merged[field.name] = {**theirs, **mine} if isinstance(mine, Mapping) else theirs if mine == unset else mine
+            merged[field.name] = (
+                {**default, **value} if isinstance(value, Mapping) else default if value == unset else value
+            )
         return StepSettings(**merged)
 
 

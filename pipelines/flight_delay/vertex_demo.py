@@ -20,7 +20,7 @@ from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay import ingest
-from tfx_cassandra.pipelines.flight_delay.ab_demo import SERVED, TRAINED_ON, promote
+from tfx_cassandra.pipelines.flight_delay.ab_demo import SERVED, TRAINED_ON
 from tfx_cassandra.pipelines.flight_delay.data import YEAR
 from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import EXPERIMENT, MODEL_ID, requests_of
@@ -117,7 +117,7 @@ class VertexDemo(Demo):
         return 0
 
     def _compare(self, job: pathlib.Path, terminal: TextIO) -> int:
-        """Trains two versions, lets both serve, and promotes by the verdict of the compiled A/B pipeline."""
+        """Trains two versions, lets both serve, and runs the compiled A/B pipeline, which promotes by its verdict."""
         from tfx_cassandra.components.experiment.verdict_file import read_verdict
         from tfx_cassandra.pipelines.flight_delay import results, serving
 
@@ -135,7 +135,6 @@ class VertexDemo(Demo):
         versions = {f'{arm.name}_version': arm.version for arm in arms}
         summary = self._job(ab, terminal, window=requests_of(self.window), **versions)
         verdict = read_verdict(results.of_job(summary).uri('ABEvaluator', 'verdict'), EXPERIMENT)
-        promote(self.connection, verdict, terminal)
         print(f'\nverdict: {verdict.verdict}', *(f'\n  {reason}' for reason in verdict.reasons), file=terminal)
         return 0
 
