@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tfx_cassandra.components.errors import PipelineError, invalid
+from tfx_cassandra.pipelines.vertex_local.values import literal
 
 Message = Mapping[str, Any]
 
@@ -134,8 +135,7 @@ def _faults(job: Job) -> Iterator[str]:
 
 
 def _legacy(values: Message | None) -> dict[str, Any]:
-    # {'name': {'stringValue': 'text'}} of schema 2.0
-    return {name: next(iter(value.values())) for name, value in (values or {}).items()}
+    return {name: literal(value) for name, value in (values or {}).items()}
 
 
 def _typed(name: str, value: Any, definition: Message) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_cassandra.components.errors import PipelineError
+from tfx_cassandra.pipelines.vertex_local import values
 
 Message = Mapping[str, Any]
 
@@ -85,7 +86,7 @@ def _parameter(key: str, written: Message, asked: Message, definition: Message) 
     if key in (written.get('parameterValues') or {}):
         return written['parameterValues'][key]
     if key in (written.get('parameters') or {}):
-        return next(iter(written['parameters'][key].values()))
+        return values.literal(written['parameters'][key])
     path = asked['parameters'][key]['outputFile']
     try:
         with open(path, encoding='utf-8') as file:

@@ -22,9 +22,12 @@ _PART = re.compile(r"\.([a-z_]+)|\['([^']*)'\]|\[(\d+)\]")
 
 def constant(value: Message) -> Any:
     """Returns a literal of a ValueOrRuntimeParameter: `constant` of schema 2.1, or `constantValue` of 2.0."""
-    if 'constant' in value:
-        return value['constant']
-    ((kind, content),) = value['constantValue'].items()
+    return value['constant'] if 'constant' in value else literal(value['constantValue'])
+
+
+def literal(value: Message) -> Any:
+    """Returns what a Value of schema 2.0 holds, such as {'intValue': '1'} or {'stringValue': 'a'}."""
+    ((kind, content),) = value.items()
     return int(content) if kind == 'intValue' else content
 
 
