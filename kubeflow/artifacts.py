@@ -131,7 +131,7 @@ def _class_of(key: str, kind: Mapping[str, Any]) -> type[types.Artifact]:
     try:
         return _imported(title)
     except (ImportError, AttributeError, ValueError) as error:
-        rule = 'a type of TFX, or one that the compiled step declares by --artifact_types'
+        rule = 'a type of TFX, or one that the compiled step declares by --artifact_classes'
         raise invalid(f'artifact {key!r}', title or 'no type', rule) from error
 
 

@@ -75,7 +75,7 @@ def execute(options: argparse.Namespace, beam_args: Sequence[str]) -> None:
     if not output_file:
         raise invalid('outputs.outputFile', output_file, 'the path of the ExecutorOutput')
     names, classes = artifacts.Names(), _json('artifact_classes', options.artifact_classes)
-    inputs = artifacts.read(given.get('artifacts') or {}, classes, names)
+    inputs = artifacts.read(_of_executor(given.get('artifacts') or {}), classes, names)
     outputs = artifacts.read(asked.get('artifacts') or {}, classes, names)
     properties = execution_properties(given, _json('inputs spec', options.json_serialized_inputs_spec_args))
     if fileio.exists(output_file):  # a driver, as of FileBasedExampleGen on Vertex, changes properties by this file
@@ -90,6 +90,11 @@ def execute(options: argparse.Namespace, beam_args: Sequence[str]) -> None:
     fileio.makedirs(os.path.dirname(output_file))
     with fileio.open(output_file, 'w') as file:
         file.write(json.dumps(result, indent=1, sort_keys=True))
+
+
+def _of_executor(lists: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the inputs without those that TFX adds for a task's condition, whose keys are `_NODE.OUTPUT`."""
+    return {key: listed for key, listed in lists.items() if not key.startswith('_')}
 
 
 def execution_properties(message: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,13 @@ def test_a_driver_changes_properties_by_the_output_file(tmp_path: pathlib.Path) 
     assert given(tmp_path)['properties'] == {'span': 7, 'other': 'x'}
 
 
+def test_the_input_of_a_condition_is_not_the_executors(tmp_path: pathlib.Path) -> None:
+    """TFX makes what a condition reads an input of the task; open-source Kubeflow hands it on without a type."""
+    examples, champion = ({'artifacts': [{'name': name, 'uri': f'/data/{name}'}]} for name in ('7', '8'))
+    assert run(execution(tmp_path, artifacts={'examples': examples, '_ChampionModel.model': champion})) == 0
+    assert given(tmp_path)['inputs'] == {'examples': [['Examples', '/data/7']]}
+
+
 def test_the_output_names_what_was_made(tmp_path: pathlib.Path) -> None:
     assert run(execution(tmp_path)) == 0
     (made,) = output(tmp_path)['artifacts']['model']['artifacts']
