@@ -26,6 +26,7 @@ from tfx_cassandra.kubeflow import kubernetes, secret_manager
 from tfx_cassandra.kubeflow.entrypoint import ARTIFACT_CLASSES
 from tfx_cassandra.kubeflow.settings import TLS_FOLDER, Settings
 
+_RETRY_SECONDS = 30.0
 COMMAND = ('python', '-m', 'tfx_cassandra.kubeflow.entrypoint')
 
 Target = Literal['kfp', 'vertex']
@@ -121,7 +122,7 @@ def _complete(spec: dict[str, Any], component: BaseComponent, settings: Settings
     if of_step.retries:
         spec['root']['dag']['tasks'][component.id]['retryPolicy'] = {
             'maxRetryCount': of_step.retries,
-            'backoffDuration': f'{of_step.retry_seconds:g}s',
+            'backoffDuration': f'{of_step.retry_seconds or _RETRY_SECONDS:g}s',
             'backoffFactor': 2.0,
             'backoffMaxDuration': '3600s',
         }

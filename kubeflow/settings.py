@@ -74,7 +74,7 @@ class StepSettings:
       memory_gb: Memory in units of 10^9 bytes.
       accelerator: What the step gets beside processors.
       retries: How often a failed step is tried again.
-      retry_seconds: Pause before the first retry; it doubles with each.
+      retry_seconds: Pause before the first retry, which doubles with each; None for 30.
       node_selector: Labels that the node must have (Kubernetes).
       tolerations: Taints of nodes that the step runs on nevertheless (Kubernetes).
       labels: Of the step's pod (Kubernetes).
@@ -86,7 +86,7 @@ class StepSettings:
     memory_gb: Above | None = None
     accelerator: Accelerator | None = None
     retries: Annotated[int, Rule('an integer from 0 to 100', lambda count: 0 <= count <= 100)] | None = None
-    retry_seconds: Above = 30.0
+    retry_seconds: Above | None = None
     node_selector: Texts = dataclasses.field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     labels: Texts = dataclasses.field(default_factory=dict)
@@ -100,10 +100,8 @@ class StepSettings:
         merged: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), getattr(defaults, field.name)
-            unset = field.default if field.default is not dataclasses.MISSING else {}
-            merged[field.name] = (
-                {**default, **value} if isinstance(value, Mapping) else default if value == unset else value
-            )
+            unset = value is None or value == ()
+            merged[field.name] = {**default, **value} if isinstance(value, Mapping) else default if unset else value
         return StepSettings(**merged)
 
 

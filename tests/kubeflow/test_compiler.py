@@ -284,12 +284,14 @@ def test_what_vertex_has_not_is_refused(
 
 
 def test_settings_of_a_step_stand_over_the_defaults() -> None:
-    defaults = StepSettings(cpu=1.0, memory_gb=4.0, env={'A': '1', 'B': '1'}, retries=2)
-    settings = Settings('image', defaults=defaults, steps={'Trainer': StepSettings(cpu=8.0, env={'B': '2'}, retries=0)})
+    defaults = StepSettings(cpu=1.0, memory_gb=4.0, env={'A': '1', 'B': '1'}, retries=2, retry_seconds=5.0)
+    own = StepSettings(cpu=8.0, env={'B': '2'}, retries=0, retry_seconds=30.0)
+    settings = Settings('image', defaults=defaults, steps={'Trainer': own})
     trainer = settings.of('Trainer')
     assert (trainer.image, trainer.cpu, trainer.memory_gb, trainer.retries) == ('image', 8.0, 4.0, 0)
+    assert trainer.retry_seconds == 30.0
     assert trainer.env == {'A': '1', 'B': '2'}
-    assert settings.of('Other') == StepSettings('image', 1.0, 4.0, env=defaults.env, retries=2)
+    assert settings.of('Other') == StepSettings('image', 1.0, 4.0, env=defaults.env, retries=2, retry_seconds=5.0)
 
 
 def test_connection_for_compiling_holds_no_open_value_outside_the_parameters() -> None:
