@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Name, check_fields
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.parameters import known, property_of, text
+from tfx_cassandra.components.parameters import known, text
 from tfx_cassandra.components.registry.claims import named
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -47,11 +46,7 @@ def to_properties(connection: Any, required: bool, **run: Any) -> dict[str, Any]
     """
     values = {name: known(name, value, name) for name, value in run.items()}
     config = ChampionConfig(cluster.checked(connection), required=required, **values)
-    return {
-        'config': protos.to_message(config, cassandra_pb2.ChampionConfig(), RUN.values()),
-        **cluster.declared(connection),
-        **{name: property_of(value) for name, value in run.items()},
-    }
+    return cluster.of_config(config, cassandra_pb2.ChampionConfig(), connection, run)
 
 
 def from_properties(properties: Mapping[str, Any]) -> ChampionConfig:
@@ -60,6 +55,5 @@ def from_properties(properties: Mapping[str, Any]) -> ChampionConfig:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties) | {name: text(properties, name) for name in _RUN}
-    message = protos.parsed(properties['config'], cassandra_pb2.ChampionConfig())
-    return protos.from_message(ChampionConfig, message, given)
+    run = {name: text(properties, name) for name in _RUN}
+    return cluster.to_config(ChampionConfig, cassandra_pb2.ChampionConfig(), properties, run)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
-from tfx_cassandra.components.parameters import known, property_of, text
+from tfx_cassandra.components.parameters import known, text
 from tfx_cassandra.proto import cassandra_pb2
 
 # Execution properties that may be parameters of a run, and the fields of RetrievalOptions that they set.
@@ -24,11 +23,7 @@ def to_properties(
       ValueError: An argument breaks its rule; the message names field, value and rule.
     """
     config = RetrievalOptions(cluster.checked(connection), views, known('as_of', as_of, LATEST), missing, consistency)
-    return {
-        'config': protos.to_message(config, cassandra_pb2.RetrievalOptions(), RUN.values()),
-        **cluster.declared(connection),
-        'as_of': property_of(as_of),
-    }
+    return cluster.of_config(config, cassandra_pb2.RetrievalOptions(), connection, {'as_of': as_of})
 
 
 def from_properties(properties: Mapping[str, Any]) -> RetrievalOptions:
@@ -37,6 +32,5 @@ def from_properties(properties: Mapping[str, Any]) -> RetrievalOptions:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties) | {'as_of': text(properties, 'as_of')}
-    message = protos.parsed(properties['config'], cassandra_pb2.RetrievalOptions())
-    return protos.from_message(RetrievalOptions, message, given)
+    run = {'as_of': text(properties, 'as_of')}
+    return cluster.to_config(RetrievalOptions, cassandra_pb2.RetrievalOptions(), properties, run)

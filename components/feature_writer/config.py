@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.parameters import known, property_of, text
+from tfx_cassandra.components.parameters import known, text
 from tfx_cassandra.components.write.transform import Ttl
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -88,11 +87,7 @@ def to_properties(connection: Any, table: Any, **fields: Any) -> dict[str, Any]:
       ValueError: An argument breaks its rule; the message names field, value and rule.
     """
     config = FeatureWriterConfig(cluster.checked(connection), known('table', table, 'table'), **fields)
-    return {
-        'config': protos.to_message(config, cassandra_pb2.FeatureWriterConfig(), RUN.values()),
-        **cluster.declared(connection),
-        'table': property_of(table),
-    }
+    return cluster.of_config(config, cassandra_pb2.FeatureWriterConfig(), connection, {'table': table})
 
 
 def from_properties(properties: Mapping[str, Any]) -> FeatureWriterConfig:
@@ -101,6 +96,5 @@ def from_properties(properties: Mapping[str, Any]) -> FeatureWriterConfig:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties) | {'table': text(properties, 'table')}
-    message = protos.parsed(properties['config'], cassandra_pb2.FeatureWriterConfig())
-    return protos.from_message(FeatureWriterConfig, message, given)
+    run = {'table': text(properties, 'table')}
+    return cluster.to_config(FeatureWriterConfig, cassandra_pb2.FeatureWriterConfig(), properties, run)

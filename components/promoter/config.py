@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Name, check_fields
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.parameters import known, property_of, text
+from tfx_cassandra.components.parameters import known, text
 from tfx_cassandra.components.registry.claims import named
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -45,11 +44,7 @@ def to_properties(connection: Any, **run: Any) -> dict[str, Any]:
     """
     values = {name: known(name, value, name) for name, value in run.items()}
     config = PromoterConfig(cluster.checked(connection), **values)
-    return {
-        'config': protos.to_message(config, cassandra_pb2.PromoterConfig(), RUN.values()),
-        **cluster.declared(connection),
-        **{name: property_of(value) for name, value in run.items()},
-    }
+    return cluster.of_config(config, cassandra_pb2.PromoterConfig(), connection, run)
 
 
 def from_properties(properties: Mapping[str, Any]) -> PromoterConfig:
@@ -58,6 +53,5 @@ def from_properties(properties: Mapping[str, Any]) -> PromoterConfig:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties) | {name: text(properties, name) for name in _RUN}
-    message = protos.parsed(properties['config'], cassandra_pb2.PromoterConfig())
-    return protos.from_message(PromoterConfig, message, given)
+    run = {name: text(properties, name) for name in _RUN}
+    return cluster.to_config(PromoterConfig, cassandra_pb2.PromoterConfig(), properties, run)

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Count, Name, check_fields
 from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.parameters import known, optional, property_of, text
+from tfx_cassandra.components.parameters import known, optional, text
 from tfx_cassandra.components.registry.claims import named
 from tfx_cassandra.proto import cassandra_pb2
 
@@ -50,11 +49,7 @@ def to_properties(connection: Any, max_metrics: int, **run: Any) -> dict[str, An
     """
     values = {name: known(name, value, name) for name, value in run.items()}
     config = PusherConfig(cluster.checked(connection), max_metrics=max_metrics, **values)
-    return {
-        'config': protos.to_message(config, cassandra_pb2.PusherConfig(), RUN.values()),
-        **cluster.declared(connection),
-        **{name: property_of(value) for name, value in run.items()},
-    }
+    return cluster.of_config(config, cassandra_pb2.PusherConfig(), connection, run)
 
 
 def from_properties(properties: Mapping[str, Any]) -> PusherConfig:
@@ -63,8 +58,6 @@ def from_properties(properties: Mapping[str, Any]) -> PusherConfig:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    given = cluster.resolved(properties)
-    given |= {name: text(properties, name) for name in ('experiment_id', 'model_id')}
-    given |= {name: optional(properties, name, str) for name in ('ab_test_group', 'alias')}
-    message = protos.parsed(properties['config'], cassandra_pb2.PusherConfig())
-    return protos.from_message(PusherConfig, message, given)
+    run = {name: text(properties, name) for name in ('experiment_id', 'model_id')}
+    run |= {name: optional(properties, name, str) for name in ('ab_test_group', 'alias')}
+    return cluster.to_config(PusherConfig, cassandra_pb2.PusherConfig(), properties, run)
