@@ -1,8 +1,10 @@
-"""The artifacts of this package: what an A/B test has found, and what followed from it."""
+"""The artifacts of this package, and what its components ask of TFX's examples."""
 
 from __future__ import annotations
 
 from tfx.types import artifact
+
+from tfx_cassandra.components.errors import DatasetError
 
 
 class AbVerdict(artifact.Artifact):
@@ -25,3 +27,17 @@ class WrittenRows(artifact.Artifact):
     """Says in its custom properties what CassandraFeatureWriter has written."""
 
     TYPE_NAME = 'tfx_cassandra.WrittenRows'
+
+
+def check_payload(examples: artifact.Artifact) -> None:
+    """Checks that examples are files of tf.Example.
+
+    Raises:
+      DatasetError: They have another format.
+    """
+    from tfx.components.util import examples_utils  # imports more than a class of artifacts needs
+    from tfx.proto import example_gen_pb2
+
+    if examples_utils.get_payload_format(examples) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
+        got = examples_utils.get_payload_format_string(examples)
+        raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')

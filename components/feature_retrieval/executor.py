@@ -20,6 +20,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
+from tfx_cassandra.components.artifacts import check_payload
 from tfx_cassandra.components.dataset.files.decode import records
 from tfx_cassandra.components.dataset.files.spool import spooling
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
@@ -93,9 +94,7 @@ def _enriched(
 
 def _splits(sources: Sequence[types.Artifact]) -> list[str]:
     for source in sources:
-        if examples_utils.get_payload_format(source) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
-            got = examples_utils.get_payload_format_string(source)
-            raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
+        check_payload(source)
     names = artifact_utils.decode_split_names(sources[0].split_names)
     if any(set(artifact_utils.decode_split_names(source.split_names)) != set(names) for source in sources):
         raise DatasetError(f'examples: got {[s.split_names for s in sources]}, rule: the same splits in each')

@@ -19,9 +19,9 @@ from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
-from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from tfx_cassandra.components.artifacts import check_payload
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.files.decode import decode, records
 from tfx_cassandra.components.driver import connection as connections
@@ -156,9 +156,7 @@ def rows_of(
 
 
 def _files(artifact: types.Artifact) -> Iterator[str]:
-    if examples_utils.get_payload_format(artifact) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
-        got = examples_utils.get_payload_format_string(artifact)
-        raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
+    check_payload(artifact)
     for split in artifact_utils.decode_split_names(artifact.split_names):
         for pattern in examples_utils.get_split_file_patterns([artifact], split):
             yield from map(str, fileio.glob(pattern))
