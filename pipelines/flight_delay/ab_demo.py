@@ -22,8 +22,7 @@ from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.registry.registry import ModelRegistry
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
-from tfx_cassandra.pipelines.flight_delay import ingest
-from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT, MODEL_ID, requests_of
 
 # Nothing above imports TensorFlow or TFX: they are imported after their output is redirected to the log.
@@ -56,7 +55,7 @@ class AbDemo(Demo):
 
     def _run(self, terminal: TextIO) -> int:
         with connections.session(self.connection):
-            self._ingest(terminal)
+            self.load(terminal)
             with step('load TensorFlow and TFX', terminal):
                 from tfx_cassandra.pipelines.flight_delay import serving
             arms, models = self._versions(terminal)
@@ -68,13 +67,6 @@ class AbDemo(Demo):
             promote(self.connection, verdict, terminal)
         _show(verdict, folder, terminal)
         return 0
-
-    def _ingest(self, terminal: TextIO) -> None:
-        with step(f'schema: {self.connection}', terminal):
-            ingest.apply_schema(self.connection)
-        for name, load in ingest.LOADS.items():
-            with step(f'ingest {name}', terminal):
-                ingest.ingest(self.connection, load())
 
     def _versions(self, terminal: TextIO) -> tuple[list[Arm], dict[str, pathlib.Path]]:
         """Trains and registers a version for each arm if needed; returns arms and SavedModels."""
@@ -156,14 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
     parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
-    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
-    parser.add_argument('--no-cache', dest='cache', action='store_false', help='train again')
-    parser.add_argument(
-        '--state',
-        type=pathlib.Path,
-        default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
-        help='folder for all files of the demo (default: %(default)s)',
-    )
+    add_common(parser)
     return parser
 
 

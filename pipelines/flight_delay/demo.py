@@ -86,12 +86,17 @@ class Demo:
                 self.cluster.stop(progress)
 
     def _run(self, terminal: TextIO) -> int:
+        with connections.session(self.connection):
+            written = self.load(terminal)
+            self._train(enable_cache=self.cache and not written, terminal=terminal)
+            return self._summary(terminal)
+
+    def load(self, terminal: TextIO) -> bool:
+        """Creates the tables and fills them, where that is not done yet; returns whether anything was written."""
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
-        with connections.session(self.connection):
-            written = [_ingest(self.connection, name, load, terminal) for name, load in ingest.LOADS.items()]
-            self._train(enable_cache=self.cache and not any(written), terminal=terminal)
-            return self._summary(terminal)
+        written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
+        return any(written)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:
         with step('load TensorFlow and TFX', terminal):
@@ -208,10 +213,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     span.add_argument('--window', metavar='START/END', help='departures to train on instead, in ISO-8601 with offsets')
     parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it is)')
-    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
     parser.add_argument(
         '--leaky', action='store_true', help='join the weather at landing, to show the effect of such a mistake'
     )
+    add_common(parser)
+    return parser
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that all demos have."""
+    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
     parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component again')
     parser.add_argument(
         '--state',
@@ -219,7 +230,6 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
         help='folder for all files of the demo (default: %(default)s)',
     )
-    return parser
 
 
 def _demo(options: argparse.Namespace) -> Demo:

@@ -19,10 +19,9 @@ from tfx_cassandra.components.errors import PipelineError
 from tfx_cassandra.components.experiment.design import Arm
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow
-from tfx_cassandra.pipelines.flight_delay import ingest
 from tfx_cassandra.pipelines.flight_delay.ab_demo import SERVED, TRAINED_ON
 from tfx_cassandra.pipelines.flight_delay.data import YEAR
-from tfx_cassandra.pipelines.flight_delay.demo import Demo, cluster_of, logged
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import EXPERIMENT, MODEL_ID, requests_of
 
 _EPILOG = """example:
@@ -60,12 +59,8 @@ class VertexDemo(Demo):
         return self.state / 'logs' / 'demo-vertex.log'
 
     def _run(self, terminal: TextIO) -> int:
-        with step(f'schema: {self.connection}', terminal):
-            ingest.apply_schema(self.connection)
         with connections.session(self.connection):
-            for name, load in ingest.LOADS.items():
-                with step(f'ingest {name}', terminal):
-                    ingest.ingest(self.connection, load())
+            self.load(terminal)
             job = self._compiled(
                 'flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache)
             )
@@ -175,14 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         '--window', metavar='START/END', help='departures to learn from (default: 2013), or with --ab to serve'
     )
     parser.add_argument('--parallel', type=int, default=1, help='steps at once at most (default: %(default)s)')
-    parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster in the end')
-    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every step anew')
-    parser.add_argument(
-        '--state',
-        type=pathlib.Path,
-        default=os.environ.get('TFX_CASSANDRA_STATE') or '.tfx-cassandra',
-        help='folder for everything that is kept (default: %(default)s)',
-    )
+    add_common(parser)
     return parser
 
 
