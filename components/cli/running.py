@@ -30,7 +30,16 @@ _MORE = 'exit codes: 0 no step failed, 1 a step failed, 2 wrong file or option, 
 @click.option('--artifacts', metavar='URI', help="Folder or URI of the artifacts  [default: in the run's folder]")
 @click.option('--python', metavar='FILE', help='Interpreter of the steps  [default: this one]')
 @click.option('--root', metavar='FOLDER', help="Root folder of the steps, such as an image's; needs the user root")
-@click.option('--share', 'shared', multiple=True, metavar='FOLDER', help='With --root: folder that steps see, too')
+@click.option(
+    '--image',
+    'images',
+    multiple=True,
+    metavar='IMAGE=FOLDER',
+    help="Root folder of the steps of an image; each step's image is then asked for",
+)
+@click.option(
+    '--share', 'shared', multiple=True, metavar='FOLDER', help='With --root or --image: folder that steps see, too'
+)
 @click.option(
     '--env',
     'environment',
@@ -49,6 +58,7 @@ def run_job(
     artifacts: str | None,
     python: str | None,
     root: str | None,
+    images: tuple[str, ...],
     shared: tuple[str, ...],
     environment: tuple[str, ...],
     parallel: int,
@@ -63,6 +73,7 @@ def run_job(
         root and os.path.abspath(root),
         _variables(environment),
         tuple(map(os.path.abspath, shared)),
+        {image: os.path.abspath(folder) for image, folder in _roots(images).items()},
     )
     summary = vertex_local.run_job(
         job,
@@ -92,6 +103,16 @@ def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
         {'task': name, 'state': task['state'], 'seconds': f'{task["seconds"]:.1f}', 'attempts': task.get('attempts', 0)}
         for name, task in summary['tasks'].items()
     ]
+
+
+def _roots(texts: tuple[str, ...]) -> dict[str, str]:
+    roots = {}
+    for text in texts:
+        image, separator, folder = text.rpartition('=')
+        if not (separator and image and folder):
+            raise invalid('image', text, 'IMAGE=FOLDER')
+        roots[image] = folder
+    return roots
 
 
 def _variables(texts: tuple[str, ...]) -> dict[str, str]:

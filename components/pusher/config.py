@@ -58,6 +58,6 @@ def from_properties(properties: Mapping[str, Any]) -> PusherConfig:
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    run = {name: text(properties, name) for name in ('experiment_id', 'model_id')}
+    run: dict[str, Any] = {name: text(properties, name) for name in ('experiment_id', 'model_id')}
     run |= {name: optional(properties, name, str) for name in ('ab_test_group', 'alias')}
     return cluster.to_config(PusherConfig, cassandra_pb2.PusherConfig(), properties, run)

@@ -245,7 +245,7 @@ class _JobRun:
         log = folder / 'log.txt'
         self._record({label: {'state': 'RUNNING', 'log': str(log), 'fingerprint': identity}})
         with self._free, self._lines.running(label):
-            code = self._steps.run(command, environment, log)
+            code = self._steps.run(command, environment, log, container.get('image'))
         if self._ending.is_set():
             return Outcome('CANCELLED')
         self._record({label: {'exit_code': code}})

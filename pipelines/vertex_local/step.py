@@ -34,6 +34,7 @@ class Place:
     Attributes:
       python: The interpreter that `python` in a command line stands for.
       chroot: A folder that is the steps' root, such as that of an image; None for this machine's.
+      images: Such folders by the image that a step's container names; a step of any other image fails.
       shared: Folders that steps in such a root see at their own paths, beside that of the runs.
       environment: Variables of every step, over those of its container.
     """
@@ -42,14 +43,31 @@ class Place:
     chroot: str | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.chroot is not None and not os.path.isdir(self.chroot):
-            raise invalid('root', self.chroot, 'an existing folder')
-        if self.chroot is not None and os.geteuid() != 0:
-            raise invalid('root', self.chroot, 'used by the user root alone, who may enter it')
-        if self.chroot is None and not os.access(self.python, os.X_OK):
+        roots = [*self.images.values(), *([] if self.chroot is None else [self.chroot])]
+        for root in roots:
+            if not os.path.isdir(root):
+                raise invalid('root', root, 'an existing folder')
+            if os.geteuid() != 0:
+                raise invalid('root', root, 'used by the user root alone, who may enter it')
+        if not roots and not os.access(self.python, os.X_OK):
             raise invalid('python', self.python, 'an interpreter')
+        if self.images and self.chroot is not None:
+            raise invalid('root', self.chroot, 'not together with the folders of images')
+
+    def root_of(self, image: str | None) -> str | None:
+        """Returns the folder that is the root of a step with this image; None for this machine's.
+
+        Raises:
+          PipelineError: Folders are given by image, and none for this one.
+        """
+        if not self.images:
+            return self.chroot
+        if image is None or image not in self.images:
+            raise PipelineError(f'image: got {image!r}, rule: one with a root folder: {", ".join(self.images)}')
+        return self.images[image]
 
 
 class Steps:
@@ -61,27 +79,31 @@ class Steps:
         self._lock = threading.Lock()
         self._ended = False
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> int:
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path, image: str | None = None
+    ) -> int:
         """Runs a command to its end; returns the exit code, 128 + N for signal N as a shell has it.
 
         Args:
           command: The container's command line.
           environment: The container's variables; of this process's none is passed on.
           log: Takes what the step writes.
+          image: The container's, see `Place.images`.
 
         Raises:
           PipelineError: The command could not be started.
         """
+        root = self._place.root_of(image)
         home = log.parent / 'home'
         home.mkdir(parents=True, exist_ok=True)
-        variables = {**self._base(home), **environment, **self._place.environment}
+        variables = {**self._base(home, root), **environment, **self._place.environment}
         with log.open('ab') as output:
             try:
                 with self._lock:
                     if self._ended:
                         return 143
                     process = subprocess.Popen(
-                        self._command(command), env=variables, cwd=None if self._place.chroot else home, stdout=output,
+                        self._command(command, root), env=variables, cwd=None if root else home, stdout=output,
                         stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
                     )  # fmt: skip
                     self._running.add(process)
@@ -101,21 +123,21 @@ class Steps:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
 
-    def _base(self, home: pathlib.Path) -> dict[str, str]:
+    def _base(self, home: pathlib.Path, root: str | None) -> dict[str, str]:
         folders = ['/usr/local/bin', '/usr/bin', '/bin']
-        if self._place.chroot is None:
+        if root is None:
             return {
                 'PATH': os.pathsep.join([os.path.dirname(os.path.abspath(self._place.python)), *folders]),
                 'HOME': str(home), 'LANG': 'C.UTF-8',
             }  # fmt: skip
         return {'PATH': os.pathsep.join(['/opt/venv/bin', *folders]), 'HOME': '/tmp', 'LANG': 'C.UTF-8'}  # noqa: S108
 
-    def _command(self, command: Sequence[str]) -> list[str]:
+    def _command(self, command: Sequence[str], root: str | None) -> list[str]:
         words = list(command)
-        if self._place.chroot is not None:
+        if root is not None:
             shared = (self._runs, *self._place.shared)
             enter = ('unshare', '--mount', '--propagation', 'private', 'sh', '-c', _ENTER, 'enter')
-            words = [*enter, self._place.chroot, str(len(shared)), *shared, *words]
+            words = [*enter, root, str(len(shared)), *shared, *words]
         elif words[:1] and words[0] in ('python', 'python3'):
             words[0] = self._place.python
         return [*_WITH_PARENT, *words] if shutil.which(_WITH_PARENT[0]) else words

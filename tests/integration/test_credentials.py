@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pathlib
 from collections.abc import Iterator
 from functools import partial
 
@@ -46,6 +47,27 @@ def test_the_wrong_password(guarded: CassandraConnection, monkeypatch: pytest.Mo
         connections.acquire(guarded)
     assert '\n' not in str(caught.value)
     assert 'open sesame' not in str(caught.value)
+
+
+def test_a_step_of_a_compiled_file_says_so(guarded: CassandraConnection, tmp_path: pathlib.Path) -> None:
+    """The secret of the compiled file comes from this process's environment, with the wrong password."""
+    pytest.importorskip('kfp', reason='compiling needs kfp: pip install "tfx-cassandra[kfp]"')
+    from tfx_cassandra.kubeflow import compiler, parametrize
+    from tfx_cassandra.kubeflow.settings import Settings
+    from tfx_cassandra.pipelines import vertex_local
+
+    built, opened = parametrize.built('backfill', guarded, str(tmp_path), {'first': '2013-07-01', 'last': '2013-07-01'})
+    job = tmp_path / 'job.yaml'
+    job.write_text(compiler.compiled(built, opened, 'kfp', Settings('none', password_secret='cassandra/password')))
+    place = vertex_local.Place(environment={'GUARDED_PASSWORD': 'open sesame'})
+    summary = vertex_local.run_job(job, runs=tmp_path / 'runs', place=place, stream=io.StringIO())
+    (step_of_day,) = summary['tasks'].values()
+    assert summary['state'] == 'FAILED'
+    rule = "day-2013-07-01: error: username: got 'cassandra', rule: a user whose password"
+    assert f'exit code 1: {rule}' in step_of_day['error']
+    files = [path.read_text(errors='replace') for path in tmp_path.rglob('*') if path.is_file()]
+    assert files
+    assert not any('open sesame' in content for content in files)
 
 
 def test_no_user_name(guarded: CassandraConnection) -> None:

@@ -165,6 +165,17 @@ def test_a_failure_names_the_step_and_keeps_the_others(tmp_path: pathlib.Path) -
     assert summary['tasks']['use']['error'] == 'without make'
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason='only the user root may enter a root folder')
+def test_the_image_of_each_step_is_asked_for(tmp_path: pathlib.Path) -> None:
+    path = job(tmp_path, {'a': task('a'), 'b': task('b')}, {'a': container('true'), 'b': container('true')})
+    content = yaml.safe_load(path.read_text())
+    content['deploymentSpec']['executors']['b']['container']['image'] = 'other@sha256:0'
+    path.write_text(yaml.safe_dump(content))
+    summary = run(path, place=vertex_local.Place(images={'any': '/'}))
+    assert (summary['state'], states(summary)) == ('FAILED', {'a': 'SUCCEEDED', 'b': 'FAILED'})
+    assert summary['tasks']['b']['error'] == "image: got 'other@sha256:0', rule: one with a root folder: any"
+
+
 def test_137_is_explained(tmp_path: pathlib.Path) -> None:
     summary = run(job(tmp_path, {'a': task('a')}, {'a': container('kill -9 $$')}))
     assert summary['tasks']['a']['error'].startswith('exit code 137 (killed: out of memory, or by hand)')
