@@ -64,6 +64,7 @@ def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]
 @_setting('storage_port', 'Port between the nodes', type=int)
 @_setting('jmx_port', 'JMX port of the first node', type=int)
 @_setting('tokens', 'Tokens of each node', type=int)
+@_setting('data_centers', 'Data centers that the nodes are in, dc1 and on', type=int)
 @click.option(
     '--version',
     help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]',

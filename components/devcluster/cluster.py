@@ -44,7 +44,7 @@ class DevCluster:
 
     Attributes:
         directory: folder of the cluster; each configuration of the ring has its own data below it.
-        nodes: 1, or 3 for a ring that holds three copies, in data center dc1, racks rack1 to rack3.
+        nodes: 1, or 3 for a ring that holds three copies, in racks rack1 to rack3.
         subnet: first three numbers of the loopback addresses.
         port: CQL port of every node.
         storage_port: port for connections between nodes.
@@ -52,6 +52,7 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
+        data_centers: how many the nodes are in, dc1 and on: with 3 nodes and 2, nodes 1 and 2 are in dc1, node 3 in dc2.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
 
     Raises:
@@ -68,6 +69,7 @@ class DevCluster:
     authenticated: bool = False
     tokens: int = 16
     version: str = releases.DEFAULT
+    data_centers: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -86,6 +88,8 @@ class DevCluster:
             raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
         if not 1 <= self.tokens <= 256:
             raise invalid('tokens', self.tokens, 'from 1 to 256')
+        if not 1 <= self.data_centers <= self.nodes:
+            raise invalid('data_centers', self.data_centers, f'from 1 to the number of nodes, {self.nodes}')
         object.__setattr__(self, 'version', releases.resolve(self.version))
 
     @classmethod
@@ -113,7 +117,8 @@ class DevCluster:
         """Returns the nodes in the order of their addresses."""
         # Stored data contains the addresses and tokens of its ring, so another ring needs another folder.
         tokens = '' if self.tokens == DevCluster.tokens else f'-{self.tokens}-tokens'
-        folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}{tokens}'
+        centers = '' if self.data_centers == 1 else f'-{self.data_centers}-data-centers'
+        folder = self.directory / f'{self.nodes}-node-{self.subnet}-{self.storage_port}{tokens}{centers}'
         return tuple(
             Node(
                 index=index,
@@ -125,6 +130,7 @@ class DevCluster:
                 heap=self.heap,
                 authenticated=self.authenticated,
                 tokens=self.tokens,
+                data_center=f'dc{index * self.data_centers // self.nodes + 1}',
                 seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
             )
             for index, address in enumerate(self.contact_points)

@@ -56,6 +56,7 @@ class Node:
         folder: absolute path of the node's own folder.
         address: address for CQL and for other nodes; JMX listens on 127.0.0.1.
         tokens: number of tokens of the node.
+        data_center: name of the node's data center.
         seeds: `address:port` of every node of the ring.
     """
 
@@ -68,6 +69,7 @@ class Node:
     heap: str
     authenticated: bool
     tokens: int
+    data_center: str
     seeds: tuple[str, ...]
 
     @property
@@ -138,7 +140,7 @@ class Node:
         # JSON is valid YAML, and quotes every path.
         lines = [f'{key}: {json.dumps(value)}\n' for key, value in self.settings().items()]
         self._file('cassandra.yaml').write_text(''.join(lines))
-        self._file('cassandra-rackdc.properties').write_text(f'dc=dc1\nrack=rack{self.index + 1}\n')
+        self._file('cassandra-rackdc.properties').write_text(f'dc={self.data_center}\nrack=rack{self.index + 1}\n')
         self._file('logback.xml').write_text(_LOGBACK)
         self._file('logback-tools.xml').write_text(_TOOLS_LOGBACK)
 

@@ -193,10 +193,10 @@ def test_the_newest_kfp_loads_the_files(texts: dict[str, str], tmp_path: pathlib
         capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-2000:]
-    inputs = {'contact_points', 'experiment_id', 'keyspace', 'local_datacenter', 'window'}
+    inputs = {'alias', 'contact_points', 'experiment_id', 'keyspace', 'local_datacenter', 'window'}
     assert found.stdout.splitlines() == [
-        f'flight-delay {sorted(inputs | {"alias", "model_id"})} 8',
-        f'flight-delay-ab {sorted(inputs | {"control_version", "treatment_version"})} 1',
+        f'flight-delay {sorted(inputs | {"model_id"})} 8',
+        f'flight-delay-ab {sorted(inputs | {"control_version", "treatment_version"})} 2',
     ]
 
 
