@@ -52,7 +52,7 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
-        data_centers: how many the nodes are in, dc1 and on: with 3 nodes and 2, nodes 1 and 2 are in dc1, node 3 in dc2.
+        data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
 
     Raises:
