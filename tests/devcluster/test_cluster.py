@@ -66,6 +66,8 @@ def stands_in_for(node):
         ('heap', '255M', '256M at least'),
         ('tokens', 0, 'from 1 to 256'),
         ('tokens', 257, 'from 1 to 256'),
+        ('data_centers', 0, 'from 1 to the number of nodes, 1'),
+        ('data_centers', 2, 'from 1 to the number of nodes, 1'),
     ],
 )
 def test_a_wrong_setting_is_named_with_value_and_rule(tmp_path, field, value, rule):
@@ -88,6 +90,7 @@ def test_three_nodes_have_an_address_a_folder_and_a_jmx_port_each(tmp_path):
 
 def test_rings_of_another_configuration_have_their_own_data(tmp_path):
     shapes = [{}, {'nodes': 3}, {'subnet': '127.0.7'}, {'storage_port': 7001}, {'tokens': 1}]
+    shapes += [{'nodes': 3, 'data_centers': 2}]
     folders = {DevCluster(tmp_path, **shape).ring[0].folder for shape in shapes}
     assert len(folders) == len(shapes)
 
