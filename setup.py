@@ -67,6 +67,7 @@ setup(
         'platformdirs>=4,<5',
         'polars>=1.24,<3',
         'pooch>=1.8,<2',
+        'prometheus-client>=0.20,<1',
         'protobuf>=3.20.3,<7',
         'pyarrow>=10,<19',
         'requests>=2,<3',

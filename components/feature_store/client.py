@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from cassandra.cluster import Session
+from cassandra.cluster import ResultSet, Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
+from tfx_cassandra.components import metrics
 from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
@@ -192,10 +193,15 @@ class FeatureStore:
             raise invalid('ttl', ttl, f'seconds from 1 to {_MAX_TTL}')
         level = self._level(consistency)
         requests = ((row, self._write(row, ttl, level)) for row in rows)
-        return [
+        found = outcomes(self._opened()[0], requests, concurrency, metrics=metrics.WRITE_REQUESTS)
+        results = [
             WriteResult(index, self._write_error(row, outcome) if isinstance(outcome, Exception) else None)
-            for index, (row, outcome) in enumerate(outcomes(self._opened()[0], requests, concurrency))
+            for index, (row, outcome) in enumerate(found)
         ]
+        failed = sum(result.error is not None for result in results)
+        metrics.WRITE_ROWS.add(len(results) - failed, self._table)
+        metrics.WRITE_DEAD_LETTERS.add(failed, self._table, 'rejected')
+        return results
 
     def get_latest_feature(
         self,
@@ -242,12 +248,16 @@ class FeatureStore:
         bounds = () if end is None else (end,)
         requests = ((name, self._bound(statement, (model_id, name, *bounds), level)) for name in names)
         latest: dict[str, FeatureValue | None] = {}
-        for name, outcome in outcomes(self._opened()[0], requests, _READS_IN_FLIGHT):
+        found = outcomes(self._opened()[0], requests, _READS_IN_FLIGHT, metrics=metrics.LOOKUP_REQUESTS)
+        for name, outcome in found:
             if isinstance(outcome, Exception):
                 raise self._read_error(model_id, name, outcome) from outcome
             latest[name] = self._value(outcome[0]) if outcome else None
             if outcome and latest[name] is None:
                 latest[name] = self._latest_of_many(model_id, name, end, level)
+        metrics.LOOKUP_KEYS.add(len(latest), self._table)
+        metrics.LOOKUP_PAGES.add(len(latest), self._table)
+        metrics.LOOKUP_ROWS.add(sum(value is not None for value in latest.values()), self._table)
         return latest
 
     def _latest_of_many(self, model_id: str, name: str, end: int | None, level: int) -> FeatureValue | None:
@@ -276,12 +286,25 @@ class FeatureStore:
         return self._values(bound, *names)
 
     def _values(self, bound: BoundStatement, model_id: str, feature_name: str) -> Iterator[FeatureValue]:
+        rows = 0
         try:
-            for row in self._opened()[0].execute(bound):
+            for row in self._first_page(bound):
+                rows += 1
                 if (value := self._value(row)) is not None:
                     yield value
         except DRIVER_ERRORS as error:
             raise self._read_error(model_id, feature_name, error) from error
+        finally:
+            metrics.LOOKUP_KEYS.add(1, self._table)
+            metrics.LOOKUP_ROWS.add(rows, self._table)
+
+    def _first_page(self, bound: BoundStatement) -> ResultSet:
+        request = metrics.LOOKUP_REQUESTS.begin()
+        try:
+            return self._opened()[0].execute(bound)
+        finally:
+            request.end()
+            request.observe()
 
     def _value(self, row: Any) -> FeatureValue | None:
         """Returns the value of a row, or None if no FeatureValue can hold it."""
