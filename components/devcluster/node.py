@@ -177,9 +177,7 @@ class Node:
         daemon = 'org.apache.cassandra.service.CassandraDaemon'
         return [str(java), f'@{JVM_OPTIONS}', *options, '-cp', distribution.class_path, daemon]
 
-    def start(
-        self, java: Path, distribution: Distribution, exporter: Path | None = None
-    ) -> subprocess.Popen[bytes]:
+    def start(self, java: Path, distribution: Distribution, exporter: Path | None = None) -> subprocess.Popen[bytes]:
         """Starts the node as a process that outlives this one, without waiting until it is ready."""
         self.write_settings()
         with self.console.open('a') as console:
