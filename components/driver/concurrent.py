@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, ResponseFuture, Session
-from cassandra.query import Statement
+from cassandra.query import BoundStatement, Statement
 
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS
 from tfx_cassandra.components.metrics import Request, Requests
@@ -49,6 +49,11 @@ def outcomes(
     finally:
         for waiting in in_flight:
             _outcome(*waiting)
+
+
+def size(statement: BoundStatement) -> int:
+    """Returns the bytes of the values of a bound statement."""
+    return sum(len(value) for value in statement.values if isinstance(value, bytes))
 
 
 def _measured(future: ResponseFuture, metrics: Requests) -> Request:

@@ -22,11 +22,11 @@ from typing import Any
 from cassandra.cluster import ResultSet, Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
-from tfx_cassandra.components import metrics
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.concurrent import outcomes, size
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency, consistency_level
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
@@ -192,14 +192,25 @@ class FeatureStore:
         if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 < ttl <= _MAX_TTL):
             raise invalid('ttl', ttl, f'seconds from 1 to {_MAX_TTL}')
         level = self._level(consistency)
-        requests = ((row, self._write(row, ttl, level)) for row in rows)
+        inserts = ((row, self._write(row, ttl, level)) for row in rows)
+        requests = (((row, insert), insert) for row, insert in inserts)
+        with tracing.span('write_batch', self._table) as span:
+            results = self._written(requests, concurrency)
+            span.set(rows=len(results), failed=sum(result.error is not None for result in results))
+        return results
+
+    def _written(self, requests: Iterator[Any], concurrency: int) -> list[WriteResult]:
+        results, written, failed = [], 0, 0
         found = outcomes(self._opened()[0], requests, concurrency, metrics=metrics.WRITE_REQUESTS)
-        results = [
-            WriteResult(index, self._write_error(row, outcome) if isinstance(outcome, Exception) else None)
-            for index, (row, outcome) in enumerate(found)
-        ]
-        failed = sum(result.error is not None for result in results)
+        for index, ((row, insert), outcome) in enumerate(found):
+            if isinstance(outcome, Exception):
+                failed += 1
+                results.append(WriteResult(index, self._write_error(row, outcome)))
+            else:
+                written += size(insert)
+                results.append(WriteResult(index, None))
         metrics.WRITE_ROWS.add(len(results) - failed, self._table)
+        metrics.WRITE_BYTES.add(written, self._table)
         metrics.WRITE_DEAD_LETTERS.add(failed, self._table, 'rejected')
         return results
 
@@ -247,6 +258,14 @@ class FeatureStore:
         end = None if before is None else milliseconds('before', before)
         bounds = () if end is None else (end,)
         requests = ((name, self._bound(statement, (model_id, name, *bounds), level)) for name in names)
+        with tracing.span('lookup', self._table) as span:
+            latest = self._latest(model_id, requests, end, level)
+            span.set(keys=len(latest), rows=sum(value is not None for value in latest.values()))
+        return latest
+
+    def _latest(
+        self, model_id: str, requests: Iterator[tuple[str, BoundStatement]], end: int | None, level: int
+    ) -> dict[str, FeatureValue | None]:
         latest: dict[str, FeatureValue | None] = {}
         found = outcomes(self._opened()[0], requests, _READS_IN_FLIGHT, metrics=metrics.LOOKUP_REQUESTS)
         for name, outcome in found:

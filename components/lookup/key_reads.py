@@ -18,7 +18,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.protocol import RequestValidationException as RefusedRequest
 from cassandra.query import BoundStatement, PreparedStatement
 
-from tfx_cassandra.components import metrics
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.driver.connection import consistency_level
@@ -112,7 +112,11 @@ class KeyReads:
         Raises:
           ReadError: A read was refused, or not answered in several attempts.
         """
-        queued, counts = _Queue(iter(reads)), _Counts()
+        with tracing.span('lookup', self._table) as span:
+            self._run(_Queue(iter(reads)), consume, span)
+
+    def _run(self, queued: _Queue, consume: Consumer, span: tracing.Span) -> None:
+        counts = _Counts()
         try:
             while self._request_pages(queued):
                 read, page, paging_state = queued.next_page()
@@ -126,6 +130,7 @@ class KeyReads:
                     queued.ready.append(read)
         finally:
             counts.add(self._table)
+            span.set(keys=counts.keys, rows=counts.rows, bytes=counts.bytes, pages=counts.pages, retries=counts.retries)
 
     def _request_pages(self, queued: _Queue) -> bool:
         """Requests as many pages as may be in flight; returns whether any is."""

@@ -13,6 +13,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import metrics as own_metrics
+from tfx_cassandra.components import tracing
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
 from tfx_cassandra.components.pusher import config as configs
@@ -45,7 +46,7 @@ class Executor(tfx_executor.Executor):
         self._log_startup(input_dict, output_dict, exec_properties)
         outcome = 'failed'
         try:
-            with own_metrics.timed(own_metrics.PUSH_SECONDS):
+            with own_metrics.timed(own_metrics.PUSH_SECONDS), tracing.span('push', 'model_versions'):
                 pushed = self._run(input_dict, output_dict, exec_properties)
             outcome = 'pushed' if pushed else 'not_pushed'
         finally:

@@ -41,6 +41,7 @@ from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Failure, Reading
+from tfx_cassandra.components.scan.spans import ScanSpans
 from tfx_cassandra.components.scan.survey import name_of
 
 PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
@@ -132,6 +133,10 @@ class Fetcher:
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
+        with ScanSpans(self._table) as spans:
+            yield from self._fetch(splits, spans)
+
+    def _fetch(self, splits: Sequence[Split], spans: ScanSpans) -> Iterator[Any]:
         # A queue for this call alone: one that ends early leaves pages behind.
         arrived: _Arrived = queue.SimpleQueue()
         schedule = _Schedule([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
@@ -139,6 +144,7 @@ class Fetcher:
         while schedule or active.total():
             while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
                 active[next_reading.node] += 1
+                spans.begin(next_reading)
                 self._request(next_reading, arrived)
             try:
                 timeout = schedule.seconds_to_next() if schedule else None
@@ -174,6 +180,8 @@ class Fetcher:
                     schedule.add(part, delay=0.0)
                 metrics.READ_DIVISIONS.add(len(fresh), self._table, 'size')
             yield decoded.content
+            if paging_state is None:
+                spans.end(reading)
             if done is not None:
                 yield done
 

@@ -22,12 +22,12 @@ from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 from cassandra.util import Date, Duration
 
-from tfx_cassandra.components import metrics
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.checks import Name, Rule, TableName, checked
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
-from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.concurrent import outcomes, size
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.driver.responses import Milliseconds
@@ -186,6 +186,13 @@ class _WriteRows(beam.DoFn):
         self._held.close()
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
+        with tracing.span('write_batch', self._label) as span:
+            failed = list(self._written(rows))
+            span.set(rows=len(rows), failed=len(failed))
+        yield from failed
+
+    def _written(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
+        """Writes rows; yields those that failed."""
         inserts, invalid_rows = self._inserts(rows)
         metrics.WRITE_DEAD_LETTERS.add(len(invalid_rows), self._label, 'invalid')
         yield from invalid_rows
@@ -205,9 +212,8 @@ class _WriteRows(beam.DoFn):
                 self._count([insert])
 
     def _count(self, written: list[_RowInsert]) -> None:
-        cells = (cell for insert in written for cell in insert.statement.values)
         metrics.WRITE_ROWS.add(len(written), self._label)
-        metrics.WRITE_BYTES.add(sum(len(cell) for cell in cells if isinstance(cell, bytes)), self._label)
+        metrics.WRITE_BYTES.add(sum(size(insert.statement) for insert in written), self._label)
 
     def _inserts(self, rows: list[Mapping[str, Any]]) -> tuple[list[_RowInsert], list[FailedRow]]:
         inserts, invalid_rows = [], []

@@ -112,6 +112,7 @@ def test_a_feature_store(connection: CassandraConnection) -> None:
         assert len(list(store.get_time_series('m', 'a', TimeWindow(MIDNIGHT, MIDNIGHT + 5 * HOUR)))) == 5
     assert {key: value for key, value in grown.items() if key[0].endswith(('_total', '_count'))} == {
         ('tfx_cassandra_write_rows_total', (name,)): 18,
+        ('tfx_cassandra_write_bytes_total', (name,)): 18 * (1 + 1 + 8 + 8),
         ('tfx_cassandra_write_seconds_count', ()): 18,
         ('tfx_cassandra_lookup_keys_total', (name,)): 4,
         ('tfx_cassandra_lookup_pages_total', (name,)): 3,
