@@ -90,7 +90,6 @@ setup(
             'google-crc32c>=1,<2',
             'hypothesis',
             'import-linter>=2.1,<3',
-            'jsonschema>=4,<5',
             'mypy',
             'opentelemetry-sdk>=1.20,<2',
             'pytest',

@@ -78,11 +78,15 @@ def test_a_scan_that_is_left_early_ends_its_spans(spans: InMemorySpanExporter) -
 
 
 def test_a_block_is_the_current_span_and_records_its_error(spans: InMemorySpanExporter) -> None:
-    with pytest.raises(OSError, match='no'), tracing.span('push', 'model_versions') as span:
-        span.set(version='1')
-        with tracing.span('lookup', 'k.t'):
-            pass
-        raise OSError('no')
+    def run() -> None:
+        with tracing.span('push', 'model_versions') as span:
+            span.set(version='1')
+            with tracing.span('lookup', 'k.t'):
+                pass
+            raise OSError('no')
+
+    with pytest.raises(OSError, match='no'):
+        run()
     (push,), (lookup,) = named(spans, 'push'), named(spans, 'lookup')
     assert lookup.parent is not None
     assert lookup.parent.span_id == push.context.span_id
