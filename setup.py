@@ -7,7 +7,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-FOLDERS = ['components', 'pipelines', 'kubeflow', 'proto']
+FOLDERS = ['components', 'pipelines', 'kubeflow', 'proto', 'monitoring']
 SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 
 # Compiled by Cython; nothing but the C library is linked.
@@ -53,6 +53,8 @@ setup(
         '': ['py.typed', '*.cql', '*.jinja', '*.pyi'],
         'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
+        # Configuration without code: of the JMX exporter, Prometheus and Grafana.
+        'tfx_cassandra.monitoring': ['*.yml', '*.json', 'grafana/*.yml'],
     },
     python_requires='>=3.10,<3.14',
     install_requires=[

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from cassandra import ConsistencyLevel
@@ -49,8 +50,9 @@ def measure(connection: CassandraConnection, settings: Monitoring, now: datetime
             for name, window in (('reference', reference), ('current', current))
         }
         measured += _of_view(view.name, held)
+    joined = settings.views or (_stored_view('feature_store', [f for v in views for f in v.example_names]),)
     for check in settings.skew:
-        for feature, found in skew.compare(connection, check, views, current, settings.load).items():
+        for feature, found in skew.compare(connection, check, joined, current, settings.load).items():
             measured += _of_skew((check.model_id, feature), found)
     measured.append(Measurement(gauges.ROUND_SECONDS, (), time.monotonic() - began))
     measured.append(Measurement(gauges.ROUND_TIME, (), time.time()))
@@ -82,11 +84,15 @@ def stored(connection: CassandraConnection, partitions_per_second: float | None)
     except DRIVER_ERRORS as error:
         raise ReadError(f'{table}: cannot list its features ({one_line(error)})') from error
     return tuple(
-        FeatureView(
-            model_id, 'feature_store', ('model_id',), 'timestamp', tuple(sorted(names)), layout='long',
-            feature_name_column='feature_name', value_column='value', where={'model_id': model_id},
-        )
+        dataclasses.replace(_stored_view(model_id, names), where={'model_id': model_id})
         for model_id, names in sorted(features.items())
+    )
+
+
+def _stored_view(name: str, features: Iterable[str]) -> FeatureView:
+    return FeatureView(
+        name, 'feature_store', ('model_id',), 'timestamp', tuple(sorted(set(features))), layout='long',
+        feature_name_column='feature_name', value_column='value',
     )  # fmt: skip
 
 
