@@ -14,7 +14,7 @@ import heapq
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from cassandra import OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
@@ -127,7 +127,7 @@ class Fetcher:
             EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
-    def fetch(self, splits: Sequence[Split]) -> Iterator[Any]:
+    def fetch(self, splits: Sequence[Split]) -> Generator[Any, None, None]:
         """Yields each page as `decode` converts it, as they arrive, and a RangeRead for each area read completely.
 
         Raises:
