@@ -11,13 +11,22 @@ it.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import prometheus_client
+from prometheus_client import core
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from tfx_cassandra.components.errors import invalid
 
 NAMESPACE = 'tfx_cassandra'
 
@@ -35,11 +44,12 @@ class Metric:
       labels: Names of its labels.
     """
 
-    def __init__(self, kind: str, name: str, about: str, labels: tuple[str, ...], family: Any = None) -> None:
+    def __init__(self, kind: str, name: str, about: str, labels: tuple[str, ...]) -> None:
+        if any(metric.name == name for metric in _declared):
+            raise invalid('name', name, 'a metric that is declared once')
         self.kind, self.name, self.about, self.labels = kind, name, about, labels
-        self._family = family
-        self._series: dict[tuple[str, ...], Any] = {}
         self._beam: Any = None
+        self.reset()
         _declared.append(self)
 
     @property
@@ -49,12 +59,13 @@ class Metric:
             return None
         return f'{self.name.removesuffix("_seconds")}_microseconds' if self.kind == 'histogram' else self.name
 
-    def _of(self, labels: tuple[str, ...]) -> Any:
-        """Returns the Prometheus metric of some labels."""
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = self._family.labels(*labels) if labels else self._family
-        return series
+    def reset(self) -> None:
+        """Forgets all values, and a lock that a thread may hold which does not exist in a forked child."""
+        self._lock = threading.Lock()
+
+    def family(self) -> Any:
+        """Returns the values in the form of prometheus_client; None if others show them."""
+        return None
 
     def _in_beam(self, kind: str) -> Any:
         """Returns the Beam metric; None where Beam is not loaded, and so no DoFn runs."""
@@ -69,50 +80,107 @@ class Counter(Metric):
     """A number that grows."""
 
     def __init__(self, name: str, about: str, *labels: str) -> None:
-        super().__init__('counter', name, about, labels, prometheus_client.Counter(name, about, labels))
+        super().__init__('counter', name, about, labels)
+
+    def reset(self) -> None:
+        super().reset()
+        self._values: dict[tuple[str, ...], int] = {} if self.labels else {(): 0}
 
     def add(self, amount: int = 1, *labels: str) -> None:
         """Adds to the series of some labels."""
         if amount:
-            self._of(labels).inc(amount)
+            with self._lock:
+                self._values[labels] = self._values.get(labels, 0) + amount
             if (beam := self._in_beam('counter')) is not None:
                 beam.inc(amount)
+
+    def family(self) -> Any:
+        family = core.CounterMetricFamily(self.name, self.about, labels=self.labels)
+        for labels, value in list(self._values.items()):
+            family.add_metric(labels, value)
+        return family
 
 
 class Gauge(Metric):
     """A number that grows and shrinks."""
 
     def __init__(self, name: str, about: str) -> None:
-        super().__init__('gauge', name, about, (), prometheus_client.Gauge(name, about))
+        super().__init__('gauge', name, about, ())
+        self._function: Callable[[], float] | None = None
+
+    def reset(self) -> None:
+        super().reset()
+        self._value = 0
 
     def add(self, amount: int) -> None:
         """Adds an amount; a negative one subtracts."""
-        self._family.inc(amount)
+        with self._lock:
+            self._value += amount
 
     def read_from(self, function: Callable[[], float]) -> None:
         """Takes the value from a function whenever the metrics are read."""
-        self._family.set_function(function)
+        self._function = function
+
+    def family(self) -> Any:
+        return core.GaugeMetricFamily(self.name, self.about, self._function() if self._function else self._value)
 
 
 class Histogram(Metric):
     """Durations in seconds, from which quantiles follow."""
 
     def __init__(self, name: str, about: str, buckets: Sequence[float] = _REQUEST_BUCKETS) -> None:
-        super().__init__('histogram', name, about, (), prometheus_client.Histogram(name, about, buckets=buckets))
+        self._bounds = (*buckets, float('inf'))  # upper ends, included
+        super().__init__('histogram', name, about, ())
+
+    def reset(self) -> None:
+        super().reset()
+        self._counts, self._sum = [0] * len(self._bounds), 0.0
 
     def observe(self, seconds: float) -> None:
         """Adds a duration."""
-        self._family.observe(seconds)
+        place = bisect.bisect_left(self._bounds, seconds)
+        with self._lock:
+            self._counts[place] += 1
+            self._sum += seconds
         if (beam := self._in_beam('distribution')) is not None:
             beam.update(int(seconds * 1e6))
 
+    def family(self) -> Any:
+        with self._lock:
+            counts, total = list(self._counts), self._sum
+        ends = map(floatToGoString, self._bounds)
+        buckets = list(zip(ends, itertools.accumulate(counts), strict=True))
+        return core.HistogramMetricFamily(self.name, self.about, buckets=buckets, sum_value=total)
+
+
+class _Collector(Collector):
+    """Shows the values to prometheus_client.
+
+    Its own counters and histograms take several times as long for each update, which the loops would notice.
+    """
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        yield from filter(None, (metric.family() for metric in _declared))
+
 
 _declared: list[Metric] = []
+prometheus_client.REGISTRY.register(_Collector())
 
 
 def declared() -> tuple[Metric, ...]:
     """Returns the metrics that this process has declared, in order."""
     return tuple(_declared)
+
+
+def _reset_all() -> None:
+    for metric in _declared:
+        metric.reset()
+
+
+os.register_at_fork(after_in_child=_reset_all)
 
 
 @contextlib.contextmanager
@@ -154,7 +222,7 @@ class Request:
 
     def observe(self) -> None:
         """Adds its duration to the histogram."""
-        # The driver hands out an answer just before it calls back.
+        # The driver may hand out an answer just before it calls back.
         seconds = time.monotonic() - self._began if self._seconds is None else self._seconds
         self._metrics.seconds.observe(seconds)
 

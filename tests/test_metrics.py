@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 
 import apache_beam as beam
+import prometheus_client
 import pytest
 from apache_beam.metrics.metric import MetricsFilter
 from counted import counted
@@ -84,5 +86,57 @@ def test_beam_is_not_loaded_for_it() -> None:
 
 @pytest.mark.parametrize('declare', [metrics.Counter, metrics.Gauge, metrics.Histogram])
 def test_a_name_is_declared_once(declare: Callable) -> None:
-    with pytest.raises(ValueError, match='Duplicated timeseries'):
+    with pytest.raises(
+        ValueError, match=r"^name: got 'tfx_cassandra_read_rows_total', rule: a metric that is declared"
+    ):
         declare('tfx_cassandra_read_rows_total', 'Again.')
+
+
+def test_what_is_shown_is_what_prometheus_client_shows_of_the_same_values() -> None:
+    """Our own counters and histograms beside those of prometheus_client."""
+    registry = prometheus_client.CollectorRegistry()
+    theirs = prometheus_client.Histogram('h_seconds', 'H.', buckets=(0.5, 1.0), registry=registry)
+    counter = prometheus_client.Counter('c_total', 'C.', ('table',), registry=registry)
+    ours = metrics.Histogram.__new__(metrics.Histogram)
+    ours._bounds, ours._beam = (0.5, 1.0, float('inf')), None
+    ours.kind, ours.name, ours.about, ours.labels = 'histogram', 'h_seconds', 'H.', ()
+    ours.reset()
+    counted_by_us = metrics.Counter.__new__(metrics.Counter)
+    counted_by_us._beam, counted_by_us.labels = None, ('table',)
+    counted_by_us.kind, counted_by_us.name, counted_by_us.about = 'counter', 'c_total', 'C.'
+    counted_by_us.reset()
+    for value in (0.1, 0.5, 0.7, 1.0, 9.0):
+        theirs.observe(value)
+        ours.observe(value)
+        counter.labels('t').inc(2)
+        counted_by_us.add(2, 't')
+    shown = {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for family in registry.collect() for sample in family.samples if not sample.name.endswith('_created')
+    }  # fmt: skip
+    families = [ours.family(), counted_by_us.family()]
+    assert {(s.name, tuple(s.labels.items())): s.value for family in families for s in family.samples} == shown
+
+
+def test_no_update_is_lost_between_threads() -> None:
+    with counted() as grown:
+        threads = [
+            threading.Thread(target=lambda: [metrics.READ_REQUESTS.begin().end() for _ in range(2000)])
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert grown == {}
+
+
+def test_a_forked_child_starts_with_nothing() -> None:
+    metrics.READ_ROWS.add(5, 'forked')
+    with metrics.READ_ROWS._lock:  # as if another thread held it
+        child = os.fork()
+        if child == 0:
+            metrics.READ_ROWS.add(1, 'forked')
+            values = list(metrics.READ_ROWS._values.values())
+            os._exit(0 if values == [1] and metrics.READ_REQUESTS.in_flight._value == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -58,7 +58,7 @@ def size(statement: BoundStatement) -> int:
 
 def _measured(future: ResponseFuture, metrics: Requests) -> Request:
     request = metrics.begin()
-    future.add_callbacks(request.end, request.end)
+    future.add_callback(request.end)  # an error ends it where it is raised
     return request
 
 
@@ -66,6 +66,8 @@ def _outcome(key: _Key, future: ResponseFuture, request: Request | None) -> tupl
     try:
         return key, future.result().all()
     except DRIVER_ERRORS as error:
+        if request is not None:
+            request.end()
         return key, error
     finally:
         if request is not None:

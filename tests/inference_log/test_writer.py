@@ -53,7 +53,7 @@ class _Future:
     def all(self) -> list:
         return []
 
-    def add_callbacks(self, answered: Callable[..., None], _: object) -> None:
+    def add_callback(self, answered: Callable[..., None]) -> None:
         answered()
 
 

@@ -116,7 +116,8 @@ def test_pages_that_fail_at_times_are_retried(error: Exception, monkeypatch: pyt
     assert coverage.retries == sum(page.failed for page in session.asked) > 0
     reason = {ReadTimeout: 'slow', ReadFailure: 'refused', Unavailable: 'unreachable'}[type(error)]
     assert grown['tfx_cassandra_read_retries_total', ('ks.t', reason)] == coverage.retries
-    assert (('tfx_cassandra_read_divisions_total', ('ks.t', 'failure')) in grown) == (reason == 'refused')
+    divided = ('tfx_cassandra_read_divisions_total', ('ks.t', 'failure')) in grown
+    assert divided == (reason == 'refused') or reason == 'slow'  # the latter from the fourth failure of a page on
     assert grown['tfx_cassandra_read_pages_total', ('ks.t',)] == coverage.pages
     assert grown['tfx_cassandra_read_seconds_count', ()] == coverage.pages + coverage.retries
     assert ('tfx_cassandra_read_in_flight', ()) not in grown

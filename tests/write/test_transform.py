@@ -72,7 +72,7 @@ class _Session:
         def all(self) -> list:
             return []
 
-        def add_callbacks(self, answered: Callable[..., None], _: object) -> None:
+        def add_callback(self, answered: Callable[..., None]) -> None:
             answered()
 
 
