@@ -13,6 +13,7 @@ from tfx_cassandra.components.cli.ab import ab
 from tfx_cassandra.components.cli.cluster import cluster
 from tfx_cassandra.components.cli.compiling import compile_
 from tfx_cassandra.components.cli.leaks import leaks
+from tfx_cassandra.components.cli.metrics import metrics
 from tfx_cassandra.components.cli.models import models
 from tfx_cassandra.components.cli.options import Group, described
 from tfx_cassandra.components.cli.recurring import recurring_run
@@ -54,7 +55,7 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, leaks, compile_, run_job, recurring_run):
+for command in (cluster, schema, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run):
     top.add_command(command)
 
 

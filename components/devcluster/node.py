@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfx_cassandra.components.devcluster.distribution import Distribution
+from tfx_cassandra.components.devcluster.exporter import java_option
 
 CLUSTER_NAME = 'tfx-cassandra'  # of every development cluster; tests recognize one by it
 STOP_SECONDS = 60  # after which a node that has not ended is killed
@@ -58,6 +59,7 @@ class Node:
         tokens: number of tokens of the node.
         data_center: name of the node's data center.
         seeds: `address:port` of every node of the ring.
+        metrics_port: port on which the node shows its metrics to Prometheus, or None.
     """
 
     index: int
@@ -71,6 +73,7 @@ class Node:
     tokens: int
     data_center: str
     seeds: tuple[str, ...]
+    metrics_port: int | None = None
 
     @property
     def heap_bytes(self) -> int:
@@ -90,10 +93,12 @@ class Node:
     @property
     def listen_addresses(self) -> dict[str, tuple[str, int]]:
         """Returns the addresses on which the node listens: purpose -> (address, port)."""
+        metrics = {} if self.metrics_port is None else {'metrics_port': (self.address, self.metrics_port)}
         return {
             'port': (self.address, self.port),
             'storage_port': (self.address, self.storage_port),
             'jmx_port': ('127.0.0.1', self.jmx_port),
+            **metrics,
         }
 
     def settings(self) -> dict[str, object]:
@@ -144,8 +149,8 @@ class Node:
         self._file('logback.xml').write_text(_LOGBACK)
         self._file('logback-tools.xml').write_text(_TOOLS_LOGBACK)
 
-    def command(self, java: Path, distribution: Distribution) -> list[str]:
-        """Returns the command line of the node's process."""
+    def command(self, java: Path, distribution: Distribution, exporter: Path | None = None) -> list[str]:
+        """Returns the command line of the node's process; the exporter is the jar of the agent for its metrics."""
         rf = str(min(len(self.seeds), 3))
         system = {
             'cassandra.config': self._file('cassandra.yaml').as_uri(),
@@ -168,18 +173,18 @@ class Node:
         }
         memory = [f'-Xms{self.heap}', f'-Xmx{self.heap}', '-XX:+ExitOnOutOfMemoryError', '-XX:+PerfDisableSharedMem']
         options = [*memory, f'-XX:ErrorFile={self.folder}/logs/hs_err_pid%p.log', f'-javaagent:{distribution.agent}']
+        if exporter is not None and self.metrics_port is not None:
+            options.append(java_option(exporter, self.address, self.metrics_port))
         options += [f'-D{name}={value}' for name, value in system.items()]
         daemon = 'org.apache.cassandra.service.CassandraDaemon'
         return [str(java), f'@{JVM_OPTIONS}', *options, '-cp', distribution.class_path, daemon]
 
-    def start(
-        self, java: Path, distribution: Distribution, environ: Mapping[str, str] = os.environ
-    ) -> subprocess.Popen[bytes]:
+    def start(self, java: Path, distribution: Distribution, exporter: Path | None = None) -> subprocess.Popen[bytes]:
         """Starts the node as a process that outlives this one, without waiting until it is ready."""
         self.write_settings()
         with self.console.open('a') as console:
             process = subprocess.Popen(
-                self.command(java, distribution),
+                self.command(java, distribution, exporter),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -12,6 +12,8 @@ from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
+from tfx_cassandra.components import metrics as own_metrics
+from tfx_cassandra.components import tracing
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
 from tfx_cassandra.components.pusher import config as configs
@@ -42,6 +44,21 @@ class Executor(tfx_executor.Executor):
             running the push again resumes it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
+        outcome = 'failed'
+        try:
+            with own_metrics.timed(own_metrics.PUSH_SECONDS), tracing.span('push', 'model_versions'):
+                pushed = self._run(input_dict, output_dict, exec_properties)
+            outcome = 'pushed' if pushed else 'not_pushed'
+        finally:
+            own_metrics.PUSHES.add(1, outcome)
+
+    def _run(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> bool:
+        """Pushes the model if it passes every gate; returns whether it was pushed."""
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         config = configs.from_properties(exec_properties)
         base_directory = _base_directory(config, exec_properties[standard_component_specs.PUSH_DESTINATION_KEY])
@@ -50,7 +67,7 @@ class Executor(tfx_executor.Executor):
             version = self._push(config, self.GetModelPath(input_dict), base_directory, input_dict)
         if version is None:
             self._MarkNotPushed(pushed_model)
-            return
+            return False
         publish.archive(self.GetModelPath(input_dict), pushed_model.uri, str(version.digest))
         self._MarkPushed(pushed_model, str(version.model_uri), version.version)
         for field in ('experiment_id', 'model_id'):
@@ -59,6 +76,7 @@ class Executor(tfx_executor.Executor):
         higher = _higher_versions(config, base_directory, int(version.version))
         if higher:
             pushed_model.set_string_custom_property('higher_versions', ', '.join(map(str, higher)))
+        return True
 
     def _push(
         self,

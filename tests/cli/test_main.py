@@ -43,7 +43,7 @@ def test_a_shell_completes_commands() -> None:
     environ = {
         **os.environ,
         '_TFX_CASSANDRA_COMPLETE': 'bash_complete',
-        'COMP_WORDS': 'tfx-cassandra m',
+        'COMP_WORDS': 'tfx-cassandra mo',
         'COMP_CWORD': '1',
     }
     command = [sys.executable, '-m', cli.__name__]
@@ -80,6 +80,7 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
         'ab',
         'scan',
         'models',
+        'metrics',
         'leaks',
         'compile',
         'run-job',
