@@ -53,6 +53,7 @@ setup(
         '': ['py.typed', '*.cql', '*.jinja', '*.pyi'],
         'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
+        'tfx_cassandra.components.ui': ['*.css', '*.js', '*.svg'],
     },
     python_requires='>=3.10,<3.14',
     install_requires=[

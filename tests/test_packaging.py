@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = (
     'components', 'pipelines', 'kubeflow', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
 )  # fmt: skip
-KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt'}
+KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt', '.css', '.js', '.svg'}
 COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 
 
