@@ -83,12 +83,14 @@ setup(
         # What compiles pipelines for Kubeflow and Vertex, and evaluates their conditions in local runs.
         'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
         'dev': [
+            'axe-playwright-python>=0.1.4,<1',
             'build',
             'cython>=3.1,<4',
             'google-crc32c>=1,<2',
             'hypothesis',
             'import-linter>=2.1,<3',
             'mypy',
+            'playwright>=1.40,<2',
             'pytest',
             'pytest-cov>=5,<8',
             'pytest-xdist>=3.6,<4',
