@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster import launch, ready, releases
+from tfx_cassandra.components.devcluster import launch, ready, releases, tuning
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
-from tfx_cassandra.components.devcluster.node import Node, heap_bytes
+from tfx_cassandra.components.devcluster.node import Node
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
@@ -53,6 +53,7 @@ class DevCluster:
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
+        tuning: workload that the nodes are tuned for: ingest, serve or training (see tuning.py); None for none.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -68,6 +69,7 @@ class DevCluster:
     authenticated: bool = False
     tokens: int = 16
     version: str = releases.DEFAULT
+    tuning: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -82,8 +84,9 @@ class DevCluster:
                 raise invalid(field, getattr(self, field), 'from 1 to 65533')
         if self.port == self.storage_port:
             raise invalid('storage_port', self.storage_port, 'another port than port')
-        if not re.fullmatch(r'[1-9]\d*[MG]', self.heap) or heap_bytes(self.heap) < 256 << 20:
-            raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
+        tuning.check_heap(self.heap)
+        if self.tuning is not None and self.tuning not in tuning.WORKLOADS:
+            raise invalid('tuning', self.tuning, f'one of {", ".join(tuning.WORKLOADS)}')
         if not 1 <= self.tokens <= 256:
             raise invalid('tokens', self.tokens, 'from 1 to 256')
         object.__setattr__(self, 'version', releases.resolve(self.version))
@@ -126,6 +129,7 @@ class DevCluster:
                 authenticated=self.authenticated,
                 tokens=self.tokens,
                 seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
+                tuning=self.tuning,
             )
             for index, address in enumerate(self.contact_points)
         )
