@@ -43,6 +43,13 @@ def lines(series: Sequence[Series], title: str) -> Markup:
     return svg.svg(_WIDTH, _HEIGHT, shapes, title)
 
 
+def bar(share: float) -> Markup:
+    """Draws a share from 0 to 1 as a bar; the number stands beside it, so a screen reader passes over it."""
+    shape = '<svg class="bar-of" viewBox="0 0 64 10" width="64" height="10" aria-hidden="true">{}{}</svg>'
+    rect = Markup('<rect class="{}" width="{:.1f}" height="10" rx="2"/>')
+    return Markup(shape).format(rect.format('all', 64), rect.format('part', 64 * share))
+
+
 def _line(series: Series, x: svg.Scale, y: svg.Scale, color: str) -> list[Markup]:
     places = [(x(at.timestamp()), y(value)) for at, value in series.points]
     path = ' '.join(f'{left:.1f},{top:.1f}' for left, top in places)

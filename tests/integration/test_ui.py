@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
+import nodes
 import pytest
 import status_data
 from cassandra.cluster import Session
@@ -21,6 +22,8 @@ from status_data import HOUR, NOW
 
 from tfx_cassandra.components import schema
 from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.registry.registry import ModelRegistry
 from tfx_cassandra.components.ui.features import Sampler, start_token
@@ -212,6 +215,25 @@ def test_it_comes_back_when_cassandra_does(filled: CassandraConnection, session:
             assert 'id="down"' in html
             assert html.count('Not read: Cassandra does not answer.') == 3
             assert '<title>(down)' in html
+
+
+@pytest.mark.slow
+def test_select_is_enough(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = DevCluster(tmp_path, subnet='127.0.207', jmx_port=7631, heap='512M', authenticated=True)
+    with nodes.running(cluster, {'authorizer': 'CassandraAuthorizer'}, '-XX:TieredStopAtLevel=1'):
+        monkeypatch.setenv('SUPER', 'cassandra')
+        monkeypatch.setenv('READER', 'secret')
+        root = CassandraConnection(cluster.contact_points, keyspace='k', username='cassandra', password_env='SUPER')
+        with connections.session(root) as session:
+            schema.apply(root, schema.SimpleReplication(1))
+            status_data.fill_registry(root)
+            session.execute("CREATE ROLE reader WITH PASSWORD = 'secret' AND LOGIN = true")
+            session.execute('GRANT SELECT ON KEYSPACE k TO reader')
+        with Source(dataclasses.replace(root, username='reader', password_env='READER')) as source:
+            html = Board(source, Settings(seconds=0)).render({'experiment': 'flight-delay'})
+    assert html.count('<li class="version">') == 10
+    assert 'cannot be read' not in html
+    assert 'id="down"' not in html
 
 
 def test_the_command_serves_until_it_is_ended(filled: CassandraConnection, tmp_path: pathlib.Path) -> None:
