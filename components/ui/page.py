@@ -224,7 +224,8 @@ def _template() -> jinja2.Template:
         'ms': lambda at: (at - EPOCH) // MILLISECOND,
     }  # fmt: skip
     environment.globals |= {
-        'bar': charts.bar, 'lines': charts.lines, 'ring': ring.ring, 'verdict': ring.verdict, 'differences': plots.differences,
+        'bar': charts.bar, 'lines': charts.lines,
+        'ring': ring.ring, 'verdict': ring.verdict, 'differences': plots.differences,
         'shortened': _shortened, 'plain_metrics': models.plain_metrics, 'DETAILS': _DETAILS, 'COLORS': len(plots.LINES),
     }  # fmt: skip
     return environment.get_template('page.html.jinja')
