@@ -5,7 +5,7 @@ RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,8 +32,11 @@ demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files 
 	@tools/wheel-env $(STATE)/wheel-env
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.vertex_demo --python $(STATE)/wheel-env/bin/python $(DEMO)
 
-test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
+test: lint cluster browser  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
+
+browser:  ## installs Chromium for the tests of the status page where it may (root on Debian or Ubuntu)
+	@tools/chromium
 
 test-lane-b: cluster  ## runs the test suite on lane B, in a Debian 13 root where glibc is too old (TESTS=... to choose)
 	@tools/test-lane-b $(TESTS)

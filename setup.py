@@ -55,6 +55,7 @@ setup(
         'tfx_cassandra.components.devcluster': ['*.txt'],
         # Configuration without code: of the JMX exporter, Prometheus and Grafana.
         'tfx_cassandra.monitoring': ['*.yml', '*.json', 'grafana/*.yml'],
+        'tfx_cassandra.components.ui': ['*.css', '*.js', '*.svg'],
     },
     python_requires='>=3.10,<3.14',
     install_requires=[
@@ -87,6 +88,7 @@ setup(
         # Spans around scans, writes, lookups, pushes and A/B runs.
         'otel': ['opentelemetry-api>=1.20,<2'],
         'dev': [
+            'axe-playwright-python>=0.1.4,<1',
             'build',
             'cython>=3.1,<4',
             'google-crc32c>=1,<2',
@@ -94,6 +96,7 @@ setup(
             'import-linter>=2.1,<3',
             'mypy',
             'opentelemetry-sdk>=1.20,<2',
+            'playwright>=1.40,<2',
             'pytest',
             'pytest-cov>=5,<8',
             'pytest-xdist>=3.6,<4',

@@ -17,7 +17,7 @@ SOURCES = (
     'components', 'pipelines', 'kubeflow', 'proto', 'monitoring', 'setup.py', 'pyproject.toml', 'MANIFEST.in',
     'README.md', 'LICENSE',
 )  # fmt: skip
-KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt'}
+KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt', '.css', '.js', '.svg'}
 COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 
 

@@ -12,7 +12,7 @@ import click
 
 from tfx_cassandra.components.cli.options import Group, described, format_option
 from tfx_cassandra.components.cli.tables import print_json
-from tfx_cassandra.components.devcluster import releases
+from tfx_cassandra.components.devcluster import releases, tuning
 from tfx_cassandra.components.devcluster.cluster import DevCluster, NodeStatus, use_external
 from tfx_cassandra.components.errors import DevClusterError, invalid
 
@@ -71,6 +71,7 @@ def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]
     '--version',
     help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]',
 )
+@click.option('--tuning', type=click.Choice(tuning.WORKLOADS), help='Settings for a workload, as `tune` prints them')
 def start(directory: Path | None, version: str | None, metrics: bool, metrics_port: int, **settings: Any) -> int:
     if version is not None:
         if os.environ.get('CASSANDRA_HOME'):

@@ -14,13 +14,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster import launch, ready, releases
+from tfx_cassandra.components.devcluster import launch, ready, releases, tuning
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
 from tfx_cassandra.components.devcluster.exporter import find_exporter
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
-from tfx_cassandra.components.devcluster.node import Node, heap_bytes
+from tfx_cassandra.components.devcluster.node import Node
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
@@ -56,6 +56,7 @@ class DevCluster:
         data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
         metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
+        tuning: workload that the nodes are tuned for: ingest, serve or training (see tuning.py); None for none.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -73,6 +74,7 @@ class DevCluster:
     metrics_port: int | None = None
     version: str = releases.DEFAULT
     data_centers: int = 1
+    tuning: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -92,8 +94,9 @@ class DevCluster:
             raise invalid('storage_port', self.storage_port, 'another port than port')
         if self.metrics_port in (self.port, self.storage_port):
             raise invalid('metrics_port', self.metrics_port, 'another port than port and storage_port')
-        if not re.fullmatch(r'[1-9]\d*[MG]', self.heap) or heap_bytes(self.heap) < 256 << 20:
-            raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
+        tuning.check_heap(self.heap)
+        if self.tuning is not None and self.tuning not in tuning.WORKLOADS:
+            raise invalid('tuning', self.tuning, f'one of {", ".join(tuning.WORKLOADS)}')
         if not 1 <= self.tokens <= 256:
             raise invalid('tokens', self.tokens, 'from 1 to 256')
         if not 1 <= self.data_centers <= self.nodes:
@@ -141,6 +144,7 @@ class DevCluster:
                 data_center=f'dc{index * self.data_centers // self.nodes + 1}',
                 seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
                 metrics_port=self.metrics_port,
+                tuning=self.tuning,
             )
             for index, address in enumerate(self.contact_points)
         )

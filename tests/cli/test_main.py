@@ -85,6 +85,8 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
         'compile',
         'run-job',
         'recurring-run',
+        'ui',
+        'tune',
     }
     assert cli.main(['nonsense']) == 2
     assert capsys.readouterr().err == "tfx-cassandra: error: No such command 'nonsense'.\n"

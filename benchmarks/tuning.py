@@ -1,0 +1,236 @@
+"""What each setting of `tfx-cassandra tune` does to the latency of writes, reads by key and pages of a scan.
+
+    .venv/bin/python benchmarks/tuning.py                            # every setting of every workload; half an hour
+    .venv/bin/python benchmarks/tuning.py --workload serve --rounds 9
+    .venv/bin/python benchmarks/tuning.py --setting concurrent_writes --setting sstable
+
+Two nodes run at once, one as `cluster start` starts it and one with the setting besides, and are asked in turn, round
+by round, so that what else the machine does falls on both. `nothing` is a second node without any setting: what differs
+there is noise, and a setting that differs no more does nothing here. `all` has every setting of a workload. A table's
+option is measured between two tables of the first node. Each table has two SSTables and what the rounds write; all of
+it is in memory. Latencies are those of the driver, with IN_FLIGHT requests at once, of all rounds together. The ratio of
+the best rounds is the least disturbed by other work of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import pathlib
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from cassandra.cluster import Session
+from cassandra.query import BoundStatement
+
+from tfx_cassandra.components.devcluster import tuning
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.devcluster.node import Node
+from tfx_cassandra.components.devcluster.tuning import WORKLOADS, Setting, Tuning
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+
+IN_FLIGHT = 16
+PARTITIONS, ROWS, BYTES, PAGE = 1000, 20, 200, 2000
+KINDS = ('write', 'read', 'scan')
+QUANTILES = (50, 95, 99)
+_USUAL = Node.settings
+
+
+@contextlib.contextmanager
+def node(
+    place: int, extra: Mapping[str, object], folder: pathlib.Path, options: argparse.Namespace
+) -> Iterator[tuple[DevCluster, Session]]:
+    """Starts a node with settings besides the usual ones; yields it and a session to it."""
+    cluster = DevCluster(
+        folder, subnet=f'127.0.{options.subnet + place}', jmx_port=options.jmx_port + place, heap=options.heap,
+        version=options.version,
+    )  # fmt: skip
+    Node.settings = lambda self: {**_USUAL(self), **extra}
+    try:
+        cluster.start()
+    finally:
+        Node.settings = _USUAL
+    try:
+        with connections.session(CassandraConnection(cluster.contact_points, keyspace='bench')) as session:
+            replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+            session.execute(f'CREATE KEYSPACE bench WITH replication = {replication}')
+            yield cluster, session
+    finally:
+        cluster.stop()
+
+
+def load(cluster: DevCluster, session: Session, table: str, changes: tuple[Setting, ...] = ()) -> None:
+    """Makes and fills a table, in two SSTables."""
+    session.execute(f'CREATE TABLE bench.{table} (k int, t timestamp, v double, b blob, PRIMARY KEY (k, t)) '
+                    'WITH CLUSTERING ORDER BY (t DESC)')  # fmt: skip
+    for change in changes:
+        session.execute(f'ALTER TABLE bench.{table} WITH {change.name} = {change.value}')
+    insert = session.prepare(f'INSERT INTO bench.{table} (k, t, v, b) VALUES (?, ?, ?, ?)')
+    rows = [(k, 1000 * t, 1.0, random.randbytes(BYTES)) for t in range(ROWS) for k in range(PARTITIONS)]
+    for part in range(2):
+        timed(session, [insert.bind(row) for row in rows[part::2]])
+        cluster.nodetool(['flush', 'bench', table])
+
+
+def timed(session: Session, requests: list[BoundStatement]) -> list[float]:
+    """Returns the seconds of each request, IN_FLIGHT of them at once."""
+    free, seconds, failed = threading.Semaphore(IN_FLIGHT), [], []
+    for request in requests:
+        free.acquire()
+        began = time.perf_counter()
+
+        def done(_: object, began: float = began) -> None:
+            seconds.append(time.perf_counter() - began)
+            free.release()
+
+        def fails(error: Exception) -> None:
+            failed.append(error)
+            free.release()
+
+        session.execute_async(request).add_callbacks(done, fails)
+    for _ in range(IN_FLIGHT):
+        free.acquire()
+    if failed:
+        raise failed[0]
+    return seconds
+
+
+def loads(session: Session, table: str, count: int) -> dict[str, Callable[[], list[float]]]:
+    """Returns what is measured of a table: kind -> one round of it."""
+    insert = session.prepare(f'INSERT INTO bench.{table} (k, t, v, b) VALUES (?, ?, ?, ?)')
+    newest = session.prepare(f'SELECT t, v, b FROM bench.{table} WHERE k = ? LIMIT 1')
+    whole = session.prepare(f'SELECT k, t, v, b FROM bench.{table}')
+    draw = random.Random(1)
+
+    def write() -> list[float]:
+        now = int(time.time() * 1000)
+        return timed(
+            session,
+            [insert.bind((draw.randrange(PARTITIONS), now + i, 1.0, draw.randbytes(BYTES))) for i in range(count)],
+        )
+
+    def read() -> list[float]:
+        return timed(session, [newest.bind((draw.randrange(PARTITIONS),)) for _ in range(count)])
+
+    def scan() -> list[float]:
+        seconds, bound = [], whole.bind(())
+        bound.fetch_size = PAGE
+        began = time.perf_counter()
+        result = session.execute(bound)
+        while True:
+            seconds.append(time.perf_counter() - began)
+            if not result.has_more_pages:
+                return seconds
+            began = time.perf_counter()
+            result.fetch_next_page()
+
+    return {'write': write, 'read': read, 'scan': scan}
+
+
+def compared(first: dict[str, Callable[[], list[float]]], second: Any, rounds: int) -> dict[str, Any]:
+    """Asks two tables in turn; returns the quantiles of both in ms, and the ratio of the medians round by round."""
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        pairs = []
+        for number in range(rounds + 1):
+            order = (first, second) if number % 2 else (second, first)
+            measured = {id(one): one[kind]() for one in order}
+            if number:  # the first one warms up
+                pairs.append((measured[id(first)], measured[id(second)]))
+        usual, tuned = (np.concatenate(part) * 1000 for part in zip(*pairs, strict=True))
+        ratios = sorted(float(np.median(b) / np.median(a)) for a, b in pairs)
+        found[kind] = {
+            'usual': np.percentile(usual, QUANTILES).round(3).tolist(),
+            'tuned': np.percentile(tuned, QUANTILES).round(3).tolist(),
+            'ratio': round(statistics.median(ratios), 3),
+            'lowest': round(ratios[0], 3),
+            'highest': round(ratios[-1], 3),
+            'best': round(float(min(np.median(b) for _, b in pairs) / min(np.median(a) for a, _ in pairs)), 3),
+        }
+    return found
+
+
+def cases(options: argparse.Namespace) -> Iterator[tuple[str, str, Mapping[str, object], tuple[Setting, ...]]]:
+    """Yields (workload, name, settings, table options) of each comparison; noise first."""
+    yield '', 'nothing', {}, ()
+    family, seen = tuning.family_of(options.version), set()
+    for rank in range(3):  # first what needs few nodes and says most
+        for workload in options.workload or WORKLOADS:
+            for name, settings, changes in _ranked(Tuning(workload, family, options.heap, options.cores))[rank]:
+                key = json.dumps([settings, [dataclasses.asdict(change) for change in changes]], sort_keys=True)
+                if key not in seen and (not options.setting or name in options.setting):
+                    seen.add(key)
+                    yield workload, name, settings, changes
+
+
+def _ranked(made: Tuning) -> tuple[list[tuple[str, Mapping[str, object], tuple[Setting, ...]]], ...]:
+    mode = 'storage_compatibility_mode'  # without which the BTI format is refused: one case
+    with_mode = {mode: made.yaml[mode]} if mode in made.yaml else {}
+    alone = [
+        (setting.name, {setting.name: setting.value} | (with_mode if setting.name == 'sstable' else {}), ())
+        for setting in made.settings
+        if setting.name != mode
+    ]
+    tables = [(f'table: {option.name}', {}, (option,)) for option in made.table_options]
+    return [('all', made.yaml, made.table_options)], tables, alone
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--workload', action='append', choices=WORKLOADS)
+    parser.add_argument('--setting', action='append', help='only this one, such as sstable or "table: caching"')
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--requests', type=int, default=400, help='writes, and reads, of a round')
+    parser.add_argument('--version', default='5.0.8')
+    parser.add_argument('--heap', default='512M')
+    parser.add_argument('--cores', type=int, default=2)
+    parser.add_argument('--subnet', type=int, default=190, help='third number of the first loopback network')
+    parser.add_argument('--jmx-port', type=int, default=7641)
+    parser.add_argument('--json', type=pathlib.Path, help='file that gets a line of JSON a comparison')
+    options = parser.parse_args()
+    print(
+        '| workload | setting | kind | p50 / p95 / p99 without, ms | with, ms | p50 with / without, best rounds | median round (all) |'
+    )
+    print('|---|---|---|---|---|---|---|', flush=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        node(0, {}, pathlib.Path(folder, 'usual'), options) as (cluster, usual),
+    ):
+        load(cluster, usual, 'usual')
+        for number, (workload, name, settings, changes) in enumerate(cases(options)):
+            with contextlib.ExitStack() as stack:
+                its, session, table = cluster, usual, f'tuned{number}'
+                if settings or name == 'nothing':
+                    place = pathlib.Path(folder, table)
+                    its, session = stack.enter_context(node(1, settings, place, options))
+                load(its, session, table, changes)
+                found = compared(
+                    loads(usual, 'usual', options.requests), loads(session, table, options.requests), options.rounds
+                )
+                session.execute(f'DROP TABLE bench.{table}', timeout=60)
+            report(workload, name, found)
+            if options.json:
+                with options.json.open('a') as file:
+                    file.write(json.dumps({'workload': workload, 'setting': name, **found}) + '\n')
+
+
+def report(workload: str, name: str, found: Mapping[str, Any]) -> None:
+    for kind in KINDS:
+        one = found[kind]
+        without, tuned = (' / '.join(f'{ms:.3g}' for ms in one[side]) for side in ('usual', 'tuned'))
+        ratio = f'{one["best"]:.2f} | {one["ratio"]:.2f} ({one["lowest"]:.2f} to {one["highest"]:.2f})'
+        print(f'| {workload} | {name} | {kind} | {without} | {tuned} | {ratio} |', flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
