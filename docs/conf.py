@@ -1,7 +1,6 @@
 """How Sphinx makes the site of README.md, the other pages at the root, and docs/ (`make docs`).
 
-The source folder is the root of the checkout, so that a link such as `[x](../CONTRIBUTING.md#lanes)` works on a code host
-and on the site.
+The source folder is the root of the checkout, so that links between its pages work on a code host and on the site.
 """
 
 from __future__ import annotations
