@@ -5,7 +5,7 @@ RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -69,6 +69,9 @@ wheel: venv  ## builds a wheel of this checkout into dist/
 wheels: venv  ## builds and checks a manylinux wheel for each Python found here
 	@tools/wheels
 
+docs: venv  ## builds the documentation site, checks its links and names, and prints where it is
+	@tools/docs
+
 format: venv  ## formats the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
 
@@ -79,9 +82,11 @@ proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under proto
 	  --pyi_out=$(STATE)/proto $(patsubst proto/%,tfx_cassandra/proto/%,$(wildcard proto/*.proto))
 	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
 
-constraints: venv  ## pins every package of both lanes anew, with hashes (constraints/lane-a.txt, lane-b.txt)
+constraints: venv  ## pins every package of both lanes and of the site anew, with hashes (constraints/*.txt)
 	@$(PIN) --python-version 3.10 constraints/lane-a.in --output-file constraints/lane-a.txt
 	@$(PIN) --python-version 3.11 --universal constraints/lane-b.in --output-file constraints/lane-b.txt
+	@$(RUN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 constraints/docs.in \
+	  --output-file constraints/docs.txt
 
 clean:  ## stops the cluster and removes its data, logs and all other state (not .venv, not the user's cache)
 	@[ ! -x $(RUN)/tfx-cassandra ] || $(RUN)/tfx-cassandra cluster stop

@@ -1,0 +1,63 @@
+"""How Sphinx makes the site of README.md, the other pages at the root, and docs/ (`make docs`).
+
+The source folder is the root of the checkout, so that links between its pages work on a code host and on the site.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pygments.lexers import SqlLexer
+from sphinx.application import Sphinx
+
+project = 'tfx-cassandra'
+author = 'the tfx-cassandra authors'
+copyright = author
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_click']
+root_doc = 'docs/index'
+include_patterns = ['*.md', 'docs/**']
+exclude_patterns = ['.*', 'build', 'dist']
+
+html_theme = 'furo'
+html_title = project
+html_copy_source = False
+html_show_sphinx = False
+html_static_path: list[str] = []
+
+# Markdown as code hosts have it, with GitHub's anchors of headings.
+myst_heading_anchors = 4
+myst_enable_extensions: list[str] = []
+
+# The package's annotations are names of the modules that define them. What other projects define has no page here.
+nitpick_ignore_regex = [('py:.*', r'(?!tfx_cassandra\.).*')]
+autodoc_class_signature = 'mixed'
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'signature'
+autodoc_typehints_format = 'short'
+autodoc_preserve_defaults = True
+autodoc_default_options = {'members': True, 'show-inheritance': False}
+python_maximum_signature_line_length = 100
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+
+def _as_written(_: Sphinx, context: click.Context, lines: list[str]) -> None:
+    """Shows the example that ends a command's help as it stands; sphinx-click takes it for reStructuredText."""
+    command: Any = context.command
+    lines[:] = ['.. code-block:: text', '', *(f'   {line}' for line in (command.epilog or '').splitlines()), '']
+
+
+def _start_page(app: Sphinx, error: Exception | None) -> None:
+    """Leads from the folder of the site to its first page."""
+    if error is None:
+        page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html"><a href="{root_doc}.html">{project}</a>\n'
+        Path(app.outdir, 'index.html').write_text(page)
+
+
+def setup(app: Sphinx) -> None:
+    """Connects the functions above."""
+    app.add_lexer('cql', SqlLexer)
+    app.connect('sphinx-click-process-epilog', _as_written)
+    app.connect('build-finished', _start_page)
