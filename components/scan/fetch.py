@@ -124,20 +124,35 @@ class Fetcher:
             EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
-    def fetch(self, splits: Sequence[Split]) -> Iterator[Any]:
+    def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Iterator[Any]:
         """Yields each page as `decode` converts it, as they arrive, and a RangeRead for each area read completely.
+
+        The first pages are requested by the call itself, before the caller takes anything.
+
+        Args:
+          splits: What is read.
+          in_order: Whether rows come in the order of tokens, and within a partition as Cassandra orders them, whatever
+            fails meanwhile. Then only one area is read at once.
 
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
         # A queue for this call alone: one that ends early leaves pages behind.
         arrived: _Arrived = queue.SimpleQueue()
-        schedule = _Schedule([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
+        readings = [Reading.of(split, self._page_rows, self._page_bytes) for split in splits]
+        schedule = _OrderedSchedule(readings, self._keys.descending) if in_order else _Schedule(readings)
         active: collections.Counter[str] = collections.Counter()
+        self._request_ready(schedule, active, arrived)
+        return self._pages(schedule, active, arrived)
+
+    def _request_ready(self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived) -> None:
+        while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
+            active[next_reading.node] += 1
+            self._request(next_reading, arrived)
+
+    def _pages(self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived) -> Iterator[Any]:
         while schedule or active.total():
-            while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
-                active[next_reading.node] += 1
-                self._request(next_reading, arrived)
+            self._request_ready(schedule, active, arrived)
             try:
                 timeout = schedule.seconds_to_next() if schedule else None
                 reading, requested_rows, page, paging_state = arrived.get(timeout=timeout)
@@ -168,6 +183,7 @@ class Fetcher:
                 self._request(reading, arrived)
                 for part in fresh:
                     schedule.add(part, delay=0.0)
+            self._request_ready(schedule, active, arrived)  # the next areas arrive meanwhile, too
             yield decoded.content
             if done is not None:
                 yield done
@@ -266,3 +282,25 @@ class _Schedule:
                 del self._ready[i]
                 return reading
         return None
+
+
+class _OrderedSchedule(_Schedule):
+    """Readings one after the other, in the order of their rows: the first is waited for even while it is delayed."""
+
+    def __init__(self, readings: Sequence[Reading], descending: bool) -> None:
+        super().__init__(sorted(readings, key=lambda reading: reading.area.order(descending)))
+        self._descending = descending
+
+    def pop(self, active: collections.Counter[str]) -> Reading | None:
+        """Removes and returns the first reading, if none is active and its backoff has ended."""
+        if active.total() or not self:
+            return None
+        now = time.monotonic()
+        waiting = [(reading, 0.0) for reading in self._ready] + [(reading, at) for at, _, reading in self._delayed]
+        first, ready_at = min(waiting, key=lambda entry: entry[0].area.order(self._descending))
+        if ready_at > now:
+            return None
+        self._ready = collections.deque(reading for reading in self._ready if reading is not first)
+        self._delayed = [entry for entry in self._delayed if entry[2] is not first]
+        heapq.heapify(self._delayed)
+        return first
