@@ -13,16 +13,20 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
-from tfx_cassandra.components.checks import Count, Int64, Name, Rule, TableName, check_fields, checked
+from tfx_cassandra.components.checks import Count, Name, TableName, checked, conform
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.dataset.join.audit import AuditLimits
+from tfx_cassandra.components.dataset.spec.label import LabelSource
+from tfx_cassandra.components.dataset.spec.span import SpanRange
+from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
@@ -30,70 +34,17 @@ from tfx_cassandra.components.scan.options import Columns, ReadRequest
 from tfx_cassandra.components.torch import blocks, epochs, shares
 from tfx_cassandra.components.torch.epochs import EpochCoverage, Record
 from tfx_cassandra.components.torch.interleave import Interleave
+from tfx_cassandra.components.torch.joined import TrainingSetSource
+from tfx_cassandra.components.torch.loading import Loading
 from tfx_cassandra.components.torch.progress import VERSION, Progress, begun, restored
 from tfx_cassandra.components.torch.shares import Reader
 from tfx_cassandra.components.torch.sources import OpenSource, Source, TableSource
-from tfx_cassandra.components.torch.tensors import TensorOptions, tensors
+from tfx_cassandra.components.torch.tensors import tensors
+from tfx_cassandra.components.training_set import resolve
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow
 
 RANGES = 256
-
-Number = Annotated[int, Rule('an integer of at least 0', lambda number: 0 <= number < 2**63)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Loading:
-    """How an epoch is read, batched and shuffled; the keyword arguments that all iterable datasets have.
-
-    Attributes:
-      batch_rows: Rows of a batch; the last one of each reader has fewer.
-      shuffle_rows: Rows that a reader holds and permutes together; 0 keeps the rows of the units in turn.
-      shuffle: Whether the order of the units, and of rows where shuffle_rows is set, depends on seed and epoch.
-      seed: Of the order.
-      prefetch: Units that a reader reads at once; of each, it holds a page and has requested the next.
-      drop_last: Whether to drop the last batch of a reader if it is smaller than batch_rows.
-      nulls, fill, pad: How nulls and lists become tensors; see `tensors.TensorOptions`.
-      transform: Record batch -> record batch, applied to each batch before it becomes tensors.
-      rank, world_size: The distributed process; None for that of torch.distributed where it is initialized, else that
-        of the variables RANK and WORLD_SIZE, else a single one.
-      ledger: Folder for the records of finished shares, for all ranks of one run; None for a temporary one, which only
-        the workers of this process share.
-
-    Raises:
-      ValueError: A field breaks its rule; the message names field, value and rule.
-    """
-
-    batch_rows: Count = 1024
-    shuffle_rows: Number = 0
-    shuffle: bool = True
-    seed: Int64 = 0
-    prefetch: Count = 4
-    drop_last: bool = False
-    nulls: Literal['nan', 'mask'] = 'nan'
-    fill: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pad: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    transform: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None
-    rank: Number | None = None
-    world_size: Count | None = None
-    ledger: Name | None = None
-
-    def __post_init__(self) -> None:
-        transform = self.transform
-        if transform is not None and not callable(transform):
-            raise invalid('transform', transform, 'a function of a record batch')
-        object.__setattr__(self, 'transform', None)  # no hint tells a function
-        check_fields(self)
-        object.__setattr__(self, 'transform', transform)
-        if (self.rank is None) != (self.world_size is None):
-            raise invalid('rank', self.rank, 'given together with world_size')
-        if self.rank is not None and self.world_size is not None:
-            Reader(self.rank, self.world_size)
-        self.tensors  # noqa: B018  # checks them
-
-    @property
-    def tensors(self) -> TensorOptions:
-        """How columns become tensors."""
-        return TensorOptions(self.nulls, self.fill, self.pad)
 
 
 class CassandraIterableDataset(IterableDataset):
@@ -146,6 +97,66 @@ class CassandraIterableDataset(IterableDataset):
         request = ReadRequest(connection, table, columns, window, time_column, filters, options, as_of=as_of)
         self._declare(TableSource(request, ranges), Loading(**loading))
 
+    @classmethod
+    def training_set(
+        cls,
+        connection: CassandraConnection,
+        views: FeatureView | Sequence[FeatureView],
+        labels: LabelSource | None = None,
+        window: TimeWindow | str | None = None,
+        *,
+        folder: str | os.PathLike[str],
+        columns: Columns | None = None,
+        consistency: Consistency = 'LOCAL_QUORUM',
+        availability_cut_off: bool = True,
+        join_plan: Literal['auto', 'scan', 'lookup'] = 'auto',
+        limits: AuditLimits | None = None,
+        span: SpanRange | int | str | None = None,
+        as_of: datetime.datetime | None = None,
+        history: Count | None = None,
+        invalid_text: Literal['error', 'replace'] = 'error',
+        wide_varints: Literal['error', 'text'] = 'error',
+        beam_pipeline_args: Sequence[str] = (),
+        **loading: Any,
+    ) -> CassandraIterableDataset:
+        """Declares a training set: labels with the features of views as they were known at each label's time.
+
+        Its rows are those of CassandraExampleGen's examples, with values as CQL has them: doubles have 64 bits. They
+        are joined once, by `prepare`, and kept in a folder, from which every epoch is read.
+
+        Args:
+          connection, views, labels, window: As of CassandraExampleGen.
+          folder: Where the rows are kept, with about the size of an Arrow file of them: a path or URI that all ranks
+            reach. A folder that holds the training set already, of equal arguments, is read as it is.
+          columns: The columns wanted, by their names in the examples; None for all.
+          consistency, availability_cut_off, join_plan, limits, span, as_of, history: As of CassandraExampleGen.
+          invalid_text, wide_varints: As of CassandraExampleGen.
+          beam_pipeline_args: Options of the Beam pipeline that joins.
+          loading: `batch_rows` to `ledger` of `Loading`.
+
+        Raises:
+          ValueError: An argument breaks its rule; the message names field, value and rule.
+        """
+        settings = TrainingSetOptions(
+            connection,
+            views,  # type: ignore[arg-type]  # one view stands for a tuple of it
+            None if window is None else TimeWindow.parse(window),
+            labels,
+            ReadOptions(consistency, decoding=Decoding(invalid_text, wide_varints)),
+            availability_cut_off,
+            join_plan,
+            limits,
+            None if span is None else SpanRange.parse(span),
+            as_of,
+            history,
+        )
+        resolve.check(settings)
+        columns = conform('columns', columns, Columns | None)
+        dataset = cls.__new__(cls)
+        source = TrainingSetSource(settings, os.fspath(folder), columns, tuple(beam_pipeline_args))
+        dataset._declare(source, Loading(**loading))
+        return dataset
+
     def _declare(self, source: Source, loading: Loading) -> None:
         super().__init__()
         self._source, self._loading = source, loading
@@ -175,6 +186,8 @@ class CassandraIterableDataset(IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         state, self._resume = self._resume, None
         reader = shares.current(self._loading.rank, self._loading.world_size)
+        if reader.ranks == 1 and get_worker_info() is None:
+            self.prepare()
         fresh = Progress(self._digest, self.epoch, reader)
         self._progress = fresh if state is None else restored(fresh, state)
         return self._batches(self._progress)
