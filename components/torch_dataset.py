@@ -9,6 +9,7 @@ except ImportError as error:
 
 from tfx_cassandra.components.torch.dataset import CassandraIterableDataset
 from tfx_cassandra.components.torch.epochs import EpochCoverage
+from tfx_cassandra.components.torch.keyed import CassandraDataset
 from tfx_cassandra.components.torch.tensors import Ragged
 
-__all__ = ['CassandraIterableDataset', 'EpochCoverage', 'Ragged']
+__all__ = ['CassandraDataset', 'CassandraIterableDataset', 'EpochCoverage', 'Ragged']
