@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 try:
     import torch as _  # noqa: F401
 except ImportError as error:
@@ -12,4 +15,13 @@ from tfx_cassandra.components.torch.epochs import EpochCoverage
 from tfx_cassandra.components.torch.keyed import CassandraDataset
 from tfx_cassandra.components.torch.tensors import Ragged
 
-__all__ = ['CassandraDataset', 'CassandraIterableDataset', 'EpochCoverage', 'Ragged']
+if TYPE_CHECKING:
+    from tfx_cassandra.components.torch.lightning import CassandraDataModule
+
+__all__ = ['CassandraDataModule', 'CassandraDataset', 'CassandraIterableDataset', 'EpochCoverage', 'Ragged']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'CassandraDataModule':  # Lightning takes seconds to import
+        return importlib.import_module('tfx_cassandra.components.torch.lightning').CassandraDataModule
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

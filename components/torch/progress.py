@@ -44,6 +44,7 @@ class Progress:
     delivered: int = 0
     dropped: int = 0
     _block: pa.Table | None = None
+    _crc: int | None = None  # of the block, once a state has asked for it
 
     def check_version(self, version: str) -> None:
         """Raises DatasetError if the source's rows are not those of the state."""
@@ -58,13 +59,15 @@ class Progress:
             self.dropped += batch.rows.num_rows
         else:
             self.delivered += batch.rows.num_rows
-        self.place, self._block = batch.place, batch.block
+        if batch.block is not self._block:
+            self._block, self._crc = batch.block, None
+        self.place = batch.place
         self.start = Start(batch.number, batch.batches)
         self.units = (*self.before, *done[: batch.units])
 
     def record_end(self, rows: Interleave) -> None:
         """Records that all units have been read."""
-        self.units, self.place, self._block = (*self.before, *rows.done), rows.place, None
+        self.units, self.place, self._block, self._crc = (*self.before, *rows.done), rows.place, None, None
 
     def as_record(self) -> Record:
         """Returns the record of a finished share."""
@@ -74,7 +77,8 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """Returns what `restored` needs, in plain values."""
         reader, place = self.reader, self.place
-        crc = None if self._block is None else content_crc(self._block)
+        if self._block is not None and self._crc is None:
+            self._crc = content_crc(self._block)
         return {
             'version': VERSION,
             'digest': self.digest,
@@ -82,7 +86,7 @@ class Progress:
             'epoch': self.epoch,
             'reader': [reader.rank, reader.ranks, reader.worker, reader.workers],
             'place': None if place is None else [[list(lane) for lane in place.lanes], *place[1:]],
-            'block': [self.start.number, self.start.batches, crc],
+            'block': [self.start.number, self.start.batches, self._crc],
             'units': [list(unit) for unit in self.units],
             'delivered': self.delivered,
             'dropped': self.dropped,

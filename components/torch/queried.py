@@ -70,7 +70,7 @@ class QueriedRows(Dataset):
             raise SchemaError(
                 f'cql: got {shown(self._cql)}, rule: a query of the keyspace ({one_line(error)})'
             ) from error
-        except (TypeError, ValueError, KeyError) as error:
+        except (AttributeError, TypeError, ValueError, KeyError) as error:  # of the driver's serializers
             raise DatasetError(
                 f'parameters: got {shown(error)}, rule: a value of its type for each ? of the query'
             ) from error
