@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,6 +32,10 @@ demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DE
 demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files from a wheel (DEMO="--ab" for the A/B test)
 	@tools/wheel-env $(STATE)/wheel-env
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.vertex_demo --python $(STATE)/wheel-env/bin/python $(DEMO)
+
+demo-torch: venv  ## trains the flight-delay model in PyTorch on rows from Cassandra (DEMO="--help" for options)
+	@tools/torch
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.torch_demo $(DEMO)
 
 test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
 	@tools/torch

@@ -28,7 +28,7 @@ from tfx_cassandra.components.dataset.spec.label import LabelSource
 from tfx_cassandra.components.dataset.spec.span import SpanRange
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.errors import DatasetError, invalid
 from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
 from tfx_cassandra.components.scan.options import Columns, ReadRequest
 from tfx_cassandra.components.torch import blocks, epochs, shares
@@ -168,6 +168,18 @@ class CassandraIterableDataset(IterableDataset):
         self._progress: Progress | None = None
         self._resume: Mapping[str, Any] | None = None
 
+    def changed(self, columns: Sequence[str] | None = None, **loading: Any) -> CassandraIterableDataset:
+        """Returns a dataset of the same rows with other columns, or arguments of `Loading`.
+
+        Args:
+          columns: The columns wanted; None for those of this dataset.
+          loading: `batch_rows` to `ledger` of `Loading`; the others stay.
+        """
+        source = self._source if columns is None else self._source.selecting(conform('columns', columns, Columns))
+        dataset = CassandraIterableDataset.__new__(CassandraIterableDataset)
+        dataset._declare(source, dataclasses.replace(self._loading, **loading))
+        return dataset
+
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration reads, or the current one."""
@@ -182,6 +194,16 @@ class CassandraIterableDataset(IterableDataset):
     def prepare(self) -> None:
         """Does what is to be done once before reading: joins a training set. Of a table there is nothing to do."""
         self._source.prepare()
+
+    def report(self) -> dict[str, Any]:
+        """Returns what was joined: rows, window, when labels had to be known, tables read, and the audit.
+
+        Raises:
+          DatasetError: There is nothing to report: it is no training set, or it was not prepared.
+        """
+        if not isinstance(self._source, TrainingSetSource):
+            raise DatasetError('report: got a table, rule: a training set')
+        return self._source.report()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         state, self._resume = self._resume, None

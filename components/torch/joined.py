@@ -69,6 +69,9 @@ class TrainingSetSource:
     def describe(self, unit: int) -> str:
         return f'part {unit} of {self.folder}'
 
+    def selecting(self, columns: tuple[str, ...]) -> TrainingSetSource:
+        return dataclasses.replace(self, columns=columns)
+
     def prepare(self) -> None:
         """Joins the training set, unless the folder holds it already.
 
@@ -94,11 +97,10 @@ class TrainingSetSource:
             raise DatasetError(f'folder: got {self.folder!r} with another training set, rule: a folder of its own')
         return manifest
 
-    @property
-    def audit(self) -> dict[str, Any]:
-        """The audit of the join, as audit.json of CassandraExampleGen has it."""
-        audit: dict[str, Any] = self._manifest['audit']
-        return audit
+    def report(self) -> dict[str, Any]:
+        """Returns what was joined: rows, window, when labels had to be known, tables read, and the audit."""
+        shown = ('rows', 'window', 'labels_known_at', 'columns', 'tables', 'audit')
+        return {name: self._manifest[name] for name in shown}
 
     @contextlib.contextmanager
     def open(self) -> Iterator[_OpenTrainingSet]:

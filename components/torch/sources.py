@@ -69,6 +69,9 @@ class Source(Protocol):
     def describe(self, unit: int) -> str:
         """Returns a unit as messages name it."""
 
+    def selecting(self, columns: tuple[str, ...]) -> Source:
+        """Returns the source of other columns of the same rows."""
+
     def prepare(self) -> None:
         """Does what has to be done once, before any process reads."""
 
@@ -105,6 +108,9 @@ class TableSource:
 
     def describe(self, unit: int) -> str:
         return str(self.tokens(unit))
+
+    def selecting(self, columns: tuple[str, ...]) -> TableSource:
+        return dataclasses.replace(self, request=dataclasses.replace(self.request, columns=columns))
 
     def prepare(self) -> None:
         """Does nothing: a table needs no preparation."""
