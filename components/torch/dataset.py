@@ -153,7 +153,8 @@ class CassandraIterableDataset(IterableDataset):
         resolve.check(settings)
         columns = conform('columns', columns, Columns | None)
         dataset = cls.__new__(cls)
-        source = TrainingSetSource(settings, os.fspath(folder), columns, tuple(beam_pipeline_args))
+        wanted = None if columns is None else tuple(columns)
+        source = TrainingSetSource(settings, os.fspath(folder), wanted, tuple(beam_pipeline_args))
         dataset._declare(source, Loading(**loading))
         return dataset
 

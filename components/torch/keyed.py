@@ -68,7 +68,8 @@ class CassandraDataset(Dataset):
         if isinstance(keys, (str, bytes, Mapping)):
             raise invalid('keys', keys, 'a list of keys')
         self._keys = [tuple(key) if isinstance(key, (tuple, list)) else (key,) for key in keys]
-        self._table, self._columns, self._missing = table, columns, missing
+        self._table, self._missing = table, missing
+        self._columns = None if columns is None else tuple(columns)
         self._reader: tuple[int, _Reader] | None = None
 
     @staticmethod

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from lightning import LightningModule
+from numpy.typing import NDArray
 from torchmetrics.classification import BinaryAUROC
 
 from tfx_cassandra.pipelines.flight_delay.preprocessing import CALENDAR, LABEL, NUMBERS, TEXTS
@@ -42,7 +43,9 @@ class Encode:
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 
-def statistics(batches: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[str]], np.ndarray, np.ndarray]:
+def statistics(
+    batches: Iterable[Mapping[str, Any]],
+) -> tuple[dict[str, list[str]], NDArray[np.float64], NDArray[np.float64]]:
     """Returns (vocabulary of each text, means, standard deviations of the numbers) of the training rows.
 
     Args:
@@ -64,7 +67,7 @@ def statistics(batches: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[str
 class Network(torch.nn.Module):
     """Embeddings of the categories and the scaled numbers, then two dense layers; gives logits."""
 
-    def __init__(self, vocabulary: Vocabulary, mean: np.ndarray, deviation: np.ndarray) -> None:
+    def __init__(self, vocabulary: Vocabulary, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
         super().__init__()
         sizes = [len(vocabulary[name]) + 1 for name in TEXTS] + list(CALENDAR.values())
         self.embeddings = torch.nn.ModuleList(torch.nn.Embedding(size, _EMBEDDING) for size in sizes)

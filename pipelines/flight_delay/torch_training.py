@@ -116,7 +116,7 @@ class _Progress(Callback):
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
 
-    def on_validation_epoch_end(self, trainer: Trainer, model: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, model: Any) -> None:
         self._progress(f'epoch {trainer.current_epoch + 1}, AUC {model.auc:.4f}')
 
 
