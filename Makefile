@@ -4,8 +4,9 @@ STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
+PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,7 +33,12 @@ demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files 
 	@tools/wheel-env $(STATE)/wheel-env
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.vertex_demo --python $(STATE)/wheel-env/bin/python $(DEMO)
 
+demo-torch: venv  ## trains the flight-delay model in PyTorch on rows from Cassandra (DEMO="--help" for options)
+	@tools/torch
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.torch_demo $(DEMO)
+
 test: lint cluster browser  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
+	@tools/torch
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
 
 browser:  ## installs Chromium for the tests of the status page where it may (root on Debian or Ubuntu)
@@ -82,9 +88,11 @@ proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under proto
 	  --pyi_out=$(STATE)/proto $(patsubst proto/%,tfx_cassandra/proto/%,$(wildcard proto/*.proto))
 	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
 
-constraints: venv  ## pins every package of both lanes and of the site anew, with hashes (constraints/*.txt)
+constraints: venv  ## pins every package of both lanes, of PyTorch and of the site anew, with hashes (constraints/*.txt)
 	@$(PIN) --python-version 3.10 constraints/lane-a.in --output-file constraints/lane-a.txt
 	@$(PIN) --python-version 3.11 --universal constraints/lane-b.in --output-file constraints/lane-b.txt
+	@$(PIN_TORCH) --python-version 3.10 -c constraints/lane-a.txt --output-file constraints/torch-a.txt
+	@$(PIN_TORCH) --python-version 3.11 --universal -c constraints/lane-b.txt --output-file constraints/torch-b.txt
 	@$(RUN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 constraints/docs.in \
 	  --output-file constraints/docs.txt
 

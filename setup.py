@@ -87,6 +87,7 @@ setup(
         'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
         # Spans around scans, writes, lookups, pushes and A/B runs.
         'otel': ['opentelemetry-api>=1.20,<2'],
+        'torch': ['lightning>=2.4,<3', 'torch>=2.6,<3', 'torchdata>=0.11,<1'],
         'dev': [
             'axe-playwright-python>=0.1.4,<1',
             'build',

@@ -20,6 +20,7 @@ from tfx_cassandra.components.pusher import config as configs
 from tfx_cassandra.components.pusher import metrics
 from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry import publish
+from tfx_cassandra.components.registry.push import push
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
 VERDICT_KEY = 'verdict'
@@ -92,31 +93,21 @@ class Executor(tfx_executor.Executor):
         """
         verdict_of = _verdicts(config, input_dict)
         with ModelRegistry(config.connection) as registry:
-            digest = publish.content_digest(model_path)
-            verdict = _verdict(registry, config, digest, verdict_of) if verdict_of else None
+            verdict = _verdict(registry, config, publish.content_digest(model_path), verdict_of) if verdict_of else None
             if verdict == 'harm':
                 return None
-            facts = _facts(config, input_dict)
-            claim = registry.claim(config.experiment_id, config.model_id, digest)
-            directory = publish.publish(model_path, base_directory, claim.version, digest)
-            version = ModelVersion(
-                experiment_id=config.experiment_id,
-                model_id=config.model_id,
-                version=str(claim.version),
-                created_at=claim.created_at,
+            version, stored = push(
+                registry,
+                config.experiment_id,
+                config.model_id,
+                model_path,
+                base_directory,
+                alias=config.alias,
                 ab_test_group=config.ab_test_group,
-                digest=digest,
-                model_uri=directory,
                 pipeline_run=self._pipeline_run(),
                 verdict=verdict,
-                **facts,
+                **_facts(config, input_dict),
             )
-            # Last, so that a row of model_versions always has a complete directory, and its reader can load the model.
-            # In the other order a crash would leave a row without a directory.
-            stored = registry.record(version)
-            if config.alias is not None and verdict in (None, 'ship'):
-                reason = f'pushed by {version.pipeline_run}'
-                registry.advance(config.experiment_id, config.alias, config.model_id, version.version, reason=reason)
         if stored != version:
             logging.info('Version %s was recorded by run %s; its row is kept.', stored.version, stored.pipeline_run)
         return version

@@ -127,25 +127,47 @@ class Fetcher:
             EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
-    def fetch(self, splits: Sequence[Split]) -> Generator[Any, None, None]:
+    def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Generator[Any, None, None]:
         """Yields each page as `decode` converts it, as they arrive, and a RangeRead for each area read completely.
+
+        The first pages are requested by the call itself, before the caller takes anything.
+
+        Args:
+          splits: What is read.
+          in_order: Whether rows come in the order of tokens, and within a partition as Cassandra orders them, whatever
+            fails meanwhile. Then only one area is read at once.
 
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
-        with ScanSpans(self._table) as spans:
-            yield from self._fetch(splits, spans)
-
-    def _fetch(self, splits: Sequence[Split], spans: ScanSpans) -> Iterator[Any]:
         # A queue for this call alone: one that ends early leaves pages behind.
         arrived: _Arrived = queue.SimpleQueue()
-        schedule = _Schedule([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
+        readings = [Reading.of(split, self._page_rows, self._page_bytes) for split in splits]
+        schedule = _OrderedSchedule(readings, self._keys.descending) if in_order else _Schedule(readings)
         active: collections.Counter[str] = collections.Counter()
+        spans = ScanSpans(self._table)
+        self._request_ready(schedule, active, arrived, spans)
+        return self._pages(schedule, active, arrived, spans)
+
+    def _request_ready(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> None:
+        while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
+            active[next_reading.node] += 1
+            spans.begin(next_reading)
+            self._request(next_reading, arrived)
+
+    def _pages(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> Generator[Any, None, None]:
+        with spans:
+            yield from self._arriving(schedule, active, arrived, spans)
+
+    def _arriving(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> Iterator[Any]:
         while schedule or active.total():
-            while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
-                active[next_reading.node] += 1
-                spans.begin(next_reading)
-                self._request(next_reading, arrived)
+            self._request_ready(schedule, active, arrived, spans)
             try:
                 timeout = schedule.seconds_to_next() if schedule else None
                 reading, requested_rows, page, paging_state = arrived.get(timeout=timeout)
@@ -179,6 +201,7 @@ class Fetcher:
                 for part in fresh:
                     schedule.add(part, delay=0.0)
                 metrics.READ_DIVISIONS.add(len(fresh), self._table, 'size')
+            self._request_ready(schedule, active, arrived, spans)  # the next areas arrive meanwhile, too
             yield decoded.content
             if paging_state is None:
                 spans.end(reading)
@@ -289,3 +312,25 @@ class _Schedule:
                 del self._ready[i]
                 return reading
         return None
+
+
+class _OrderedSchedule(_Schedule):
+    """Readings one after the other, in the order of their rows: the first is waited for even while it is delayed."""
+
+    def __init__(self, readings: Sequence[Reading], descending: bool) -> None:
+        super().__init__(sorted(readings, key=lambda reading: reading.area.order(descending)))
+        self._descending = descending
+
+    def pop(self, active: collections.Counter[str]) -> Reading | None:
+        """Removes and returns the first reading, if none is active and its backoff has ended."""
+        if active.total() or not self:
+            return None
+        now = time.monotonic()
+        waiting = [(reading, 0.0) for reading in self._ready] + [(reading, at) for at, _, reading in self._delayed]
+        first, ready_at = min(waiting, key=lambda entry: entry[0].area.order(self._descending))
+        if ready_at > now:
+            return None
+        self._ready = collections.deque(reading for reading in self._ready if reading is not first)
+        self._delayed = [entry for entry in self._delayed if entry[2] is not first]
+        heapq.heapify(self._delayed)
+        return first

@@ -10,7 +10,7 @@ from tfx_cassandra.components.tracing import Span
 
 
 class ScanSpans:
-    """Spans that end with the block, however it ends.
+    """Spans that begin when they are made, and end with the block, however it ends.
 
     Args:
       table: Names the table.
@@ -18,11 +18,11 @@ class ScanSpans:
 
     def __init__(self, table: str) -> None:
         self._table = table
-
-    def __enter__(self) -> ScanSpans:
-        self._scan = tracing.begin('scan', self._table)
+        self._scan = tracing.begin('scan', table)
         self._areas: dict[int, tuple[Reading, Span]] = {}
         self._rows = self._bytes = 0
+
+    def __enter__(self) -> ScanSpans:
         return self
 
     def begin(self, reading: Reading) -> None:

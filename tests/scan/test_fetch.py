@@ -219,3 +219,29 @@ def test_a_damaged_page_is_the_package_s_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_limits_are_those_documented() -> None:
     assert (fetch.PER_NODE, fetch.IN_FLIGHT) == (4, 16)
+
+
+def in_order(session: FakeSession, parts: list[Split], **options: object) -> list[tuple]:
+    """The rows in the order in which they come."""
+    found = list(Fetcher(session, SCAN, ReadOptions(**options)).fetch(parts, in_order=True))
+    ledger.verified([entry for entry in found if isinstance(entry, RangeRead)])
+    batches = [batch for batch in found if not isinstance(batch, RangeRead)]
+    return [row for b in batches for row in zip(b['k'].to_pylist(), b['at'].cast(pa.int64()).to_pylist(), strict=True)]
+
+
+@pytest.mark.parametrize('nth', [2, 5])
+def test_rows_come_in_order_whatever_fails_and_however_areas_are_cut(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
+    table = [Row(k, n * 1000, 500_000 if k % 7 == 0 else 10) for k in range(20) for n in range(30)]
+    count = iter(range(10**6))
+    error = ReadTimeout('slow', consistency=1)
+    session = FakeSession(table, lambda _: error if next(count) % nth == 1 else None)
+    found = in_order(session, splits(5)[::-1], page_rows=40)
+    assert sum(page.failed for page in session.asked)
+    assert found == [(row.k, row.at) for row in sorted(table, key=lambda row: row.place)]
+
+
+def test_the_first_page_is_requested_before_anything_is_taken() -> None:
+    session = FakeSession(ROWS)
+    Fetcher(session, SCAN).fetch(splits(3), in_order=True)
+    assert len(session.asked) == 1
