@@ -146,7 +146,8 @@ def main() -> None:
     assert first is not None
     print(json.dumps({
         'reader': name, 'rows': rows, 'seconds': seconds, 'first': first, 'peak_mb': peak // 1024,
-        'rate': (rows - first_rows) / max(seconds - first, 1e-9), 'sum': total, 'cpu': (cpu() - cpu_before) / rows * 1e6,
+        'rate': (rows - first_rows) / max(seconds - first, 1e-9), 'sum': total,
+        'cpu': (cpu() - cpu_before) / rows * 1e6,
     }))  # fmt: skip
 
 

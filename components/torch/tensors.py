@@ -172,8 +172,8 @@ class _Memory:
 def writable(array: pa.Array) -> NDArray[Any]:
     """Returns numbers or booleans without nulls as numpy; numbers without a copy.
 
-    Arrow's own conversion gives read-only arrays, which torch warns of, and imports pandas, which takes seconds. Nothing
-    else refers to the memory of a batch here.
+    Arrow's own conversion gives read-only arrays, which torch warns of, and imports pandas, which takes seconds.
+    Nothing else refers to the memory of a batch here.
     """
     kind, count = array.type, len(array)
     if pa.types.is_boolean(kind):
