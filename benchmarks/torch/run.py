@@ -78,7 +78,10 @@ def report(runs: list[dict]) -> None:
     for reader in dict.fromkeys(run['reader'] for run in runs):
         own = [run for run in runs if run['reader'] == reader]
         row = {'reader': reader, 'k rows/s': round(statistics.median(run['rate'] for run in own) / 1000)}
-        row |= {name: round(statistics.median(run[name] for run in own), 2) for name in ('first', 'seconds', 'peak_mb')}
+        row |= {
+            name: round(statistics.median(run[name] for run in own), 2)
+            for name in ('first', 'seconds', 'peak_mb', 'cpu')
+        }
         for other in ('scan', 'loop', 'parquet'):
             pairs = [
                 run['rate'] / peer['rate']

@@ -42,7 +42,7 @@ class Loading:
     shuffle_rows: Number = 0
     shuffle: bool = True
     seed: Int64 = 0
-    prefetch: Count = 4
+    prefetch: Count = 8
     drop_last: bool = False
     nulls: Literal['nan', 'mask'] = 'nan'
     fill: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +29,6 @@ class Progress:
       start: The block, and how many of its batches were given away.
       version: Of the source's rows.
       before: The units that were finished when the iteration began.
-      units: The units that were finished before the block.
       delivered, dropped: Rows in batches so far, and in a dropped last one.
     """
 
@@ -40,9 +39,10 @@ class Progress:
     start: Start = BEGINNING
     version: str | None = None
     before: tuple[UnitRead, ...] = ()
-    units: tuple[UnitRead, ...] = ()
     delivered: int = 0
     dropped: int = 0
+    _done: Sequence[UnitRead] = ()  # units finished since, of which the first `_finished` were before the block
+    _finished: int = 0
     _block: pa.Table | None = None
     _crc: int | None = None  # of the block, once a state has asked for it
 
@@ -63,11 +63,17 @@ class Progress:
             self._block, self._crc = batch.block, None
         self.place = batch.place
         self.start = Start(batch.number, batch.batches)
-        self.units = (*self.before, *done[: batch.units])
+        self._done, self._finished = done, batch.units
 
     def record_end(self, rows: Interleave) -> None:
         """Records that all units have been read."""
-        self.units, self.place, self._block, self._crc = (*self.before, *rows.done), rows.place, None, None
+        self._done, self._finished = rows.done, len(rows.done)
+        self.place, self._block, self._crc = rows.place, None, None
+
+    @property
+    def units(self) -> tuple[UnitRead, ...]:
+        """The units that were finished before the block."""
+        return (*self.before, *self._done[: self._finished])
 
     def as_record(self) -> Record:
         """Returns the record of a finished share."""
@@ -119,6 +125,6 @@ def restored(fresh: Progress, state: Mapping[str, Any]) -> Progress:
         place = Place(tuple((position, taken) for position, taken in lanes), *rest)
     units = tuple(UnitRead(*unit) for unit in state['units'])
     return dataclasses.replace(
-        fresh, place=place, start=Start(*state['block']), version=state['rows'], before=units, units=units,
+        fresh, place=place, start=Start(*state['block']), version=state['rows'], before=units,
         delivered=state['delivered'], dropped=state['dropped'],
     )  # fmt: skip

@@ -91,7 +91,7 @@ def tensors(
         if options.nulls == 'mask' and name not in required:
             if name + VALID in batch.schema.names:
                 raise DatasetError(f'column {name}{VALID}: got a column with the name of a mask, rule: another name')
-            found[name + VALID] = torch.from_numpy(array.is_valid().to_numpy(zero_copy_only=False))
+            found[name + VALID] = torch.from_numpy(writable(array.is_valid()))
     return found
 
 
@@ -132,7 +132,7 @@ def _scalars(array: pa.Array, nulls: str) -> Any:
 
 
 def _lists(array: pa.ListArray, fill: Any, pad: int | None, nulls: str) -> Any:
-    lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)  # (rows)
+    lengths = writable(pc.list_value_length(array).fill_null(0)).astype(np.int64)  # (rows)
     values = _scalars(array.flatten(), nulls)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # (rows + 1)
     if pad is None:
@@ -156,25 +156,31 @@ def _vectors(array: pa.FixedSizeListArray, fill: Any) -> torch.Tensor:
         return values
     missing = (float('nan') if values.is_floating_point() else 0) if fill is None else fill
     padded = torch.full((len(array), length), missing, dtype=values.dtype)
-    padded[torch.from_numpy(array.is_valid().to_numpy(zero_copy_only=False))] = values
+    padded[torch.from_numpy(writable(array.is_valid()))] = values
     return padded
 
 
 class _Memory:
-    """The memory of a numpy array, which it keeps alive, as memory that may be written."""
+    """The memory of an Arrow array, which it keeps alive, as numpy finds it."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: pa.Array, typestr: str, size: int) -> None:
         self._array = array
-        interface = array.__array_interface__
-        self.__array_interface__ = interface | {'data': (interface['data'][0], False)}
+        address = array.buffers()[1].address + array.offset * size
+        self.__array_interface__ = {'data': (address, False), 'shape': (len(array),), 'typestr': typestr, 'version': 3}
 
 
 def writable(array: pa.Array) -> NDArray[Any]:
-    """Returns an Arrow array without nulls as numpy, without a copy where Arrow has it in numpy's form.
+    """Returns numbers or booleans without nulls as numpy; numbers without a copy.
 
-    Arrow's memory counts as read-only, which torch warns of. Here nothing else refers to it.
+    Arrow's own conversion gives read-only arrays, which torch warns of, and imports pandas, which takes seconds.
+    Nothing else refers to the memory of a batch here.
     """
-    view: NDArray[Any] = array.to_numpy(zero_copy_only=False)
-    if view.flags.writeable or not len(view):
-        return view if len(view) else view.copy()
-    return np.asarray(_Memory(view))
+    kind, count = array.type, len(array)
+    if pa.types.is_boolean(kind):
+        if not count:
+            return np.zeros(0, bool)
+        bits = np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder='little')
+        return bits[array.offset : array.offset + count].astype(bool)
+    size = kind.bit_width // 8
+    typestr = f'<{"f" if pa.types.is_floating(kind) else "i"}{size}'
+    return np.asarray(_Memory(array, typestr, size)) if count else np.zeros(0, typestr)
