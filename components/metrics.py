@@ -47,7 +47,8 @@ class Metric:
     def __init__(self, kind: str, name: str, about: str, labels: tuple[str, ...]) -> None:
         if any(metric.name == name for metric in _declared):
             raise invalid('name', name, 'a metric that is declared once')
-        self.kind, self.name, self.about, self.labels = kind, name, about, labels
+        self.kind, self.about, self.labels = kind, about, labels
+        self.name: str = name
         self._beam: Any = None
         self.reset()
         _declared.append(self)
