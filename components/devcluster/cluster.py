@@ -53,8 +53,8 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
-        metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
+        metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -69,8 +69,8 @@ class DevCluster:
     heap: str = '1G'
     authenticated: bool = False
     tokens: int = 16
-    metrics_port: int | None = None
     version: str = releases.DEFAULT
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
