@@ -17,7 +17,7 @@ from pathlib import Path
 from tfx_cassandra.components.devcluster import launch, ready, releases
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
-from tfx_cassandra.components.devcluster.exporter import find_exporter
+from tfx_cassandra.components.devcluster.exporter import check_java, find_exporter
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
 from tfx_cassandra.components.devcluster.node import Node, heap_bytes
@@ -176,6 +176,7 @@ class DevCluster:
             exporter = None
             if self.metrics_port is not None:
                 with progress('metrics exporter') as running:
+                    check_java(java)
                     exporter = find_exporter(cache_folder())
                     running.update(f'http://{self.subnet}.1:{self.metrics_port}/metrics')
             self._save(distribution.version)
