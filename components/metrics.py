@@ -47,7 +47,8 @@ class Metric:
     def __init__(self, kind: str, name: str, about: str, labels: tuple[str, ...]) -> None:
         if any(metric.name == name for metric in _declared):
             raise invalid('name', name, 'a metric that is declared once')
-        self.kind, self.name, self.about, self.labels = kind, name, about, labels
+        self.kind, self.about, self.labels = kind, about, labels
+        self.name: str = name
         self._beam: Any = None
         self.reset()
         _declared.append(self)
@@ -102,27 +103,18 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """A number that grows and shrinks."""
+    """A number that grows and shrinks: a function gives it whenever the metrics are read."""
 
     def __init__(self, name: str, about: str) -> None:
         super().__init__('gauge', name, about, ())
-        self._function: Callable[[], float] | None = None
-
-    def reset(self) -> None:
-        super().reset()
-        self._value = 0
-
-    def add(self, amount: int) -> None:
-        """Adds an amount; a negative one subtracts."""
-        with self._lock:
-            self._value += amount
+        self._function: Callable[[], float] = float
 
     def read_from(self, function: Callable[[], float]) -> None:
-        """Takes the value from a function whenever the metrics are read."""
+        """Takes the value from a function."""
         self._function = function
 
     def family(self) -> Any:
-        return core.GaugeMetricFamily(self.name, self.about, self._function() if self._function else self._value)
+        return core.GaugeMetricFamily(self.name, self.about, self._function())
 
 
 class Histogram(Metric):
@@ -198,33 +190,37 @@ class Requests:
 
     def __init__(self, in_flight: Gauge, seconds: Histogram) -> None:
         self.in_flight, self.seconds = in_flight, seconds
+        self._open: set[Request] = set()  # changed by several threads, by operations that are atomic in Python
+        in_flight.read_from(lambda: len(self._open))
+        os.register_at_fork(after_in_child=self._open.clear)
 
     def begin(self) -> Request:
         """Returns a request that is sent now."""
-        self.in_flight.add(1)
-        return Request(self)
+        request = Request(self.seconds, self._open)
+        self._open.add(request)
+        return request
 
 
 class Request:
     """A request in flight: `end` when it is answered, in any thread; `observe` in the thread that takes the answer."""
 
-    __slots__ = ('_began', '_metrics', '_seconds')
+    __slots__ = ('_began', '_histogram', '_open', '_seconds')
 
-    def __init__(self, metrics: Requests) -> None:
-        self._metrics, self._began = metrics, time.monotonic()
+    def __init__(self, histogram: Histogram, in_flight: set[Request]) -> None:
+        self._histogram, self._open, self._began = histogram, in_flight, time.monotonic()
         self._seconds: float | None = None
 
     def end(self, *_: object) -> None:
         """Ends the request, also as a callback of the driver; of its further pages nothing is measured."""
         if self._seconds is None:
             self._seconds = time.monotonic() - self._began
-            self._metrics.in_flight.add(-1)
+            self._open.discard(self)
 
     def observe(self) -> None:
         """Adds its duration to the histogram."""
         # The driver may hand out an answer just before it calls back.
         seconds = time.monotonic() - self._began if self._seconds is None else self._seconds
-        self._metrics.seconds.observe(seconds)
+        self._histogram.observe(seconds)
 
 
 READ_ROWS = Counter('tfx_cassandra_read_rows_total', 'Rows read by scans.', 'table')

@@ -133,10 +133,13 @@ def test_no_update_is_lost_between_threads() -> None:
 
 def test_a_forked_child_starts_with_nothing() -> None:
     metrics.READ_ROWS.add(5, 'forked')
+    request = metrics.READ_REQUESTS.begin()
     with metrics.READ_ROWS._lock:  # as if another thread held it
         child = os.fork()
         if child == 0:
             metrics.READ_ROWS.add(1, 'forked')
             values = list(metrics.READ_ROWS._values.values())
-            os._exit(0 if values == [1] and metrics.READ_REQUESTS.in_flight._value == 0 else 1)
+            os._exit(0 if values == [1] and metrics.READ_REQUESTS.in_flight._function() == 0 else 1)
     assert os.waitpid(child, 0)[1] == 0
+    assert metrics.READ_REQUESTS.in_flight._function() == 1
+    request.end()

@@ -17,7 +17,7 @@ from pathlib import Path
 from tfx_cassandra.components.devcluster import launch, ready, releases, tuning
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
-from tfx_cassandra.components.devcluster.exporter import find_exporter
+from tfx_cassandra.components.devcluster.exporter import check_java, find_exporter
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
 from tfx_cassandra.components.devcluster.node import Node
@@ -53,10 +53,10 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
-        data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
-        metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
+        data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
         tuning: workload that the nodes are tuned for: ingest, serve or training (see tuning.py); None for none.
+        metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -71,10 +71,10 @@ class DevCluster:
     heap: str = '1G'
     authenticated: bool = False
     tokens: int = 16
-    metrics_port: int | None = None
     version: str = releases.DEFAULT
     data_centers: int = 1
     tuning: str | None = None
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -186,6 +186,7 @@ class DevCluster:
             exporter = None
             if self.metrics_port is not None:
                 with progress('metrics exporter') as running:
+                    check_java(java)
                     exporter = find_exporter(cache_folder())
                     running.update(f'http://{self.subnet}.1:{self.metrics_port}/metrics')
             self._save(distribution.version)

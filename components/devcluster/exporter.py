@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from tfx_cassandra.components.devcluster import download
+from tfx_cassandra.components.errors import DevClusterError
 
 # In a checkout and in an installed package alike, `monitoring` stands beside `components`.
 CONFIGURATION = Path(__file__).resolve().parents[2] / 'monitoring' / 'jmx-exporter.yml'
@@ -26,6 +28,13 @@ def find_exporter(cache: Path, environ: Mapping[str, str] = os.environ) -> Path:
     base_url = environ.get('TFX_CASSANDRA_MAVEN') or download.MAVEN_CENTRAL
     (jar,) = download.fetch_jars(download.parse_jars(_PINNED.read_text()), cache / 'jars', base_url)
     return jar
+
+
+def check_java(java: Path) -> None:
+    """Raises a DevClusterError if a Java lacks the module that the agent answers with, as that of PyPI for 11 does."""
+    modules = subprocess.run([java, '--list-modules'], check=False, capture_output=True, text=True).stdout
+    if 'jdk.httpserver@' not in modules:
+        raise DevClusterError(f'metrics: got {java}, rule: a Java with the module jdk.httpserver (see JAVA_HOME)')
 
 
 def java_option(jar: Path, address: str, port: int) -> str:
