@@ -8,8 +8,8 @@ Two nodes run at once, one as `cluster start` starts it and one with the setting
 by round, so that what else the machine does falls on both. `nothing` is a second node without any setting: what differs
 there is noise, and a setting that differs no more does nothing here. `all` has every setting of a workload. A table's
 option is measured between two tables of the first node. Each table has two SSTables and what the rounds write; all of
-it is in memory. Latencies are those of the driver, with IN_FLIGHT requests at once, of all rounds together. The ratio of
-the best rounds is the least disturbed by other work of the machine.
+it is in memory. Latencies are those of the driver, with IN_FLIGHT requests at once, of all rounds together. The last
+columns are p50 with over p50 without: that of the best rounds is the least disturbed by other work of the machine.
 """
 
 from __future__ import annotations
@@ -198,9 +198,8 @@ def main() -> None:
     parser.add_argument('--jmx-port', type=int, default=7641)
     parser.add_argument('--json', type=pathlib.Path, help='file that gets a line of JSON a comparison')
     options = parser.parse_args()
-    print(
-        '| workload | setting | kind | p50 / p95 / p99 without, ms | with, ms | p50 with / without, best rounds | median round (all) |'
-    )
+    titles = ('workload', 'setting', 'kind', 'without, p50 / p95 / p99 ms', 'with', 'best rounds', 'median round (all)')
+    print(f'| {" | ".join(titles)} |')
     print('|---|---|---|---|---|---|---|', flush=True)
     with (
         tempfile.TemporaryDirectory() as folder,
