@@ -4,20 +4,23 @@
     .venv/bin/python benchmarks/tuning.py --workload serve --rounds 9
     .venv/bin/python benchmarks/tuning.py --setting concurrent_writes --setting sstable
 
-Two nodes run at once, one as `cluster start` starts it and one with the setting besides, and are asked in turn, round
-by round, so that what else the machine does falls on both. `nothing` is a second node without any setting: what differs
-there is noise, and a setting that differs no more does nothing here. `all` has every setting of a workload. A table's
-option is measured between two tables of the first node. Each table has two SSTables and what the rounds write; all of
-it is in memory. Latencies are those of the driver, with IN_FLIGHT requests at once, of all rounds together. The ratio of
-the best rounds is the least disturbed by other work of the machine.
+Two nodes start together and are asked in turn, round by round, so that what else the machine does falls on both: one is
+as `cluster start` starts it, the other has the setting besides. `nothing` is a second node without any setting: what
+differs there is noise, and a setting that differs no more does nothing here. `all` has every setting of a workload. A
+table's option is measured between two tables of one node. Each table has two SSTables and what the rounds write; all of
+it is in memory. Latencies are those of the driver, with IN_FLIGHT requests at once, of all rounds together. The last
+columns are p50 with over p50 without: that of the best rounds is the least disturbed by other work of the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import json
+import os
 import pathlib
 import random
 import statistics
@@ -25,7 +28,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,32 +45,45 @@ from tfx_cassandra.components.driver.connection import CassandraConnection
 
 IN_FLIGHT = 16
 PARTITIONS, ROWS, BYTES, PAGE = 1000, 20, 200, 2000
+WARM = 4  # rounds before those that count
 KINDS = ('write', 'read', 'scan')
 QUANTILES = (50, 95, 99)
 _USUAL = Node.settings
 
 
 @contextlib.contextmanager
-def node(
-    place: int, extra: Mapping[str, object], folder: pathlib.Path, options: argparse.Namespace
-) -> Iterator[tuple[DevCluster, Session]]:
-    """Starts a node with settings besides the usual ones; yields it and a session to it."""
-    cluster = DevCluster(
-        folder, subnet=f'127.0.{options.subnet + place}', jmx_port=options.jmx_port + place, heap=options.heap,
-        version=options.version,
-    )  # fmt: skip
-    Node.settings = lambda self: {**_USUAL(self), **extra}
-    try:
-        cluster.start()
-    finally:
-        Node.settings = _USUAL
-    try:
-        with connections.session(CassandraConnection(cluster.contact_points, keyspace='bench')) as session:
+def nodes(
+    extras: Sequence[Mapping[str, object]], folder: str, options: argparse.Namespace
+) -> Iterator[list[tuple[DevCluster, Session]]]:
+    """Starts nodes together, so that none is warmer than another: each with settings besides the usual ones."""
+    clusters = [
+        DevCluster(
+            pathlib.Path(folder, str(place)), subnet=f'127.0.{options.subnet + place}', heap=options.heap,
+            jmx_port=options.jmx_port + place, version=options.version,
+        )
+        for place in range(len(extras))
+    ]  # fmt: skip
+    extra = {cluster.contact_points[0]: settings for cluster, settings in zip(clusters, extras, strict=True)}
+    Node.settings = lambda node: {**_USUAL(node), **extra[node.address]}
+    with contextlib.ExitStack() as stack:
+        for cluster in clusters:
+            stack.callback(cluster.stop)
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            list(threads.map(lambda cluster: cluster.start(progress=quiet), clusters))
+        started = []
+        for cluster in clusters:
+            connection = CassandraConnection(cluster.contact_points, keyspace='bench')
+            session = stack.enter_context(connections.session(connection))
             replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
             session.execute(f'CREATE KEYSPACE bench WITH replication = {replication}')
-            yield cluster, session
-    finally:
-        cluster.stop()
+            started.append((cluster, session))
+        yield started
+
+
+@contextlib.contextmanager
+def quiet(title: str) -> Iterator[Any]:
+    """Shows no progress: two nodes start at once."""
+    yield types.SimpleNamespace(update=lambda detail: None)
 
 
 def load(cluster: DevCluster, session: Session, table: str, changes: tuple[Setting, ...] = ()) -> None:
@@ -142,10 +159,10 @@ def compared(first: dict[str, Callable[[], list[float]]], second: Any, rounds: i
     found: dict[str, Any] = {}
     for kind in KINDS:
         pairs = []
-        for number in range(rounds + 1):
+        for number in range(-WARM, rounds):
             order = (first, second) if number % 2 else (second, first)
             measured = {id(one): one[kind]() for one in order}
-            if number:  # the first one warms up
+            if number >= 0:
                 pairs.append((measured[id(first)], measured[id(second)]))
         usual, tuned = (np.concatenate(part) * 1000 for part in zip(*pairs, strict=True))
         ratios = sorted(float(np.median(b) / np.median(a)) for a, b in pairs)
@@ -198,30 +215,24 @@ def main() -> None:
     parser.add_argument('--jmx-port', type=int, default=7641)
     parser.add_argument('--json', type=pathlib.Path, help='file that gets a line of JSON a comparison')
     options = parser.parse_args()
-    print(
-        '| workload | setting | kind | p50 / p95 / p99 without, ms | with, ms | p50 with / without, best rounds | median round (all) |'
-    )
+    os.environ.pop('CASSANDRA_CONTACT_POINTS', None)  # whatever cluster it names, nodes are started here
+    titles = ('workload', 'setting', 'kind', 'without, p50 / p95 / p99 ms', 'with', 'best rounds', 'median round (all)')
+    print(f'| {" | ".join(titles)} |')
     print('|---|---|---|---|---|---|---|', flush=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        node(0, {}, pathlib.Path(folder, 'usual'), options) as (cluster, usual),
-    ):
-        load(cluster, usual, 'usual')
-        for number, (workload, name, settings, changes) in enumerate(cases(options)):
-            with contextlib.ExitStack() as stack:
-                its, session, table = cluster, usual, f'tuned{number}'
-                if settings or name == 'nothing':
-                    place = pathlib.Path(folder, table)
-                    its, session = stack.enter_context(node(1, settings, place, options))
-                load(its, session, table, changes)
-                found = compared(
-                    loads(usual, 'usual', options.requests), loads(session, table, options.requests), options.rounds
-                )
-                session.execute(f'DROP TABLE bench.{table}', timeout=60)
-            report(workload, name, found)
-            if options.json:
-                with options.json.open('a') as file:
-                    file.write(json.dumps({'workload': workload, 'setting': name, **found}) + '\n')
+    groups = itertools.groupby(cases(options), lambda case: (case[1] == 'nothing', json.dumps(case[2])))
+    for (noise, _), group in groups:  # comparisons of table options share a node
+        listed = list(group)
+        extras = [{}, listed[0][2]] if noise or listed[0][2] else [{}]
+        with tempfile.TemporaryDirectory() as folder, nodes(extras, folder, options) as started:
+            for number, (workload, name, _, changes) in enumerate(listed):
+                load(*started[0], f'usual{number}')
+                load(*started[-1], f'tuned{number}', changes)
+                sides = [(started[0][1], f'usual{number}'), (started[-1][1], f'tuned{number}')]
+                found = compared(*(loads(session, table, options.requests) for session, table in sides), options.rounds)
+                report(workload, name, found)
+                if options.json:
+                    with options.json.open('a') as file:
+                        file.write(json.dumps({'workload': workload, 'setting': name, **found}) + '\n')
 
 
 def report(workload: str, name: str, found: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ def _access(host: str, names: tuple[str, ...], token: str | None) -> Any:
 
     own = {'localhost', host, *names}
     if token is not None:
-        own |= {socket.gethostname(), socket.getfqdn() if host not in ('', _LOOPBACK) else 'localhost'}
+        own.add(socket.gethostname())
     return Access(frozenset(name.lower().rstrip('.') for name in own), token)
 
 

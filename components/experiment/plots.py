@@ -51,7 +51,7 @@ def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]])
 def differences(name: str, found: Sequence[Interval], limit: float | None = None) -> Markup:
     """Draws the differences of a metric, one below the other, with the limit that a margin sets."""
     ends = [0.0] if limit is None else [0.0, limit]
-    ends += [end for interval in found for end in interval[2:6] if end is not None]  # type: ignore[misc]
+    ends += [end for interval in found for end in interval[2:6] if end is not None]
     x = svg.scale(min(ends), max(ends), _LEFT, _WIDTH - _RIGHT)
     height = _ROW * len(found) + 34
     shapes = [svg.line(x(0), 4, x(0), height - 26, GREY), svg.label(x(0), height - 8, 'no difference', 'middle')]

@@ -60,7 +60,7 @@ class Access:
         Args:
           method: Of the request.
           query: Its parameters.
-          headers: Its headers; names in any case.
+          headers: Its headers, by their names in title case.
         """
         if method not in ('GET', 'HEAD'):
             return Refusal(http.HTTPStatus.METHOD_NOT_ALLOWED, 'This page is read-only: GET and HEAD alone.')

@@ -122,9 +122,9 @@ def intervals(versions: Sequence[ModelVersion], limit: int) -> dict[str, list[In
         for metric, values in sorted(statistics.items()):
             if all(name in values for name in _NEEDED) and len(found.get(metric, ())) < limit:
                 label = f'{version.ab_test_group or version.model_id} {version.version}'
-                ends = (values.get('sequential_low'), values.get('sequential_high'))
-                interval = Interval(label, *(values[name] for name in _NEEDED), *ends)
-                found.setdefault(metric, []).append(interval)
+                difference, low, high = (values[name] for name in _NEEDED)
+                ends = values.get('sequential_low'), values.get('sequential_high')
+                found.setdefault(metric, []).append(Interval(label, difference, low, high, *ends))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -80,13 +81,14 @@ class Board:
         shown_versions = versions.content.versions if versions.content else ()
         first = tuple(sorted({version.model_id for version in shown_versions}))
         wanted = query.get('metrics', '')
+        found_runs = self._runs()
         found = {
             'cluster': cluster,
             'experiments': experiments,
             'versions': versions,
             'metrics': self._of_cluster(cluster, ('metrics', wanted, first), lambda: self._metrics(wanted, first)),
             'features': self._of_cluster(cluster, 'features', lambda: self._features(now)),
-            'runs': self._runs(),
+            'runs': found_runs,
         }
         return _TEMPLATE.render(
             **found,
@@ -98,7 +100,7 @@ class Board:
             settings=self._settings,
             overview=models.over_versions(shown_versions, _CHARTS),
             intervals=models.intervals(shown_versions, _INTERVALS),
-            made_by=_made_by(found['runs'].content or ()),
+            made_by=_made_by(found_runs.content or ()),
         )
 
     def _read(self, key: Any, read: Callable[[], T]) -> Part[T]:
@@ -137,7 +139,7 @@ class Board:
             sampler = features.Sampler(session, keyspace, settings.sample, self._start)
             if not settings.views:
                 return [self._source.part(lambda: sampler.discovered(now))]
-            return [self._source.part(lambda view=view: sampler.measure(view, now)) for view in settings.views]
+            return [self._source.part(functools.partial(sampler.measure, view, now)) for view in settings.views]
 
     def _runs(self) -> Part[tuple[runs.Run, ...]]:
         uri, limit = self._settings.runs, self._settings.last_runs

@@ -160,12 +160,12 @@ def _run(files: Files, path: str) -> Run:
         listed = sorted(summary.get('tasks', {}).items(), key=lambda item: str(item[1].get('ended') or '~'))
         tasks = tuple(_task(label, task) for label, task in listed)
         uris = list(dict.fromkeys(uri for _, task in listed for uri in _examples_uris(task)))
-        moments = [_moment(summary.get(field)) for field in ('started', 'ended')]
+        started, ended = _moment(summary.get('started')), _moment(summary.get('ended'))
         state = str(summary.get('state', ''))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         return Run(name, '', None, None, (), (), (_reason(path, error),))
     examples, errors = _all_examples(files, uris)
-    return Run(name, state, *moments, tasks, examples, errors)
+    return Run(name, state, started, ended, tasks, examples, errors)
 
 
 def _artifact(files: Files, path: str) -> Run:

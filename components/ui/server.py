@@ -47,7 +47,7 @@ def answer(access: Access, page: Page, method: str, target: str, headers: Mappin
       page: Renders the page.
       method: Of the request.
       target: Its path with parameters, as sent.
-      headers: Its headers.
+      headers: Its headers, by their names in title case.
     """
     path, _, text = target.partition('?')
     try:
@@ -112,7 +112,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.address_family = family
         self.access, self.page = access, page
         self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        super().__init__(address[:2], _Handler)
+        super().__init__((str(address[0]), int(address[1])), _Handler)
 
     def server_bind(self) -> None:
         """Binds the socket; the library's own also looks for the machine's name, which may take seconds."""
@@ -150,7 +150,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         try:
-            found = answer(self.server.access, self.server.page, self.command, self.path, self.headers)
+            found = answer(self.server.access, self.server.page, self.command, self.path, self._joined())
         except Exception:
             _log.exception('The page could not be made')
             found = _text(http.HTTPStatus.INTERNAL_SERVER_ERROR, 'The page could not be made; the log has the reason.')
@@ -165,6 +165,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != 'HEAD':
             self.wfile.write(found.content)
+
+    def _joined(self) -> dict[str, str]:
+        """Returns the headers by their names in title case; several of one name as one, so that two hosts are none."""
+        headers: dict[str, list[str]] = {}
+        for name, value in self.headers.items():
+            headers.setdefault(name.title(), []).append(value)
+        return {name: ', '.join(values) for name, values in headers.items()}
 
     # Each method that there is, so that it is refused like any other.
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _serve  # noqa: N815

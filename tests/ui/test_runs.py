@@ -145,3 +145,25 @@ def test_the_top_of_the_ring_is_its_smallest_token() -> None:
         180,
         pytest.approx(360),
     )
+
+
+def test_runs_of_a_file_system_that_tfx_knows(folder: pathlib.Path) -> None:
+    import tensorflow as tf
+    from tfx.dsl.io import filesystem_registry
+    from tfx.dsl.io.plugins.tensorflow_gfile import TensorflowFilesystem
+
+    class Ram(TensorflowFilesystem):
+        """TensorFlow's file system in memory, in the place of a cloud's."""
+
+        SUPPORTED_SCHEMES = ['ram://']
+
+    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(Ram, priority=9)
+    for path in folder.rglob('*.json'):
+        name = f'ram://runs/{path.relative_to(folder)}'
+        tf.io.gfile.makedirs(name.rpartition('/')[0])
+        with tf.io.gfile.GFile(name, 'w') as file:
+            file.write(path.read_text().replace(str(folder), 'ram://runs'))
+    found = runs.last_runs('ram://runs', 10)
+    assert [run.name for run in found] == ['torn', 'flight-delay-20260102T000000', 'broken-20260101T000000']
+    assert [len(run.examples) for run in found] == [0, 1, 1]
+    assert found[0].errors[0].startswith('ram://runs/torn/summary.json: JSONDecodeError')
