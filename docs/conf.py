@@ -5,12 +5,16 @@ The source folder is the root of the checkout, so that links between its pages w
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 from pygments.lexers import SqlLexer
 from sphinx.application import Sphinx
+
+for library in ('absl', 'apache_beam'):
+    logging.getLogger(library).setLevel(logging.WARNING)
 
 project = 'tfx-cassandra'
 author = 'the tfx-cassandra authors'
