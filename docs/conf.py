@@ -5,12 +5,16 @@ The source folder is the root of the checkout, so that links between its pages w
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 from pygments.lexers import SqlLexer
 from sphinx.application import Sphinx
+
+for library in ('absl', 'apache_beam'):
+    logging.getLogger(library).setLevel(logging.WARNING)
 
 project = 'tfx-cassandra'
 author = 'the tfx-cassandra authors'
@@ -56,8 +60,17 @@ def _start_page(app: Sphinx, error: Exception | None) -> None:
         Path(app.outdir, 'index.html').write_text(page)
 
 
+def _other_pages(app: Sphinx, page: str, content: list[str]) -> None:
+    """Lists on the first page, in place of OTHER PAGES, each page of docs/ that it does not name."""
+    if page == root_doc:
+        named = content[0].splitlines()
+        others = sorted({path.stem for path in Path(app.srcdir, 'docs').glob('*.md')} - {'index', *named})
+        content[0] = content[0].replace('OTHER PAGES', '\n'.join(others))
+
+
 def setup(app: Sphinx) -> None:
     """Connects the functions above."""
     app.add_lexer('cql', SqlLexer)
     app.connect('sphinx-click-process-epilog', _as_written)
+    app.connect('source-read', _other_pages)
     app.connect('build-finished', _start_page)
