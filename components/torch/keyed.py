@@ -152,7 +152,9 @@ class _Reader:
         self._schema = types.schema_of(
             [column[2] for column in columns_read], [column[3] for column in columns_read], options.decoding
         )
-        self._reads = KeyReads(session, statement, self._described, options.consistency, 1, options.decoding)
+        self._reads = KeyReads(
+            session, statement, str(table), self._described, options.consistency, 1, options.decoding
+        )
         self.required = self._key if missing == 'error' else ()
         self.decimals = [column for column in wanted if self._kinds[column] == 'decimal']
 

@@ -83,7 +83,7 @@ class QueriedRows(Dataset):
             return True
 
         reads = KeyReads(
-            session, statement, lambda number: f'query {shown(self._cql)} {shown(self._parameters[number])}',
+            session, statement, 'query', lambda number: f'query {shown(self._cql)} {shown(self._parameters[number])}',
             self._options.consistency, _FIRST_ROWS, self._options.decoding,
         )  # fmt: skip
         reads.run((Read(bound, number, PageSize(_PAGE_ROWS)) for number, bound in enumerate(requests)), consume)
