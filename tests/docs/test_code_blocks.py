@@ -15,12 +15,13 @@ import yaml
 from cassandra.cluster import Session
 from tfx.types import channel, standard_artifacts
 
-from tfx_cassandra.components import CassandraExampleGen, FeatureView, ModelRegistry
+from tfx_cassandra.components import CassandraExampleGen, FeatureView, ModelRegistry, TimeWindow
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.kubeflow import settings
+from tfx_cassandra.pipelines.flight_delay import ingest
 
 pytestmark = pytest.mark.integration
 
@@ -107,11 +108,21 @@ def no_leaks(names: Names, connection: CassandraConnection, session: Session) ->
             writer.write(example.SerializeToString())
 
 
+def flights(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """A week of the demo's flights, and the planes."""
+    pytest.importorskip('torch', reason='PyTorch is not installed: tools/torch')
+    ingest.apply_schema(connection)
+    week = TimeWindow.parse('2013-01-01T00:00Z/2013-01-08T00:00Z')
+    for load in (ingest.flights(week), ingest.planes()):
+        ingest.ingest(connection, load)
+
+
 SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'README.md': training,
     'docs/parameters.md': example_pipeline,
     'docs/pipelines.md': training,
     'docs/pusher.md': training,
+    'docs/pytorch.md': flights,
     'docs/registry.md': versions,
     'docs/retrieval.md': visits,
     'docs/rollout.md': versions,
