@@ -82,7 +82,9 @@ def test_writes_and_reads(connection: CassandraConnection, table: str) -> None:
     assert distributions == {'tfx_cassandra_read_microseconds': pages}
 
 
-def test_lookups(connection: CassandraConnection, table: str) -> None:
+def test_lookups(connection: CassandraConnection, session: Session, table: str) -> None:
+    for i in (1, 2, 3):
+        session.execute(f'INSERT INTO {table} (id, at, v) VALUES (%s, %s, 0.5)', (i, MIDNIGHT))
     view = FeatureView('v', 't', ('id',), 'at', ('v',))
     examples = []
     for i in [1, 2, 3, 3, 999]:
