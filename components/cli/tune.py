@@ -18,7 +18,7 @@ _PARTS = ('all', 'yaml', 'cql')
         'Prints settings for a workload, each with its reason: of cassandra.yaml, by the names of the release, and of '
         'tables, as CQL. Nothing is changed. `cluster start --tuning` starts the development cluster with them.',
         'tune --workload serve --version 5.0 --heap 16G --cores 16',
-        'docs/tuning.md has what each setting did in a benchmark, also where that is nothing.',
+        'docs/tuning.md has the names of older releases, and what a benchmark showed: measure before you set anything.',
     ),
 )
 @click.option('--workload', type=click.Choice(tuning.WORKLOADS), required=True, help='What the cluster mostly does')
