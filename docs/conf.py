@@ -5,7 +5,10 @@ The source folder is the root of the checkout, so that links between its pages w
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +44,29 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
 autodoc_preserve_defaults = True
-autodoc_default_options = {'members': True, 'show-inheritance': False}
+autodoc_default_options = {'members': True, 'exclude-members': 'SPEC_CLASS, EXECUTOR_SPEC, DRIVER_CLASS'}
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 
 
 def _as_written(_: Sphinx, context: click.Context, lines: list[str]) -> None:
     """Shows the example that ends a command's help as it stands; sphinx-click takes it for reStructuredText."""
     command: Any = context.command
     lines[:] = ['.. code-block:: text', '', *(f'   {line}' for line in (command.epilog or '').splitlines()), '']
+
+
+def _without_rules(_: Sphinx, function: Any, __: bool) -> None:
+    """Shows the types of arguments without the rules that check them (`Annotated`)."""
+    with contextlib.suppress(NameError, TypeError, AttributeError):  # names that type checkers alone know
+        inspect.unwrap(function).__annotations__ = typing.get_type_hints(inspect.unwrap(function))
+
+
+def _tables_as_written(_: Sphinx, kind: str, __: str, ___: Any, ____: Any, lines: list[str]) -> None:
+    """Shows a module's docstring that has a table or code as it stands, after its first line."""
+    if kind == 'module' and any(line.startswith('  ') for line in lines):
+        lines[1:] = ['', '.. code-block:: text', '', *(f'   {line}' for line in lines[1:]), '']
 
 
 def _start_page(app: Sphinx, error: Exception | None) -> None:
@@ -71,6 +87,8 @@ def _other_pages(app: Sphinx, page: str, content: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     """Connects the functions above."""
     app.add_lexer('cql', SqlLexer)
+    app.connect('autodoc-before-process-signature', _without_rules)
+    app.connect('autodoc-process-docstring', _tables_as_written)
     app.connect('sphinx-click-process-epilog', _as_written)
     app.connect('source-read', _other_pages)
     app.connect('build-finished', _start_page)

@@ -64,7 +64,7 @@ class WriteResult(NamedTuple):
 
 
 class WriteToCassandra(beam.PTransform[Any, WriteResult]):
-    """Writes a PCollection of mappings or `pyarrow.RecordBatch`es into a table; keys and fields name its columns.
+    """Writes a PCollection of mappings or record batches of pyarrow into a table; keys and fields name its columns.
 
     A column that is absent or null in a row is not written: the stored value is kept, and no tombstone is created. In
     `feature_store`, `user_id` is filled from `metadata['user_id']`.

@@ -49,7 +49,7 @@ def blocks(page: Path) -> list[Block]:
         elif token.type == 'inline':
             paragraph = token.content
         elif token.type in ('fence', 'code_block') and token.map:
-            file = re.search(r'[Ss]ave this as `([^`]+)`', paragraph)
+            file = re.search(r'[Ss]ave this\s+as\s+`([^`]+)`', paragraph)
             line = token.map[0] + (2 if token.type == 'fence' else 1)
             found.append(
                 Block(name(page), line, token.info.strip(), token.content, not_run, file.group(1) if file else '')
