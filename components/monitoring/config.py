@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
-from tfx_cassandra.components.cql.values import alternatives
 from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.dataset.spec.view_json import view_of
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.monitoring.windows import Load
-from tfx_cassandra.proto import cassandra_pb2
 
 UNIT = 'unit'  # the column of the logs that holds the unit of a request
 
@@ -96,7 +94,7 @@ def parse(path: Path, **fields: Any) -> Monitoring:
         raise invalid('config', str(path), f'JSON ({error})') from error
     if not isinstance(found, dict) or not set(found) <= {'views', 'skew'}:
         raise invalid('config', str(path), 'an object with "views", "skew" or both')
-    views = tuple(_view(f'views[{i}]', view) for i, view in enumerate(_list(path, found, 'views')))
+    views = tuple(view_of(f'views[{i}]', view) for i, view in enumerate(_list(path, found, 'views')))
     return Monitoring(views, tuple(map(_skew, _list(path, found, 'skew'))), **fields)
 
 
@@ -105,19 +103,6 @@ def _list(path: Path, found: dict[str, Any], field: str) -> list[Any]:
     if not isinstance(items, list):
         raise invalid(field, items, f'a list in {path}')
     return items
-
-
-def _view(field: str, fields: Any) -> FeatureView:
-    if not isinstance(fields, dict):
-        raise invalid(field, fields, 'an object with the fields of FeatureView')
-    message = {name: value for name, value in fields.items() if value is not None}
-    if isinstance(features := message.get('features'), list):
-        message['features'] = [{'name': f} if isinstance(f, str) else f for f in features]
-    where = message.pop('where', {})
-    if not isinstance(where, dict):
-        raise invalid(f'{field}.where', where, 'an object, column -> value or values')
-    message['where_json'] = json.dumps([[column, alternatives(value)] for column, value in where.items()])
-    return protos.from_json(FeatureView, cassandra_pb2.FeatureView, json.dumps(message), field)
 
 
 def _skew(fields: Any) -> SkewCheck:

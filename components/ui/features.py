@@ -19,17 +19,15 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 from cassandra.query import BoundStatement, PreparedStatement
 
-from tfx_cassandra.components import protos
 from tfx_cassandra.components.cql.table import Table, quoted
-from tfx_cassandra.components.cql.values import alternatives
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
+from tfx_cassandra.components.dataset.spec.view_json import view_of
 from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.responses import Unreadable, utc
 from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.lookup.latest import plan_lookup
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN
-from tfx_cassandra.proto import cassandra_pb2
 
 _IN_FLIGHT = 16  # reads by key at once
 _MAX_FEATURES = 50  # of a long view, each of which is a read of its own
@@ -75,22 +73,11 @@ def load_views(path: pathlib.Path) -> tuple[FeatureView, ...]:
     listed = found.get('views') if isinstance(found, dict) else None
     if not isinstance(listed, list) or not all(isinstance(view, dict) for view in listed):
         raise invalid('views', str(path), 'a file with {"views": [{...}, ...]}')
-    views = tuple(_view(f'views[{i}]', fields) for i, fields in enumerate(listed))
+    views = tuple(view_of(f'views[{i}]', fields) for i, fields in enumerate(listed))
     for view in views:
         if view.timestamp_column is None:
             raise invalid(f'view {view.name}', None, 'a view with a timestamp_column: without a time nothing is fresh')
     return views
-
-
-def _view(field: str, fields: Mapping[str, Any]) -> FeatureView:
-    message = {name: value for name, value in fields.items() if value is not None}
-    if isinstance(features := message.get('features'), list):
-        message['features'] = [{'name': name} if isinstance(name, str) else name for name in features]
-    where = message.pop('where', {})
-    if not isinstance(where, dict):
-        raise invalid(f'{field}.where', where, 'an object, column -> value or values')
-    message['where_json'] = json.dumps([[column, alternatives(value)] for column, value in where.items()])
-    return protos.from_json(FeatureView, cassandra_pb2.FeatureView, json.dumps(message), field)
 
 
 class Sampler:
