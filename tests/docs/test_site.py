@@ -44,9 +44,11 @@ def names(site: Path) -> set[tuple[str, str]]:
 
 
 def options(command: click.Command, *words: str) -> Iterator[str]:
-    """Yields the name that sphinx-click gives each option and argument of a command and of all below it."""
+    """Yields the site's name of each option and argument of a command and of all below it: up to the first space."""
     for parameter in command.params:
-        shown = [parameter.opts[0]] if isinstance(parameter, click.Option) else [parameter.human_readable_name]
+        shown = (
+            [parameter.opts[0]] if isinstance(parameter, click.Option) else parameter.human_readable_name.split()[:1]
+        )
         yield from (f'{"-".join(words)}.{name}' for name in shown)
     for name, child in command.commands.items() if isinstance(command, click.Group) else ():
         yield from options(child, *words, name)
