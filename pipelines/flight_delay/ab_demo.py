@@ -54,8 +54,8 @@ class AbDemo(Demo):
         return self.state / 'logs' / 'demo-ab.log'
 
     def _run(self, terminal: TextIO) -> int:
+        self.load(terminal)
         with connections.session(self.connection):
-            self.load(terminal)
             with step('load TensorFlow and TFX', terminal):
                 from tfx_cassandra.pipelines.flight_delay import serving
             arms, models = self._versions(terminal)

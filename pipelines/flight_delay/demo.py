@@ -86,8 +86,8 @@ class Demo:
                 self.cluster.stop(progress)
 
     def _run(self, terminal: TextIO) -> int:
+        written = self.load(terminal)
         with connections.session(self.connection):
-            written = self.load(terminal)
             self._train(enable_cache=self.cache and not written, terminal=terminal)
             return self._summary(terminal)
 
@@ -95,7 +95,8 @@ class Demo:
         """Creates the tables and fills them, where that is not done yet; returns whether anything was written."""
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
-        written = [ingest_rows(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
+        with connections.session(self.connection):
+            written = [ingest_rows(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
         return any(written)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:

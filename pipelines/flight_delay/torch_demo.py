@@ -57,8 +57,8 @@ class TorchDemo(Demo):
         return self.state / 'serving' / MODEL_ID
 
     def _run(self, terminal: TextIO) -> int:
+        self.load(terminal)
         with connections.session(self.connection):
-            self.load(terminal)
             with step('load TensorFlow, TFX and PyTorch', terminal):
                 from tfx_cassandra.pipelines.flight_delay import torch_training as training
             train, evaluated = training.windows(self.window)

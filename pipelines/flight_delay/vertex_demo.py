@@ -59,8 +59,8 @@ class VertexDemo(Demo):
         return self.state / 'logs' / 'demo-vertex.log'
 
     def _run(self, terminal: TextIO) -> int:
+        self.load(terminal)
         with connections.session(self.connection):
-            self.load(terminal)
             job = self._compiled(
                 'flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache)
             )
