@@ -30,6 +30,8 @@ from tfx_cassandra.components.torch import epochs
 from tfx_cassandra.components.torch.shares import Reader
 from tfx_cassandra.components.torch_dataset import CassandraIterableDataset
 
+QUICK = {(1, 0), (1, 2), (2, 1), (3, 2), (4, 3)}  # of the numbers of ranks and workers; the others take minutes
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings('ignore:This DataLoader will create'),
@@ -75,7 +77,13 @@ def points(connection: CassandraConnection, **options: Any) -> CassandraIterable
     return CassandraIterableDataset(connection, 'points', **{'batch_rows': 64, 'shuffle_rows': 300} | options)
 
 
-@pytest.mark.parametrize(('world', 'workers'), itertools.product(range(1, 5), range(5)))
+@pytest.mark.parametrize(
+    ('world', 'workers'),
+    [
+        pytest.param(world, workers, marks=[] if (world, workers) in QUICK else [pytest.mark.slow])
+        for world, workers in itertools.product(range(1, 5), range(5))
+    ],
+)
 def test_each_row_comes_once(filled, tmp_path, world, workers):
     found: collections.Counter[Key] = collections.Counter()
     for rank in range(world):
