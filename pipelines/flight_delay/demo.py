@@ -96,7 +96,7 @@ class Demo:
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
         with connections.session(self.connection):
-            written = [ingest_rows(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
+            written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
         return any(written)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:
@@ -191,8 +191,7 @@ def _terminal(demo: Demo) -> TextIO:
         raise invalid('state', str(demo.state), rule) from error
 
 
-def ingest_rows(connection: CassandraConnection, name: str, load: Callable[[], ingest.Load], terminal: TextIO) -> bool:
-    """Writes a load unless it is there already, as one step; returns whether it wrote."""
+def _ingest(connection: CassandraConnection, name: str, load: Callable[[], ingest.Load], terminal: TextIO) -> bool:
     with step(f'ingest {name}', terminal) as running:
         rows = load()
         running.update(f'{rows.contents.rows:,} rows into {rows.table}')
