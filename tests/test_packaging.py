@@ -14,9 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (
-    'components', 'pipelines', 'kubeflow', 'proto', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
+    'components', 'pipelines', 'kubeflow', 'proto', 'monitoring', 'setup.py', 'pyproject.toml', 'MANIFEST.in',
+    'README.md', 'LICENSE',
 )  # fmt: skip
-KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt'}
+KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt', '.css', '.js', '.svg'}
 COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
 
 
@@ -49,6 +50,7 @@ def test_the_wheel(wheel: Path) -> None:
     assert {name.split('/')[0] for name in names} == {'tfx_cassandra', 'tfx_cassandra-0.1.0.dist-info'}
 
     data = [path for folder in SOURCES[:3] for path in (ROOT / folder).rglob('*') if path.suffix in KEPT]
+    data += [path for path in (ROOT / 'monitoring').rglob('*') if path.is_file()]
     assert {f'tfx_cassandra/{path.relative_to(ROOT)}' for path in data} <= set(names)
     assert not (ROOT / 'proto' / '__init__.py').exists()  # it would shadow proto-plus from the checkout
 

@@ -12,6 +12,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.ab_evaluator import config
 from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.experiment import record
@@ -51,6 +52,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def evaluate(make_pipeline: Callable[[], beam.Pipeline], settings: EvaluationOptions, uri: str) -> Verdict:
     """Runs a pipeline that writes verdict.json and report.html into a directory, and records the verdict."""
+    outcome = 'failed'
+    try:
+        with metrics.timed(metrics.AB_SECONDS), tracing.span('ab_run', settings.requests_table) as span:
+            verdict = _evaluated(make_pipeline, settings, uri)
+            span.set(experiment_id=verdict.experiment_id, verdict=verdict.verdict)
+        outcome = verdict.verdict
+    finally:
+        metrics.AB_RUNS.add(1, outcome)
+    return verdict
+
+
+def _evaluated(make_pipeline: Callable[[], beam.Pipeline], settings: EvaluationOptions, uri: str) -> Verdict:
     # A unique name, because the directory may be the user's and hold other files.
     folder = os.path.join(uri, f'.spool-{uuid.uuid4().hex}')
     with spool.spooling(make_pipeline, folder) as pipeline:

@@ -12,7 +12,7 @@ import click
 
 from tfx_cassandra.components.cli.options import Group, described, format_option
 from tfx_cassandra.components.cli.tables import print_json
-from tfx_cassandra.components.devcluster import releases
+from tfx_cassandra.components.devcluster import releases, tuning
 from tfx_cassandra.components.devcluster.cluster import DevCluster, NodeStatus, use_external
 from tfx_cassandra.components.errors import DevClusterError, invalid
 
@@ -65,16 +65,20 @@ def _setting(name: str, about: str, **kind: Any) -> Callable[[Callable[..., int]
 @_setting('jmx_port', 'JMX port of the first node', type=int)
 @_setting('tokens', 'Tokens of each node', type=int)
 @_setting('data_centers', 'Data centers that the nodes are in, dc1 and on', type=int)
+@click.option('--metrics', is_flag=True, help='Show the metrics of each node to Prometheus')
+@click.option('--metrics-port', type=int, default=7070, show_default=True, help='Port of --metrics on each node')
 @click.option(
     '--version',
     help=f'Cassandra release: {", ".join(releases.known())}, or its first numbers  [default: {releases.DEFAULT}]',
 )
-def start(directory: Path | None, version: str | None, **settings: Any) -> int:
+@click.option('--tuning', type=click.Choice(tuning.WORKLOADS), help='Settings for a workload, as `tune` prints them')
+def start(directory: Path | None, version: str | None, metrics: bool, metrics_port: int, **settings: Any) -> int:
     if version is not None:
         if os.environ.get('CASSANDRA_HOME'):
             raise invalid('version', version, 'none where CASSANDRA_HOME names the Cassandra to run')
         settings['version'] = version
-    DevCluster(directory or default_directory(), **settings).start()
+    exported = metrics_port if metrics else None
+    DevCluster(directory or default_directory(), metrics_port=exported, **settings).start()
     return 0
 
 

@@ -13,12 +13,15 @@ from tfx_cassandra.components.cli.ab import ab
 from tfx_cassandra.components.cli.cluster import cluster
 from tfx_cassandra.components.cli.compiling import compile_
 from tfx_cassandra.components.cli.leaks import leaks
+from tfx_cassandra.components.cli.metrics import metrics
 from tfx_cassandra.components.cli.models import models
 from tfx_cassandra.components.cli.options import Group, described
 from tfx_cassandra.components.cli.recurring import recurring_run
 from tfx_cassandra.components.cli.running import run_job
 from tfx_cassandra.components.cli.scan import scan
 from tfx_cassandra.components.cli.schema import schema
+from tfx_cassandra.components.cli.tune import tune
+from tfx_cassandra.components.cli.ui import ui
 from tfx_cassandra.components.errors import TfxCassandraError
 
 PROGRAM = 'tfx-cassandra'
@@ -54,7 +57,7 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, leaks, compile_, run_job, recurring_run):
+for command in (cluster, schema, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune):
     top.add_command(command)
 
 

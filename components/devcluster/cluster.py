@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfx_cassandra.components.devcluster import launch, ready, releases
+from tfx_cassandra.components.devcluster import launch, ready, releases, tuning
 from tfx_cassandra.components.devcluster.cache import cache_folder
 from tfx_cassandra.components.devcluster.distribution import find_distribution
+from tfx_cassandra.components.devcluster.exporter import check_java, find_exporter
 from tfx_cassandra.components.devcluster.java import find_java
 from tfx_cassandra.components.devcluster.naming import rmi_options
-from tfx_cassandra.components.devcluster.node import Node, heap_bytes
+from tfx_cassandra.components.devcluster.node import Node
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DevClusterError, invalid
 from tfx_cassandra.components.progress import Step, step
@@ -52,8 +53,10 @@ class DevCluster:
         heap: Java heap of each node, such as 512M or 1G.
         authenticated: whether clients have to log in; the first user is cassandra with password cassandra.
         tokens: number of tokens of each node (num_tokens).
-        data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
         version: Cassandra release to run where CASSANDRA_HOME names none, or its first numbers, such as 4.1.
+        data_centers: how many the nodes are in, dc1 and on; with 2, nodes 1 and 2 are in dc1, node 3 in dc2.
+        tuning: workload that the nodes are tuned for: ingest, serve or training (see tuning.py); None for none.
+        metrics_port: port on which each node shows its metrics to Prometheus; None for not at all.
 
     Raises:
         ValueError: a field breaks its rule; the message names field, value and rule.
@@ -70,6 +73,8 @@ class DevCluster:
     tokens: int = 16
     version: str = releases.DEFAULT
     data_centers: int = 1
+    tuning: str | None = None
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'directory', Path(self.directory).expanduser().resolve())
@@ -79,13 +84,19 @@ class DevCluster:
             raise invalid('nodes', self.nodes, '1 or 3')
         if not re.fullmatch(r'127(\.(0|[1-9]\d{0,2})){2}', self.subnet) or max(map(int, self.subnet.split('.'))) > 255:
             raise invalid('subnet', self.subnet, 'the first three numbers of a loopback address, such as 127.0.0')
-        for field in ('port', 'storage_port', 'jmx_port'):
-            if not 0 < getattr(self, field) <= 65533:
-                raise invalid(field, getattr(self, field), 'from 1 to 65533')
+        ports = {field: getattr(self, field) for field in ('port', 'storage_port', 'jmx_port', 'metrics_port')}
+        if self.metrics_port is None:
+            del ports['metrics_port']
+        for field, port in ports.items():
+            if not 0 < port <= 65533:
+                raise invalid(field, port, 'from 1 to 65533')
         if self.port == self.storage_port:
             raise invalid('storage_port', self.storage_port, 'another port than port')
-        if not re.fullmatch(r'[1-9]\d*[MG]', self.heap) or heap_bytes(self.heap) < 256 << 20:
-            raise invalid('heap', self.heap, 'a whole number with M or G, 256M at least')
+        if self.metrics_port in (self.port, self.storage_port):
+            raise invalid('metrics_port', self.metrics_port, 'another port than port and storage_port')
+        tuning.check_heap(self.heap)
+        if self.tuning is not None and self.tuning not in tuning.WORKLOADS:
+            raise invalid('tuning', self.tuning, f'one of {", ".join(tuning.WORKLOADS)}')
         if not 1 <= self.tokens <= 256:
             raise invalid('tokens', self.tokens, 'from 1 to 256')
         if not 1 <= self.data_centers <= self.nodes:
@@ -132,6 +143,8 @@ class DevCluster:
                 tokens=self.tokens,
                 data_center=f'dc{index * self.data_centers // self.nodes + 1}',
                 seeds=tuple(f'{seed}:{self.storage_port}' for seed in self.contact_points),
+                metrics_port=self.metrics_port,
+                tuning=self.tuning,
             )
             for index, address in enumerate(self.contact_points)
         )
@@ -170,9 +183,15 @@ class DevCluster:
             with progress('java') as running:
                 java = find_java(cache_folder(), wanted=releases.java_version(distribution.version))
                 running.update(str(java))
+            exporter = None
+            if self.metrics_port is not None:
+                with progress('metrics exporter') as running:
+                    check_java(java)
+                    exporter = find_exporter(cache_folder())
+                    running.update(f'http://{self.subnet}.1:{self.metrics_port}/metrics')
             self._save(distribution.version)
             with progress(str(self)) as running:
-                launch.start(self.ring, missing, java, distribution, running.update)
+                launch.start(self.ring, missing, java, distribution, running.update, exporter)
 
     def stop(self, progress: Progress = step) -> bool:
         """Stops the nodes after they have flushed their data to disk; returns whether any was running."""

@@ -48,6 +48,7 @@ def start(
     java: Path,
     distribution: Distribution,
     progress: Callable[[str], None],
+    exporter: Path | None = None,
 ) -> None:
     """Starts the missing nodes of a ring and returns when the whole ring is ready.
 
@@ -59,7 +60,7 @@ def start(
     processes: dict[Node, subprocess.Popen[bytes]] = {}
     try:
         for node in missing:
-            processes[node] = node.start(java, distribution)
+            processes[node] = node.start(java, distribution, exporter)
         wait_ready(ring, progress, processes, log_sizes)
     except BaseException:  # Ctrl-C included
         stop(list(processes))

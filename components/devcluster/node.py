@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfx_cassandra.components.devcluster import releases
 from tfx_cassandra.components.devcluster.distribution import Distribution
+from tfx_cassandra.components.devcluster.exporter import java_option
+from tfx_cassandra.components.devcluster.tuning import Tuning, family_of, heap_bytes
 
 CLUSTER_NAME = 'tfx-cassandra'  # of every development cluster; tests recognize one by it
 STOP_SECONDS = 60  # after which a node that has not ended is killed
@@ -58,6 +61,8 @@ class Node:
         tokens: number of tokens of the node.
         data_center: name of the node's data center.
         seeds: `address:port` of every node of the ring.
+        metrics_port: port on which the node shows its metrics to Prometheus, or None.
+        tuning: the workload that it is tuned for, see tuning.py; None for none.
     """
 
     index: int
@@ -71,6 +76,8 @@ class Node:
     tokens: int
     data_center: str
     seeds: tuple[str, ...]
+    metrics_port: int | None = None
+    tuning: str | None = None
 
     @property
     def heap_bytes(self) -> int:
@@ -90,10 +97,12 @@ class Node:
     @property
     def listen_addresses(self) -> dict[str, tuple[str, int]]:
         """Returns the addresses on which the node listens: purpose -> (address, port)."""
+        metrics = {} if self.metrics_port is None else {'metrics_port': (self.address, self.metrics_port)}
         return {
             'port': (self.address, self.port),
             'storage_port': (self.address, self.storage_port),
             'jmx_port': ('127.0.0.1', self.jmx_port),
+            **metrics,
         }
 
     def settings(self) -> dict[str, object]:
@@ -133,19 +142,24 @@ class Node:
             'data_file_directories': [str(self.folder / 'data')],
         }
 
-    def write_settings(self) -> None:
-        """Creates the node's folders and writes its configuration files; keeps data and logs."""
+    def write_settings(self, release: str = releases.DEFAULT) -> None:
+        """Creates the node's folders and writes its configuration files; keeps data and logs.
+
+        Args:
+            release: the Cassandra that will read them.
+        """
         for name in (*_FOLDERS.values(), 'logs', 'tmp', 'triggers'):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         # JSON is valid YAML, and quotes every path.
-        lines = [f'{key}: {json.dumps(value)}\n' for key, value in self.settings().items()]
+        settings = {**self.settings(), **self._tuned(release)}
+        lines = [f'{key}: {json.dumps(value)}\n' for key, value in settings.items()]
         self._file('cassandra.yaml').write_text(''.join(lines))
         self._file('cassandra-rackdc.properties').write_text(f'dc={self.data_center}\nrack=rack{self.index + 1}\n')
         self._file('logback.xml').write_text(_LOGBACK)
         self._file('logback-tools.xml').write_text(_TOOLS_LOGBACK)
 
-    def command(self, java: Path, distribution: Distribution) -> list[str]:
-        """Returns the command line of the node's process."""
+    def command(self, java: Path, distribution: Distribution, exporter: Path | None = None) -> list[str]:
+        """Returns the command line of the node's process; the exporter is the jar of the agent for its metrics."""
         rf = str(min(len(self.seeds), 3))
         system = {
             'cassandra.config': self._file('cassandra.yaml').as_uri(),
@@ -168,18 +182,18 @@ class Node:
         }
         memory = [f'-Xms{self.heap}', f'-Xmx{self.heap}', '-XX:+ExitOnOutOfMemoryError', '-XX:+PerfDisableSharedMem']
         options = [*memory, f'-XX:ErrorFile={self.folder}/logs/hs_err_pid%p.log', f'-javaagent:{distribution.agent}']
+        if exporter is not None and self.metrics_port is not None:
+            options.append(java_option(exporter, self.address, self.metrics_port))
         options += [f'-D{name}={value}' for name, value in system.items()]
         daemon = 'org.apache.cassandra.service.CassandraDaemon'
         return [str(java), f'@{JVM_OPTIONS}', *options, '-cp', distribution.class_path, daemon]
 
-    def start(
-        self, java: Path, distribution: Distribution, environ: Mapping[str, str] = os.environ
-    ) -> subprocess.Popen[bytes]:
+    def start(self, java: Path, distribution: Distribution, exporter: Path | None = None) -> subprocess.Popen[bytes]:
         """Starts the node as a process that outlives this one, without waiting until it is ready."""
-        self.write_settings()
+        self.write_settings(distribution.version)
         with self.console.open('a') as console:
             process = subprocess.Popen(
-                self.command(java, distribution),
+                self.command(java, distribution, exporter),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -245,6 +259,11 @@ class Node:
         """Returns the current size of each log of the node in bytes."""
         return {log: log.stat().st_size for log in (self.log, self.console) if log.exists()}
 
+    def _tuned(self, release: str) -> dict[str, object]:
+        if self.tuning is None:
+            return {}
+        return Tuning(self.tuning, family_of(release), self.heap, os.cpu_count() or 1).yaml
+
     def _file(self, name: str) -> Path:
         return self.folder / name
 
@@ -270,8 +289,3 @@ def ring_tokens(index: int, count: int) -> list[int]:
     """Returns a node's tokens, ascending: pseudo-random, and the same on every machine."""
     generator = random.Random(index)
     return sorted(generator.randrange(-(2**63) + 1, 2**63) for _ in range(count))
-
-
-def heap_bytes(heap: str) -> int:
-    """Returns the bytes of a Java heap such as 512M or 1G."""
-    return int(heap[:-1]) << {'M': 20, 'G': 30}[heap[-1]]

@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
+from tfx_cassandra.components import svg
 from tfx_cassandra.components.experiment.design import Metric
 from tfx_cassandra.components.experiment.results import ArmResult, MetricResult, Point
 
 _LEFT, _RIGHT, _WIDTH, _ROW = 150, 60, 860, 44  # pixels
 _COLORS = {'better': '#1a7f4b', 'not worse': '#1a7f4b', 'worse': '#b3261e', 'violated': '#b3261e'}
-_LINES = ('#1f5fbf', '#b35c00', '#7a3fa8', '#00796b')
-_GREY = '#5b6472'
+LINES = ('#1f5fbf', '#b35c00', '#7a3fa8', '#00796b')
+GREY = '#5b6472'
+
+
+class Interval(NamedTuple):
+    """A difference from the control with its intervals.
+
+    Attributes:
+      label: What is compared.
+      difference, low, high: The difference and the ends of its fixed interval.
+      sequential_low, sequential_high: The ends of its confidence sequence; None if it is too early.
+      conclusion: Of the comparison, see MetricResult; '' if unknown.
+    """
+
+    label: str
+    difference: float
+    low: float
+    high: float
+    sequential_low: float | None
+    sequential_high: float | None
+    conclusion: str = ''
 
 
 def intervals(metric: Metric, results: Sequence[tuple[ArmResult, MetricResult]]) -> Markup:
     """Draws each treatment's difference with its fixed interval (thick) and its confidence sequence (thin)."""
-    ends = [0.0]
-    for _, result in results:
-        ends += [
-            end for end in (result.low, result.high, result.sequential_low, result.sequential_high) if end is not None
-        ]
-    if metric.margin is not None:
-        ends.append(-metric.sign * metric.margin)
-    x = _scale(min(ends), max(ends), _LEFT, _WIDTH - _RIGHT)
-    height = _ROW * len(results) + 34
-    shapes = [_line(x(0), 4, x(0), height - 26, _GREY), _label(x(0), height - 8, 'no difference', 'middle')]
-    if metric.margin is not None:
-        limit = x(-metric.sign * metric.margin)
+    found = [
+        Interval(
+            arm.arm, result.difference, result.low, result.high, result.sequential_low, result.sequential_high,
+            result.conclusion,
+        )
+        for arm, result in results
+    ]  # fmt: skip
+    return differences(metric.name, found, None if metric.margin is None else -metric.sign * metric.margin)
+
+
+def differences(name: str, found: Sequence[Interval], limit: float | None = None) -> Markup:
+    """Draws the differences of a metric, one below the other, with the limit that a margin sets."""
+    ends = [0.0] if limit is None else [0.0, limit]
+    ends += [end for interval in found for end in interval[2:6] if end is not None]
+    x = svg.scale(min(ends), max(ends), _LEFT, _WIDTH - _RIGHT)
+    height = _ROW * len(found) + 34
+    shapes = [svg.line(x(0), 4, x(0), height - 26, GREY), svg.label(x(0), height - 8, 'no difference', 'middle')]
+    if limit is not None:
         shapes += [
-            _line(limit, 4, limit, height - 26, '#b3261e', dashed=True),
-            _label(limit, height - 8, 'margin', 'middle'),
+            svg.line(x(limit), 4, x(limit), height - 26, '#b3261e', dashed=True),
+            svg.label(x(limit), height - 8, 'margin', 'middle'),
         ]
-    for i, (arm, result) in enumerate(results):
-        y, color = _ROW * i + 24, _COLORS.get(result.conclusion, _GREY)
-        shapes.append(_label(4, y + 4, arm.arm))
+    for i, result in enumerate(found):
+        y, color = _ROW * i + 24, _COLORS.get(result.conclusion, GREY)
+        shapes.append(svg.label(4, y + 4, result.label))
         if result.sequential_low is not None and result.sequential_high is not None:
-            shapes.append(_line(x(result.sequential_low), y, x(result.sequential_high), y, color))
-        shapes.append(_line(x(result.low), y, x(result.high), y, color, width=7))
-        shapes.append(_circle(x(result.difference), y, color))
-        shapes.append(_label(x(result.difference), y - 10, f'{result.difference:+.4g}', 'middle'))
-    return _svg(height, shapes, f'{metric.name}: difference from the control with its intervals')
+            shapes.append(svg.line(x(result.sequential_low), y, x(result.sequential_high), y, color))
+        shapes.append(svg.line(x(result.low), y, x(result.high), y, color, width=7))
+        shapes.append(svg.circle(x(result.difference), y, color))
+        shapes.append(svg.label(x(result.difference), y - 10, f'{result.difference:+.4g}', 'middle'))
+    return svg.svg(_WIDTH, height, shapes, f'{name}: difference from the control with its intervals')
 
 
 def over_time(metric: Metric, series: Sequence[Point]) -> Markup:
@@ -52,13 +79,13 @@ def over_time(metric: Metric, series: Sequence[Point]) -> Markup:
     arms = list(dict.fromkeys(point.arm for point in points))
     times = sorted({point.time for point in series})
     ends = [end for point in points for end in (point.low, point.high) if end is not None]
-    x = _scale(0, len(times) - 1, _LEFT, _WIDTH - _RIGHT)
-    y = _scale(min(*ends, 0), max(*ends, 0), 190, 12)
-    shapes = [_line(_LEFT, y(0), _WIDTH - _RIGHT, y(0), _GREY)]
+    x = svg.scale(0, len(times) - 1, _LEFT, _WIDTH - _RIGHT)
+    y = svg.scale(min(*ends, 0), max(*ends, 0), 190, 12)
+    shapes = [svg.line(_LEFT, y(0), _WIDTH - _RIGHT, y(0), GREY)]
     for value in (0.0, *(end for end in (min(ends), max(ends)) if abs(y(end) - y(0)) > 14)):
-        shapes.append(_label(_LEFT - 8, y(value) + 4, f'{value:+.3g}', 'end'))
+        shapes.append(svg.label(_LEFT - 8, y(value) + 4, f'{value:+.3g}', 'end'))
     for i, arm in enumerate(arms):
-        color = _LINES[i % len(_LINES)]
+        color = LINES[i % len(LINES)]
         of_arm = [(x(times.index(p.time)), p) for p in points if p.arm == arm]
         upper = [f'{at:.1f},{y(p.high or 0):.1f}' for at, p in of_arm]
         lower = [f'{at:.1f},{y(p.low or 0):.1f}' for at, p in of_arm]
@@ -66,32 +93,7 @@ def over_time(metric: Metric, series: Sequence[Point]) -> Markup:
         band = Markup('<polygon points="{}" fill="{}" opacity=".15"/>')
         line = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>')
         shapes += [band.format(' '.join([*upper, *lower[::-1]]), color), line.format(' '.join(middle), color)]
-        shapes.append(_label(_LEFT + 150 * (i + 1), 212, arm, color=color))
-    shapes.append(_label(_LEFT, 212, f'{times[0]:%Y-%m-%d %H:%M}'))
-    shapes.append(_label(_WIDTH - _RIGHT, 212, f'{times[-1]:%Y-%m-%d %H:%M}', 'end'))
-    return _svg(220, shapes, f'{metric.name}: difference so far, with its confidence sequence')
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    span = (high - low) or 1.0
-    return lambda value: start + (value - low) / span * (end - start)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 2, dashed: bool = False) -> Markup:
-    shape = '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}"{}/>'
-    return Markup(shape).format(x1, y1, x2, y2, color, width, Markup(' stroke-dasharray="4 4"' if dashed else ''))
-
-
-def _circle(x: float, y: float, color: str) -> Markup:
-    shape = '<circle cx="{:.1f}" cy="{}" r="5" fill="#fff" stroke="{}" stroke-width="2"/>'
-    return Markup(shape).format(x, y, color)
-
-
-def _label(x: float, y: float, text: str, anchor: str = 'start', color: str = '#1d2430') -> Markup:
-    shape = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}" style="fill: {}">{}</text>'
-    return Markup(shape).format(x, y, anchor, color, text)
-
-
-def _svg(height: int, shapes: Sequence[Markup], title: str) -> Markup:
-    shape = '<svg viewBox="0 0 {} {}" width="{}" role="img"><title>{}</title>{}</svg>'
-    return Markup(shape).format(_WIDTH, height, _WIDTH, title, Markup().join(shapes))
+        shapes.append(svg.label(_LEFT + 150 * (i + 1), 212, arm, color=color))
+    shapes.append(svg.label(_LEFT, 212, f'{times[0]:%Y-%m-%d %H:%M}'))
+    shapes.append(svg.label(_WIDTH - _RIGHT, 212, f'{times[-1]:%Y-%m-%d %H:%M}', 'end'))
+    return svg.svg(_WIDTH, 220, shapes, f'{metric.name}: difference so far, with its confidence sequence')

@@ -19,13 +19,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from cassandra.cluster import Session
+from cassandra.cluster import ResultSet, Session
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.concurrent import outcomes, size
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency, consistency_level
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError, TfxCassandraError, WriteError, invalid
@@ -191,11 +192,27 @@ class FeatureStore:
         if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 < ttl <= _MAX_TTL):
             raise invalid('ttl', ttl, f'seconds from 1 to {_MAX_TTL}')
         level = self._level(consistency)
-        requests = ((row, self._write(row, ttl, level)) for row in rows)
-        return [
-            WriteResult(index, self._write_error(row, outcome) if isinstance(outcome, Exception) else None)
-            for index, (row, outcome) in enumerate(outcomes(self._opened()[0], requests, concurrency))
-        ]
+        inserts = ((row, self._write(row, ttl, level)) for row in rows)
+        requests = (((row, insert), insert) for row, insert in inserts)
+        with tracing.span('write_batch', self._table) as span:
+            results = self._written(requests, concurrency)
+            span.set(rows=len(results), failed=sum(result.error is not None for result in results))
+        return results
+
+    def _written(self, requests: Iterator[Any], concurrency: int) -> list[WriteResult]:
+        results, written, failed = [], 0, 0
+        found = outcomes(self._opened()[0], requests, concurrency, metrics=metrics.WRITE_REQUESTS)
+        for index, ((row, insert), outcome) in enumerate(found):
+            if isinstance(outcome, Exception):
+                failed += 1
+                results.append(WriteResult(index, self._write_error(row, outcome)))
+            else:
+                written += size(insert)
+                results.append(WriteResult(index, None))
+        metrics.WRITE_ROWS.add(len(results) - failed, self._table)
+        metrics.WRITE_BYTES.add(written, self._table)
+        metrics.WRITE_DEAD_LETTERS.add(failed, self._table, 'rejected')
+        return results
 
     def get_latest_feature(
         self,
@@ -241,13 +258,25 @@ class FeatureStore:
         end = None if before is None else milliseconds('before', before)
         bounds = () if end is None else (end,)
         requests = ((name, self._bound(statement, (model_id, name, *bounds), level)) for name in names)
+        with tracing.span('lookup', self._table) as span:
+            latest = self._latest(model_id, requests, end, level)
+            span.set(keys=len(latest), rows=sum(value is not None for value in latest.values()))
+        return latest
+
+    def _latest(
+        self, model_id: str, requests: Iterator[tuple[str, BoundStatement]], end: int | None, level: int
+    ) -> dict[str, FeatureValue | None]:
         latest: dict[str, FeatureValue | None] = {}
-        for name, outcome in outcomes(self._opened()[0], requests, _READS_IN_FLIGHT):
+        found = outcomes(self._opened()[0], requests, _READS_IN_FLIGHT, metrics=metrics.LOOKUP_REQUESTS)
+        for name, outcome in found:
             if isinstance(outcome, Exception):
                 raise self._read_error(model_id, name, outcome) from outcome
             latest[name] = self._value(outcome[0]) if outcome else None
             if outcome and latest[name] is None:
                 latest[name] = self._latest_of_many(model_id, name, end, level)
+        metrics.LOOKUP_KEYS.add(len(latest), self._table)
+        metrics.LOOKUP_PAGES.add(len(latest), self._table)
+        metrics.LOOKUP_ROWS.add(sum(value is not None for value in latest.values()), self._table)
         return latest
 
     def _latest_of_many(self, model_id: str, name: str, end: int | None, level: int) -> FeatureValue | None:
@@ -276,12 +305,25 @@ class FeatureStore:
         return self._values(bound, *names)
 
     def _values(self, bound: BoundStatement, model_id: str, feature_name: str) -> Iterator[FeatureValue]:
+        rows = 0
         try:
-            for row in self._opened()[0].execute(bound):
+            for row in self._first_page(bound):
+                rows += 1
                 if (value := self._value(row)) is not None:
                     yield value
         except DRIVER_ERRORS as error:
             raise self._read_error(model_id, feature_name, error) from error
+        finally:
+            metrics.LOOKUP_KEYS.add(1, self._table)
+            metrics.LOOKUP_ROWS.add(rows, self._table)
+
+    def _first_page(self, bound: BoundStatement) -> ResultSet:
+        request = metrics.LOOKUP_REQUESTS.begin()
+        try:
+            return self._opened()[0].execute(bound)
+        finally:
+            request.end()
+            request.observe()
 
     def _value(self, row: Any) -> FeatureValue | None:
         """Returns the value of a row, or None if no FeatureValue can hold it."""

@@ -18,6 +18,7 @@ from cassandra import InvalidRequest
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 
+from tfx_cassandra.components import metrics
 from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.errors import one_line
 
@@ -115,6 +116,7 @@ class Writer:
             left = self._accepted - self._written - self._failed
             if left:
                 self._failed += left
+                metrics.LOG_DEAD_LETTERS.add(left)
                 self._last_error = f'not written within {_CLOSE_SECONDS:g} seconds of closing'
             self._finished = self._accepted
             self._waiting.clear()
@@ -131,6 +133,7 @@ class Writer:
                 self._accepted += 1
                 return
             self._dropped += 1
+            metrics.LOG_DROPS.add(1)
             reason = f'{self._capacity} rows wait already' if self._open else 'the logger is not open'
             first = self._is_first('dropped')
         if first:
@@ -185,6 +188,7 @@ class Writer:
                 rejected += group
             else:
                 self._count(len(group), outcome)
+        metrics.LOG_RETRIES.add(len(rejected))
         # A batch is rejected as a whole, for one of its rows or for its size, so its rows are sent again one by one. A
         # batch that failed otherwise is not: fifty more requests do not help a cluster that is too slow.
         for group, outcome in self._outcomes([insert] for insert in rejected):
@@ -207,7 +211,7 @@ class Writer:
         self, groups: Iterable[list[BoundStatement]]
     ) -> Iterator[tuple[list[BoundStatement], list[Any] | Exception]]:
         requests = ((group, self._request(group)) for group in groups)
-        return outcomes(self._session, requests, _CONCURRENCY)
+        return outcomes(self._session, requests, _CONCURRENCY, metrics=metrics.LOG_REQUESTS)
 
     def _request(self, group: list[BoundStatement]) -> Statement:
         if len(group) == 1:
@@ -225,8 +229,10 @@ class Writer:
                 return
             if not isinstance(outcome, Exception):
                 self._written += rows
+                metrics.LOG_ROWS.add(rows)
                 return
             self._failed += rows
+            metrics.LOG_DEAD_LETTERS.add(rows)
             self._last_error = one_line(outcome)
             first = self._is_first('failed')
         if first:
@@ -234,6 +240,7 @@ class Writer:
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+metrics.LOG_QUEUE.read_from(lambda: sum(len(writer._waiting) for writer in list(_writers)))
 
 
 def _reset_all() -> None:

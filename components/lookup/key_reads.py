@@ -18,6 +18,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.protocol import RequestValidationException as RefusedRequest
 from cassandra.query import BoundStatement, PreparedStatement
 
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.driver.connection import consistency_level
@@ -47,6 +48,7 @@ class Read:
       paging_state: Where the next page begins; None for the first.
       failures: Failures since the last page.
       retry_at: When it may be retried, in seconds of the monotonic clock.
+      request: The last request of a page.
     """
 
     statement: BoundStatement
@@ -56,6 +58,7 @@ class Read:
     paging_state: bytes | None = None
     failures: int = 0
     retry_at: float = 0.0
+    request: metrics.Request = dataclasses.field(init=False, repr=False, compare=False)
 
 
 Consumer = Callable[[Any, pa.RecordBatch], bool]
@@ -68,6 +71,7 @@ class KeyReads:
     Args:
       session: An open session with page.RawHandler.
       statement: The prepared statement; its values are bound for each read.
+      table: Names the table in metrics.
       describe: Describes a read in a message, given its context.
       consistency: Consistency level of the reads.
       first_rows: Rows of the first page of a read, once rows are known to be small.
@@ -75,10 +79,11 @@ class KeyReads:
     """
 
     def __init__(
-        self, session: Session, statement: PreparedStatement, describe: Callable[[Any], str], consistency: str,
-        first_rows: int = 1, decoding: Decoding = DEFAULT,
+        self, session: Session, statement: PreparedStatement, table: str, describe: Callable[[Any], str],
+        consistency: str, first_rows: int = 1, decoding: Decoding = DEFAULT,
     ) -> None:  # fmt: skip
-        self._session, self._statement, self._describe, self._first_rows = session, statement, describe, first_rows
+        self._session, self._statement, self._table = session, statement, table
+        self._describe, self._first_rows = describe, first_rows
         self._decoding = decoding
         statement.is_idempotent = True
         statement.consistency_level = consistency_level(consistency)
@@ -107,13 +112,25 @@ class KeyReads:
         Raises:
           ReadError: A read was refused, or not answered in several attempts.
         """
-        queued = _Queue(iter(reads))
-        while self._request_pages(queued):
-            read, page, paging_state = queued.next_page()
-            if isinstance(page, Exception):
-                queued.delayed.append(self._record_failure(read, page))
-            elif self._record_page(read, page, paging_state, consume):
-                queued.ready.append(read)
+        with tracing.span('lookup', self._table) as span:
+            self._run(_Queue(iter(reads)), consume, span)
+
+    def _run(self, queued: _Queue, consume: Consumer, span: tracing.Span) -> None:
+        counts = _Counts()
+        try:
+            while self._request_pages(queued):
+                read, page, paging_state = queued.next_page()
+                read.request.observe()
+                if isinstance(page, Exception):
+                    queued.delayed.append(self._record_failure(read, page))
+                    counts.retries += 1
+                    continue
+                counts.page(page, first=read.paging_state is None)
+                if self._record_page(read, page, paging_state, consume):
+                    queued.ready.append(read)
+        finally:
+            counts.add(self._table)
+            span.set(keys=counts.keys, rows=counts.rows, bytes=counts.bytes, pages=counts.pages, retries=counts.retries)
 
     def _request_pages(self, queued: _Queue) -> bool:
         """Requests as many pages as may be in flight; returns whether any is."""
@@ -147,17 +164,20 @@ class KeyReads:
 
     def _request(self, read: Read, arrived: _Arrived) -> None:
         read.statement.fetch_size = read.page_size.rows
+        request = read.request = metrics.LOOKUP_REQUESTS.begin()
+
+        def arrive(page: Page | Exception, paging_state: bytes | None) -> None:
+            request.end()
+            arrived.put((read, page, paging_state))
+
         try:
             future = self._session.execute_async(
                 read.statement, execution_profile=self._profile, paging_state=read.paging_state
             )
         except DRIVER_ERRORS as error:
-            arrived.put((read, error, None))
+            arrive(error, None)
             return
-        future.add_callbacks(
-            lambda pages: arrived.put((read, pages[0], future._paging_state)),
-            lambda error: arrived.put((read, error, None)),
-        )
+        future.add_callbacks(lambda pages: arrive(pages[0], future._paging_state), lambda error: arrive(error, None))
 
     def _record_failure(self, read: Read, error: Exception) -> Read:
         read.failures += 1
@@ -167,6 +187,28 @@ class KeyReads:
         read.page_size.rows = max(1, read.page_size.rows // 2)
         read.retry_at = time.monotonic() + _BACKOFF * 2**read.failures
         return read
+
+
+@dataclasses.dataclass
+class _Counts:
+    """What one run has read; added to the metrics at its end, because most pages hold one row."""
+
+    keys: int = 0
+    pages: int = 0
+    rows: int = 0
+    bytes: int = 0
+    retries: int = 0
+
+    def page(self, page: Page, first: bool) -> None:
+        self.keys, self.pages = self.keys + first, self.pages + 1
+        self.rows, self.bytes = self.rows + page.rows, self.bytes + len(page.body)
+
+    def add(self, table: str) -> None:
+        metrics.LOOKUP_KEYS.add(self.keys, table)
+        metrics.LOOKUP_PAGES.add(self.pages, table)
+        metrics.LOOKUP_ROWS.add(self.rows, table)
+        metrics.LOOKUP_BYTES.add(self.bytes, table)
+        metrics.LOOKUP_RETRIES.add(self.retries, table)
 
 
 @dataclasses.dataclass

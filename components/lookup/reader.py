@@ -39,7 +39,7 @@ class Reader:
             statement = session.prepare(lookup.cql)
         except DRIVER_ERRORS as error:
             raise SchemaError(f'view {lookup.view.name}: {one_line(error)}') from error
-        self._reads = KeyReads(session, statement, self._describe, consistency)
+        self._reads = KeyReads(session, statement, str(lookup.table), self._describe, consistency)
         columns = statement.result_metadata
         schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
         empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.enrichment import EnrichmentSourceHandler
 
 from tfx_cassandra.components.checks import checked, conform
@@ -150,7 +149,6 @@ class Retrieve(beam.DoFn):
 
     def __init__(self, settings: RetrievalOptions, present: int, split: str = '') -> None:
         self._settings, self._present, self._split = settings, present, split
-        self._requests = Metrics.counter('tfx_cassandra', 'lookups')
 
     def setup(self) -> None:
         self._retriever = Retriever(self._settings, self._present)
@@ -163,7 +161,6 @@ class Retrieve(beam.DoFn):
         before = self._retriever.requests
         framed, missing = self._retriever.enrich(examples)
         sent = self._retriever.requests - before
-        self._requests.inc(sent)
         (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
         yield Chunk(self._split, framed.buffer.to_pybytes(), len(framed), checksum)
         for name, count in missing.items():

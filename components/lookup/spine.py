@@ -137,8 +137,8 @@ class _ViewReads:
             self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
         self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
         self._reads = KeyReads(
-            session, session.prepare(statement(view, found.scan, key)), lambda _: f'view {view.name}: {found.table}',
-            options.consistency, _FIRST_ROWS, options.decoding,
+            session, session.prepare(statement(view, found.scan, key)), str(found.table),
+            lambda _: f'view {view.name}: {found.table}', options.consistency, _FIRST_ROWS, options.decoding,
         )  # fmt: skip
         empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in found.schema], schema=found.schema)
         self._schema = facts(empty, view).schema

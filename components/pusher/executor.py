@@ -12,12 +12,15 @@ from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
+from tfx_cassandra.components import metrics as own_metrics
+from tfx_cassandra.components import tracing
 from tfx_cassandra.components.errors import RegistryError, invalid
 from tfx_cassandra.components.experiment.verdict_file import treatment_verdicts
 from tfx_cassandra.components.pusher import config as configs
 from tfx_cassandra.components.pusher import metrics
 from tfx_cassandra.components.pusher.config import PusherConfig
 from tfx_cassandra.components.registry import publish
+from tfx_cassandra.components.registry.push import push
 from tfx_cassandra.components.registry.registry import ModelRegistry, ModelVersion
 
 VERDICT_KEY = 'verdict'
@@ -42,6 +45,21 @@ class Executor(tfx_executor.Executor):
             running the push again resumes it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
+        outcome = 'failed'
+        try:
+            with own_metrics.timed(own_metrics.PUSH_SECONDS), tracing.span('push', 'model_versions'):
+                pushed = self._run(input_dict, output_dict, exec_properties)
+            outcome = 'pushed' if pushed else 'not_pushed'
+        finally:
+            own_metrics.PUSHES.add(1, outcome)
+
+    def _run(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> bool:
+        """Pushes the model if it passes every gate; returns whether it was pushed."""
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         config = configs.from_properties(exec_properties)
         base_directory = _base_directory(config, exec_properties[standard_component_specs.PUSH_DESTINATION_KEY])
@@ -50,7 +68,7 @@ class Executor(tfx_executor.Executor):
             version = self._push(config, self.GetModelPath(input_dict), base_directory, input_dict)
         if version is None:
             self._MarkNotPushed(pushed_model)
-            return
+            return False
         publish.archive(self.GetModelPath(input_dict), pushed_model.uri, str(version.digest))
         self._MarkPushed(pushed_model, str(version.model_uri), version.version)
         for field in ('experiment_id', 'model_id'):
@@ -59,6 +77,7 @@ class Executor(tfx_executor.Executor):
         higher = _higher_versions(config, base_directory, int(version.version))
         if higher:
             pushed_model.set_string_custom_property('higher_versions', ', '.join(map(str, higher)))
+        return True
 
     def _push(
         self,
@@ -74,31 +93,21 @@ class Executor(tfx_executor.Executor):
         """
         verdict_of = _verdicts(config, input_dict)
         with ModelRegistry(config.connection) as registry:
-            digest = publish.content_digest(model_path)
-            verdict = _verdict(registry, config, digest, verdict_of) if verdict_of else None
+            verdict = _verdict(registry, config, publish.content_digest(model_path), verdict_of) if verdict_of else None
             if verdict == 'harm':
                 return None
-            facts = _facts(config, input_dict)
-            claim = registry.claim(config.experiment_id, config.model_id, digest)
-            directory = publish.publish(model_path, base_directory, claim.version, digest)
-            version = ModelVersion(
-                experiment_id=config.experiment_id,
-                model_id=config.model_id,
-                version=str(claim.version),
-                created_at=claim.created_at,
+            version, stored = push(
+                registry,
+                config.experiment_id,
+                config.model_id,
+                model_path,
+                base_directory,
+                alias=config.alias,
                 ab_test_group=config.ab_test_group,
-                digest=digest,
-                model_uri=directory,
                 pipeline_run=self._pipeline_run(),
                 verdict=verdict,
-                **facts,
+                **_facts(config, input_dict),
             )
-            # Last, so that a row of model_versions always has a complete directory, and its reader can load the model.
-            # In the other order a crash would leave a row without a directory.
-            stored = registry.record(version)
-            if config.alias is not None and verdict in (None, 'ship'):
-                reason = f'pushed by {version.pipeline_run}'
-                registry.advance(config.experiment_id, config.alias, config.model_id, version.version, reason=reason)
         if stored != version:
             logging.info('Version %s was recorded by run %s; its row is kept.', stored.version, stored.pipeline_run)
         return version

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from types import TracebackType
 
-from tfx_cassandra.components.checks import checked
+from tfx_cassandra.components.checks import Count, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.registry.aliases import ANY, AliasMove, AnyMove, ModelAliases, Moves, unknown_alias
 from tfx_cassandra.components.registry.claims import Claim, HeldClaim, ModelClaims
@@ -133,6 +134,16 @@ class ModelRegistry:
     def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
         """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
         return self._versions.list(experiment_id, window)
+
+    def newest(
+        self, experiment_id: str, limit: Count, before: datetime.datetime | None = None
+    ) -> tuple[ModelVersion, ...]:
+        """Returns an experiment's versions, newest first, `limit` at most: those created before a moment, or all."""
+        return self._versions.newest(experiment_id, limit, before)
+
+    def experiments(self, limit: Count = 1000) -> tuple[str, ...]:
+        """Returns the experiments that have versions, sorted; `limit` of them at most."""
+        return self._versions.experiments(limit)
 
     def alias(self, experiment_id: str, alias: str) -> AliasMove | None:
         """Returns the newest move of an alias, with the version that it points at; None for an unknown alias."""

@@ -12,6 +12,7 @@ import tenacity
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
 from cassandra.query import BatchStatement, PreparedStatement
 
+from tfx_cassandra.components import metrics
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -113,6 +114,7 @@ class RegistrySession:
             wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_MAX_PAUSE),
             retry=tenacity.retry_if_exception(_is_transient)
             | tenacity.retry_if_result(lambda outcome: outcome is None),
+            before_sleep=lambda _: metrics.REGISTRY_RETRIES.add(1),
         )
         try:
             return retrying(attempt)  # type: ignore[return-value]

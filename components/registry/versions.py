@@ -93,6 +93,8 @@ class ModelVersions:
         'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
         'versions': _SELECT,
         'versions_within': f'{_SELECT} AND created_at >= ? AND created_at < ?',
+        'newest_versions': f'{_SELECT} AND created_at < ? LIMIT ?',
+        'experiments': 'SELECT DISTINCT experiment_id FROM {keyspace}.model_versions LIMIT ?',
     }
     SERIAL_READS: ClassVar[dict[str, str]] = {
         'recorded_version': f'{_SELECT} AND created_at = ? AND model_id = ?',
@@ -166,6 +168,21 @@ class ModelVersions:
     def list(self, experiment_id: str, window: TimeWindow | None = None) -> tuple[ModelVersion, ...]:
         """Returns an experiment's versions, newest first; with a window, those created in [start, end)."""
         return tuple(self._versions(experiment_id, window))
+
+    def newest(
+        self, experiment_id: str, limit: int, before: datetime.datetime | None = None
+    ) -> tuple[ModelVersion, ...]:
+        """Returns at most `limit` versions of an experiment, newest first, of those created before a moment."""
+        named('experiment_id', experiment_id)
+        end = (_MAX_SECONDS + 1) * 1000 if before is None else whole_milliseconds('before', before)
+        return tuple(self._rows('newest_versions', experiment_id, end, limit))
+
+    def experiments(self, limit: int) -> tuple[str, ...]:
+        """Returns the ids of at most `limit` experiments, sorted."""
+        try:
+            return tuple(sorted(str(row.experiment_id) for row in self._session.execute('experiments', limit)))
+        except DRIVER_ERRORS as error:
+            raise RegistryError(f'experiments: got {limit}, rule: they can be read ({one_line(error)})') from error
 
     def _find(
         self, statements: tuple[str, str], experiment_id: str, model_id: str, version: str

@@ -60,6 +60,18 @@ class Area:
     tokens: TokenRange
     times: Slice = ALL_TIMES
 
+    def order(self, descending: bool = False) -> tuple[int, int]:
+        """Returns a key that sorts areas as their rows are stored: by token, then by time (descending: latest first).
+
+        It is meant for areas that do not overlap.
+        """
+        return self.tokens.start, -self.times.start if descending else self.times.start
+
+    def within(self, tokens: TokenRange) -> Area | None:
+        """Returns the part of the area in a range of tokens; None if there is none."""
+        start, end = max(self.tokens.start, tokens.start), min(self.tokens.end, tokens.end)
+        return Area(TokenRange(start, end), self.times) if start < end else None
+
     def __str__(self) -> str:
         return str(self.tokens) if self.times == ALL_TIMES else f'{self.tokens} x {self.times}'
 

@@ -14,7 +14,7 @@ import heapq
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from cassandra import OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
@@ -25,6 +25,7 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ServerError
 from cassandra.query import PreparedStatement
 
+from tfx_cassandra.components import metrics
 from tfx_cassandra.components.checks import Count, Rate, check_fields
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.driver.connection import Consistency, consistency_level
@@ -40,6 +41,7 @@ from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Failure, Reading
+from tfx_cassandra.components.scan.spans import ScanSpans
 from tfx_cassandra.components.scan.survey import name_of
 
 PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
@@ -111,6 +113,7 @@ class Fetcher:
         decode: Callable[[Page, Keys], Decoded] | None = None,
     ) -> None:
         self._session, self._scan, self._options = session, scan, options
+        self._table = str(scan.table)
         self._decode = decode or functools.partial(pages.decode, decoding=options.decoding)
         self._keys = pages.key_columns(scan)
         self._limiter = Limiter(options.rows_per_second, options.bytes_per_second)
@@ -124,26 +127,54 @@ class Fetcher:
             EXEC_PROFILE_DEFAULT, row_factory=pages.raw_rows, retry_policy=FallthroughRetryPolicy()
         )
 
-    def fetch(self, splits: Sequence[Split]) -> Iterator[Any]:
+    def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Generator[Any, None, None]:
         """Yields each page as `decode` converts it, as they arrive, and a RangeRead for each area read completely.
+
+        The first pages are requested by the call itself, before the caller takes anything.
+
+        Args:
+          splits: What is read.
+          in_order: Whether rows come in the order of tokens, and within a partition as Cassandra orders them, whatever
+            fails meanwhile. Then only one area is read at once.
 
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
         # A queue for this call alone: one that ends early leaves pages behind.
         arrived: _Arrived = queue.SimpleQueue()
-        schedule = _Schedule([Reading.of(split, self._page_rows, self._page_bytes) for split in splits])
+        readings = [Reading.of(split, self._page_rows, self._page_bytes) for split in splits]
+        schedule = _OrderedSchedule(readings, self._keys.descending) if in_order else _Schedule(readings)
         active: collections.Counter[str] = collections.Counter()
+        spans = ScanSpans(self._table)
+        self._request_ready(schedule, active, arrived, spans)
+        return self._pages(schedule, active, arrived, spans)
+
+    def _request_ready(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> None:
+        while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
+            active[next_reading.node] += 1
+            spans.begin(next_reading)
+            self._request(next_reading, arrived)
+
+    def _pages(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> Generator[Any, None, None]:
+        with spans:
+            yield from self._arriving(schedule, active, arrived, spans)
+
+    def _arriving(
+        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
+    ) -> Iterator[Any]:
         while schedule or active.total():
-            while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
-                active[next_reading.node] += 1
-                self._request(next_reading, arrived)
+            self._request_ready(schedule, active, arrived, spans)
             try:
                 timeout = schedule.seconds_to_next() if schedule else None
                 reading, requested_rows, page, paging_state = arrived.get(timeout=timeout)
             except queue.Empty:
                 continue
             node = reading.node
+            reading.request.observe()
             if isinstance(page, Exception):
                 active[node] -= 1
                 self._limiter.adjust(requested_rows, 0, 0)
@@ -153,6 +184,7 @@ class Fetcher:
                 continue
             self._limiter.adjust(requested_rows, page.rows, len(page.body))
             reading.record_page(page.rows, len(page.body), paging_state)
+            self._count(page)
             oversized = paging_state is not None and reading.oversized
             if paging_state is None:
                 active[node] -= 1
@@ -168,7 +200,11 @@ class Fetcher:
                 self._request(reading, arrived)
                 for part in fresh:
                     schedule.add(part, delay=0.0)
+                metrics.READ_DIVISIONS.add(len(fresh), self._table, 'size')
+            self._request_ready(schedule, active, arrived, spans)  # the next areas arrive meanwhile, too
             yield decoded.content
+            if paging_state is None:
+                spans.end(reading)
             if done is not None:
                 yield done
 
@@ -176,6 +212,11 @@ class Fetcher:
         """Returns how many areas may be read at once: only one while a limit delays the requests."""
         limited = self._limiter.needs_row_size or self._limiter.would_wait(time.monotonic())
         return 1 if limited else IN_FLIGHT
+
+    def _count(self, page: Page) -> None:
+        metrics.READ_PAGES.add(1, self._table)
+        metrics.READ_ROWS.add(page.rows, self._table)
+        metrics.READ_BYTES.add(len(page.body), self._table)
 
     def _decoded(self, page: Page, reading: Reading) -> Decoded:
         """Decodes a page; an error names the token range, or says that the table has changed since planning."""
@@ -197,6 +238,12 @@ class Fetcher:
         """Requests the next page of a reading as soon as the limits allow; the result is put into `arrived`."""
         rows = reading.next_rows
         time.sleep(max(0.0, self._limiter.reserve(time.monotonic(), rows) - time.monotonic()))
+        request = reading.request = metrics.READ_REQUESTS.begin()
+
+        def arrive(page: Page | Exception, paging_state: bytes | None) -> None:
+            request.end()
+            arrived.put((reading, rows, page, paging_state))
+
         try:
             bound = self._statement(reading.area).bind(self._scan.values(reading.area))
             bound.fetch_size = rows
@@ -207,12 +254,9 @@ class Fetcher:
                 host=self._hosts.get(reading.node),
             )
         except DRIVER_ERRORS as error:
-            arrived.put((reading, rows, error, None))
+            arrive(error, None)
             return
-        future.add_callbacks(
-            lambda pages: arrived.put((reading, rows, pages[0], future._paging_state)),
-            lambda error: arrived.put((reading, rows, error, None)),
-        )
+        future.add_callbacks(lambda pages: arrive(pages[0], future._paging_state), lambda error: arrive(error, None))
 
     def _handle_failure(self, reading: Reading, error: Exception, schedule: _Schedule) -> RangeRead | None:
         """Schedules a retry of a reading, or of what it is cut into; returns the entry of the part that is complete."""
@@ -223,7 +267,9 @@ class Fetcher:
             self._check_unchanged()
             attempts = f'not read in {max(1, reading.failures)} attempts, the last of {node or "any node"}'
             raise ReadError(f'{where}: {attempts} ({one_line(error)})') from error
+        metrics.READ_RETRIES.add(1, self._table, failure.name.lower())
         done, readings = reading.split_after_failure(self._scan, failure)
+        metrics.READ_DIVISIONS.add(len(readings) - 1, self._table, 'failure')
         for part in readings:
             schedule.add(part, part.backoff(failure))
         return done
@@ -266,3 +312,25 @@ class _Schedule:
                 del self._ready[i]
                 return reading
         return None
+
+
+class _OrderedSchedule(_Schedule):
+    """Readings one after the other, in the order of their rows: the first is waited for even while it is delayed."""
+
+    def __init__(self, readings: Sequence[Reading], descending: bool) -> None:
+        super().__init__(sorted(readings, key=lambda reading: reading.area.order(descending)))
+        self._descending = descending
+
+    def pop(self, active: collections.Counter[str]) -> Reading | None:
+        """Removes and returns the first reading, if none is active and its backoff has ended."""
+        if active.total() or not self:
+            return None
+        now = time.monotonic()
+        waiting = [(reading, 0.0) for reading in self._ready] + [(reading, at) for at, _, reading in self._delayed]
+        first, ready_at = min(waiting, key=lambda entry: entry[0].area.order(self._descending))
+        if ready_at > now:
+            return None
+        self._ready = collections.deque(reading for reading in self._ready if reading is not first)
+        self._delayed = [entry for entry in self._delayed if entry[2] is not first]
+        heapq.heapify(self._delayed)
+        return first

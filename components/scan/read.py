@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from tfx_cassandra.components.checks import Count, Name, Rate, TableName, checked
 from tfx_cassandra.components.cql import values
@@ -149,7 +148,6 @@ class _ReadSplits(beam.DoFn):
 
     def __init__(self, request: ReadRequest) -> None:
         self._request = request
-        self._rows = Metrics.counter('tfx_cassandra', 'rows_read')
 
     def setup(self) -> None:
         self._session = connections.acquire(self._request.connection, RawHandler)
@@ -163,7 +161,6 @@ class _ReadSplits(beam.DoFn):
             if isinstance(found, RangeRead):
                 yield beam.pvalue.TaggedOutput('ledger', found)
                 continue
-            self._rows.inc(found.num_rows)
             batch = self._request.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch

@@ -14,6 +14,7 @@ import dataclasses
 import enum
 import random
 
+from tfx_cassandra.components.metrics import Request
 from tfx_cassandra.components.scan.area import Area, Position, cut
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.page_size import PAGE_BYTES, PageSize
@@ -60,6 +61,7 @@ class Reading:
       failures: Failures since the last page.
       pages_since_failure: Pages since the last failure.
       bytes_since_cut: Bytes read since it was last cut.
+      request: The last request of a page.
     """
 
     read: RangeRead
@@ -73,6 +75,7 @@ class Reading:
     failures: int = 0
     pages_since_failure: int = 0
     bytes_since_cut: int = 0
+    request: Request = dataclasses.field(init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, split: Split, page_rows: int, page_bytes: int = PAGE_BYTES) -> Reading:

@@ -17,17 +17,17 @@ from typing import Annotated, Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 from cassandra import cqltypes
 from cassandra.cluster import Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, Statement
 from cassandra.util import Date, Duration
 
+from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.checks import Name, Rule, TableName, checked
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
-from tfx_cassandra.components.driver.concurrent import outcomes
+from tfx_cassandra.components.driver.concurrent import outcomes, size
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.driver.errors import one_line
 from tfx_cassandra.components.driver.responses import Milliseconds
@@ -64,7 +64,7 @@ class WriteResult(NamedTuple):
 
 
 class WriteToCassandra(beam.PTransform[Any, WriteResult]):
-    """Writes a PCollection of mappings or `pyarrow.RecordBatch`es into a table; keys and fields name its columns.
+    """Writes a PCollection of mappings or record batches of pyarrow into a table; keys and fields name its columns.
 
     A column that is absent or null in a row is not written: the stored value is kept, and no tombstone is created. In
     `feature_store`, `user_id` is filled from `metadata['user_id']`.
@@ -172,7 +172,6 @@ class _WriteRows(beam.DoFn):
     ) -> None:
         self._connection, self._table, self._ttl = connection, table, ttl
         self._timestamp_column, self._consistency = timestamp_column, consistency
-        self._written = Metrics.counter('tfx_cassandra', 'rows_written')
 
     def setup(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -180,26 +179,41 @@ class _WriteRows(beam.DoFn):
             table = tables.describe(self._session, self._connection.keyspace, self._table)
             self._insert = _Insert(self._session, table, self._ttl, self._timestamp_column)
             self._insert.statement.consistency_level = connections.consistency_level(self._consistency)
+            self._label = str(table)
             self._held = stack.pop_all()
 
     def teardown(self) -> None:
         self._held.close()
 
     def process(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
+        with tracing.span('write_batch', self._label) as span:
+            failed = list(self._written(rows))
+            span.set(rows=len(rows), failed=len(failed))
+        yield from failed
+
+    def _written(self, rows: list[Mapping[str, Any]]) -> Iterator[FailedRow]:
+        """Writes rows; yields those that failed."""
         inserts, invalid_rows = self._inserts(rows)
+        metrics.WRITE_DEAD_LETTERS.add(len(invalid_rows), self._label, 'invalid')
         yield from invalid_rows
         rejected: list[_RowInsert] = []
         for group, outcome in self._outcomes(_grouped(inserts)):
             if isinstance(outcome, Exception):
                 rejected += group
             else:
-                self._written.inc(len(group))
+                self._count(group)
+        metrics.WRITE_RETRIES.add(len(rejected), self._label)
         # One row may have failed its whole request, so each row is sent again on its own.
         for (insert,), outcome in self._outcomes([insert] for insert in rejected):
             if isinstance(outcome, Exception):
+                metrics.WRITE_DEAD_LETTERS.add(1, self._label, 'rejected')
                 yield FailedRow(insert.row, f'{self._table}: {one_line(outcome)}')
             else:
-                self._written.inc()
+                self._count([insert])
+
+    def _count(self, written: list[_RowInsert]) -> None:
+        metrics.WRITE_ROWS.add(len(written), self._label)
+        metrics.WRITE_BYTES.add(sum(size(insert.statement) for insert in written), self._label)
 
     def _inserts(self, rows: list[Mapping[str, Any]]) -> tuple[list[_RowInsert], list[FailedRow]]:
         inserts, invalid_rows = [], []
@@ -212,7 +226,7 @@ class _WriteRows(beam.DoFn):
 
     def _outcomes(self, groups: Iterable[list[_RowInsert]]) -> Iterator[tuple[list[_RowInsert], list[Any] | Exception]]:
         requests = ((group, self._request(group)) for group in groups)
-        return outcomes(self._session, requests, CONCURRENCY)
+        return outcomes(self._session, requests, CONCURRENCY, metrics=metrics.WRITE_REQUESTS)
 
     def _request(self, group: list[_RowInsert]) -> Statement:
         if len(group) == 1:

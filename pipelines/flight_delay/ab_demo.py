@@ -22,7 +22,7 @@ from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.registry.registry import ModelRegistry
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
-from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, cluster_of, logged
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, add_no_cache, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import ALIAS, EXPERIMENT, MODEL_ID, requests_of
 
 # Nothing above imports TensorFlow or TFX: they are imported after their output is redirected to the log.
@@ -54,8 +54,8 @@ class AbDemo(Demo):
         return self.state / 'logs' / 'demo-ab.log'
 
     def _run(self, terminal: TextIO) -> int:
+        self.load(terminal)
         with connections.session(self.connection):
-            self.load(terminal)
             with step('load TensorFlow and TFX', terminal):
                 from tfx_cassandra.pipelines.flight_delay import serving
             arms, models = self._versions(terminal)
@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--days', metavar='START/END', default=SERVED, help='departures served (default: %(default)s)')
     parser.add_argument('--train-steps', type=int, default=600, help='batches of training (default: %(default)s)')
     add_common(parser)
+    add_no_cache(parser)
     return parser
 
 

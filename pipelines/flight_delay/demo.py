@@ -86,8 +86,8 @@ class Demo:
                 self.cluster.stop(progress)
 
     def _run(self, terminal: TextIO) -> int:
+        written = self.load(terminal)
         with connections.session(self.connection):
-            written = self.load(terminal)
             self._train(enable_cache=self.cache and not written, terminal=terminal)
             return self._summary(terminal)
 
@@ -95,7 +95,8 @@ class Demo:
         """Creates the tables and fills them, where that is not done yet; returns whether anything was written."""
         with step(f'schema: {self.connection}', terminal):
             ingest.apply_schema(self.connection)
-        written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
+        with connections.session(self.connection):
+            written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
         return any(written)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:
@@ -201,11 +202,20 @@ def _ingest(connection: CassandraConnection, name: str, load: Callable[[], inges
 
 
 def _parser() -> argparse.ArgumentParser:
+    made = parser(
+        'demo', 'Trains a flight-delay model on features from Cassandra, and records its version there.', _EPILOG
+    )
+    made.add_argument(
+        '--leaky', action='store_true', help='join the weather at landing, to show the effect of such a mistake'
+    )
+    add_no_cache(made)
+    return made
+
+
+def parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Returns a parser of the options that the training demos have in common."""
     parser = argparse.ArgumentParser(
-        prog='demo',
-        description='Trains a flight-delay model on features from Cassandra, and records its version there.',
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=name, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     span = parser.add_mutually_exclusive_group()
     span.add_argument(
@@ -213,9 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     span.add_argument('--window', metavar='START/END', help='departures to train on instead, in ISO-8601 with offsets')
     parser.add_argument('--nodes', type=int, choices=(1, 3), help='size of the dev cluster (default: 1, or as it is)')
-    parser.add_argument(
-        '--leaky', action='store_true', help='join the weather at landing, to show the effect of such a mistake'
-    )
     add_common(parser)
     return parser
 
@@ -223,7 +230,6 @@ def _parser() -> argparse.ArgumentParser:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Adds the options that all demos have."""
     parser.add_argument('--stop-cluster', action='store_true', help='stop the dev cluster at the end')
-    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component again')
     parser.add_argument(
         '--state',
         type=pathlib.Path,
@@ -232,11 +238,21 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_cache(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of the demos whose steps are kept."""
+    parser.add_argument('--no-cache', dest='cache', action='store_false', help='run every component again')
+
+
 def _demo(options: argparse.Namespace) -> Demo:
+    return dataclasses.replace(from_options(options), cache=options.cache, leaky=options.leaky)
+
+
+def from_options(options: argparse.Namespace) -> Demo:
+    """Returns the settings of the options that the training demos have in common."""
     window = _with_flights(TimeWindow.parse(options.window)) if options.window else _first_months(options.months)
     state = options.state.resolve()
     cluster = cluster_of(state, options.nodes)
-    return Demo(state, window, cluster, options.stop_cluster, options.cache, options.leaky)
+    return Demo(state, window, cluster, options.stop_cluster, cache=True)
 
 
 def cluster_of(state: pathlib.Path, nodes: int | None = None) -> DevCluster | None:

@@ -21,7 +21,7 @@ from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay.ab_demo import SERVED, TRAINED_ON
 from tfx_cassandra.pipelines.flight_delay.data import YEAR
-from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, cluster_of, logged
+from tfx_cassandra.pipelines.flight_delay.demo import Demo, add_common, add_no_cache, cluster_of, logged
 from tfx_cassandra.pipelines.flight_delay.experiment import EXPERIMENT, MODEL_ID, requests_of
 
 _EPILOG = """example:
@@ -59,8 +59,8 @@ class VertexDemo(Demo):
         return self.state / 'logs' / 'demo-vertex.log'
 
     def _run(self, terminal: TextIO) -> int:
+        self.load(terminal)
         with connections.session(self.connection):
-            self.load(terminal)
             job = self._compiled(
                 'flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache)
             )
@@ -171,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--parallel', type=int, default=1, help='steps at once at most (default: %(default)s)')
     add_common(parser)
+    add_no_cache(parser)
     return parser
 
 

@@ -47,6 +47,15 @@ def test_start_hands_every_option_on(run, calls, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('line', 'port'),
+    [('', None), ('--metrics-port 7071', None), ('--metrics', 7070), ('--metrics --metrics-port 7071', 7071)],
+)
+def test_metrics_are_shown_where_they_are_asked_for(run, calls, tmp_path, line, port):
+    assert run('cluster', 'start', '--directory', str(tmp_path), *line.split()) == 0
+    assert calls == [DevCluster(tmp_path, metrics_port=port)]
+
+
+@pytest.mark.parametrize(
     ('line', 'expected'),
     [
         (['--', 'status'], (['status'], 1)),

@@ -43,7 +43,7 @@ def test_a_shell_completes_commands() -> None:
     environ = {
         **os.environ,
         '_TFX_CASSANDRA_COMPLETE': 'bash_complete',
-        'COMP_WORDS': 'tfx-cassandra m',
+        'COMP_WORDS': 'tfx-cassandra mo',
         'COMP_CWORD': '1',
     }
     command = [sys.executable, '-m', cli.__name__]
@@ -80,10 +80,13 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
         'ab',
         'scan',
         'models',
+        'metrics',
         'leaks',
         'compile',
         'run-job',
         'recurring-run',
+        'ui',
+        'tune',
     }
     assert cli.main(['nonsense']) == 2
     assert capsys.readouterr().err == "tfx-cassandra: error: No such command 'nonsense'.\n"

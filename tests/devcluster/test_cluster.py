@@ -59,6 +59,8 @@ def stands_in_for(node):
         ('subnet', '127.0.256', 'loopback'),
         ('subnet', '127.0.00', 'loopback'),
         ('port', 0, 'from 1 to 65533'),
+        ('metrics_port', 65534, 'from 1 to 65533'),
+        ('metrics_port', 9042, 'another port than port and storage_port'),
         ('jmx_port', 65534, 'from 1 to 65533'),
         ('storage_port', 9042, 'another port'),
         ('heap', '1', 'a whole number'),
@@ -95,11 +97,11 @@ def test_rings_of_another_configuration_have_their_own_data(tmp_path):
     assert len(folders) == len(shapes)
 
 
-@pytest.mark.parametrize('field', ['port', 'storage_port', 'jmx_port'])
+@pytest.mark.parametrize('field', ['port', 'storage_port', 'jmx_port', 'metrics_port'])
 def test_a_port_in_use_is_named_before_anything_is_started(tmp_path, steps, field):
     with socket.create_server(('127.0.9.1' if field != 'jmx_port' else '127.0.0.1', 0)) as server:
         address, taken = server.getsockname()
-        others = {'port': 9742, 'storage_port': 9743, 'jmx_port': 9744}
+        others = {'port': 9742, 'storage_port': 9743, 'jmx_port': 9744, 'metrics_port': 9745}
         cluster = DevCluster(tmp_path, subnet='127.0.9', **(others | {field: taken}))
         with pytest.raises(DevClusterError, match=rf'^{field}: got {address}:{taken} that is in use, rule: free'):
             cluster.start(steps)

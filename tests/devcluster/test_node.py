@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tfx_cassandra.components.devcluster import exporter
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.devcluster.distribution import Distribution
 from tfx_cassandra.components.devcluster.node import heap_bytes, ring_tokens
@@ -91,6 +92,15 @@ def test_the_command_runs_the_daemon_on_the_distribution(node):
     assert {'-Xmx1G', '-javaagent:/lib/jamm-0.4.0.jar', '-Dcassandra.jmx.local.port=7200', config_option(node)} <= set(
         command
     )
+
+
+def test_the_exporter_of_metrics_is_an_agent_on_the_nodes_address(node):
+    agent = Path('/lib/jamm-0.4.0.jar')
+    distribution = Distribution('5.0.8', (agent,), agent)
+    shown = dataclasses.replace(node, metrics_port=7070).command(Path('/bin/java'), distribution, Path('/lib/jmx.jar'))
+    assert f'-javaagent:/lib/jmx.jar={node.address}:7070:{exporter.CONFIGURATION}' in shown
+    assert exporter.CONFIGURATION.is_file()
+    assert not [word for word in node.command(Path('/bin/java'), distribution) if 'jmx.jar' in word]
 
 
 @pytest.mark.parametrize(('heap', 'expected'), [('256M', 268435456), ('1G', 1073741824), ('12G', 12884901888)])

@@ -53,6 +53,9 @@ class _Future:
     def all(self) -> list:
         return []
 
+    def add_callback(self, answered: Callable[..., None]) -> None:
+        answered()
+
 
 @pytest.fixture
 def writers() -> Iterator[list[Writer]]:

@@ -14,6 +14,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from cassandra.cluster import Session
+from counted import counted
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 
@@ -208,7 +209,9 @@ def test_requests_too_young_for_their_outcomes_do_not_count_yet(
 
 def test_no_traffic_is_an_invalid_verdict(connection: CassandraConnection, tmp_path: pathlib.Path) -> None:
     register(connection, 'empty')
-    found, artifact = run(component(connection, 'empty', window='2020-01-01T00:00Z/2020-01-02T00:00Z'), tmp_path)
+    with counted() as grown:
+        found, artifact = run(component(connection, 'empty', window='2020-01-01T00:00Z/2020-01-02T00:00Z'), tmp_path)
+    assert grown['tfx_cassandra_ab_runs_total', ('invalid',)] == grown['tfx_cassandra_ab_seconds_count', ()] == 1
     assert found.verdict == 'invalid'
     assert found.reasons[0].startswith('arm control: no request of model m version 1700000000')
     assert 'invalid' in (pathlib.Path(artifact.uri) / 'report.html').read_text()

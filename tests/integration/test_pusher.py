@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from cassandra.cluster import Session
+from counted import counted
 from exec_properties import stored
 from google.protobuf import json_format
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
@@ -162,9 +163,12 @@ def test_a_blessed_model_is_served_and_recorded(push: Push, session: Session) ->
 
 
 def test_a_rerun_leaves_one_row_and_one_directory(push: Push) -> None:
-    first = push.run()
-    before = files(push.base)
-    again = push.run(run='run-2')
+    with counted() as grown:
+        first = push.run()
+        before = files(push.base)
+        again = push.run(run='run-2')
+    assert grown['tfx_cassandra_pushes_total', ('pushed',)] == 2
+    assert grown['tfx_cassandra_push_seconds_count', ()] == 2
     assert again.mlmd_artifact == first.mlmd_artifact
     assert files(push.base) == before
     (row,) = push.rows()
@@ -320,8 +324,9 @@ def without_schema(push: Push) -> Push:
     ('broken', 'error'), [(without_cluster, UnavailableError), (without_schema, SchemaError)], ids=['cluster', 'schema']
 )
 def test_nothing_is_copied_where_nothing_can_be_recorded(broken: Any, error: type[Exception], push: Push) -> None:
-    with pytest.raises(error) as caught:
+    with counted() as grown, pytest.raises(error) as caught:
         broken(push).run()
+    assert grown['tfx_cassandra_pushes_total', ('failed',)] == 1
     assert '\n' not in str(caught.value)
     assert not push.base.exists()
     assert not (push.folder / 'pushed').exists()

@@ -58,7 +58,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(session: Session, first_rows: int = 1) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
-    reads = KeyReads(session, Statement(), lambda key: f'key {key!r}', 'ONE', first_rows)
+    reads = KeyReads(session, Statement(), 'k.t', lambda key: f'key {key!r}', 'ONE', first_rows)
 
     def consume(key: bytes, batch: pa.RecordBatch) -> bool:
         found[key] = found.get(key, 0) + batch.num_rows
@@ -131,4 +131,4 @@ def test_a_failed_read_is_retried_with_fewer_rows_but_a_refused_one_is_not() -> 
 
 @pytest.mark.parametrize('key', [b'', b'x' * 65_536])
 def test_a_key_that_no_partition_can_have_is_not_read(key: bytes) -> None:
-    assert KeyReads(Session({}), Statement(), str, 'ONE').read([key], key) is None
+    assert KeyReads(Session({}), Statement(), 'k.t', str, 'ONE').read([key], key) is None

@@ -10,6 +10,7 @@ import time
 import pytest
 from cassandra import ConsistencyLevel, InvalidRequest, WriteTimeout, WriteType
 from cassandra.protocol import ErrorMessage
+from counted import counted
 
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import RegistryError
@@ -97,8 +98,10 @@ def test_an_unsettled_attempt_is_made_again_after_a_pause(
 ) -> None:
     attempts = Attempts(failure, failure, 'claimed')
     monkeypatch.setattr(random, 'uniform', lambda low, high: high)  # the longest pause that may be drawn
-    assert RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id') == 'claimed'
+    with counted() as grown:
+        assert RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id') == 'claimed'
     assert attempts.made == 3
+    assert grown == {('tfx_cassandra_registry_retries_total', ()): 2}
     assert pauses == [0.02, 0.04]
 
 

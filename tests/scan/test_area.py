@@ -141,3 +141,15 @@ def test_an_unbounded_slice_is_cut_where_times_are_likely() -> None:
 )
 def test_the_position_of_a_read(before: Position, after: Position, descending: bool, expected: Position) -> None:
     assert before.then(after, descending) == expected
+
+
+@given(areas_of_small, bounds)
+def test_the_part_within_a_range_is_what_both_hold(whole: Area, tokens: tuple[int, int]) -> None:
+    part = whole.within(TokenRange(*tokens))
+    assert (points(part) if part else set()) == points(whole) & points(area(*tokens))
+
+
+def test_areas_are_ordered_as_rows_are_stored() -> None:
+    parts = [area(3, 4), area(0, 3, 0, 2), area(0, 3, 2, 6)]
+    assert sorted(parts, key=Area.order) == [parts[1], parts[2], parts[0]]
+    assert sorted(parts, key=lambda part: part.order(descending=True)) == [parts[2], parts[1], parts[0]]

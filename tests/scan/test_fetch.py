@@ -9,6 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 from cassandra import InvalidRequest, ReadFailure, ReadTimeout, Unavailable
+from counted import counted
 from fake_server import NODE, TABLE, Asked, FakeSession, Row
 
 from tfx_cassandra.components.cql.table import Identity
@@ -89,9 +90,12 @@ def test_after_a_failed_sample_rows_that_become_large_are_asked_for_few_at_a_tim
 
 def test_an_oversized_area_is_cut_while_it_is_read_and_nothing_is_read_twice() -> None:
     table = [Row(k, n, 500_000) for k in range(10) for n in range(10)]
-    rows, coverage = read(FakeSession(table), splits())
+    with counted() as grown:
+        rows, coverage = read(FakeSession(table), splits())
     assert len(rows) == len(set(rows)) == 100
     assert coverage.ranges > 1
+    # Each division leaves one range more, and perhaps one that was read completely before it.
+    assert 0 < grown['tfx_cassandra_read_divisions_total', ('ks.t', 'size')] < coverage.ranges
 
 
 @pytest.mark.parametrize(
@@ -106,9 +110,17 @@ def test_pages_that_fail_at_times_are_retried(error: Exception, monkeypatch: pyt
     monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
     count = iter(range(10**6))
     session = FakeSession(ROWS, failing=lambda asked: error if next(count) % 3 == 1 else None)
-    rows, coverage = read(session, splits(3))
+    with counted() as grown:
+        rows, coverage = read(session, splits(3))
     assert rows == EXPECTED
     assert coverage.retries == sum(page.failed for page in session.asked) > 0
+    reason = {ReadTimeout: 'slow', ReadFailure: 'refused', Unavailable: 'unreachable'}[type(error)]
+    assert grown['tfx_cassandra_read_retries_total', ('ks.t', reason)] == coverage.retries
+    divided = ('tfx_cassandra_read_divisions_total', ('ks.t', 'failure')) in grown
+    assert divided == (reason == 'refused') or reason == 'slow'  # the latter from the fourth failure of a page on
+    assert grown['tfx_cassandra_read_pages_total', ('ks.t',)] == coverage.pages
+    assert grown['tfx_cassandra_read_seconds_count', ()] == coverage.pages + coverage.retries
+    assert ('tfx_cassandra_read_in_flight', ()) not in grown
 
 
 def test_a_retry_goes_to_the_next_replica(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +219,29 @@ def test_a_damaged_page_is_the_package_s_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_limits_are_those_documented() -> None:
     assert (fetch.PER_NODE, fetch.IN_FLIGHT) == (4, 16)
+
+
+def in_order(session: FakeSession, parts: list[Split], **options: object) -> list[tuple]:
+    """The rows in the order in which they come."""
+    found = list(Fetcher(session, SCAN, ReadOptions(**options)).fetch(parts, in_order=True))
+    ledger.verified([entry for entry in found if isinstance(entry, RangeRead)])
+    batches = [batch for batch in found if not isinstance(batch, RangeRead)]
+    return [row for b in batches for row in zip(b['k'].to_pylist(), b['at'].cast(pa.int64()).to_pylist(), strict=True)]
+
+
+@pytest.mark.parametrize('nth', [2, 5])
+def test_rows_come_in_order_whatever_fails_and_however_areas_are_cut(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
+    table = [Row(k, n * 1000, 500_000 if k % 7 == 0 else 10) for k in range(20) for n in range(30)]
+    count = iter(range(10**6))
+    error = ReadTimeout('slow', consistency=1)
+    session = FakeSession(table, lambda _: error if next(count) % nth == 1 else None)
+    found = in_order(session, splits(5)[::-1], page_rows=40)
+    assert sum(page.failed for page in session.asked)
+    assert found == [(row.k, row.at) for row in sorted(table, key=lambda row: row.place)]
+
+
+def test_the_first_page_is_requested_before_anything_is_taken() -> None:
+    session = FakeSession(ROWS)
+    Fetcher(session, SCAN).fetch(splits(3), in_order=True)
+    assert len(session.asked) == 1

@@ -15,6 +15,7 @@ from cassandra import InvalidRequest, OperationTimedOut, cqltypes
 from cassandra.protocol import ColumnMetadata
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement
 from cassandra.util import Date, Duration
+from counted import counted
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import tables
@@ -70,6 +71,9 @@ class _Session:
 
         def all(self) -> list:
             return []
+
+        def add_callback(self, answered: Callable[..., None]) -> None:
+            answered()
 
 
 @pytest.fixture(autouse=True)
@@ -167,21 +171,25 @@ def test_each_row_of_a_request_that_failed_is_tried_alone(monkeypatch: pytest.Mo
 
     session = _Session(answer=answer)
     writer = _writer(session, monkeypatch)
-    written = []
-    monkeypatch.setattr(writer, '_written', type('Counter', (), {'inc': lambda _, n=1: written.append(n)})())
     rows = _rows(4, 4, 5)
-    failed = list(writer.process(rows))
+    with counted() as grown:
+        failed = list(writer.process(rows))
     assert [failure.row for failure in failed] == rows[:2]
     assert all('OperationTimedOut' in failure.error for failure in failed)
-    assert written == [1]
+    table = str(TABLE)
+    assert grown['tfx_cassandra_write_rows_total', (table,)] == 1
+    assert grown['tfx_cassandra_write_retries_total', (table,)] == 2
+    assert grown['tfx_cassandra_write_dead_letters_total', (table, 'rejected')] == 2
+    assert grown['tfx_cassandra_write_seconds_count', ()] == 4
     writer.teardown()
 
 
 def test_what_was_written_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, written = _writer(_Session(), monkeypatch), []
-    monkeypatch.setattr(writer, '_written', type('Counter', (), {'inc': lambda _, n=1: written.append(n)})())
-    list(writer.process(_rows(*[4] * 51, 5)))
-    assert sorted(written) == [1, 1, 50]
+    writer = _writer(_Session(), monkeypatch)
+    with counted() as grown:
+        list(writer.process(_rows(*[4] * 51, 5)))
+    assert grown['tfx_cassandra_write_rows_total', (str(TABLE),)] == 52
+    assert grown['tfx_cassandra_write_seconds_count', ()] == 3
     writer.teardown()
 
 

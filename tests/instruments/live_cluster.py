@@ -1,4 +1,4 @@
-"""A real Cassandra for the integration tests: the one the environment names, or the dev cluster on 127.0.0.1.
+"""A real Cassandra for the tests that need one: the one the environment names, or the dev cluster on 127.0.0.1.
 
 Each test module gets a keyspace of its own with the schema applied, dropped when the module is done. A cluster that
 `tfx-cassandra cluster` has not made is refused, for keyspaces of its own might have the modules' names, unless

@@ -1,0 +1,76 @@
+"""The Markdown pages of the documentation: their blocks, and the commands that they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')])
+_NOT_RUN = re.compile(r'<!-- not run: (.*?) -->', re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A block of code.
+
+    Attributes:
+      page: Its page, relative to the root.
+      line: Of its first line, from 1.
+      language: 'python', 'bash', ...; '' where none is given, also of an indented block.
+      text: Its content.
+      not_run: Why it is not run, from the comment `<!-- not run: REASON -->` before it; '' for all others.
+      file: The file that the paragraph before it says to save it as: 'Save this as `FILE`'; '' for all others.
+    """
+
+    page: str
+    line: int
+    language: str
+    text: str
+    not_run: str
+    file: str
+
+
+def name(page: Path) -> str:
+    """Returns a page's path from the root."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> list[Block]:
+    """Returns the blocks of code of a page, in order."""
+    found, not_run, paragraph = [], '', ''
+    for token in _tokens(page):
+        if token.type == 'html_block':
+            not_run = ' '.join(' '.join(_NOT_RUN.findall(token.content)).split())
+        elif token.type == 'inline':
+            paragraph = token.content
+        elif token.type in ('fence', 'code_block') and token.map:
+            file = re.search(r'[Ss]ave this\s+as\s+`([^`]+)`', paragraph)
+            line = token.map[0] + (2 if token.type == 'fence' else 1)
+            found.append(
+                Block(name(page), line, token.info.strip(), token.content, not_run, file.group(1) if file else '')
+            )
+        if token.type in ('fence', 'code_block', 'paragraph_open'):
+            not_run = ''
+    return found
+
+
+def code_spans(page: Path) -> list[str]:
+    """Returns what stands between backquotes in the text of a page."""
+    children = [child for token in _tokens(page) for child in token.children or ()]
+    return [' '.join(child.content.split()) for child in children if child.type == 'code_inline']
+
+
+def command_lines(block: Block) -> Iterator[str]:
+    """Yields what a reader types: each line, or where some have the prompt `$`, those; continued lines are one."""
+    lines = re.sub(r'\\\n\s*', '', block.text).splitlines()
+    prompted = [line[2:] for line in lines if line.startswith('$ ')]
+    yield from prompted or (line.strip() for line in lines)
+
+
+def _tokens(page: Path) -> list[Token]:
+    return MarkdownIt('commonmark').enable('table').parse(page.read_text())
