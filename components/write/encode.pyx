@@ -99,6 +99,15 @@ cdef class Values:
     def __dealloc__(self):
         free(self.starts)
 
+    @staticmethod
+    def nulls(Py_ssize_t count):
+        """Returns the values of a column in which every row has a null."""
+        cdef Py_ssize_t i
+        cdef Values made = _values(count)
+        for i in range(count):
+            made.starts[i], made.lengths[i] = 0, -1
+        return made
+
     def value(self, Py_ssize_t row):
         """Returns the bytes of one value, or None for a null."""
         if not 0 <= row < self.count:
@@ -254,11 +263,13 @@ cdef Values _uuid(object array):
     cdef uint8_t* out = _room(made, count * 16)  # `array` keeps what is parsed
     cdef bytes raw
     for i in range(count):
-        if made.lengths[i] >= 0:
+        if made.lengths[i] > 0:
             if not _parsed(source + made.starts[i], made.lengths[i], out + 16 * i):
                 raw = _other_uuid(array[i].as_py())
                 memcpy(out + 16 * i, PyBytes_AS_STRING(raw), 16)
             made.lengths[i] = 16
+        else:  # an empty text stands for no value, as Arrow has it below a null
+            made.lengths[i] = -1
         made.starts[i] = 16 * i
     return made
 
@@ -391,7 +402,7 @@ cdef Values _tuple(Coding coding, object array):
     cdef int64_t total = 0, size
     cdef Values made = _values(count), part
     cdef const uint8_t* valid = _address(array.buffers()[0])
-    parts = [_encoded(coding.parts[k], array.field(k)) for k in range(width)]
+    parts = [_encoded(coding.parts[k], field) for k, field in enumerate(array.flatten())]  # with the nulls of the tuples
     for i in range(count):
         made.starts[i], made.lengths[i] = total, -1
         if _bit(valid, offset + i):
@@ -446,7 +457,7 @@ cdef Values _python(Coding coding, object array):
     """Serializes other types in Python, value by value."""
     cdef Py_ssize_t i, count = len(array), at = 0
     cdef Values made = _values(count)
-    cdef list values = [None if value is None else coding.encoder(value) for value in array.to_pylist()]
+    cdef list values = [coding.encoder(value) if value else None for value in array.to_pylist()]  # '' is no value
     joined = b''.join([value for value in values if value is not None])
     made.owner, made.data = joined, <const uint8_t*>PyBytes_AS_STRING(joined)
     for i in range(count):
@@ -568,9 +579,9 @@ cdef int64_t _token(const uint8_t* p, Py_ssize_t size) noexcept nogil:
 
 def bodies(
     bytes query_id not None, list columns not None, absent, Keys keys not None, const int64_t[::1] order not None,
-    Py_ssize_t most_bytes, Py_ssize_t most_rows, bytes end not None
+    Py_ssize_t most_bytes, Py_ssize_t most_rows, bytes end not None, uint8_t kind=1
 ):
-    """Packs rows into the bodies of unlogged BATCH requests, each of one partition.
+    """Packs rows into the bodies of BATCH requests, each of one partition.
 
     Args:
       query_id: Of the prepared statement.
@@ -581,6 +592,7 @@ def bodies(
       most_bytes: Of the values of a request's rows with their lengths; one larger row makes a request of its own.
       most_rows: Of a request.
       end: What follows the rows in a body: consistency level and flags.
+      kind: The kind of batch: 1 unlogged, 2 of counters.
 
     Returns:
       A list of (body, place of its first row in `order`, number of its rows).
@@ -622,7 +634,7 @@ def bodies(
                 last += 1
             body = PyBytes_FromStringAndSize(NULL, 3 + (last - first) * head + bytes_ + finish)
             out = <uint8_t*>PyBytes_AS_STRING(body)
-            out[0] = 1  # unlogged
+            out[0] = kind
             put16(out + 1, <uint16_t>(last - first))
             out += 3
             for i in range(first, last):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import struct
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from cassandra import ConsistencyLevel, cqltypes
+from cassandra import cqltypes
 from cassandra.metadata import Murmur3Token
-from cassandra.protocol import BatchMessage
-from cassandra.query import UNSET_VALUE, BatchType
 from cql_tables import EMPTY, plain, scalar, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +32,11 @@ def has_gap(kind: Any, value: Any, nested: bool = False) -> bool:
     if kind.typename in ('list', 'set'):
         return any(has_gap(kind.subtypes[0], item, True) for item in value)
     if kind.typename == 'map':
-        return any(has_gap(part, item, True) for entry in value.items() for part, item in zip(kind.subtypes, entry))
+        return any(
+            has_gap(part, item, True)
+            for entry in value.items()
+            for part, item in zip(kind.subtypes, entry, strict=True)
+        )
     return False
 
 
