@@ -24,7 +24,7 @@ from tfx_cassandra.components.write.encode import Coding, Values, encode
 
 WRITE_TIME = pa.timestamp('us', 'UTC')
 _LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
-_MILLISECONDS = pa.timestamp('ms', 'UTC')
+_MILLISECONDS, _NANOSECONDS = pa.timestamp('ms', 'UTC'), pa.time64('ns')
 
 Errors = dict[int, str]  # of rows, by their numbers
 
@@ -175,8 +175,8 @@ def plain(value: pa.Scalar) -> Any:
         return [plain(item) for item in value.values]
     if isinstance(value, pa.StructScalar):
         return {field.name: plain(value[i]) for i, field in enumerate(value.type)}
-    if pa.types.is_time64(value.type) and value.type.unit == 'ns':
-        return value.value  # Python's time has no nanoseconds
+    if value.type == _NANOSECONDS:
+        return value.cast(pa.int64()).as_py()  # Python's time has no nanoseconds
     try:
         return value.as_py()
     except (OverflowError, ValueError):
@@ -253,6 +253,13 @@ def _milliseconds(field: str, value: Any) -> int:
     return int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)
 
 
+def _nanoseconds(_: str, value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    nanoseconds: int = (value if hasattr(value, 'nanosecond_time') else Time(value)).nanosecond_time
+    return nanoseconds
+
+
 def _float(_: str, value: Any) -> float:
     if isinstance(value, (str, bytes)):
         raise TypeError('a text is no number')
@@ -287,8 +294,7 @@ _UUID = _text(uuid.UUID)
 _SCALARS: dict[str, Convert | None] = {
     'timestamp': _milliseconds,
     'date': lambda _, value: (value if isinstance(value, Date) else Date(value)).days_from_epoch,
-    'time': lambda _, value: value if isinstance(value, int) else getattr(value, 'nanosecond_time', None)
-    or Time(value).nanosecond_time,
+    'time': _nanoseconds,
     'float': _float,
     'duration': _duration,
     'uuid': _UUID,
