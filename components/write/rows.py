@@ -142,7 +142,7 @@ class Arrays:
         for name, array in self.columns.items():
             if name not in bound:
                 beyond = static & array.is_valid().to_numpy(zero_copy_only=False)
-                rule = 'the whole primary key, or static columns only'
+                rule = 'the whole primary key, or static columns'
                 self._add(
                     dict.fromkeys(
                         np.flatnonzero(beyond).tolist(), f'row: got {name} without the clustering columns, rule: {rule}'
