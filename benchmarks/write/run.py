@@ -110,9 +110,8 @@ def one_run(
 
 def report(options: argparse.Namespace, runs: list[dict[str, Any]], absent: dict[str, str]) -> None:
     """Prints the tables of medians."""
-    print(
-        f'\n{os.cpu_count()} cores shared by writers and server; {options.rows:,} rows, {options.rounds} rounds, medians'
-    )
+    cores = os.cpu_count()
+    print(f'\n{cores} cores for writers and server; {options.rows:,} rows; medians of {options.rounds} rounds')
     for order in options.orders:
         rates = {
             writer.key: statistics.median(options.rows / run['wall'] for run in mine)
