@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam  # noqa: F401  (loads pyarrow's file systems before the session starts)
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -131,8 +130,8 @@ def _plain(column: pa.ChunkedArray) -> Any:
 
 
 def _read(connection: CassandraConnection, table: str) -> pa.Table:
-    with connections.session(connection, RawHandler) as session:
-        request = ReadRequest(connection, table, consistency='ONE')
+    with connections.session(connection), connections.session(connection, RawHandler) as session:
+        request = ReadRequest(connection, table)
         planned = scans.plan_splits(request)
         found = Fetcher(session, planned.scan, request.planned(planned.page_rows), decode).fetch(planned.splits)
         return pa.Table.from_batches([page for page in found if not isinstance(page, RangeRead)])
