@@ -86,7 +86,7 @@ def _table(count: int, order: str) -> pa.Table:
 
 def _write_csv(rows: pa.Table, made: Rows) -> None:
     with made.file('csv').open('w', newline='') as of_json, made.file('cql.csv').open('w', newline='') as of_cql:
-        writers = csv.writer(of_json), csv.writer(of_cql)
+        writers = csv.writer(of_json, lineterminator='\n'), csv.writer(of_cql, lineterminator='\n')
         for writer in writers:
             writer.writerow(COLUMNS)
         for batch in rows.to_batches(_BATCH):
