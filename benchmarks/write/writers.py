@@ -40,16 +40,9 @@ class Writer:
 
 
 _OSS = 'com.datastax.oss:dsbulk-{}:1.10.0'
-_DSBULK = (
-    'runner',
-    'workflow-load',
-    'connectors-csv',
-    'codecs-text',
-    'codecs-jdk',
-    'executor-reactor',
-    'batcher-reactor',
-)
-_LOADER = Jars('dsbulk-load', tuple(map(_OSS.format, _DSBULK)))
+_DSBULK = ('runner', 'workflow-load', 'connectors-csv', 'codecs-text', 'codecs-jdk', 'executor-reactor')
+_BATCHER = 'batcher-reactor'
+_LOADER = Jars('dsbulk-load', tuple(map(_OSS.format, (*_DSBULK, _BATCHER))))
 _SPARK = Packages('spark', ('pyspark==3.5.6',))
 _CONNECTOR = Jars('spark-cassandra-connector', ('com.datastax.spark:spark-cassandra-connector_2.12:3.5.1',))
 
