@@ -1,6 +1,6 @@
 """Reads a live cluster and says what is wrong with it, with the number seen and the change proposed.
 
-`gather.py` reads the facts, with bounded queries that change nothing; the checks are pure functions from facts to
+`live.py` reads the facts, with bounded queries that change nothing; the checks are pure functions from facts to
 findings. The command is `tfx-cassandra doctor`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from tfx_cassandra.components.doctor import cluster, layouts, replicas, sizes, versions
 from tfx_cassandra.components.doctor.facts import Facts
 from tfx_cassandra.components.doctor.finding import SEVERITIES, Finding
-from tfx_cassandra.components.doctor.gather import gather
+from tfx_cassandra.components.doctor.live import gather
 from tfx_cassandra.components.doctor.replicas import USES, Use
 from tfx_cassandra.components.doctor.sizes import PARTITION_LIMIT
 
