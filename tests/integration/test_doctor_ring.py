@@ -28,7 +28,7 @@ def severities(facts: doctor.Facts) -> set[tuple[str, str]]:
 
 def test_a_ring_of_two_data_centers_and_a_node_that_dies(tmp_path_factory: pytest.TempPathFactory) -> None:
     cluster = DevCluster(
-        tmp_path_factory.mktemp('ring'), 3, '127.0.53', storage_port=7053, jmx_port=7531, heap='512M', data_centers=2
+        tmp_path_factory.mktemp('ring'), 3, '127.0.152', storage_port=7152, jmx_port=7525, heap='512M', data_centers=2
     )
     with running(cluster, {}, FAST):
         connection = CassandraConnection(cluster.contact_points[:2], keyspace='ring', request_timeout=20.0)
@@ -67,7 +67,7 @@ def test_a_ring_of_two_data_centers_and_a_node_that_dies(tmp_path_factory: pytes
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraConnection]:
     """A connection as superuser to a node with roles."""
     cluster = DevCluster(
-        tmp_path_factory.mktemp('guarded'), subnet='127.0.54', storage_port=7054, jmx_port=7535, heap='512M',
+        tmp_path_factory.mktemp('guarded'), subnet='127.0.153', storage_port=7153, jmx_port=7529, heap='512M',
         authenticated=True,
     )  # fmt: skip
     settings = {'authorizer': 'CassandraAuthorizer', 'permissions_validity': '100ms', 'compaction_throughput': '0MiB/s'}
