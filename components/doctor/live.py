@@ -25,10 +25,12 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError, UnavailableError, invalid
+from tfx_cassandra.components.schema.cql import errors_named
 
 _CLOCK_READINGS = 5  # of each node; the one with the shortest round trip counts
 _MOST_ROWS = 10_000  # of one query
 _ATTEMPTS, _PAUSE = 100, 0.1  # for a connection to a node that is not known to be down
+_SAID_DOWN = 'the driver cannot connect to it'
 _MIB = 1024 * 1024
 _UUID_EPOCH = datetime.datetime(1582, 10, 15, tzinfo=datetime.timezone.utc)
 _UTC = datetime.timezone.utc
@@ -69,17 +71,16 @@ def gather(
     """
     keyspace, names = _named(connection.keyspace, tables)
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(connections.session(connection))
-        asked = _Asked()
-        defined = _definitions(asked, session, keyspace, names)
+        session, asked = stack.enter_context(connections.session(connection)), _Asked()
+        defined = _definitions(session, keyspace, names)
         nodes, readings = [], []
         for center, (local, hosts) in _sessions(stack, asked, connection, session).items():
             for host in hosts:
                 node = _node(asked, local, host, center, clock)
                 nodes.append(node)
-                if not node.down:
+                if local is not None and not node.down:
                     readings += [_reading(asked, local, host, keyspace, table.name) for table in defined]
-        replicated = _keyspace(asked, session, keyspace, {node.datacenter for node in nodes})
+        replicated = _keyspace(session, keyspace, {node.datacenter for node in nodes})
         if replicated.total > 1:  # else there is nothing to repair
             defined = tuple(_with_repairs(asked, session, keyspace, table) for table in defined)
         return Facts(
@@ -142,27 +143,35 @@ def _named(keyspace: str, tables: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 def _sessions(
     stack: contextlib.ExitStack, asked: _Asked, connection: CassandraConnection, session: Session
-) -> dict[str, tuple[Session, list[Host]]]:
-    """Returns a session and the nodes of each data center: a session connects to the nodes of one alone."""
+) -> dict[str, tuple[Session | None, list[Host]]]:
+    """Returns the nodes of each data center with a session that connects to them; None if there can be none.
+
+    A session connects to the nodes of one data center alone.
+    """
     hosts: dict[str, list[Host]] = {}
     for host in session.cluster.metadata.all_hosts():
         hosts.setdefault(str(host.datacenter), []).append(host)
-    opened = {}
+    opened: dict[str, tuple[Session | None, list[Host]]] = {}
     for center, nodes in hosts.items():
-        local = session
-        if center != connection.local_datacenter and connection.secure_connect_bundle is None:
-            points = tuple(str(host.endpoint.address) for host in nodes)
-            there = dataclasses.replace(connection, contact_points=points, local_datacenter=center)
-            try:
-                local = stack.enter_context(connections.session(there))
-            except UnavailableError as error:
-                asked.failed(f'the nodes of {center}', error, center)
-        opened[center] = (local, nodes)
+        if center == connection.local_datacenter or len(hosts) == 1:
+            opened[center] = session, nodes
+            continue
+        points = tuple(str(host.endpoint.address) for host in nodes)
+        there = dataclasses.replace(connection, contact_points=points, local_datacenter=center)
+        try:
+            local = stack.enter_context(connections.session(there))
+            known = {host.endpoint: host for host in local.cluster.metadata.all_hosts()}
+            opened[center] = local, [known.get(host.endpoint, host) for host in nodes]
+        except UnavailableError as error:
+            asked.failed('the nodes', error, center)
+            opened[center] = None, nodes
     return opened
 
 
-def _node(asked: _Asked, session: Session, host: Host, center: str, clock: Callable[[], float]) -> Node:
+def _node(asked: _Asked, session: Session | None, host: Host, center: str, clock: Callable[[], float]) -> Node:
     name = str(host.endpoint)
+    if session is None:  # other nodes may say that it is down; that this client does not reach it proves nothing
+        return Node(name, center, _SAID_DOWN if host.is_up is False else '')
     down = _unreachable(session, host)
     local = None if down else asked.attempt(session, _LOCAL, host=host)
     if not local:
@@ -180,7 +189,7 @@ def _unreachable(session: Session, host: Host) -> str:
         if host in session.get_pool_state():
             return ''
         if host.is_up is False:
-            return 'the driver cannot connect to it'
+            return _SAID_DOWN
         time.sleep(_PAUSE)  # a new session connects in the background
     return f'no connection within {_ATTEMPTS * _PAUSE:.0f} s'
 
@@ -223,8 +232,8 @@ def _histogram(row: Any) -> Histogram | None:
     return None if row is None else Histogram(row.count or 0, row.p50th or 0, row.p99th or 0, row.max or 0)
 
 
-def _keyspace(asked: _Asked, session: Session, name: str, centers: set[str]) -> Keyspace:
-    (row,) = asked.rows(session, _SCHEMA.format('keyspaces'), (name,))
+def _keyspace(session: Session, name: str, centers: set[str]) -> Keyspace:
+    (row,) = _schema(session, 'keyspaces', name)
     options = {key: value.rpartition('.')[2] for key, value in row.replication.items()}
     strategy = options.pop('class')
     if strategy == 'SimpleStrategy':
@@ -233,22 +242,28 @@ def _keyspace(asked: _Asked, session: Session, name: str, centers: set[str]) -> 
     return Keyspace(name, strategy, {center: _copies(value) for center, value in options.items()})
 
 
+def _schema(session: Session, table: str, keyspace: str) -> list[Any]:
+    """Returns the rows of a table of `system_schema`, without which there is nothing to examine."""
+    with errors_named(f'system_schema.{table}'):
+        return list(session.execute(session.prepare(_SCHEMA.format(table)), (keyspace,)))
+
+
 def _copies(text: str) -> int:
     """Returns the full replicas of '3', or of '3/1' with a transient one."""
     return int(text.partition('/')[0])
 
 
-def _definitions(asked: _Asked, session: Session, keyspace: str, names: Sequence[str]) -> tuple[Table, ...]:
-    if not asked.rows(session, _SCHEMA.format('keyspaces'), (keyspace,)):
+def _definitions(session: Session, keyspace: str, names: Sequence[str]) -> tuple[Table, ...]:
+    if not _schema(session, 'keyspaces', keyspace):
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: a keyspace of the cluster')
     clustering: dict[str, list[tuple[int, str]]] = {}
-    for row in asked.rows(session, _SCHEMA.format('columns'), (keyspace,)):
+    for row in _schema(session, 'columns', keyspace):
         if row.kind == 'clustering':
             clustering.setdefault(row.table_name, []).append((row.position, row.type))
     tables = [
         _table(row, name, clustering.get(name, []))
         for kind, field in (('tables', 'table_name'), ('views', 'view_name'))
-        for row in asked.rows(session, _SCHEMA.format(kind), (keyspace,))
+        for row in _schema(session, kind, keyspace)
         if (name := getattr(row, field)) in names or not names
     ]
     for name in names:
