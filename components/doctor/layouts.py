@@ -51,7 +51,7 @@ def windows(facts: Facts) -> Iterator[Finding]:
 
 def gc_grace(facts: Facts) -> Iterator[Finding]:
     """Yields tables whose gc_grace_seconds is too short for hints and repair, or longer than their rows live."""
-    hints = max((_seconds(value) for value in facts.setting('max_hint_window')), default=_HINT_WINDOW)
+    hints = _hint_window(facts)
     replicated = facts.keyspace.total > 1
     for table in facts.tables:
         alter = f'ALTER TABLE {facts.in_cql(table.name)} WITH gc_grace_seconds = '
@@ -80,8 +80,8 @@ def repair(facts: Facts) -> Iterator[Finding]:
     if facts.keyspace.total < 2:
         return
     for table in facts.tables:
-        if not table.repairs_known or table.created_at is None:
-            continue
+        if not table.repairs_known or table.created_at is None or table.gc_grace < _hint_window(facts):
+            continue  # no repair comes in time there: `gc_grace` says so
         age = (facts.now - table.created_at).total_seconds()
         since = (facts.now - (table.repaired_at or table.created_at)).total_seconds()
         if age <= table.gc_grace or since <= table.gc_grace:
@@ -194,6 +194,11 @@ def _unified(facts: Facts, scaling: str) -> str:
     if not releases or any(int(release.partition('.')[0]) < 5 for release in releases):
         return ''
     return f"{{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': '{scaling}'}}"
+
+
+def _hint_window(facts: Facts) -> float:
+    """Returns the seconds for which hints are stored for a node that is down."""
+    return max((_seconds(value) for value in facts.setting('max_hint_window')), default=_HINT_WINDOW)
 
 
 def _seconds(value: str) -> float:

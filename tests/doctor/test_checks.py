@@ -176,6 +176,12 @@ def test_repair(created: int | None, repaired: int | None, known: bool, copies: 
         assert found[0].seen.startswith(seen)
 
 
+def test_no_repair_is_asked_for_where_none_comes_in_time() -> None:
+    never = with_table(gc_grace=3600, repaired_at=None)
+    assert list(layouts.repair(never)) == []
+    assert [finding.severity for finding in layouts.gc_grace(never)] == ['warning']
+
+
 def workload(kind: str, reads: int, writes: int, ttl: int = 0, clustering: tuple[str, ...] = ('timestamp',)) -> Facts:
     return healthy(
         tables=(table(compaction={'class': kind}, default_ttl=ttl, clustering=clustering),),

@@ -131,7 +131,7 @@ def test_bad_tables_are_found(gathered: Examined) -> None:
     assert found(facts, 'compression') == {f'{BAD}.plain': 'warning'}
     assert found(facts, 'repair') == {}  # the tables are new
     old = dataclasses.replace(facts, now=facts.now + datetime.timedelta(days=11))
-    assert len(found(old, 'repair')) == len(TABLES[BAD])
+    assert set(found(old, 'repair')) == {f'{BAD}.{table}' for table in TABLES[BAD] if table != 'graceless'}
     if len(facts.nodes) < 2:
         assert found(facts, 'replication') == {BAD: 'error'}
 
