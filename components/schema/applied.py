@@ -20,9 +20,9 @@ import uuid
 from types import TracebackType
 from typing import Any
 
-from cassandra import ConsistencyLevel, RequestValidationException
+from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
 from cassandra.cluster import Session
-from cassandra.query import BatchStatement
+from cassandra.query import BatchStatement, PreparedStatement
 
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.driver.responses import utc
@@ -35,6 +35,7 @@ WAIT_SECONDS = 180  # how long an applier waits for the lease
 _RENEWALS = 4  # in the time of a lease
 _PAUSE = 0.3  # seconds between two attempts, on average
 _RECORD_ATTEMPTS = 10
+_TABLE_SECONDS = 20  # until a new table can be used
 _SCOPE = 'keyspace'  # the one partition
 
 _STATEMENTS = {
@@ -76,7 +77,7 @@ class Applied:
     def __init__(self, session: Session, keyspace: str) -> None:
         self.session, self.keyspace = session, keyspace
         table = with_keyspace(f'{{keyspace}}.{MIGRATIONS.name}', keyspace)
-        self._prepared = {name: session.prepare(cql.format(table=table)) for name, cql in _STATEMENTS.items()}
+        self._prepared = {name: _prepared(session, cql.format(table=table)) for name, cql in _STATEMENTS.items()}
         for statement in self._prepared.values():
             # SERIAL, not LOCAL_SERIAL: appliers in two data centers must agree, too.
             statement.serial_consistency_level = ConsistencyLevel.SERIAL
@@ -191,6 +192,18 @@ class Lease:
                     return
             except DRIVER_ERRORS:  # `check` sees how long ago the last renewal was
                 continue
+
+
+def _prepared(session: Session, cql: str) -> PreparedStatement:
+    """Prepares a statement; a table that another applier is creating is in `system_schema` before it can be used."""
+    end = time.monotonic() + _TABLE_SECONDS
+    while True:
+        try:
+            return session.prepare(cql)
+        except InvalidRequest:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _lost(keyspace: str, holder: str | None) -> SchemaError:

@@ -170,6 +170,7 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         'model_claims.last_version: got regular column, declared static column',
         'model_claims.attempted_at: got nothing, declared timestamp, regular column',
         'model_aliases: got nothing, declared table',
+        'schema_migrations: got nothing, declared table',
         'feature_by_user: got table, declared view',
         'feature_store_metadata: got nothing, declared index',
     ]
