@@ -1,4 +1,4 @@
-"""The wait for a table that another applier is creating: when the server makes it usable cannot be set on a real one."""
+"""The wait for a table that another applier creates: when the server makes it usable cannot be set on a real one."""
 
 from __future__ import annotations
 
