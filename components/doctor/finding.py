@@ -37,7 +37,8 @@ def megabytes(size: float) -> str:
 
 def duration(seconds: float) -> str:
     """Returns seconds as text in the greatest unit of which there is at least one."""
-    for unit, length in (('days', 86400), ('hours', 3600), ('minutes', 60)):
+    for unit, length in (('day', 86400), ('hour', 3600), ('minute', 60)):
         if abs(seconds) >= length:
-            return f'{seconds / length:.4g} {unit}'
+            number = f'{seconds / length:.4g}'
+            return f'{number} {unit}' if number == '1' else f'{number} {unit}s'
     return f'{seconds:.3g} s'

@@ -102,11 +102,11 @@ def test_the_servers_thresholds_of_tombstones_count() -> None:
     [
         ('1', 'DAYS', MONTH, None, ''),
         ('1', 'HOURS', 100 * 3600, None, ''),
-        ('1', 'HOURS', 101 * 3600, 'info', 'a TTL of 4.208 days in windows of 1 hours: 101 windows, about 30 are good'),
-        ('1', 'HOURS', MONTH, 'info', 'a TTL of 30 days in windows of 1 hours: 720 windows'),
-        ('1', 'MINUTES', MONTH, 'warning', 'a TTL of 30 days in windows of 1 minutes: 43,200 windows'),
-        ('1', 'DAYS', 0, 'info', 'windows of 1 days and no default_time_to_live: 365 windows a year'),
-        ('1', 'MINUTES', 0, 'warning', 'windows of 1 minutes and no default_time_to_live: 525,600 windows a year'),
+        ('1', 'HOURS', 101 * 3600, 'info', 'a TTL of 4.208 days in windows of 1 hour: 101 windows, about 30 are good'),
+        ('1', 'HOURS', MONTH, 'info', 'a TTL of 30 days in windows of 1 hour: 720 windows'),
+        ('1', 'MINUTES', MONTH, 'warning', 'a TTL of 30 days in windows of 1 minute: 43,200 windows'),
+        ('1', 'DAYS', 0, 'info', 'windows of 1 day and no default_time_to_live: 365 windows a year'),
+        ('1', 'MINUTES', 0, 'warning', 'windows of 1 minute and no default_time_to_live: 525,600 windows a year'),
     ],
 )
 def test_windows(size: str, unit: str, ttl: int, severity: str | None, seen: str) -> None:
@@ -368,7 +368,8 @@ def test_each_bad_release_has_a_reason_a_source_and_an_end(bad: versions.Bad) ->
 
 
 @pytest.mark.parametrize(
-    ('seconds', 'text'), [(0.5, '0.5 s'), (59, '59 s'), (60, '1 minutes'), (5400, '1.5 hours'), (2592000, '30 days')]
+    ('seconds', 'text'),
+    [(0.5, '0.5 s'), (59, '59 s'), (60, '1 minute'), (86400, '1 day'), (5400, '1.5 hours'), (2592000, '30 days')],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
