@@ -107,7 +107,7 @@ class Reading:
     Attributes:
       node: address:port.
       table: Name of the table.
-      max_partition: Bytes of the largest partition in an SSTable; the memtable does not count.
+      max_partition: Bytes of the largest partition, or part of one, in an SSTable; the memtable does not count.
       mean_partition: Greatest mean of bytes of a partition over the ranges of `size_estimates`.
       partitions: Partitions in them, about.
       tombstones: Tombstones met by a read.
