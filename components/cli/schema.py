@@ -1,7 +1,8 @@
-"""The commands `tfx-cassandra schema apply|check|print`."""
+"""The commands `tfx-cassandra schema apply|check|print|history`."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 
@@ -9,12 +10,13 @@ import click
 
 from tfx_cassandra.components import schema as schemas
 from tfx_cassandra.components.cli.options import Group, connection_options, described, format_option
-from tfx_cassandra.components.cli.tables import print_json
+from tfx_cassandra.components.cli.tables import print_json, print_rows
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.progress import step
 
 _COPIES = 3
+_DIGEST_SHOWN = 12  # characters of it, in a table
 _DEFAULT_COPIES = f'{_COPIES} in the local data center, fewer if it has fewer nodes'
 
 
@@ -49,21 +51,47 @@ def _options(default_replication: str) -> Callable[[Callable[..., int]], Callabl
 
 @schema.command(
     **described(
-        'Creates what the keyspace lacks. What exists stays as it is, its replication included, except that missing '
-        'columns are added. Running it again changes nothing.',
+        'Creates what the keyspace lacks, and records the version. It only adds: tables, views, indexes and columns. '
+        'What it may not change is refused, with the steps to take instead; then the exit code is 1. Several at once '
+        'wait for each other, and running it again changes nothing.',
         'schema apply --replication dc1:3,dc2:2 --sai',
     )
 )
+@click.option('--dry-run', is_flag=True, help='Print the statements and refusals, and execute nothing')
 @_options(_DEFAULT_COPIES)
-def apply(connection: CassandraConnection, replication: str | None, views: bool, sai: bool) -> int:
+def apply(connection: CassandraConnection, replication: str | None, views: bool, sai: bool, dry_run: bool) -> int:
     given = _replication(replication)  # refused before anything is connected to
     with connections.session(connection):
         wanted = given or _default_replication(connection)
-        with step(f'apply the schema to {connection.keyspace}') as progress:
-            applied = schemas.apply(connection, wanted, views=views, sai=sai)
-            progress.update(f'{len(applied)} statements were needed')
-        for difference in schemas.check(connection, wanted, views=views, sai=sai):
-            click.echo(f'left as it is: {difference}')
+        if not dry_run:
+            with step(f'apply the schema to {connection.keyspace}') as progress:
+                applied = schemas.apply(connection, wanted, views=views, sai=sai)
+                progress.update(f'{len(applied)} statements were needed')
+        migration = schemas.migration(connection, wanted, views=views, sai=sai)
+    lines = [f'left as it is: {left}' for left in migration.left]
+    lines += [f'refused: {refusal}' for refusal in migration.refused]
+    if dry_run:  # CQL, with the rest as comments
+        lines = [f'{statement};\n' for statement in migration.statements] + [
+            f'-- {line}' for text in lines for line in text.splitlines()
+        ]
+    for line in lines:
+        click.echo(line)
+    return 1 if migration.refused else 0
+
+
+@schema.command(
+    **described(
+        'Lists the versions of the declaration that the keyspace has had, newest first: when, by whom.',
+        'schema history --keyspace ml_features',
+    )
+)
+@connection_options
+@format_option
+def history(connection: CassandraConnection, output_format: str) -> int:
+    versions = [dataclasses.asdict(version) for version in schemas.history(connection)]
+    if output_format == 'table':
+        versions = [{**version, 'digest': version['digest'][:_DIGEST_SHOWN]} for version in versions]
+    print_rows(versions, ('number', 'applied_at', 'applied_by', 'package', 'statements', 'digest'), output_format)
     return 0
 
 

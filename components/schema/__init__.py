@@ -1,37 +1,58 @@
-"""Creates the declared keyspace, and lists how a live one differs from it.
+"""Creates the declared keyspace, adds to a live one what it lacks, and lists how it differs.
 
-The tables are declared in `declaration.py`. `apply` creates missing tables, views and indexes and adds missing columns;
-it changes nothing else. `check` returns the remaining differences. `statements` returns the CQL for an empty cluster.
+The tables are declared in `declaration.py`. `apply` creates missing tables, views, indexes and types and adds missing
+columns and fields; it changes nothing else. It records the version that it has applied in the keyspace. `migration`
+says what `apply` would do, `check` lists the differences, `statements` returns the CQL for an empty cluster.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+
+from cassandra.cluster import Session
 
 from tfx_cassandra.components.driver.connection import CassandraConnection, session
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.schema import declaration, tables
+from tfx_cassandra.components.schema.applied import Applied, AppliedVersion, Lease
+from tfx_cassandra.components.schema.compare import Difference, differences
+from tfx_cassandra.components.schema.cql import create_keyspace, errors_named, with_keyspace
+from tfx_cassandra.components.schema.migrations import (
+    Addition,
+    Migration,
+    Refusal,
+    additions,
+    digest,
+    refusals,
+    replication_refusal,
+)
+from tfx_cassandra.components.schema.relations import index, table, user_type, view
 from tfx_cassandra.components.schema.replication import (
     NetworkReplication,
     Replication,
     SimpleReplication,
     parse_replication,
 )
-from tfx_cassandra.components.schema.tables import Column, Relation
+from tfx_cassandra.components.schema.tables import Relation
 
 __all__ = [
+    'AppliedVersion',
     'Difference',
+    'Migration',
     'NetworkReplication',
+    'Refusal',
+    'Relation',
     'Replication',
     'SimpleReplication',
     'apply',
     'check',
+    'history',
+    'index',
+    'migration',
     'parse_replication',
     'statements',
+    'table',
+    'user_type',
+    'view',
     'warnings',
 ]
 
@@ -39,23 +60,10 @@ __all__ = [
 _STATEMENT_SECONDS = 120
 _AGREEMENT_SECONDS = 60
 
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """One difference between a live keyspace and the declared one.
-
-    Attributes:
-      where: The column, table or property that differs, such as 'feature_store.value'.
-      got: Its value in the live keyspace.
-      declared: Its declared value.
-    """
-
-    where: str
-    got: str
-    declared: str
-
-    def __str__(self) -> str:
-        return f'{self.where}: got {self.got}, declared {self.declared}'
+_HINTS = {
+    'view': 'set materialized_views_enabled: true in cassandra.yaml, or apply with --no-views',
+    'index': 'storage-attached indexes need Cassandra 5.0; apply without --sai',
+}
 
 
 def statements(keyspace: str, replication: Replication, *, views: bool = True, sai: bool = False) -> list[str]:
@@ -71,50 +79,83 @@ def statements(keyspace: str, replication: Replication, *, views: bool = True, s
       ValueError: The name is not valid for a keyspace.
     """
     declared = declaration.declared(views=views, sai=sai)
-    return [_create_keyspace(keyspace, replication), *(_with_keyspace(relation.cql, keyspace) for relation in declared)]
+    return [create_keyspace(keyspace, replication), *(with_keyspace(relation.cql, keyspace) for relation in declared)]
 
 
 def apply(
-    connection: CassandraConnection, replication: Replication, *, views: bool = True, sai: bool = False
+    connection: CassandraConnection,
+    replication: Replication,
+    *,
+    views: bool = True,
+    sai: bool = False,
+    relations: Sequence[Relation] | None = None,
 ) -> list[str]:
     """Creates what the connection's keyspace lacks and adds missing columns; changes nothing that exists.
 
-    It is idempotent, also when several clients run it at once. An existing keyspace keeps its replication.
+    It is idempotent, also when several clients run it at once: the one that holds the lease in `schema_migrations`
+    works, and the others wait for it. An existing keyspace keeps its replication. If nothing of the declaration is
+    refused (see `migration`), the version is recorded.
 
     Args:
       connection: The cluster and the keyspace.
       replication: Replication of the keyspace, if it has to be created.
       views: Whether to create the materialized views.
       sai: Whether to create the storage-attached indexes (Cassandra 5).
+      relations: Tables, views, indexes and types of your own, each before what is built on it, instead of the
+        package's.
 
     Returns:
       The statements that were executed, in order.
 
     Raises:
       SchemaError: The server refuses a statement. Earlier ones stay applied, and applying again continues from there.
+        Or the lease cannot be had, or is lost.
       UnavailableError: No contact point answers.
     """
-    create = _create_keyspace(connection.keyspace, replication)
-    declared = declaration.declared(views=views, sai=sai)
-    applied: list[str] = []
-    with session(connection) as live_session, _errors_named(connection.keyspace):
-        host = tables.coordinator(live_session)
+    create = create_keyspace(connection.keyspace, replication)
+    declared = _declared(views, sai, relations)
+    with session(connection) as live_session, errors_named(connection.keyspace):
+        return _Applier(live_session, connection.keyspace).apply(create, declared)
 
-        def run(cql: str) -> None:
-            live_session.execute(cql, timeout=_STATEMENT_SECONDS, host=host)
-            applied.append(cql)
 
-        if tables.replication(live_session, connection.keyspace) is None:
-            run(create)
-        live = tables.live(live_session, connection.keyspace)
-        for relation in declared:
-            with _errors_named(relation.name, _HINTS.get(relation.kind, '')):
-                for cql in _missing(relation, live.get(relation.name)):
-                    run(_with_keyspace(cql, connection.keyspace))
-        live_session.cluster.refresh_keyspace_metadata(
-            connection.keyspace, max_schema_agreement_wait=_AGREEMENT_SECONDS
-        )
-    return applied
+def migration(
+    connection: CassandraConnection,
+    replication: Replication,
+    *,
+    views: bool = True,
+    sai: bool = False,
+    relations: Sequence[Relation] | None = None,
+) -> Migration:
+    """Returns what `apply` would do with the same arguments, and what it would refuse; changes nothing.
+
+    Raises:
+      UnavailableError: No contact point answers.
+    """
+    keyspace, declared = connection.keyspace, _declared(views, sai, relations)
+    create = create_keyspace(keyspace, replication)
+    with session(connection) as live_session, errors_named(keyspace):
+        copies = tables.replication(live_session, keyspace)
+        live = tables.live(live_session, keyspace)
+    found = list(refusals(declared, live, keyspace))
+    left = [refusal for refusal in found if refusal.difference.kind == 'option']
+    if copies is not None and (difference := _replication_difference(keyspace, copies, replication)):
+        left.insert(0, replication_refusal(difference, keyspace, replication.options()))
+    added = [addition.cql for addition in additions(_with_record(declared), live, keyspace)]
+    refused = [refusal for refusal in found if refusal.difference.kind != 'option']
+    return Migration(tuple([create] * (copies is None) + added), tuple(refused), tuple(left))
+
+
+def history(connection: CassandraConnection) -> list[AppliedVersion]:
+    """Returns the versions of the declaration that were applied to the connection's keyspace, newest first.
+
+    Raises:
+      SchemaError: The keyspace may not be read.
+      UnavailableError: No contact point answers.
+    """
+    with session(connection) as live_session, errors_named(connection.keyspace):
+        if declaration.MIGRATIONS.name not in tables.live(live_session, connection.keyspace):
+            return []
+        return Applied(live_session, connection.keyspace).versions()
 
 
 def check(
@@ -136,17 +177,16 @@ def check(
     Raises:
       UnavailableError: No contact point answers.
     """
-    with session(connection) as live_session, _errors_named(connection.keyspace):
-        copies = tables.replication(live_session, connection.keyspace)
-        live = tables.live(live_session, connection.keyspace)
+    keyspace = connection.keyspace
+    with session(connection) as live_session, errors_named(keyspace):
+        copies = tables.replication(live_session, keyspace)
+        live = tables.live(live_session, keyspace)
     if copies is None:
-        return [Difference(connection.keyspace, 'no such keyspace', 'a keyspace')]
-    differences: list[Difference] = []
-    if replication is not None and copies != replication.options():
-        differences.append(Difference(f'{connection.keyspace}.replication', str(copies), str(replication.options())))
+        return [Difference(keyspace, 'no such keyspace', 'a keyspace', 'missing')]
+    found = [_replication_difference(keyspace, copies, replication)] if replication is not None else []
     for relation in declaration.declared(views=views, sai=sai):
-        differences += _differences(relation, live.get(relation.name))
-    return differences
+        found += differences(relation, live.get(relation.name))
+    return [difference for difference in found if difference is not None]
 
 
 def warnings(connection: CassandraConnection) -> list[str]:
@@ -155,83 +195,77 @@ def warnings(connection: CassandraConnection) -> list[str]:
     Raises:
       UnavailableError: No contact point answers.
     """
-    with session(connection) as live_session, _errors_named(connection.keyspace):
+    with session(connection) as live_session, errors_named(connection.keyspace):
         live = tables.live(live_session, connection.keyspace)
     return [warning for relation in live.values() if (warning := _windows_warning(relation))]
 
 
-def _create_keyspace(keyspace: str, replication: Replication) -> str:
-    options = ', '.join(f'{_text(key)}: {_text(value)}' for key, value in replication.options().items())
-    return _with_keyspace(
-        f'CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = {{{options}}} AND durable_writes = true',
-        keyspace,
-    )
+class _Applier:
+    """Applies a declaration to one keyspace."""
+
+    def __init__(self, live_session: Session, keyspace: str) -> None:
+        self._session, self._keyspace = live_session, keyspace
+        self._host = tables.coordinator(live_session)
+        self._applied: list[str] = []
+
+    def apply(self, create: str, declared: list[Relation]) -> list[str]:
+        if tables.replication(self._session, self._keyspace) is None:
+            self._run(create)
+        if self._is_done(declared):
+            return self._applied
+        # Before the lease, which is a row of it; the coordinator runs the statements of all appliers one by one.
+        self._add(self._missing([declaration.MIGRATIONS]))
+        applied = Applied(self._session, self._keyspace)
+        with Lease(applied) as lease:
+            missing = self._missing(declared)  # read again: another applier may have been here meanwhile
+            self._add(missing, lease)
+            live = tables.live(self._session, self._keyspace)
+            if not any(refusal.difference.kind != 'option' for refusal in refusals(declared, live, self._keyspace)):
+                lease.check()
+                applied.record(lease.owner, digest(declared), len(missing))
+        return self._applied
+
+    def _is_done(self, declared: list[Relation]) -> bool:
+        """Returns whether nothing is missing, and the version is recorded; then there is no need of a lease."""
+        if self._missing(_with_record(declared)):
+            return False
+        self._agree()
+        versions = Applied(self._session, self._keyspace).versions()
+        return any(version.digest == digest(declared) for version in versions)
+
+    def _missing(self, declared: list[Relation]) -> list[Addition]:
+        return list(additions(declared, tables.live(self._session, self._keyspace), self._keyspace))
+
+    def _add(self, missing: list[Addition], lease: Lease | None = None) -> None:
+        for addition in missing:
+            if lease is not None:
+                lease.check()
+            with errors_named(addition.relation.name, _HINTS.get(addition.relation.kind, '')):
+                self._run(addition.cql)
+        self._agree()
+
+    def _agree(self) -> None:
+        """Waits until every node has the tables that one has, so that statements can be prepared anywhere."""
+        self._session.cluster.refresh_keyspace_metadata(self._keyspace, max_schema_agreement_wait=_AGREEMENT_SECONDS)
+
+    def _run(self, cql: str) -> None:
+        self._session.execute(cql, timeout=_STATEMENT_SECONDS, host=self._host)
+        self._applied.append(cql)
 
 
-def _with_keyspace(cql: str, keyspace: str) -> str:
-    # A name cannot be a bound value, so it must not contain anything that could end the quotes.
-    if not re.fullmatch(r'[A-Za-z0-9_]{1,48}', keyspace):
-        raise invalid('keyspace', keyspace, '1 to 48 letters, digits and underscores')
-    return cql.replace('{keyspace}', f'"{keyspace}"')
+def _declared(views: bool, sai: bool, relations: Sequence[Relation] | None) -> list[Relation]:
+    return declaration.declared(views=views, sai=sai) if relations is None else list(relations)
 
 
-def _text(value: str) -> str:
-    escaped = value.replace("'", "''")
-    return f"'{escaped}'"
+def _with_record(declared: list[Relation]) -> list[Relation]:
+    """Returns the declaration with the table that records its version."""
+    return declared if declaration.MIGRATIONS in declared else [declaration.MIGRATIONS, *declared]
 
 
-_HINTS = {
-    'view': 'set materialized_views_enabled: true in cassandra.yaml, or apply with --no-views',
-    'index': 'storage-attached indexes need Cassandra 5.0; apply without --sai',
-}
-
-
-@contextlib.contextmanager
-def _errors_named(name: str, hint: str = '') -> Iterator[None]:
-    """Converts driver errors within a block to a SchemaError that names the relation and gives a hint."""
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        advice = f'; {hint}' if hint else ''
-        raise SchemaError(f'{name}: {one_line(error)}{advice}') from error
-
-
-def _missing(relation: Relation, live: Relation | None) -> Iterator[str]:
-    if live is None:
-        yield relation.cql
-    elif relation.kind == live.kind == 'table':
-        for name, column in relation.columns.items():
-            # A key column cannot be added; `check` reports it.
-            if name not in live.columns and column.kind in ('regular', 'static'):
-                static = ' static' if column.kind == 'static' else ''
-                yield f'ALTER TABLE {{keyspace}}.{relation.name} ADD IF NOT EXISTS {name} {column.type}{static}'
-
-
-def _differences(declared: Relation, live: Relation | None) -> Iterator[Difference]:
-    if live is None or live.kind != declared.kind:
-        yield Difference(declared.name, live.kind if live else 'nothing', declared.kind)
-        return
-    for name, column in declared.columns.items():
-        yield from _column_differences(f'{declared.name}.{name}', column, live.columns.get(name))
-    if live.source != declared.source:
-        yield Difference(declared.name, live.source, declared.source)
-    for name, value in declared.options.items():
-        got = live.options[name]
-        if isinstance(value, Mapping) and isinstance(got, Mapping):
-            # The server adds its own settings; only declared ones are compared.
-            got = {key: got[key].rpartition('.')[2] for key in value if key in got}
-        if got != value:
-            yield Difference(f'{declared.name}.{name}', str(got), str(value))
-
-
-def _column_differences(where: str, declared: Column, live: Column | None) -> Iterator[Difference]:
-    if live is None:
-        yield Difference(where, 'nothing', f'{declared.type}, {declared.role}')
-        return
-    if live.type != declared.type:
-        yield Difference(where, live.type, declared.type)
-    if live.role != declared.role:
-        yield Difference(where, live.role, declared.role)
+def _replication_difference(keyspace: str, got: Mapping[str, str], wanted: Replication) -> Difference | None:
+    if got == wanted.options():
+        return None
+    return Difference(f'{keyspace}.replication', str(got), str(wanted.options()), 'option')
 
 
 _WINDOW_SECONDS = {'MINUTES': 60, 'HOURS': 3600, 'DAYS': 86400}

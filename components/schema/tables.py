@@ -25,7 +25,7 @@ class Column:
 
     Attributes:
       type: CQL type, such as 'map<text, text>'.
-      kind: 'partition_key', 'clustering', 'static' or 'regular'.
+      kind: 'partition_key', 'clustering', 'static' or 'regular'; 'field' for a field of a user-defined type.
       position: Index within the partition key or the clustering columns, from 0; -1 for other columns.
       order: 'asc' or 'desc' for a clustering column, else 'none'.
     """
@@ -42,19 +42,19 @@ class Column:
             return f'partition key column {self.position}'
         if self.kind == 'clustering':
             return f'clustering column {self.position}, {self.order}'
-        return f'{self.kind} column'
+        return 'field' if self.kind == 'field' else f'{self.kind} column'
 
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-    """One table, view or index.
+    """One table, view, index or user-defined type.
 
     Attributes:
-      kind: 'table', 'view' or 'index'.
+      kind: 'table', 'view', 'index' or 'type'.
       name: Name in the keyspace.
-      columns: Columns by name; empty for an index.
-      options: default_time_to_live, gc_grace_seconds and compaction (a mapping); empty for views and indexes.
-      source: What a view or index is built on; empty for a table.
+      columns: Columns by name, or the fields of a type; empty for an index.
+      options: default_time_to_live, gc_grace_seconds and compaction (a mapping) of a table; empty for others.
+      source: What a view or index is built on; empty for others.
       cql: The CREATE statement, with '{keyspace}' for its keyspace; empty for a relation of a live keyspace.
     """
 
@@ -88,14 +88,22 @@ def coordinator(session: Session) -> Host:
 
 
 def live(session: Session, keyspace: str) -> dict[str, Relation]:
-    """Returns the tables, views and indexes of a keyspace by name; none if the keyspace does not exist."""
+    """Returns the tables, views, indexes and types of a keyspace by name; none if the keyspace does not exist.
+
+    A type may have the name of a table, which then hides it.
+    """
     # Columns are read last, so that a table that another client creates meanwhile is not seen without its columns.
-    indexes, views, plain = (list(_rows(session, table, keyspace)) for table in ('indexes', 'views', 'tables'))
+    types, indexes, views, plain = (
+        list(_rows(session, table, keyspace)) for table in ('types', 'indexes', 'views', 'tables')
+    )
     columns: dict[str, dict[str, Column]] = {}
     for row in _rows(session, 'columns', keyspace):
         column = Column(row.type, row.kind, row.position, row.clustering_order)
         columns.setdefault(row.table_name, {})[row.column_name] = column
     relations = []
+    for row in types:
+        fields = zip(row.field_names, row.field_types, strict=True)
+        relations.append(Relation('type', row.type_name, {name: Column(kind, 'field') for name, kind in fields}))
     for row in indexes:
         using = row.options.get('class_name', row.kind).replace('StorageAttachedIndex', 'sai')
         source = f'{row.table_name} ({row.options["target"]}) using {using}'

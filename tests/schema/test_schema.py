@@ -81,6 +81,13 @@ CONTRACT = {
         [('alias', 'asc'), ('number', 'desc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
+    'schema_migrations': (
+        'scope text, number int, owner text static, last_number int static, digest text, applied_at timestamp, '
+        'applied_by text, package text, statements int',
+        ['scope'],
+        [('number', 'desc')],
+        {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
+    ),
     'feature_by_user': (
         'user_id text, model_id text, feature_name text, timestamp timestamp, value double',
         ['user_id'],
