@@ -36,6 +36,7 @@ from tfx_cassandra.components.torch.epochs import EpochCoverage
 from tfx_cassandra.components.torch.interleave import Interleave
 from tfx_cassandra.components.torch.joined import TrainingSetSource
 from tfx_cassandra.components.torch.loading import Loading
+from tfx_cassandra.components.torch.packing import packed
 from tfx_cassandra.components.torch.progress import VERSION, Progress, begun, restored
 from tfx_cassandra.components.torch.sources import OpenSource, Source, TableSource
 from tfx_cassandra.components.torch.tensors import tensors
@@ -238,7 +239,8 @@ class CassandraIterableDataset(IterableDataset):
     def _tensors(self, batch: pa.RecordBatch, opened: OpenSource) -> dict[str, Any]:
         if self._loading.transform is not None:
             batch = self._loading.transform(batch)
-        return tensors(batch, self._loading.tensors, opened.rows.required, opened.rows.decimals)
+        made = tensors(batch, self._loading.tensors, opened.rows.required, opened.rows.decimals)
+        return made if get_worker_info() is None else packed(made)
 
     @property
     def _ledger(self) -> epochs.Ledger:
