@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -26,10 +27,11 @@ EPOCHS = 2
 
 
 def main(folder: str, keyspace: str, workers: str) -> None:
-    distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous')
+    rank, ranks = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=ranks)
     connection = dataclasses.replace(CassandraConnection.from_env(), keyspace=keyspace)
     dataset = CassandraIterableDataset(connection, 'points', ['k', 'c', 'x'], batch_rows=64, shuffle_rows=300)
-    torch.manual_seed(distributed.get_rank())  # other weights in each rank, which DistributedDataParallel makes equal
+    torch.manual_seed(rank)  # other weights in each rank, which DistributedDataParallel makes equal
     model = DistributedDataParallel(nn.Linear(1, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     found: list[dict[str, Any]] = []
@@ -46,7 +48,7 @@ def main(folder: str, keyspace: str, workers: str) -> None:
         found.append({'keys': keys, 'coverage': dataclasses.asdict(dataset.coverage())})
     dataset.set_epoch(EPOCHS)
     for _ in dataset:
-        if distributed.get_rank() == 1:
+        if rank == 1:
             break
     error = ''
     try:
@@ -54,7 +56,6 @@ def main(folder: str, keyspace: str, workers: str) -> None:
     except CoverageError as caught:
         error = str(caught)
     weights = [value.tolist() for value in model.state_dict().values()]
-    rank = distributed.get_rank()
     pathlib.Path(folder, f'rank-{rank}.json').write_text(
         json.dumps({'epochs': found, 'weights': weights, 'left early': error})
     )

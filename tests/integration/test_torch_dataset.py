@@ -151,7 +151,7 @@ def test_set_epoch_reaches_workers_that_live_on(filled):
     assert epochs[0] == epochs[2] != epochs[1]
 
 
-@pytest.mark.parametrize('workers', [0, 1, 3])
+@pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_state_continues_where_it_was_saved(filled, workers):
     """Saved after some batches, in another object: the batches that would have followed, in the same order."""
 
