@@ -143,6 +143,7 @@ class Demo:
 next steps:
   {_short(self.state / 'pipeline')}: the artifacts of each component; statistics, schema, evaluation
   {_short(self.state / 'serving')}: pushed models, for TensorFlow Serving
+  tfx-cassandra ui --runs {_short(self.state / 'pipeline')}: the status page, with the version and what was read
   docs/demo.md: what each step does, and how to change it""")
         if self.cluster and not self.stop_cluster:
             echo('  tfx-cassandra cluster status, and tfx-cassandra cluster stop when you are done')
