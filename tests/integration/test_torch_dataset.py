@@ -223,13 +223,14 @@ def test_a_rank_that_dies_resumes_from_its_state(filled, tmp_path):
     assert dataset.coverage().checksum == table_checksum(filled)
 
 
+@pytest.mark.slow
 def test_coverage_of_distributed_training(filled, tmp_path):
     """Two processes of torch.distributed train with DistributedDataParallel; each proves the coverage of both."""
     environment = os.environ | {'WORLD_SIZE': '2', 'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo'}
     command = [sys.executable, '-W', 'ignore', torch_rank.__file__, str(tmp_path), filled.keyspace, '1']
     ranks = [subprocess.Popen(command, env=environment | {'RANK': str(rank)}) for rank in range(2)]
     try:
-        assert [process.wait(120) for process in ranks] == [0, 0]
+        assert [process.wait(300) for process in ranks] == [0, 0]
     finally:
         for process in ranks:
             process.kill()
