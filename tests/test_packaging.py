@@ -79,6 +79,7 @@ def test_the_wheel_works_where_it_is_installed(wheel: Path, tmp_path: Path) -> N
     assert all(Path(file).is_relative_to(tmp_path / 'clean') and file.endswith('.so') for file in files)
 
 
+@pytest.mark.slow
 def test_an_sdist_without_a_compiler_says_so_in_one_line(checkout: Path, tmp_path: Path) -> None:
     run('build', '--sdist', '--no-isolation', '--outdir', tmp_path, checkout, stdout=subprocess.DEVNULL)
     (sdist,) = tmp_path.glob('*.tar.gz')

@@ -1,7 +1,7 @@
 """Measures one epoch of a table as batches of tensors, here and by others: load -> rounds -> medians -> ratios.
 
 Each reader runs in a process of its own, all of them once a round, to and fro, so that what changes on the machine
-meets all alike. Rates are those after the first batch; ratios are medians over the rounds of ratios within a round.
+meets all alike. Rates are those of the whole epoch; ratios are medians over the rounds of ratios within a round.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import warnings
 from typing import Any
 
 import click
@@ -54,7 +53,6 @@ def compile_(
     if '://' not in state and not os.path.isabs(state):
         raise invalid('state', state, 'a URI such as gs://bucket/folder, or an absolute path that every step reaches')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what TensorFlow has to say of this machine's GPUs
-    warnings.filterwarnings('ignore', category=FutureWarning, module='google')  # of Google's clients, on Python's age
     with step('load TFX'):
         from tfx_cassandra.kubeflow import compiler, parametrize
         from tfx_cassandra.kubeflow import settings as step_settings

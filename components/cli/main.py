@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     # The driver logs each failed connection attempt; what matters of it is in the error's one line.
     logging.getLogger('cassandra').setLevel(logging.CRITICAL)
+    warnings.filterwarnings('ignore', category=FutureWarning, module='google')  # of Google's clients, on Python's age
     try:
         return top.main(None if argv is None else list(argv), PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -15,8 +15,9 @@ _PARTS = ('all', 'yaml', 'cql')
     'tune',
     cls=Command,
     **described(
-        'Prints settings for a workload, each with its reason: of cassandra.yaml, by the names of the release, and of '
-        'tables, as CQL. Nothing is changed. `cluster start --tuning` starts the development cluster with them.',
+        'Prints the settings of a node and its tables for a workload, each with its reason. They are a fragment of '
+        'cassandra.yaml, by the names of the release, and CQL. Nothing is changed. '
+        '`cluster start --tuning` starts the development cluster with them.',
         'tune --workload serve --version 5.0 --heap 16G --cores 16',
         'docs/tuning.md has the names of older releases, and what a benchmark showed: measure before you set anything.',
     ),

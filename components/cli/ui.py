@@ -57,7 +57,8 @@ def ui(
     sample: int, last_runs: int, seconds: float, host: str, listen_port: int, token_env: str | None,
     names: tuple[str, ...],
 ) -> int:  # fmt: skip
-    from tfx_cassandra.components.ui import features, page, source
+    from tfx_cassandra.components.monitoring import config
+    from tfx_cassandra.components.ui import page, source
     from tfx_cassandra.components.ui.server import Server, is_loopback
 
     for option, value, highest in (('sample', sample, 1000), ('last-runs', last_runs, 100)):
@@ -67,7 +68,7 @@ def ui(
         raise invalid('listen-port', listen_port, 'an integer from 0 to 65535')
     if not 0 <= seconds <= 3600:
         raise invalid('seconds', seconds, 'seconds from 0 to 3600')
-    views = features.load_views(views_file) if views_file is not None else ()
+    views = config.parse(views_file, 'views').views if views_file is not None else ()
     token = _token(token_env, required=not is_loopback(host))
     settings = page.Settings(runs, views, experiments, sample, last_runs, seconds)
     with source.Source(connection) as cluster:

@@ -80,20 +80,25 @@ class Monitoring:
             raise invalid('views', names, 'each name once')
 
 
-def parse(path: Path, **fields: Any) -> Monitoring:
+def parse(path: Path, option: str = 'config', **fields: Any) -> Monitoring:
     """Reads views and skew checks from a JSON file `{"views": [...], "skew": [...]}`; the other fields are given.
 
     A view has the fields of FeatureView (`ttl_seconds` for its ttl), a skew check those of SkewCheck.
+
+    Args:
+      path: The file.
+      option: The option that names it, in messages.
+      fields: The fields of Monitoring that the file does not have.
 
     Raises:
       ValueError: The file is not such JSON, or a field breaks its rule; the message names it.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise invalid('config', str(path), f'JSON ({error})') from error
+        raise invalid(option, str(path), f'JSON ({error})') from error
     if not isinstance(found, dict) or not set(found) <= {'views', 'skew'}:
-        raise invalid('config', str(path), 'an object with "views", "skew" or both')
+        raise invalid(option, str(path), 'an object with "views", "skew" or both')
     views = tuple(view_of(f'views[{i}]', view) for i, view in enumerate(_list(path, found, 'views')))
     return Monitoring(views, tuple(map(_skew, _list(path, found, 'skew'))), **fields)
 

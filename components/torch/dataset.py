@@ -32,12 +32,12 @@ from tfx_cassandra.components.errors import DatasetError, invalid
 from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
 from tfx_cassandra.components.scan.options import Columns, ReadRequest
 from tfx_cassandra.components.torch import blocks, epochs, shares
-from tfx_cassandra.components.torch.epochs import EpochCoverage, Record
+from tfx_cassandra.components.torch.epochs import EpochCoverage
 from tfx_cassandra.components.torch.interleave import Interleave
 from tfx_cassandra.components.torch.joined import TrainingSetSource
 from tfx_cassandra.components.torch.loading import Loading
+from tfx_cassandra.components.torch.packing import packed
 from tfx_cassandra.components.torch.progress import VERSION, Progress, begun, restored
-from tfx_cassandra.components.torch.shares import Reader
 from tfx_cassandra.components.torch.sources import OpenSource, Source, TableSource
 from tfx_cassandra.components.torch.tensors import tensors
 from tfx_cassandra.components.training_set import resolve
@@ -217,8 +217,9 @@ class CassandraIterableDataset(IterableDataset):
 
     def _batches(self, progress: Progress) -> Iterator[dict[str, Any]]:
         loading, source = self._loading, self._source
-        Record.path(self._folder, progress.epoch, progress.reader).unlink(missing_ok=True)
-        share = shares.share(shares.order(source.units, loading.seed, progress.epoch, loading.shuffle), progress.reader)
+        ledger = self._ledger
+        ledger.forget(progress.epoch, progress.reader)
+        share = shares.share(ledger.order(progress.epoch), progress.reader)
         seed = (
             (loading.seed, progress.epoch, progress.reader.index) if loading.shuffle and loading.shuffle_rows else None
         )
@@ -233,32 +234,20 @@ class CassandraIterableDataset(IterableDataset):
                     yield self._tensors(batch.rows, opened)
             progress.record_end(rows)
             opened.check()
-        self._finish(progress)
+        ledger.finish(progress.as_record())
 
     def _tensors(self, batch: pa.RecordBatch, opened: OpenSource) -> dict[str, Any]:
         if self._loading.transform is not None:
             batch = self._loading.transform(batch)
-        return tensors(batch, self._loading.tensors, opened.rows.required, opened.rows.decimals)
+        made = tensors(batch, self._loading.tensors, opened.rows.required, opened.rows.decimals)
+        return made if get_worker_info() is None else packed(made)
 
-    def _finish(self, progress: Progress) -> None:
-        """Writes the record of a share, and checks the epoch once all of its readers have done so."""
-        progress.as_record().write(self._folder)
-        records, reader = epochs.read(self._folder, progress.epoch), progress.reader
-        of_rank = [record for record in records if record.reader.rank == reader.rank]
-        if len(records) == reader.count:
-            self._verified(records, progress.epoch, range(reader.ranks))
-        elif len(of_rank) == reader.workers:
-            self._verified(of_rank, progress.epoch, [reader.rank])
-
-    def _verified(self, records: list[Record], epoch: int, ranks: Any) -> EpochCoverage:
-        """Checks records against the shares of some ranks."""
-        source, loading = self._source, self._loading
-        order = shares.order(source.units, loading.seed, epoch, loading.shuffle)
-        workers = max((record.reader.workers for record in records), default=1)
-        world = max((record.reader.ranks for record in records), default=1)
-        readers = [Reader(rank, world, worker, workers) for rank in ranks for worker in range(workers)]
-        wanted = [unit for reader in readers for unit in shares.share(order, reader)]
-        return epochs.verified(records, wanted, source.describe)
+    @property
+    def _ledger(self) -> epochs.Ledger:
+        source, seed, shuffle = self._source, self._loading.seed, self._loading.shuffle
+        return epochs.Ledger(
+            self._folder, lambda epoch: shares.order(source.units, seed, epoch, shuffle), source.describe
+        )
 
     def coverage(self) -> EpochCoverage:
         """Returns what all readers have read of the current epoch, proven to be everything exactly once.
@@ -269,15 +258,8 @@ class CassandraIterableDataset(IterableDataset):
         Raises:
           CoverageError: Something was not read, or was read more than once.
         """
-        from torch import distributed as dist
-
-        records = epochs.read(self._folder, self.epoch)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            gathered: list[list[Record]] = [[] for _ in range(dist.get_world_size())]
-            dist.all_gather_object(gathered, records)
-            records = list({record.reader: record for part in gathered for record in part}.values())
         ranks = shares.current(self._loading.rank, self._loading.world_size).ranks
-        return self._verified(records, self.epoch, range(ranks))
+        return self._ledger.coverage(self.epoch, ranks)
 
     @property
     def _digest(self) -> str:

@@ -12,11 +12,14 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.errors import CoverageError
 from tfx_cassandra.components.torch.interleave import UnitRead
-from tfx_cassandra.components.torch.shares import Reader
+from tfx_cassandra.components.torch.shares import Reader, share
 
 _SHOWN = 5  # units that a message names
 
@@ -79,6 +82,61 @@ class EpochCoverage:
     dropped: int
     bytes: int
     checksum: int
+
+
+class Ledger(NamedTuple):
+    """The records of a dataset's epochs.
+
+    Attributes:
+      folder: Where they are.
+      order: Returns the order of all units in an epoch.
+      describe: Returns a unit as messages name it.
+    """
+
+    folder: str
+    order: Callable[[int], NDArray[np.int64]]
+    describe: Callable[[int], str]
+
+    def forget(self, epoch: int, reader: Reader) -> None:
+        """Removes the record of a reader, who begins the epoch."""
+        Record.path(self.folder, epoch, reader).unlink(missing_ok=True)
+
+    def finish(self, record: Record) -> None:
+        """Writes the record of a share, and checks the epoch once all of its readers have done so.
+
+        Raises:
+          CoverageError: Something was not read, or was read more than once.
+        """
+        record.write(self.folder)
+        reader, records = record.reader, read(self.folder, record.epoch)
+        of_rank = [other for other in records if other.reader.rank == reader.rank]
+        if len(records) == reader.count:
+            self._verified(records, record.epoch, range(reader.ranks))
+        elif len(of_rank) == reader.workers:
+            self._verified(of_rank, record.epoch, [reader.rank])
+
+    def coverage(self, epoch: int, ranks: int) -> EpochCoverage:
+        """Returns what all ranks have read of an epoch; with torch.distributed they exchange their records.
+
+        Raises:
+          CoverageError: Something was not read, or was read more than once.
+        """
+        from torch import distributed as dist
+
+        records = read(self.folder, epoch)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            gathered: list[list[Record]] = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(gathered, records)
+            records = list({record.reader: record for part in gathered for record in part}.values())
+        return self._verified(records, epoch, range(ranks))
+
+    def _verified(self, records: list[Record], epoch: int, ranks: Iterable[int]) -> EpochCoverage:
+        """Checks records against the shares of some ranks."""
+        order = self.order(epoch)
+        workers = max((record.reader.workers for record in records), default=1)
+        world = max((record.reader.ranks for record in records), default=1)
+        readers = [Reader(rank, world, worker, workers) for rank in ranks for worker in range(workers)]
+        return verified(records, [unit for reader in readers for unit in share(order, reader)], self.describe)
 
 
 def read(folder: str, epoch: int) -> list[Record]:

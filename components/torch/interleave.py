@@ -4,11 +4,13 @@
     lane 1   unit 4 .... then unit 9 ........      -> turn by turn, up to TURN_ROWS rows of each lane
     lane 2   unit 1 ................
 
-All lanes have requested their next page while rows of one of them are taken.
+All lanes have requested their next page while rows of one of them are taken, and the units that come next their first
+one: lanes of equal units end together, and each would wait for a request.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +65,7 @@ class Interleave:
     Args:
       open_unit: Opens a unit.
       units: The share.
-      lanes: Units read at once.
+      lanes: Units read at once. As many more have requested their first rows.
       place: Where to continue; the units that have been begun are read again up to there.
 
     Attributes:
@@ -78,6 +80,8 @@ class Interleave:
             place = Place(tuple((position, 0) for position in range(first)), first)
         self._lanes = [_Lane(position, open_unit(units[position]), taken) for position, taken in place.lanes]
         self._upcoming, self._turn, self._left = place.upcoming, place.turn, place.left
+        self._ahead: collections.deque[Iterator[Any]] = collections.deque()  # units from `_upcoming` on, requested
+        self._most_ahead = lanes
 
     @property
     def place(self) -> Place:
@@ -97,7 +101,12 @@ class Interleave:
             rows, self._left = rows - batch.num_rows, self._left - batch.num_rows
             if not self._left:
                 self._turn, self._left = (self._turn + 1) % len(self._lanes), TURN_ROWS
+                self._request_ahead()
         return taken
+
+    def _request_ahead(self) -> None:
+        for unit in self._units[self._upcoming + len(self._ahead) : self._upcoming + self._most_ahead]:
+            self._ahead.append(self._open(unit))
 
     def _finish_unit(self) -> None:
         """Begins the next unit in a lane whose unit has ended, or removes the lane."""
@@ -107,8 +116,10 @@ class Interleave:
         self.done.append(read)
         self._left = TURN_ROWS
         if self._upcoming < len(self._units):
-            self._lanes[self._turn] = _Lane(self._upcoming, self._open(self._units[self._upcoming]))
+            source = self._ahead.popleft() if self._ahead else self._open(self._units[self._upcoming])
+            self._lanes[self._turn] = _Lane(self._upcoming, source)
             self._upcoming += 1
+            self._request_ahead()
         else:
             del self._lanes[self._turn]
             self._turn = self._turn % len(self._lanes) if self._lanes else 0

@@ -25,7 +25,8 @@ class Loading:
       shuffle_rows: Rows that a reader holds and permutes together; 0 keeps the rows of the units in turn.
       shuffle: Whether the order of the units, and of rows where shuffle_rows is set, depends on seed and epoch.
       seed: Of the order.
-      prefetch: Units that a reader reads at once; of each, it holds a page and has requested the next.
+      prefetch: Units that a reader reads at once; of each, it holds a page and has requested the next. Of as many more
+        it has requested the first page.
       drop_last: Whether to drop the last batch of a reader if it is smaller than batch_rows.
       nulls, fill, pad: How nulls and lists become tensors; see `tensors.TensorOptions`.
       transform: Record batch -> record batch, applied to each batch before it becomes tensors.

@@ -7,6 +7,7 @@ are, where giant partitions are cut; and its own ledger proves that the range wa
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import hashlib
@@ -126,6 +127,9 @@ class _OpenTable:
     def __init__(self, source: TableSource, plan: Plan, session: Any) -> None:
         self._request, self._plan, self._session = source.request, plan, session
         self._ranges = ring.RING.split(source.ranges)
+        self._splits = sorted(plan.splits, key=lambda split: split.area.order())
+        self._starts = [split.area.tokens.start for split in self._splits]
+        self._ends = [split.area.tokens.end for split in self._splits]  # in order, too: they do not overlap
         self._fetcher = Fetcher(session, plan.scan, self._request.planned(plan.page_rows))
         table = plan.scan.table
         keys = {*table.partition_key, *table.clustering} if not table.has_static else set(table.partition_key)
@@ -137,9 +141,9 @@ class _OpenTable:
 
     def read(self, unit: int) -> Iterator[pa.RecordBatch | UnitRead]:
         tokens = self._ranges[unit]
-        splits = [
-            split._replace(area=area) for split in self._plan.splits if (area := split.area.within(tokens)) is not None
-        ]
+        first, last = bisect.bisect_right(self._ends, tokens.start), bisect.bisect_left(self._starts, tokens.end)
+        inside = self._splits[first:last]
+        splits = [split._replace(area=area) for split in inside if (area := split.area.within(tokens)) is not None]
         wanted = [area for whole in self._plan.wanted if (area := whole.within(tokens)) is not None]
         return self._rows(unit, self._fetcher.fetch(splits, in_order=True), wanted)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-import pathlib
 import random
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +19,10 @@ from cassandra.query import BoundStatement, PreparedStatement
 
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
-from tfx_cassandra.components.dataset.spec.view_json import view_of
 from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.responses import Unreadable, utc
 from tfx_cassandra.components.driver.tables import describe
-from tfx_cassandra.components.errors import SchemaError, invalid
+from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup.latest import plan_lookup
 from tfx_cassandra.components.scan.ring import MAX_TOKEN, MIN_TOKEN
 
@@ -58,26 +55,6 @@ class Freshness:
     median_age: datetime.timedelta | None
     missing: float
     stale: bool = False
-
-
-def load_views(path: pathlib.Path) -> tuple[FeatureView, ...]:
-    """Reads views from a JSON file `{"views": [...]}`, each with the fields of FeatureView (`ttl_seconds` for its ttl).
-
-    Raises:
-      ValueError: The file is not such JSON, or a field breaks its rule; the message names it.
-    """
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise invalid('views', str(path), f'a file of JSON ({error})') from error
-    listed = found.get('views') if isinstance(found, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(view, dict) for view in listed):
-        raise invalid('views', str(path), 'a file with {"views": [{...}, ...]}')
-    views = tuple(view_of(f'views[{i}]', fields) for i, fields in enumerate(listed))
-    for view in views:
-        if view.timestamp_column is None:
-            raise invalid(f'view {view.name}', None, 'a view with a timestamp_column: without a time nothing is fresh')
-    return views
 
 
 class Sampler:
@@ -180,7 +157,7 @@ def _before(table: Table, time: str | None) -> tuple[str, ...]:
 def _newest(view: FeatureView, table: Table, fixed: Sequence[str]) -> str:
     """Returns the statement for the newest row of an entity."""
     equal = [*view.entity_columns, *fixed, *filter(None, [view.feature_name_column])]
-    if view.timestamp_column is None:  # load_views refuses it
+    if view.timestamp_column is None:  # no such view can be monitored
         raise SchemaError(f'view {view.name}: got no timestamp_column, rule: a view with one')
     time = quoted(view.timestamp_column)
     order = f' ORDER BY {time} DESC' if view.timestamp_column in table.clustering else ''

@@ -53,18 +53,16 @@ class AbDemo(Demo):
     def log(self) -> pathlib.Path:
         return self.state / 'logs' / 'demo-ab.log'
 
-    def _run(self, terminal: TextIO) -> int:
-        self.load(terminal)
-        with connections.session(self.connection):
-            with step('load TensorFlow and TFX', terminal):
-                from tfx_cassandra.pipelines.flight_delay import serving
-            arms, models = self._versions(terminal)
-            with step(f'serve flights of {self.window}', terminal) as progress:
-                rows = serving.flights(self.window)
-                sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
-                progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
-            verdict, folder = self._evaluate(arms, terminal)
-            promote(self.connection, verdict, terminal)
+    def _run(self, terminal: TextIO, written: bool) -> int:
+        with step('load TensorFlow and TFX', terminal):
+            from tfx_cassandra.pipelines.flight_delay import serving
+        arms, models = self._versions(terminal)
+        with step(f'serve flights of {self.window}', terminal) as progress:
+            rows = serving.flights(self.window)
+            sent = serving.serve(self.connection, EXPERIMENT, arms, models, rows)
+            progress.update(', '.join(f'{count:,} by {arm}' for arm, count in sent.items()))
+        verdict, folder = self._evaluate(arms, terminal)
+        promote(self.connection, verdict, terminal)
         _show(verdict, folder, terminal)
         return 0
 

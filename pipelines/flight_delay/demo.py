@@ -14,7 +14,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
@@ -39,6 +39,9 @@ exit codes: 0 done, 1 a step failed or the model was not blessed, 2 wrong option
 """
 
 
+_Kind = TypeVar('_Kind', bound='Demo')
+
+
 @dataclasses.dataclass(frozen=True)
 class Demo:
     """The demo's settings.
@@ -56,7 +59,7 @@ class Demo:
     window: TimeWindow
     cluster: DevCluster | None
     stop_cluster: bool
-    cache: bool
+    cache: bool = True
     leaky: bool = False
 
     @property
@@ -80,24 +83,19 @@ class Demo:
         try:
             if self.cluster:
                 self.cluster.start(progress)
-            return self._run(terminal)
+            with step(f'schema: {self.connection}', terminal):
+                ingest.apply_schema(self.connection)
+            with connections.session(self.connection):
+                written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
+                return self._run(terminal, any(written))
         finally:
             if self.cluster and self.stop_cluster:
                 self.cluster.stop(progress)
 
-    def _run(self, terminal: TextIO) -> int:
-        written = self.load(terminal)
-        with connections.session(self.connection):
-            self._train(enable_cache=self.cache and not written, terminal=terminal)
-            return self._summary(terminal)
-
-    def load(self, terminal: TextIO) -> bool:
-        """Creates the tables and fills them, where that is not done yet; returns whether anything was written."""
-        with step(f'schema: {self.connection}', terminal):
-            ingest.apply_schema(self.connection)
-        with connections.session(self.connection):
-            written = [_ingest(self.connection, name, rows, terminal) for name, rows in ingest.LOADS.items()]
-        return any(written)
+    def _run(self, terminal: TextIO, written: bool) -> int:
+        """Runs what follows the load of the tables, into which rows were written or which were complete already."""
+        self._train(enable_cache=self.cache and not written, terminal=terminal)
+        return self._summary(terminal)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:
         with step('load TensorFlow and TFX', terminal):
@@ -145,6 +143,7 @@ class Demo:
 next steps:
   {_short(self.state / 'pipeline')}: the artifacts of each component; statistics, schema, evaluation
   {_short(self.state / 'serving')}: pushed models, for TensorFlow Serving
+  tfx-cassandra ui --runs {_short(self.state / 'pipeline')}: the status page, with the version and what was read
   docs/demo.md: what each step does, and how to change it""")
         if self.cluster and not self.stop_cluster:
             echo('  tfx-cassandra cluster status, and tfx-cassandra cluster stop when you are done')
@@ -244,15 +243,15 @@ def add_no_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> Demo:
-    return dataclasses.replace(from_options(options), cache=options.cache, leaky=options.leaky)
+    return from_options(options, Demo, cache=options.cache, leaky=options.leaky)
 
 
-def from_options(options: argparse.Namespace) -> Demo:
-    """Returns the settings of the options that the training demos have in common."""
+def from_options(options: argparse.Namespace, kind: type[_Kind], **fields: Any) -> _Kind:
+    """Returns the settings of the options that the training demos have in common, and of the fields of one kind."""
     window = _with_flights(TimeWindow.parse(options.window)) if options.window else _first_months(options.months)
     state = options.state.resolve()
     cluster = cluster_of(state, options.nodes)
-    return Demo(state, window, cluster, options.stop_cluster, cache=True)
+    return kind(state, window, cluster, options.stop_cluster, **fields)
 
 
 def cluster_of(state: pathlib.Path, nodes: int | None = None) -> DevCluster | None:

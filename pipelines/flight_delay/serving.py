@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import pathlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -52,6 +52,7 @@ def serve(
     arms: Sequence[Arm],
     models: Mapping[str, pathlib.Path],
     rows: pl.DataFrame,
+    predict: Callable[[pathlib.Path, pl.DataFrame], Iterable[float]] | None = None,
 ) -> dict[str, int]:
     """Sends each flight to its arm's model and logs prediction and outcome, idempotently.
 
@@ -59,8 +60,9 @@ def serve(
       connection: Cluster and keyspace of the logs.
       experiment_id: The experiment; the assignment of flights to arms depends on it.
       arms: The arms, with their weights.
-      models: The SavedModel of each arm, by the arm's name.
+      models: The model of each arm, by the arm's name.
       rows: As `flights` returns them.
+      predict: Predicts rows with a model; None for `predictions`, which does so with a SavedModel.
 
     Returns:
       Number of flights by arm.
@@ -74,7 +76,7 @@ def serve(
     with InferenceLogger(connection, experiment_id, REQUESTS_TABLE, capacity=4 * rows.height + 1) as log:
         for arm in arms:
             arm_rows = rows.filter(pl.col('arm') == arm.name)
-            arm_predictions = predictions(models[arm.name], arm_rows)
+            arm_predictions = (predict or predictions)(models[arm.name], arm_rows)
             for row, prediction in zip(arm_rows.iter_rows(named=True), arm_predictions, strict=True):
                 _log(log, experiment_id, arm, row, prediction)
         log.flush(120)

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import TfxCassandraError
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow
@@ -56,21 +55,19 @@ class TorchDemo(Demo):
         """The folder of the model's versions."""
         return self.state / 'serving' / MODEL_ID
 
-    def _run(self, terminal: TextIO) -> int:
-        self.load(terminal)
-        with connections.session(self.connection):
-            with step('load TensorFlow, TFX and PyTorch', terminal):
-                from tfx_cassandra.pipelines.flight_delay import torch_training as training
-            train, evaluated = training.windows(self.window)
-            datasets = {}
-            for split, window in (('train', train), ('eval', evaluated)):
-                with step(f'join the {split} rows', terminal) as running:
-                    datasets[split] = training.dataset(self.connection, window, self._folder(split, window))
-                    rows = training.prepared(datasets[split])
-                    running.update(f'{rows:,} rows of {window}')
-            with step(f'train {self.epochs} epochs', terminal) as running:
-                trained = training.train(datasets['train'], datasets['eval'], self.epochs, self.workers, running.update)
-            return self._push(training, trained, train, terminal)
+    def _run(self, terminal: TextIO, written: bool) -> int:
+        with step('load TensorFlow, TFX and PyTorch', terminal):
+            from tfx_cassandra.pipelines.flight_delay import torch_training as training
+        train, evaluated = training.windows(self.window)
+        datasets = {}
+        for split, window in (('train', train), ('eval', evaluated)):
+            with step(f'join the {split} rows', terminal) as running:
+                datasets[split] = training.dataset(self.connection, window, self._folder(split, window))
+                rows = training.prepared(datasets[split])
+                running.update(f'{rows:,} rows of {window}')
+        with step(f'train {self.epochs} epochs', terminal) as running:
+            trained = training.train(datasets['train'], datasets['eval'], self.epochs, self.workers, running.update)
+        return self._push(training, trained, train, terminal)
 
     def _folder(self, split: str, window: TimeWindow) -> str:
         """Returns where the rows of a window are kept: as often as the demo runs, joined once."""
@@ -122,9 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> TorchDemo:
-    made = demo.from_options(options)
-    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
-    return TorchDemo(**fields, epochs=options.epochs, workers=options.workers)
+    return demo.from_options(options, TorchDemo, epochs=options.epochs, workers=options.workers)
 
 
 if __name__ == '__main__':

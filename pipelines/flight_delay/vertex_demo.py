@@ -58,13 +58,9 @@ class VertexDemo(Demo):
     def log(self) -> pathlib.Path:
         return self.state / 'logs' / 'demo-vertex.log'
 
-    def _run(self, terminal: TextIO) -> int:
-        self.load(terminal)
-        with connections.session(self.connection):
-            job = self._compiled(
-                'flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache)
-            )
-            return self._compare(job, terminal) if self.ab else self._learn(job, terminal)
+    def _run(self, terminal: TextIO, written: bool) -> int:
+        job = self._compiled('flight-delay', terminal, train_steps=str(self.train_steps), enable_cache=str(self.cache))
+        return self._compare(job, terminal) if self.ab else self._learn(job, terminal)
 
     def _compiled(self, name: str, terminal: TextIO, **fixed: str) -> pathlib.Path:
         with step(f'compile {name} for {self.target}', terminal):

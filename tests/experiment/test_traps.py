@@ -322,7 +322,7 @@ def test_few_units_have_the_p_value_of_the_permutation_test() -> None:
 
 
 @pytest.mark.parametrize('metric', [SPEND, Metric('spend', 'prediction', 'proportion')])
-@pytest.mark.parametrize('least_units', [2, 100])
+@pytest.mark.parametrize('least_units', [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_few_units_err_no_more_often_than_promised(metric: Metric, least_units: int) -> None:
     draw, found = np.random.default_rng(6), 0
     design = dataclasses.replace(SPENDS, metrics=(metric,), decide_by='fixed', least_units=least_units, srm_alpha=1e-9)

@@ -163,7 +163,7 @@ def test_a_damaged_page_fails_the_pipeline(
         read_rows(proxied, 'numbers', columns=COLUMNS, page_rows=100)
 
 
-@pytest.mark.parametrize('order', ['ASC', 'DESC'])
+@pytest.mark.parametrize('order', [pytest.param('ASC', marks=pytest.mark.slow), 'DESC'])
 def test_two_partitions_of_one_token_are_not_cut_as_if_they_were_one(
     session: Session, proxy: CqlProxy, proxied: CassandraConnection, order: str
 ) -> None:

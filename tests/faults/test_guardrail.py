@@ -68,7 +68,7 @@ def test_a_window_is_read(guarded: CassandraConnection, window: str | None) -> N
     assert read_rows(guarded, 'events', columns=('who', 'y'), window=window) == expected
 
 
-@pytest.mark.parametrize('plan', ['scan', 'lookup', 'auto'])
+@pytest.mark.parametrize('plan', ['scan', 'lookup', pytest.param('auto', marks=pytest.mark.slow)])
 def test_examples_of_a_window_are_made(guarded: CassandraConnection, tmp_path: Path, plan: str) -> None:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(tmp_path)

@@ -49,6 +49,7 @@ def test_the_wrong_password(guarded: CassandraConnection, monkeypatch: pytest.Mo
     assert 'open sesame' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_step_of_a_compiled_file_says_so(guarded: CassandraConnection, tmp_path: pathlib.Path) -> None:
     """The secret of the compiled file comes from this process's environment, with the wrong password."""
     pytest.importorskip('kfp', reason='compiling needs kfp: pip install "tfx-cassandra[kfp]"')

@@ -162,6 +162,7 @@ def test_the_same_window_gives_the_same_examples_and_fingerprint(filled: Cassand
         assert len(list((tmp_path / 'second').glob(f'Split-{split}/*-of-00002.gz'))) == 2
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_order_and_nothing_else(filled: CassandraConnection, tmp_path: Path) -> None:
     orders = {}
     for name, seed in (('one', 1), ('again', 1), ('two', 2)):

@@ -236,6 +236,7 @@ def test_one_row_that_fails_is_named_and_the_others_are_written(
         list(store.get_time_series(bad.model_id, bad.feature_name, TimeWindow(NOON, NOON + MILLISECOND)))
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows(store: FeatureStore, session: Session, connection: CassandraConnection) -> None:
     rows = (FeatureValue('bulk', f'f{n % 4}', NOON + n * MILLISECOND, float(n), {'n': str(n)}) for n in range(20_000))
     results = store.write_features(rows, concurrency=64)

@@ -172,7 +172,7 @@ def expected(session: Session, keyspace: str, cut_off: bool) -> list[dict]:
     return made
 
 
-@pytest.mark.parametrize('cut_off', [True, False])
+@pytest.mark.parametrize('cut_off', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_each_event_has_the_last_values_known(
     filled: CassandraConnection, session: Session, tmp_path: Path, cut_off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +192,7 @@ def test_each_event_has_the_last_values_known(
     assert records(tmp_path / 'cut') == made
 
 
+@pytest.mark.slow
 def test_splits_are_those_of_tfx(filled: CassandraConnection, tmp_path: Path) -> None:
     output = example_gen_pb2.Output()
     output.split_config.partition_feature_name = 'user'

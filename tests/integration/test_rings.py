@@ -22,6 +22,8 @@ pytestmark = pytest.mark.integration
 
 ENDS = [MIN_TOKEN, MIN_TOKEN + 1, MIN_TOKEN + 2, -1, 0, 1, MAX_TOKEN - 1, MAX_TOKEN]
 ANYWHERE, ROWS = 400, 3
+# (nodes, tokens of each)
+RINGS = [(1, 1), pytest.param((1, 16), marks=pytest.mark.slow), pytest.param((1, 256), marks=pytest.mark.slow), (3, 16)]
 
 
 class Ring(NamedTuple):
@@ -32,7 +34,7 @@ class Ring(NamedTuple):
     tokens: list[int]
 
 
-@pytest.fixture(scope='module', params=[(1, 1), (1, 16), (1, 256), (3, 16)], ids='{0[0]}x{0[1]}'.format)
+@pytest.fixture(scope='module', params=RINGS, ids='{0[0]}x{0[1]}'.format)
 def ring(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
     nodes, tokens = request.param
     cluster = DevCluster(

@@ -43,7 +43,7 @@ def scan(options: ReadRequest) -> tuple[list[dict], ledger.Coverage]:
     return rows, verified(options, planned, reads)
 
 
-@pytest.mark.parametrize('order', ['ASC', 'DESC'])
+@pytest.mark.parametrize('order', [pytest.param('ASC', marks=pytest.mark.slow), 'DESC'])
 def test_rows_without_a_time_in_a_partition_that_is_cut_by_time(
     connection: CassandraConnection, session: Session, order: str
 ) -> None:

@@ -9,6 +9,8 @@ import json
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 torch = pytest.importorskip('torch', reason='needs the extra torch (tools/torch)')
 
+import torch_rank
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -148,7 +151,7 @@ def test_set_epoch_reaches_workers_that_live_on(filled):
     assert epochs[0] == epochs[2] != epochs[1]
 
 
-@pytest.mark.parametrize('workers', [0, 1, 3])
+@pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_state_continues_where_it_was_saved(filled, workers):
     """Saved after some batches, in another object: the batches that would have followed, in the same order."""
 
@@ -218,6 +221,31 @@ def test_a_rank_that_dies_resumes_from_its_state(filled, tmp_path):
     assert found == expected()
     assert ended == {0, 1}
     assert dataset.coverage().checksum == table_checksum(filled)
+
+
+@pytest.mark.slow
+def test_coverage_of_distributed_training(filled, tmp_path):
+    """Two processes of torch.distributed train with DistributedDataParallel; each proves the coverage of both."""
+    environment = os.environ | {'WORLD_SIZE': '2', 'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo'}
+    command = [sys.executable, '-W', 'ignore', torch_rank.__file__, str(tmp_path), filled.keyspace, '1']
+    ranks = [subprocess.Popen(command, env=environment | {'RANK': str(rank)}) for rank in range(2)]
+    try:
+        assert [process.wait(300) for process in ranks] == [0, 0]
+    finally:
+        for process in ranks:
+            process.kill()
+    found = [json.loads((tmp_path / f'rank-{rank}.json').read_text()) for rank in range(2)]
+    for epoch in range(torch_rank.EPOCHS):
+        first, second = (one['epochs'][epoch] for one in found)
+        assert collections.Counter(map(tuple, first['keys'] + second['keys'])) == expected()
+        assert min(len(first['keys']), len(second['keys'])) > 0
+        assert first['coverage'] == second['coverage']
+        coverage = first['coverage']
+        assert (coverage['readers'], coverage['rows']) == (2, expected().total())
+        assert coverage['checksum'] == table_checksum(filled)
+    assert found[0]['weights'] == found[1]['weights']
+    for one in found:  # rank 1 left the third epoch early, and both know it
+        assert one['left early'].startswith('token ranges of the epoch 128 not read: ')
 
 
 def test_states_of_others_are_refused(filled):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import pathlib
 
+import polars as pl
+import pyarrow as pa
 import pytest
 from cassandra.cluster import Session
 
 torch = pytest.importorskip('torch', reason='needs the extra torch (tools/torch)')
 pytest.importorskip('lightning', reason='needs the extra torch (tools/torch)')
 
-from tfx_cassandra.components import CassandraConnection, ModelRegistry, TimeWindow
+from tfx_cassandra.components import Arm, CassandraConnection, ModelRegistry, TimeWindow
+from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.experiment.verdict_file import read_verdict
+from tfx_cassandra.components.inference_log.logger import assign
+from tfx_cassandra.components.protos import to_json
 from tfx_cassandra.components.registry.publish import content_digest
-from tfx_cassandra.pipelines.flight_delay import ingest, torch_demo, torch_model, torch_training
+from tfx_cassandra.pipelines.flight_delay import experiment, ingest, serving, torch_demo, torch_model, torch_training
+from tfx_cassandra.proto import cassandra_pb2
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings('ignore:::lightning')]
 
@@ -79,6 +88,45 @@ def test_the_pushed_model_predicts_as_the_trained_one(trained, tmp_path):
         expected = torch.sigmoid(trained.network.eval()(*torch_model.inputs(tensors(encoded, TensorOptions()))))
     assert torch.allclose(torch_model.predict(tmp_path, rows), expected, atol=1e-6)
     assert len(torch_training.predictions(tmp_path, trained.sample)) == 3
+
+
+def predictions(folder: pathlib.Path, rows: pl.DataFrame) -> list[float]:
+    columns = rows.select(torch_model.COLUMNS).to_dict(as_series=False)
+    return torch_model.predict(folder, pa.RecordBatch.from_pydict(columns)).tolist()
+
+
+def test_versions_are_compared_on_what_they_served(trained, connection, tmp_path):
+    """The trained network against the same one with the signs of its answers turned."""
+    turned = copy.deepcopy(trained.network)
+    with torch.no_grad():
+        turned.layers[-1].weight.neg_()
+        turned.layers[-1].bias.neg_()
+    arms, folders = [], {}
+    for name, network in (('control', turned), ('treatment', trained.network)):
+        version = torch_training.push(
+            connection, dataclasses.replace(trained, network=network), experiment.EXPERIMENT, 'torch', tmp_path, ''
+        )
+        arms.append(Arm(name, 'torch', version.version, 0.5))
+        folders[name] = tmp_path / version.version
+    days = TimeWindow.parse('2013-07-11T00:00Z/2013-07-13T00:00Z')
+    rows = serving.flights(days)
+    sent = serving.serve(connection, experiment.EXPERIMENT, arms, folders, rows, predictions)
+    assert sum(sent.values()) == rows.height > 1000
+    design = tmp_path / 'design.json'
+    design.write_text(to_json(experiment.design(arms, days), cassandra_pb2.Design))
+    points = ['--contact-points', ','.join(connection.contact_points), '--port', str(connection.port)]
+    table = ['--requests-table', experiment.REQUESTS_TABLE, '--keyspace', connection.keyspace]
+    assert cli.main(['ab', 'run', '--design', str(design), '--output', str(tmp_path / 'out'), *table, *points]) == 0
+    verdict = read_verdict(str(tmp_path / 'out'))
+    assert (verdict.verdict, verdict.winner) == ('ship', 'treatment')
+    assert {arm.arm: arm.requests for arm in verdict.arms} == sent
+    weights = {arm.name: arm.weight for arm in arms}
+    for arm in verdict.arms:  # the mean squared error, from the model's own answers
+        of_arm = [assign(experiment.EXPERIMENT, flight, weights) == arm.arm for flight in rows['flight_id']]
+        own = rows.filter(pl.Series(of_arm))
+        errors = (torch.tensor(predictions(folders[arm.arm], own)) - torch.tensor(own['late'].to_list())) ** 2
+        estimates = {estimate.metric: estimate.value for estimate in arm.estimates}
+        assert estimates['brier'] == pytest.approx(float(errors.mean()), rel=1e-5)
 
 
 def test_a_bad_option_is_one_line(capfd, monkeypatch):

@@ -248,7 +248,12 @@ def test_each_event_is_one_example_with_what_was_known(
 
 
 @pytest.mark.parametrize(
-    'settings', [{}, {'availability_cut_off': False}, {'window': '2020-01-01T20:00Z/2020-01-02T01:00Z'}]
+    'settings',
+    [
+        {},
+        pytest.param({'availability_cut_off': False}, marks=pytest.mark.slow),
+        pytest.param({'window': '2020-01-01T20:00Z/2020-01-02T01:00Z'}, marks=pytest.mark.slow),
+    ],
 )
 def test_both_plans_give_equal_bytes(filled: CassandraConnection, tmp_path: Path, settings: dict) -> None:
     views = [PROFILE, dataclasses.replace(RATES, where={'model': 'm1'}), ITEMS]

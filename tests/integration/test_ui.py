@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import pathlib
 import re
 import signal
@@ -234,6 +235,44 @@ def test_select_is_enough(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     assert html.count('<li class="version">') == 10
     assert 'cannot be read' not in html
     assert 'id="down"' not in html
+
+
+@pytest.mark.slow
+def test_a_ring_with_a_node_that_is_down(tmp_path: pathlib.Path) -> None:
+    """The other two answer: everything is shown, and the node is named as long as it is down."""
+    cluster = DevCluster(tmp_path, 3, '127.0.208', storage_port=7208, jmx_port=7632, heap='512M')
+    with nodes.running(cluster, {}, '-XX:TieredStopAtLevel=1'):
+        connection = CassandraConnection(cluster.contact_points, keyspace='k', request_timeout=20.0)
+        schema.apply(connection, schema.NetworkReplication({'dc1': 3}))
+        status_data.fill_registry(connection)
+        with connections.session(connection) as session:
+            status_data.fill_tables(session, 'k')
+        with Source(connection) as source:
+            board = Board(source, Settings(views=(VISITS,), seconds=0))
+            assert '3 of 3</b> nodes up' in board.render({})
+            status = cluster.status()[0]  # the one that is asked first
+            assert status.pid is not None
+            os.kill(status.pid, signal.SIGKILL)
+            status.node.wait_ended(status.pid)
+            html = _once('2 of 3</b> nodes up', board)
+            rows = dict(re.findall(r'<code>([\d.]+):\d+</code></th><td><span class="badge \w+">(\w+)<', html))
+            first, *others = cluster.contact_points
+            assert rows == {first: 'down'} | dict.fromkeys(others, 'up')
+            assert html.count('<li class="version">') == 10
+            assert 'visits' in html
+            assert 'cannot be read' not in html
+            assert 'id="down"' not in html
+            cluster.start()
+            _once('3 of 3</b> nodes up', board)
+
+
+def _once(text: str, board: Board) -> str:
+    """Returns the page as soon as it has a text: the driver takes seconds to notice what a node does."""
+    deadline = time.monotonic() + 120
+    while text not in (html := board.render({'experiment': 'flight-delay'})):
+        assert time.monotonic() < deadline, html
+        time.sleep(1)
+    return html
 
 
 def test_the_command_serves_until_it_is_ended(filled: CassandraConnection, tmp_path: pathlib.Path) -> None:

@@ -260,6 +260,7 @@ def process(folder: pathlib.Path, executor: str, *more: str, code: str = '') -> 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_crash_at_exit_does_not_fail_a_finished_step(tmp_path: pathlib.Path) -> None:
     assert process(tmp_path, 'CrashesAtExit').returncode == 0
     plain = 'import sys; from tfx_cassandra.kubeflow import entrypoint; sys.exit(entrypoint.main(sys.argv[1:]))'
@@ -288,6 +289,7 @@ print(pickler.loads(pickler.dumps(lambda value: tf.constant(value)))(2).numpy())
 """
 
 
+@pytest.mark.slow
 def test_a_step_imports_tensorflow_only_where_it_is_used() -> None:
     found = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True, timeout=600, check=False)
     assert found.stdout.splitlines() == ['[]', '1 Trainer Executor True', '2'], found.stderr[-2000:]

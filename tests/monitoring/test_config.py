@@ -28,6 +28,9 @@ def test_views_and_checks(tmp_path: Path) -> None:
         tmp_path, {'views': [VIEW | {'ttl_seconds': 3600}], 'skew': [{'model_id': 'm', 'entity': {'id': 'unit'}}]}
     )
     assert found.views == (FeatureView('v', 't', ('id',), 'at', ('x',), ttl=HOUR),)
+    path = tmp_path / 'config.json'
+    path.write_text(json.dumps({'views': [VIEW | {'where': {'kind': [1, 2]}}]}))
+    assert parse(path).views[0].where == (('kind', (1, 2)),)
     assert found.skew == (SkewCheck('m', {'id': 'unit'}),)
     assert parsed(tmp_path, {}) == Monitoring()
 
@@ -36,6 +39,7 @@ def test_views_and_checks(tmp_path: Path) -> None:
     ('content', 'message'),
     [
         ('{', 'config: got .*, rule: JSON'),
+        ({'views': [1]}, r'views\[0\]: got 1, rule: an object with the fields of FeatureView'),
         ([], 'config: got .*, rule: an object with "views", "skew" or both'),
         ({'veiws': []}, 'config: got .*, rule: an object with'),
         ({'views': [VIEW | {'tabel': 't'}]}, r'views\[0\]: got '),

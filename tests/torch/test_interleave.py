@@ -87,10 +87,14 @@ def test_a_share_continues_anywhere(sizes: list[int], lanes: int, before: int, s
 
 def test_units_are_requested_ahead() -> None:
     asked: list[int] = []
-    rows = Interleave(opener([5] * 6, 0, asked), range(6), 3)
-    assert asked == [0, 1, 2]
-    rows.take(6)
-    assert asked == [0, 1, 2, 3]
+    rows = Interleave(opener([TURN_ROWS + 5] * 9, 0, asked), range(9), 3)
+    assert asked == [0, 1, 2], 'nothing that would delay the first rows'
+    rows.take(TURN_ROWS)
+    assert asked == [0, 1, 2, 3, 4, 5]
+    rows.take(2 * TURN_ROWS + 5)
+    assert asked == [0, 1, 2, 3, 4, 5]
+    rows.take(1)  # the first unit has ended, and the next one takes its place
+    assert asked == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_rows_that_are_gone_are_noticed() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
-import pathlib
 import threading
 import time
 import xml.etree.ElementTree
@@ -13,7 +11,7 @@ import xml.etree.ElementTree
 import pytest
 import status_data
 
-from tfx_cassandra.components.ui import charts, features, models, page
+from tfx_cassandra.components.ui import charts, models, page
 from tfx_cassandra.components.ui.models import Series
 from tfx_cassandra.components.ui.source import Kept, Part
 
@@ -94,31 +92,3 @@ def test_answers_do_not_pile_up() -> None:
     for number in range(2000):
         kept.get(number, lambda: Part(0))
     assert len(kept._answers) <= 256
-
-
-def test_views_from_a_file(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / 'views.json'
-    view = {'name': 'v', 'table': 't', 'entity_columns': ['e'], 'timestamp_column': 'at', 'features': ['a'],
-            'ttl_seconds': 60, 'where': {'kind': [1, 2]}}  # fmt: skip
-    path.write_text(json.dumps({'views': [view], 'skew': []}))
-    (found,) = features.load_views(path)
-    assert (found.ttl, found.where, found.features) == (60 * SECOND, (('kind', (1, 2)),), ('a',))
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('{', 'a file of JSON'),
-        ('[]', 'a file with {"views"'),
-        ('{"views": [1]}', 'a file with {"views"'),
-        ('{"views": [{"name": "v"}]}', 'table'),
-        ('{"views": [{"name": "v", "colour": 1}]}', 'views'),
-        ('{"views": [{"name": "v", "table": "t", "entity_columns": ["e"], "features": ["a"]}]}', 'timestamp_column'),
-    ],
-)
-def test_a_file_that_is_none_of_views(text: str, message: str, tmp_path: pathlib.Path) -> None:
-    path = tmp_path / 'views.json'
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message) as caught:
-        features.load_views(path)
-    assert '\n' not in str(caught.value)

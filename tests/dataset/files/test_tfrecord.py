@@ -109,6 +109,7 @@ def test_the_number_of_files_grows_with_the_data(tmp_path: pathlib.Path, monkeyp
     assert len(list((tmp_path / 'Split-train').iterdir())) > len(list((tmp_path / 'Split-eval').iterdir())) > 1
 
 
+@pytest.mark.slow
 def test_the_shuffle_leaves_no_trace_of_the_order_of_the_chunks(tmp_path: pathlib.Path) -> None:
     given = batches(400)
     got = written(tmp_path, given, shards=4)['train']
