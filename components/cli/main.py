@@ -12,6 +12,7 @@ import click
 from tfx_cassandra.components.cli.ab import ab
 from tfx_cassandra.components.cli.cluster import cluster
 from tfx_cassandra.components.cli.compiling import compile_
+from tfx_cassandra.components.cli.ingest import ingest
 from tfx_cassandra.components.cli.leaks import leaks
 from tfx_cassandra.components.cli.metrics import metrics
 from tfx_cassandra.components.cli.models import models
@@ -57,7 +58,7 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune):
+for command in (cluster, schema, ingest, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune):
     top.add_command(command)
 
 
