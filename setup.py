@@ -24,6 +24,7 @@ EXTENSIONS = [
         depends=['components/dataset/files/wire.h', 'components/dataset/files/hashes.h'],
         extra_compile_args=['-O3'],
     ),
+    Extension('tfx_cassandra.components.write.encode', ['components/write/encode.pyx'], extra_compile_args=['-O3']),
 ]
 
 

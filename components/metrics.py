@@ -216,11 +216,12 @@ class Request:
             self._seconds = time.monotonic() - self._began
             self._open.discard(self)
 
-    def observe(self) -> None:
-        """Adds its duration to the histogram."""
+    def observe(self) -> float:
+        """Adds its duration to the histogram; returns the seconds."""
         # The driver may hand out an answer just before it calls back.
         seconds = time.monotonic() - self._began if self._seconds is None else self._seconds
         self._histogram.observe(seconds)
+        return seconds
 
 
 READ_ROWS = Counter('tfx_cassandra_read_rows_total', 'Rows read by scans.', 'table')

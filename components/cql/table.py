@@ -42,6 +42,7 @@ class Table:
       descending: Whether the first clustering column is stored latest first.
       has_static: Whether some column is static.
       static: Names of the static columns.
+      event_time: The column that the table's comment declares as the write time of its rows (`event_time=COLUMN`).
       identity: What must not change while the table is read; None if it is not checked.
     """
 
@@ -53,6 +54,7 @@ class Table:
     descending: bool = False
     has_static: bool = False
     static: tuple[str, ...] = ()
+    event_time: str | None = None
     identity: Identity | None = dataclasses.field(default=None, compare=False)
 
     @property

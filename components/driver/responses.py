@@ -16,6 +16,8 @@ from cassandra.marshal import int64_unpack
 from cassandra.protocol import ProtocolHandler, ResultMessage, read_int
 from cassandra.util import Time
 
+from tfx_cassandra.components.driver.encoded import encoded_message
+
 _EPOCH = datetime.datetime(1970, 1, 1)  # naive, as the driver's timestamps are
 _DriversResult: Any = ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]
 
@@ -121,10 +123,20 @@ def _readable(kind: Any, value: bytes | None, protocol_version: int) -> Any:
 class ReadableHandler(ProtocolHandler):
     """The driver's protocol handler, except that a value that it cannot decode becomes `Unreadable` or a number.
 
-    A response that cannot be decoded at all, such as one of an unknown type, fails its own request only.
+    A response that cannot be decoded at all, such as one of an unknown type, fails its own request only. A request that
+    is serialized already (`encoded.EncodedBatch`) is sent as it is.
     """
 
     message_types_by_opcode = {**ProtocolHandler.message_types_by_opcode, ResultMessage.opcode: _Result}
+
+    @classmethod
+    def encode_message(
+        cls, msg: Any, stream_id: int, protocol_version: int, compressor: Any, allow_beta_protocol_version: bool
+    ) -> bytes:
+        """Encodes a request."""
+        arguments = (msg, stream_id, protocol_version, compressor, allow_beta_protocol_version)
+        frame: bytes = encoded_message(*arguments) or super().encode_message(*arguments)
+        return frame
 
     @classmethod
     def decode_message(cls, *arguments: Any) -> Any:

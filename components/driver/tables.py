@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from cassandra.cluster import Session
 from cassandra.metadata import LocalStrategy
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError
+
+_EVENT_TIME = re.compile(r'\bevent_time=(\w+)')
 
 
 def describe(session: Session, keyspace: str, name: str) -> Table:
@@ -40,4 +45,22 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         descending=any(column.is_reversed for column in table.clustering_key[:1]),
         has_static=any(column.is_static for column in table.columns.values()),
         static=tuple(column.name for column in table.columns.values() if column.is_static),
+        event_time=_event_time(table),
     )
+
+
+def _event_time(table: Any) -> str | None:
+    """Returns the column that a table's comment declares as the write time of its rows.
+
+    Raises:
+      SchemaError: There is no such column, or it is no timestamp.
+    """
+    found = _EVENT_TIME.search((table.options or {}).get('comment') or '')
+    if found is None:
+        return None
+    column = table.columns.get(found[1])
+    if column is None or column.cql_type != 'timestamp':
+        raise SchemaError(
+            f'comment of {table.name}: got {found[0]!r}, rule: event_time=COLUMN, a timestamp of the table'
+        )
+    return found[1]

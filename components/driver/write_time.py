@@ -25,6 +25,15 @@ def write_time() -> int:
         return _last
 
 
+def write_times(count: int) -> int:
+    """Reserves `count` write times that follow one another; returns the first: the last is now, or later if it must."""
+    global _last
+    with _lock:
+        first = max(time.time_ns() // 1000 - count + 1, _last + 1)
+        _last = max(_last, first + count - 1)
+        return first
+
+
 def _replace_lock() -> None:
     """Replaces the lock in a forked child, where the thread that may hold it does not exist."""
     global _lock

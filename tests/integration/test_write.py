@@ -110,7 +110,10 @@ BAD_ROWS = [
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON, 'vlaue': 1.0}, "got fields ['vlaue']"),
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON.replace(tzinfo=None), 'value': 1.0}, 'time zone'),
     ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON.replace(microsecond=1), 'value': 1.0}, 'milliseconds'),
-    ({'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON, 'value': 'much'}, 'DoubleType'),
+    (
+        {'model_id': 'bad', 'feature_name': 'f', 'timestamp': NOON, 'value': 'much'},
+        "value: got 'much', rule: a value of type double",
+    ),
     ({'model_id': 'x' * 70000, 'feature_name': 'f', 'timestamp': NOON, 'value': 1.0}, '65535'),
 ]
 

@@ -1,0 +1,302 @@
+"""Rows, as mappings or as a record batch -> an Arrow array for each column, and the rows that have no such form."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import ipaddress
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cassandra import cqltypes
+from cassandra.util import Date, Duration, Time
+
+from tfx_cassandra.components.cql import types
+from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.driver.responses import Milliseconds
+from tfx_cassandra.components.errors import invalid, shown
+from tfx_cassandra.components.window import whole_milliseconds
+from tfx_cassandra.components.write.coding import coding_of
+from tfx_cassandra.components.write.encode import Coding, Values, encode
+
+WRITE_TIME = pa.timestamp('us', 'UTC')
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
+_MILLISECONDS = pa.timestamp('ms', 'UTC')
+
+Errors = dict[int, str]  # of rows, by their numbers
+
+
+class Column:
+    """A column that rows are written to.
+
+    Args:
+      name: Its name.
+      kind: Its CQL type, a class of `cassandra.cqltypes`.
+    """
+
+    def __init__(self, name: str, kind: Any) -> None:
+        self.name, self.kind = name, kind
+        self._cql = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
+        # Varints are integers in batches that were read, and text where one may be wider than 64 bits.
+        decodings = (types.DEFAULT, Decoding(wide_varints='text'))
+        self._codings = {coding.arrow: coding for coding in (coding_of(kind, each) for each in decodings)}
+        self._arrow = coding_of(kind, decodings[1]).arrow
+        self._convert = converter(kind)
+
+    def array(self, values: pa.Array | Sequence[Any]) -> tuple[pa.Array, Errors]:
+        """Returns values as an array that `encoded` takes, and the rows whose values have no such form, there null."""
+        if isinstance(values, pa.Array):
+            if values.type in self._codings:
+                return values, {}
+            cast = _cast(values, self._arrow)
+            if cast is not None:
+                return cast, {}
+            values = [plain(value) for value in values]
+        try:
+            return self._from_python(values), {}
+        except Exception:  # a value from the caller can raise anything
+            return self._one_by_one(list(values))
+
+    def _from_python(self, values: Sequence[Any]) -> pa.Array:
+        convert = self._convert
+        if convert is not None:
+            values = [None if value is None else convert(self.name, value) for value in values]
+        return pa.array(values, self._arrow)
+
+    def _one_by_one(self, values: list[Any]) -> tuple[pa.Array, Errors]:
+        errors: Errors = {}
+        for row, value in enumerate(values):
+            try:
+                self._from_python([value])
+            except Exception as error:
+                errors[row] = self._error(value, error)
+                values[row] = None
+        return self._from_python(values), errors
+
+    def encoded(self, array: pa.Array) -> tuple[Values | None, Errors]:
+        """Serializes an array; returns None, and the rows that cannot be serialized, if there are such."""
+        coding = self._codings[array.type]
+        try:
+            return encode(coding, array), {}
+        except ValueError:
+            return None, self._unserializable(coding, array)
+
+    def _unserializable(self, coding: Coding, array: pa.Array) -> Errors:
+        errors = {}
+        for row in range(len(array)):
+            try:
+                encode(coding, array.slice(row, 1))
+            except ValueError as error:
+                errors[row] = self._error(plain(array[row]), error)
+        return errors
+
+    def _error(self, value: Any, error: Exception) -> str:
+        text = ' '.join(str(error).split())
+        if text.startswith(f'{self.name}: got '):
+            return text
+        reason = f' ({text[:200]})' if text else ''
+        return f'{self.name}: got {shown(value)}, rule: a value of type {self._cql}{reason}'
+
+
+def write_times(name: str, values: pa.Array | Sequence[Any]) -> tuple[pa.Array, Errors]:
+    """Returns the rows' write times in microseconds since 1970 (int64), and the rows that have none."""
+    if isinstance(values, pa.Array):
+        cast = _cast(values, WRITE_TIME)
+        if cast is not None and not cast.null_count:
+            return cast.cast(pa.int64()), {}
+        values = [plain(value) for value in values]
+    errors: Errors = {}
+    times: list[int] = []
+    for row, value in enumerate(values):
+        try:
+            times.append(_microseconds(name, value))
+        except (ValueError, TypeError) as error:
+            times.append(0)
+            errors[row] = str(error)
+    return pa.array(times, pa.int64()), errors
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def _microseconds(name: str, value: Any) -> int:
+    if isinstance(value, Milliseconds):
+        return int(value) * 1000
+    if not isinstance(value, datetime.datetime) or value.tzinfo is None:
+        raise invalid(name, value, 'a datetime with a time zone: the write time of its row')
+    return (value - _EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def _cast(array: pa.Array, target: pa.DataType) -> pa.Array | None:
+    """Returns an array of another type where Arrow converts every value exactly; None where it does not."""
+    source = array.type
+    if pa.types.is_dictionary(source):
+        return _cast(array.dictionary_decode(), target)
+    if source == target:
+        return array
+    if pa.types.is_timestamp(source) and (source.tz is None or not pa.types.is_timestamp(target)):
+        return None  # without a time zone the moment is unknown
+    if pa.types.is_nested(source) or not _related(source, target):
+        return None
+    try:
+        cast = array.cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    if pa.types.is_float32(target) and not pc.equal(pc.sum(pc.is_inf(cast)), pc.sum(pc.is_inf(array))).as_py():
+        return None  # a number beyond 32 bits
+    return cast
+
+
+def _related(source: pa.DataType, target: pa.DataType) -> bool:
+    groups: tuple[Callable[[pa.DataType], bool], ...] = (
+        pa.types.is_integer,
+        lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
+        pa.types.is_timestamp,
+        lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+        lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind),
+        pa.types.is_time,
+        pa.types.is_date32,
+    )
+    if pa.types.is_integer(target):
+        return pa.types.is_integer(source)
+    return pa.types.is_null(source) or any(group(source) and group(target) for group in groups)
+
+
+def plain(value: pa.Scalar) -> Any:
+    """Returns a value as Python has it, and a moment that Python does not have as a number."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.MapScalar):  # first, because it is also a ListScalar
+        return [(plain(entry[0]), plain(entry[1])) for entry in value.values]
+    if isinstance(value, (pa.ListScalar, pa.LargeListScalar, pa.FixedSizeListScalar)):
+        return [plain(item) for item in value.values]
+    if isinstance(value, pa.StructScalar):
+        return {field.name: plain(value[i]) for i, field in enumerate(value.type)}
+    if pa.types.is_time64(value.type) and value.type.unit == 'ns':
+        return value.value  # Python's time has no nanoseconds
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        if pa.types.is_date32(value.type):
+            return Date(value.cast(pa.int32()).as_py())
+        return Milliseconds(value.value) if value.type == _MILLISECONDS else value.value
+
+
+Convert = Callable[[str, Any], Any]
+
+
+def converter(kind: Any) -> Convert | None:
+    """Returns the conversion of a value to one of which pyarrow makes that CQL type's array; None for none.
+
+    It takes a field's name, for its errors, and a value: what the driver takes, and what Arrow gives.
+    """
+    name = kind.typename
+    if issubclass(kind, cqltypes.TupleType):  # first, since a user-defined type may have the name of a scalar type
+        return _structure(kind)
+    if name in _SCALARS:
+        return _SCALARS[name]
+    if name == 'frozen':
+        return converter(kind.subtypes[0])
+    if issubclass(kind, cqltypes.VectorType):
+        return _sequence(converter(kind.subtype))
+    if name in ('list', 'set'):
+        return _sequence(converter(kind.subtypes[0]))
+    if name == 'map':
+        key, value = (converter(part) or _same for part in kind.subtypes)
+        return lambda field, entries: [
+            (key(field, k), _unless_none(value, field, v))
+            for k, v in (entries.items() if isinstance(entries, Mapping) else entries)
+        ]
+    return None
+
+
+def _same(_: str, value: Any) -> Any:
+    return value
+
+
+def _unless_none(convert: Convert, field: str, value: Any) -> Any:
+    return None if value is None else convert(field, value)
+
+
+def _sequence(convert: Convert | None) -> Convert:
+    def of_items(field: str, items: Any) -> list[Any]:
+        if isinstance(items, (str, bytes, Mapping)):
+            raise invalid(field, items, 'a list of values')
+        return [item if convert is None else _unless_none(convert, field, item) for item in items]
+
+    return of_items
+
+
+def _structure(kind: Any) -> Convert:
+    names = [field.name for field in types.arrow_type(kind)]
+    parts = [converter(part) or _same for part in kind.subtypes]
+
+    def of_fields(field: str, items: Any) -> dict[str, Any]:
+        if isinstance(items, Mapping):
+            if unknown := set(items) - set(names):
+                raise invalid(field, items, f'the fields {", ".join(names)}, without {", ".join(map(str, unknown))}')
+            items = [items.get(name) for name in names]
+        elif not isinstance(items, (tuple, list)):
+            items = [getattr(items, name) for name in names]
+        if len(items) > len(names):
+            raise invalid(field, items, f'at most {len(names)} values')
+        values = zip(names, parts, items, strict=False)
+        return {name: _unless_none(convert, field, item) for name, convert, item in values}
+
+    return of_fields
+
+
+def _milliseconds(field: str, value: Any) -> int:
+    return int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)
+
+
+def _float(_: str, value: Any) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError('a text is no number')
+    number = float(value)
+    if _LARGEST_FLOAT < abs(number) < float('inf'):
+        raise OverflowError('beyond the numbers of 32 bits')
+    return number
+
+
+def _number_text(_: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, decimal.Decimal)):
+        raise TypeError(f'{type(value).__name__} is no number')
+    return str(value)
+
+
+def _text(*kinds: type) -> Convert:
+    def of_value(field: str, value: Any) -> str:
+        if not isinstance(value, (str, *kinds)):
+            raise invalid(field, value, f'a text or one of {", ".join(kind.__name__ for kind in kinds)}')
+        return str(value)
+
+    return of_value
+
+
+def _duration(_: str, value: Any) -> tuple[int, int, int]:
+    if isinstance(value, Duration):
+        return value.months, value.days, value.nanoseconds
+    return (value['months'], value['days'], value['nanoseconds']) if isinstance(value, Mapping) else tuple(value)
+
+
+_UUID = _text(uuid.UUID)
+_SCALARS: dict[str, Convert | None] = {
+    'timestamp': _milliseconds,
+    'date': lambda _, value: (value if isinstance(value, Date) else Date(value)).days_from_epoch,
+    'time': lambda _, value: value if isinstance(value, int) else getattr(value, 'nanosecond_time', None)
+    or Time(value).nanosecond_time,
+    'float': _float,
+    'duration': _duration,
+    'uuid': _UUID,
+    'timeuuid': _UUID,
+    'inet': _text(ipaddress.IPv4Address, ipaddress.IPv6Address),
+    'decimal': _number_text,
+    'varint': _number_text,
+    'blob': lambda _, value: bytes(value) if isinstance(value, (bytearray, memoryview)) else value,
+    **dict.fromkeys(('ascii', 'text', 'varchar', 'boolean', 'tinyint', 'smallint', 'int', 'bigint', 'counter',
+                     'double')),
+}  # fmt: skip
