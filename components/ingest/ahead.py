@@ -1,4 +1,4 @@
-"""Runs an iterator a few items ahead of its consumer, in a thread: the next rows are parsed while others are written."""
+"""Runs an iterator a few items ahead of its consumer, in a thread: rows are parsed while others are written."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.inputs import Input
-from tfx_cassandra.components.ingest.records import Position
+from tfx_cassandra.components.ingest.records import START, Position
 
 _VERSION = 1
 
@@ -26,7 +26,7 @@ class Acknowledged:
       complete: Whether the input has no more records.
     """
 
-    position: Position = Position()
+    position: Position = START
     rows: int = 0
     failed: int = 0
     complete: bool = False
@@ -48,21 +48,20 @@ class Checkpoint:
         self._inputs: dict[str, Any] = {}
         self.dead_letters = 0  # bytes
         self.is_continued = path is not None and path.exists()
-        if self.is_continued:
-            self._load()
+        if path is not None and self.is_continued:
+            self._load(path)
 
-    def _load(self) -> None:
-        assert self._path is not None
+    def _load(self, path: Path) -> None:
         try:
-            found = json.loads(self._path.read_text())
+            found = json.loads(path.read_text())
             version, destination = found['version'], found['destination']
             self._inputs, self.dead_letters = dict(found['inputs']), int(found['dead_letters'])
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise invalid('checkpoint', str(self._path), f'a checkpoint of ingest ({type(error).__name__})') from error
+            raise invalid('checkpoint', str(path), f'a checkpoint of ingest ({type(error).__name__})') from error
         if version != _VERSION or destination != self._destination:
             differ = [name for name, value in self._destination.items() if destination.get(name) != value]
             rule = f'a checkpoint of the same load; it differs in {", ".join(differ) or "version"}'
-            raise invalid('checkpoint', str(self._path), rule)
+            raise invalid('checkpoint', str(path), rule)
 
     def acknowledged(self, source: Input, head: str) -> Acknowledged:
         """Returns what an earlier run has written of an input; nothing if the input has changed since.

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tfx_cassandra.components.errors import InputError
 from tfx_cassandra.components.ingest.inputs import Input, Stream
-from tfx_cassandra.components.ingest.records import Position, Records
+from tfx_cassandra.components.ingest.records import START, Position, Records
 
 BATCH = 20_000  # rows that are written at once
 _FILE_MAGIC = b'ARROW1'
@@ -38,7 +38,7 @@ class BatchReader:
         self._path, self.schema, self._batches, self._share = path, schema, batches, share
         self.fields = list(schema.names)
 
-    def read(self, wanted: Sequence[str], start: Position = Position()) -> Iterator[Records]:
+    def read(self, wanted: Sequence[str], start: Position = START) -> Iterator[Records]:
         """Yields the records behind a place that an earlier run has reached, as typed columns.
 
         Raises:

@@ -1,12 +1,10 @@
-"""Columns of an input -> the Arrow types of a table's columns: whole columns at once, value by value where one fails.
+"""Columns of an input -> Arrow types of a table's columns: whole columns at once, value by value where one fails.
 
-Text is matched by a regular expression and then cast by Arrow; what does not match goes to `values.value_of`, which says
-why, and knows the rarer forms. Both give the same value for the same text.
+Text is converted by texts.py; where that fails `values.value_of` says why, and knows the rarer forms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_cassandra.components.cql import types
-from tfx_cassandra.components.ingest.values import FIRST_TIME, INTEGERS, LAST_TIME, value_of
+from tfx_cassandra.components.cql.parsers import INTEGERS
+from tfx_cassandra.components.ingest.texts import DAY, FROM_TEXT, UnfitError, in_years, unfit, within
+from tfx_cassandra.components.ingest.values import FIRST_TIME, LAST_TIME, value_of
 
 _REASONS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError)
-_DAY = 86_400 * 10**9  # nanoseconds
-_ISO = r'^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?(Z|[+-]\d{2}:\d{2})$'
-_UUID = r'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-_TIMEUUID = r'^[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$'
-_BYTE = r'(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])'
 
 Source = pa.Array | list[Any]  # a list holds Python values, as JSON has them
 
@@ -38,13 +33,14 @@ class Converted(NamedTuple):
     errors: dict[int, str]
 
 
-class _UnfitError(ValueError):
-    """Values that cannot be converted as a whole."""
+def arrow_type(kind: Any) -> pa.DataType:
+    """Returns the Arrow type of a driver CQL type, with varints as text, which have any size."""
+    return types.arrow_type(kind, types.Decoding(wide_varints='text'))
 
 
 def convert(source: Source, kind: Any) -> Converted:
     """Converts a column to the Arrow type of a driver CQL type (see cql/types.py); shape (rows)."""
-    target = types.arrow_type(kind)
+    target = arrow_type(kind)
     if isinstance(source, pa.ListArray) and kind.typename in types.SCALARS:
         return _unwrapped(source, kind)
     array = _array(source, kind)
@@ -67,7 +63,7 @@ def check_type(source: pa.DataType, kind: Any) -> None:
     array = _array(pa.array([], source), kind)
     if not isinstance(array, list) and not any(is_kind(array.type) for is_kind in _CHECKED_BY_VALUE):
         try:
-            _whole(array, kind, types.arrow_type(kind))
+            _whole(array, kind, arrow_type(kind))
         except _REASONS as error:
             raise ValueError(str(error)) from error
 
@@ -80,7 +76,7 @@ def _unwrapped(lists: pa.ListArray, kind: Any) -> Converted:
     if len(flat):
         found = convert(flat.take(pa.array(starts, mask=~filled)), kind)
     else:
-        found = Converted(pa.nulls(len(lists), types.arrow_type(kind)), {})
+        found = Converted(pa.nulls(len(lists), arrow_type(kind)), {})
     return found._replace(
         errors={**found.errors, **{int(row): 'several values' for row in np.flatnonzero(lengths > 1)}}
     )
@@ -151,28 +147,24 @@ def _whole(array: pa.Array, kind: Any, target: pa.DataType) -> pa.Array:
     """Converts an array as a whole; raises one of _REASONS if a value does not fit."""
     name = kind.typename
     if pa.types.is_string(array.type):
-        return _TEXTS[name](array, target) if name in _TEXTS else _unfit('not of this type')
+        return FROM_TEXT[name](array, target) if name in FROM_TEXT else unfit('not of this type')
     if array.type == target:
-        return _in_years(array) if name == 'timestamp' else array
+        return in_years(array) if name == 'timestamp' else array
     if pa.types.is_integer(array.type):
         return _from_integers(array, name, target)
     if pa.types.is_floating(array.type):
         if name in ('float', 'double'):
             return _finite(array.cast(pa.float64()), target)
-        return array.cast(target) if name in INTEGERS else _unfit('a number with a fraction')
+        return array.cast(target) if name in INTEGERS else unfit('a number with a fraction')
     if pa.types.is_decimal(array.type):
         if name in ('float', 'double') or name in INTEGERS:
             return array.cast(target)
-        return _unfit('a decimal')
+        return unfit('a decimal')
     if pa.types.is_timestamp(array.type):
         return _from_timestamps(array, name, target)
     if (name, array.type.id) in _TEMPORAL or pa.types.is_nested(array.type):
         return array.cast(target)
-    return _unfit(f'a value of type {array.type}')
-
-
-def _unfit(reason: str) -> pa.Array:
-    raise _UnfitError(reason)
+    return unfit(f'a value of type {array.type}')
 
 
 _TEMPORAL = {
@@ -189,111 +181,27 @@ def _from_integers(array: pa.Array, name: str, target: pa.DataType) -> pa.Array:
         return array.cast(pa.string())
     whole = array.cast(pa.int64())
     if name == 'boolean':
-        return _within(whole, 0, 1, 'neither 0 nor 1').cast(target)
+        return within(whole, 0, 1, 'neither 0 nor 1').cast(target)
     if name == 'timestamp':
-        return _within(whole, FIRST_TIME, LAST_TIME, 'not in the years 1 to 9999').cast(target)
+        return within(whole, FIRST_TIME, LAST_TIME, 'not in the years 1 to 9999').cast(target)
     if name == 'date':
         return whole.cast(pa.int32()).cast(target)
     if name == 'time':
-        return _within(whole, 0, _DAY - 1, 'not within a day').cast(target)
-    return _unfit('a number')
+        return within(whole, 0, DAY - 1, 'not within a day').cast(target)
+    return unfit('a number')
 
 
 def _from_timestamps(array: pa.Array, name: str, target: pa.DataType) -> pa.Array:
     if name != 'timestamp':
-        return _unfit('a time')
+        return unfit('a time')
     if array.type.tz is None:
-        return _unfit('a time without a time zone')
-    return _in_years(array.cast(target))
-
-
-def _in_years(array: pa.Array) -> pa.Array:
-    _within(array.cast(pa.int64()), FIRST_TIME, LAST_TIME, 'not in the years 1 to 9999')
-    return array
-
-
-def _within(array: pa.Array, low: int, high: int, reason: str) -> pa.Array:
-    if pc.all(pc.and_(pc.greater_equal(array, low), pc.less_equal(array, high))).as_py() is False:
-        raise _UnfitError(reason)
-    return array
+        return unfit('a time without a time zone')
+    return in_years(array.cast(target))
 
 
 def _finite(array: pa.Array, target: pa.DataType) -> pa.Array:
     """Casts numbers; one that becomes infinite does not fit."""
     held = array.cast(target)
     if pc.any(pc.and_not(pc.is_inf(held), pc.is_inf(array))).as_py():
-        raise _UnfitError('too large')
+        raise UnfitError('too large')
     return held
-
-
-def _is_like(array: pa.Array, pattern: str) -> bool:
-    return pc.all(pc.match_substring_regex(array, pattern)).as_py() is not False
-
-
-def _like(array: pa.Array, pattern: str) -> pa.Array:
-    return array if _is_like(array, pattern) else _unfit('of another form')
-
-
-def _real(array: pa.Array, target: pa.DataType) -> pa.Array:
-    numbers = _like(array, r'^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,4})?$').cast(pa.float64())
-    held = numbers.cast(target)
-    return _unfit('too large') if pc.any(pc.is_inf(held)).as_py() else held
-
-
-def _time(array: pa.Array, target: pa.DataType) -> pa.Array:
-    if _is_like(array, r'^-?[0-9]{1,15}$'):
-        return _within(array.cast(pa.int64()), FIRST_TIME, LAST_TIME, 'not in the years 1 to 9999').cast(target)
-    return _in_years(_like(array, _ISO).cast(target))
-
-
-def _clock(array: pa.Array, target: pa.DataType) -> pa.Array:
-    texts = _like(array, r'^\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?$')
-    moments = pc.binary_join_element_wise('1970-01-01T', texts, 'Z', '').cast(pa.timestamp('ns', 'UTC'))
-    return _within(moments.cast(pa.int64()), 0, _DAY - 1, 'not within a day').cast(target)
-
-
-def _day(array: pa.Array, target: pa.DataType) -> pa.Array:
-    texts = _like(array, r'^\d{4}-\d{2}-\d{2}$')
-    moments = pc.binary_join_element_wise(texts, 'T00:00Z', '').cast(pa.timestamp('s', 'UTC'))
-    _within(moments.cast(pa.int64()), FIRST_TIME // 1000, LAST_TIME // 1000, 'not in the years 1 to 9999')
-    return moments.cast(target)
-
-
-def _bytes(array: pa.Array, target: pa.DataType) -> pa.Array:
-    digits = pc.utf8_slice_codeunits(_like(array, r'^0x([0-9a-fA-F]{2})*$'), 2, 2**31 - 1)
-    if not len(digits):
-        return pa.array([], target)
-    valid, offsets, data = digits.buffers()
-    offsets = np.frombuffer(offsets, np.int32)[: len(digits) + 1]
-    nibbles = _NIBBLES[np.frombuffer(data or b'', np.uint8)[: offsets[-1]]]
-    packed = (nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8)
-    halves = (offsets // 2).astype(np.int32)
-    return pa.Array.from_buffers(target, len(digits), [valid, pa.py_buffer(halves), pa.py_buffer(packed)])
-
-
-_NIBBLES = np.zeros(256, np.uint8)
-for _i, _digit in enumerate('0123456789abcdef'):
-    _NIBBLES[[ord(_digit), ord(_digit.upper())]] = _i
-
-_FromText = Callable[[pa.Array, pa.DataType], pa.Array]
-
-
-def _same(pattern: str) -> _FromText:
-    return lambda array, _: _like(array, pattern)
-
-
-def _as_is(array: pa.Array, _: pa.DataType) -> pa.Array:
-    return array
-
-
-def _integers(array: pa.Array, target: pa.DataType) -> pa.Array:
-    return _like(array, r'^-?[0-9]{1,18}$').cast(pa.int64()).cast(target)
-
-
-_TEXTS: dict[str, _FromText] = {
-    'text': _as_is, 'varchar': _as_is, 'ascii': _same(r'^[\x00-\x7f]*$'), 'blob': _bytes,
-    'boolean': lambda array, _: pc.equal(_like(array, '^(true|false)$'), 'true'),
-    **dict.fromkeys(INTEGERS, _integers), 'float': _real, 'double': _real, 'decimal': _same(r'^-?[0-9]+(\.[0-9]+)?$'),
-    'timestamp': _time, 'date': _day, 'time': _clock, 'uuid': _same(_UUID), 'timeuuid': _same(_TIMEUUID),
-    'inet': _same(rf'^{_BYTE}(\.{_BYTE}){{3}}$'),
-}  # fmt: skip

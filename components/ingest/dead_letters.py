@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.json_lines import NOTE
 from tfx_cassandra.components.ingest.records import Broken, Records
@@ -82,9 +83,8 @@ class DeadLetters:
 
 def _json(value: Any, kind: Any) -> Any:
     """Returns a value as JSON, in a form that `values.value_of` takes."""
-    if isinstance(value, list) and len(value) == 1 and kind.typename not in ('list', 'set', 'map', 'frozen', 'tuple'):
-        if not hasattr(kind, 'vector_size') and not kind.subtypes:  # a feature of a tf.Example
-            value = value[0]
+    if isinstance(value, list) and len(value) == 1 and kind.typename in SCALARS:  # a feature of a tf.Example
+        value = value[0]
     if isinstance(value, bytes):
         return f'0x{value.hex()}' if kind.typename == 'blob' else value.decode(errors='surrogateescape')
     return _plain(value)

@@ -16,7 +16,7 @@ from tfx_cassandra.components.checks import Name, Rule, check_fields
 from tfx_cassandra.components.errors import SchemaError, shown
 from tfx_cassandra.components.ingest.convert import Source, texts_of
 from tfx_cassandra.components.ingest.inputs import Stream
-from tfx_cassandra.components.ingest.records import Broken, Position, Records
+from tfx_cassandra.components.ingest.records import START, Broken, Position, Records
 from tfx_cassandra.components.ingest.splitting import MOST_BYTES, Dialect, Split, split
 
 BLOCK = 2 << 20  # bytes that are parsed at once
@@ -88,7 +88,7 @@ class CsvReader:
         self._buffer = self._buffer[after:]
         return names
 
-    def read(self, wanted: Sequence[str], start: Position = Position()) -> Iterator[Records]:
+    def read(self, wanted: Sequence[str], start: Position = START) -> Iterator[Records]:
         """Yields the records behind a place that an earlier run has reached, with the wanted fields as texts.
 
         Raises:

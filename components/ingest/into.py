@@ -12,11 +12,13 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.inputs import Input
 from tfx_cassandra.components.ingest.load import Load, target_of
 from tfx_cassandra.components.ingest.options import LoadOptions, Summary
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.write.writer import TableWriter, WriteOptions
+from tfx_cassandra.components.write.statement import WriteOptions, is_counter
+from tfx_cassandra.components.write.writer import TableWriter
 
 
 def into(
@@ -46,8 +48,12 @@ def into(
     """
     with connections.session(connection) as session:
         live = tables.describe(session, connection.keyspace, table)
+        if is_counter(live):
+            raise invalid('table', str(live), 'a table without counters: rows that are written again would count twice')
         target = target_of(session, live, options)
-        writing = WriteOptions(consistency=consistency, ttl=ttl, timestamp_column=options.timestamp_column)
+        writing = WriteOptions(
+            consistency=consistency, ttl=ttl, timestamp_column=target.timestamp_column, rows_per_second=options.rate
+        )
         writer = TableWriter(session, live, writing)
         load = Load(target, options, writer.write, _destination(session, live, options))
         load.check(inputs)

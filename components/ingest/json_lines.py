@@ -14,7 +14,7 @@ import numpy as np
 
 from tfx_cassandra.components.errors import InputError, shown
 from tfx_cassandra.components.ingest.inputs import Stream
-from tfx_cassandra.components.ingest.records import Broken, Position, Records
+from tfx_cassandra.components.ingest.records import START, Broken, Position, Records
 from tfx_cassandra.components.ingest.splitting import MOST_BYTES
 
 BLOCK = 2 << 20  # bytes that are parsed at once
@@ -33,9 +33,9 @@ class JsonReader:
 
     def __init__(self, path: str, stream: Stream) -> None:
         self._path, self._stream = path, stream
-        self._at = Position()
+        self._at = START
 
-    def read(self, wanted: Sequence[str], start: Position = Position(), others: bool = True) -> Iterator[Records]:
+    def read(self, wanted: Sequence[str], start: Position = START, others: bool = True) -> Iterator[Records]:
         """Yields the records behind a place that an earlier run has reached; the values are Python's, as JSON has them.
 
         Args:

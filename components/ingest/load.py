@@ -27,7 +27,6 @@ from tfx_cassandra.components.ingest.options import LoadOptions, Summary
 from tfx_cassandra.components.ingest.readers import Reader, reader
 from tfx_cassandra.components.ingest.records import Position, Records, place
 from tfx_cassandra.components.progress import Step
-from tfx_cassandra.components.scan.limits import Limiter, page_limit
 
 SHOWN_ERRORS = 20
 
@@ -47,7 +46,7 @@ def target_of(session: Session, table: Table, options: LoadOptions) -> Target:
     names = ', '.join(quoted(name) for name, _ in table.types)
     columns = session.prepare(f'SELECT {names} FROM {quoted(table.keyspace)}.{quoted(table.name)}').result_metadata
     kinds = {column[2]: column[3] for column in columns}
-    return Target(table, kinds, options.mapping, options.timestamp_column)
+    return Target(table, kinds, options.mapping, options.timestamp_column or table.event_time)
 
 
 class _Open(NamedTuple):
@@ -81,7 +80,6 @@ class Load:
         self._checkpoint = Checkpoint(None if options.dry_run else options.checkpoint, destination)
         continued = self._checkpoint.dead_letters if self._checkpoint.is_continued else None
         self._letters = DeadLetters(None if options.dry_run else options.dead_letters, continued)
-        self._limiter = Limiter(options.rate)
         self.summary, self.written = Summary(), 0
 
     def check(self, inputs: Sequence[Input]) -> None:
@@ -149,7 +147,7 @@ class Load:
         """Writes rows, and makes dead letters of the records that failed; one record fails once."""
         refused: dict[int, str] = {}
         failed_rows = 0
-        for failure in () if self._options.dry_run else self._put(rows.batch):
+        for failure in () if self._options.dry_run else self._write(rows.batch):
             failed_rows += 1
             refused.setdefault(int(rows.records[failure.row]), failure.message)
         path, messages = opened.source.path, []
@@ -163,16 +161,6 @@ class Load:
         self.summary.errors += messages[: SHOWN_ERRORS - len(self.summary.errors)]
         return _Failures(failed_rows, messages)
 
-    def _put(self, batch: pa.RecordBatch) -> Iterator[Failed]:
-        """Writes a batch, in slices of a quarter of a second if there is a rate."""
-        most = page_limit(self._options.rate, max(batch.num_rows, 1))
-        for first in range(0, batch.num_rows, most):
-            part = batch.slice(first, most)
-            now = time.monotonic()
-            time.sleep(max(0.0, self._limiter.reserve(now, part.num_rows) - now))
-            for failure in self._write(part):
-                yield _RowFailed(first + failure.row, failure.message)
-
     def _acknowledge(self, opened: _Open, state: Acknowledged, has_failures: bool) -> None:
         self._letters.flush()
         # Failed rows that are kept nowhere are read again by the next run.
@@ -185,11 +173,6 @@ class _Failures(NamedTuple):
 
     rows: int
     messages: list[str]
-
-
-class _RowFailed(NamedTuple):
-    row: int
-    message: str
 
 
 class _Progress:

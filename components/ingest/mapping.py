@@ -95,8 +95,9 @@ class Mapping:
         wanted = [*chosen.values(), *(field for _, field in self.features)]
         if known is not None and (absent := sorted(set(wanted) - set(known))):
             raise SchemaError(f'fields: got {sorted(known)}, rule: with {", ".join(map(repr, absent))}')
+        clustering = () if table.static else table.clustering  # a row without them writes static columns
         given = {*chosen, *self._long, *(column for column, _ in self.constants)}
-        if missing := [name for name in (*table.partition_key, *table.clustering) if name not in given]:
+        if missing := [name for name in (*table.partition_key, *clustering) if name not in given]:
             rule = f'a field or a constant for each column of the primary key of {table}'
             raise SchemaError(f'fields: got none for {", ".join(map(repr, missing))}, rule: {rule}')
 

@@ -10,6 +10,7 @@ from tfx_cassandra.components.errors import WriteError, invalid
 from tfx_cassandra.components.ingest.delimited import CsvFormat
 from tfx_cassandra.components.ingest.mapping import Mapping
 
+_BY_NAME, _COMMAS = Mapping(), CsvFormat()
 _SHARE_FROM = 1000  # records from which on a share of errors is judged
 
 
@@ -56,6 +57,9 @@ class ErrorLimit:
         return f'{self.count:,}' if self.count is not None else f'{100 * (self.share or 0):g}%'
 
 
+_NO_ERRORS = ErrorLimit()
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadOptions:
     """How inputs are loaded.
@@ -74,18 +78,18 @@ class LoadOptions:
       ValueError: A field breaks its rule.
     """
 
-    mapping: Mapping = Mapping()
-    csv: CsvFormat = CsvFormat()
+    mapping: Mapping = _BY_NAME
+    csv: CsvFormat = _COMMAS
     timestamp_column: Name | None = None
     rate: Rate | None = None
-    max_errors: ErrorLimit = ErrorLimit()
+    max_errors: ErrorLimit = _NO_ERRORS
     dead_letters: Path | None = None
     checkpoint: Path | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.max_errors != ErrorLimit() and self.dead_letters is None and not self.dry_run:
+        if self.max_errors != _NO_ERRORS and self.dead_letters is None and not self.dry_run:
             raise invalid('max-errors', str(self.max_errors), '0 without dead-letters, where the failed rows go')
 
 

@@ -24,6 +24,9 @@ class Position(NamedTuple):
     offset: int = 0
 
 
+START = Position()
+
+
 class Broken(NamedTuple):
     """A record that has no fields.
 

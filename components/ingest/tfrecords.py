@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tfx_cassandra.components.errors import InputError
 from tfx_cassandra.components.ingest.inputs import Stream
-from tfx_cassandra.components.ingest.records import Broken, Position, Records
+from tfx_cassandra.components.ingest.records import START, Broken, Position, Records
 
 BLOCK = 2 << 20  # bytes that are read at once
 _MOST_BYTES = 64 << 20  # of a record
@@ -30,7 +30,7 @@ class ExampleReader:
     def __init__(self, path: str, stream: Stream) -> None:
         self._path, self._stream = path, stream
 
-    def read(self, wanted: Sequence[str], start: Position = Position(), others: bool = True) -> Iterator[Records]:
+    def read(self, wanted: Sequence[str], start: Position = START, others: bool = True) -> Iterator[Records]:
         """Yields the records behind a place that an earlier run has reached.
 
         Args:

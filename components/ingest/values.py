@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from cassandra import cqltypes
 
-from tfx_cassandra.components.cql.parsers import INTEGERS, PARSERS, OutOfRangeError
+from tfx_cassandra.components.cql.parsers import PARSERS, OutOfRangeError
 
 # Milliseconds of the years 1 to 9999, which every reader of this package can represent.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
@@ -19,7 +19,7 @@ _OTHER = {'inf': math.inf, '+inf': math.inf, '-inf': -math.inf}
 
 
 def value_of(kind: Any, value: Any) -> Any:
-    """Returns a value in the form that pyarrow takes for the Arrow type of a driver CQL type.
+    """Returns a value in the form that pyarrow takes for a driver CQL type (see convert.arrow_type).
 
     Args:
       kind: The CQL type, a class of `cassandra.cqltypes`.
@@ -56,9 +56,7 @@ def _scalar(name: str, value: Any) -> Any:
         parsed = PARSERS[name](value)
     except UnicodeEncodeError as error:
         raise ValueError('not UTF-8') from error
-    if name == 'varint' and not -(2**63) <= parsed < 2**63:
-        raise OutOfRangeError('beyond 64 bits')
-    return str(parsed) if name == 'decimal' else parsed
+    return str(parsed) if name in ('decimal', 'varint') else parsed
 
 
 def _real(value: Any, single: bool) -> float:
@@ -153,10 +151,10 @@ def _duration(value: Any) -> dict[str, int]:
     if not isinstance(value, Mapping) or set(value) != set(_DURATION):
         raise ValueError('not an object of months, days and nanoseconds')
     bits = (32, 32, 64)
-    parsed = {name: PARSERS['int' if size == 32 else 'bigint'](value[name]) for name, size in zip(_DURATION, bits)}
+    parsed = {
+        name: PARSERS['int' if size == 32 else 'bigint'](value[name])
+        for name, size in zip(_DURATION, bits, strict=True)
+    }
     if min(parsed.values()) < 0 < max(parsed.values()):
         raise ValueError('its parts have different signs')
     return parsed
-
-
-__all__ = ['FIRST_TIME', 'INTEGERS', 'LAST_TIME', 'value_of']
