@@ -19,8 +19,8 @@ from tfx_cassandra.components.errors import invalid
 
 _ABOUT = (
     'Loads files of rows into a table: CSV, JSON lines, Parquet, Arrow, or TFRecords of tf.Example, plain or '
-    'compressed (gz, zst), local or remote, several of them by globs, or standard input (-). Fields and types are checked against '
-    'the live table before the first write. A run that was killed and has a checkpoint goes on where it was.'
+    'compressed (gz, zst), local or remote, several of them by globs, or standard input (-). Fields and types are '
+    'checked against the live table before the first write. A run with a checkpoint that was killed goes on from there.'
 )
 _EXAMPLE = """ingest feature_store 'weather/*.csv.gz' --column model_id=origin --column timestamp=time_hour \\
       --feature temp --feature wind_speed --timestamp-column timestamp --checkpoint weather.checkpoint

@@ -23,8 +23,8 @@ class BatchReader:
     Args:
       path: Its path, for messages.
       schema: The schema of its rows.
-      batches: Gives its batches: of the wanted columns, without so many first rows as it can easily skip; yields (number
-        of the rows before the batch, batch).
+      batches: Gives its batches: of the wanted columns, without so many first rows as it can easily skip; yields
+        (number of the rows before the batch, batch).
       share: How much has been read after so many rows, from 0 to 1; None if that is not known.
     """
 

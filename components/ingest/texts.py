@@ -1,6 +1,7 @@
 """Columns of text -> columns of a CQL type's Arrow type, whole columns at once: what Arrow casts exactly.
 
-Patterns say what that is. What matches none may still be a value: `values.value_of` decides, value by value. Both give the same values.
+Patterns say what that is. What matches none may still be a value, which `values.value_of` decides value by value;
+both give the same values.
 """
 
 from __future__ import annotations

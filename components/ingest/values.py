@@ -14,7 +14,7 @@ from tfx_cassandra.components.cql.parsers import PARSERS, OutOfRangeError
 
 # Milliseconds of the years 1 to 9999, which every reader of this package can represent.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
-_DURATION = ('months', 'days', 'nanoseconds')
+_DURATION = {'months': 'int', 'days': 'int', 'nanoseconds': 'bigint'}
 _OTHER = {'inf': math.inf, '+inf': math.inf, '-inf': -math.inf}
 
 
@@ -23,8 +23,8 @@ def value_of(kind: Any, value: Any) -> Any:
 
     Args:
       kind: The CQL type, a class of `cassandra.cqltypes`.
-      value: Text, or a value as JSON and pyarrow have them, not None. A collection may be the text of its JSON; a map is
-        an object or a list of pairs, a tuple a list, a user-defined type and a duration an object.
+      value: Text, or a value as JSON and pyarrow have them, not None. A collection may be the text of its JSON; a map
+        is an object or a list of pairs, a tuple a list, a user-defined type and a duration an object.
 
     Raises:
       ValueError: It is none of that type; the message says why, without the value.
@@ -150,11 +150,7 @@ def _struct(kind: Any, value: Any) -> dict[str, Any]:
 def _duration(value: Any) -> dict[str, int]:
     if not isinstance(value, Mapping) or set(value) != set(_DURATION):
         raise ValueError('not an object of months, days and nanoseconds')
-    bits = (32, 32, 64)
-    parsed = {
-        name: PARSERS['int' if size == 32 else 'bigint'](value[name])
-        for name, size in zip(_DURATION, bits, strict=True)
-    }
+    parsed = {name: PARSERS[kind](value[name]) for name, kind in _DURATION.items()}
     if min(parsed.values()) < 0 < max(parsed.values()):
         raise ValueError('its parts have different signs')
     return parsed
