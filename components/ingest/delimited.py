@@ -59,13 +59,13 @@ class CsvReader:
         self._path, self._stream, self._format = path, stream, format
         self._dialect = Dialect(format.delimiter)
         self._buffer, self._ended = b'', False
-        self._fill()
+        self._fill(max(BLOCK, len(_BOM)))
         begins = len(_BOM) if self._buffer.startswith(_BOM) else 0
         self._buffer = self._buffer[begins:]
         self._at = Position(0, 0, begins)
         self.fields = list(format.fields) or self._header()
 
-    def _fill(self, size: int = BLOCK) -> None:
+    def _fill(self, size: int) -> None:
         data = self._stream.take(size)
         self._ended = not data
         self._buffer += data
@@ -74,7 +74,7 @@ class CsvReader:
         while not (found := split(self._buffer, self._dialect, self._ended)).starts.size and not self._ended:
             if found.broken:
                 break
-            self._fill()
+            self._fill(BLOCK)
         if not found.starts.size:
             reason = found.broken[1] if found.broken else 'nothing'
             raise SchemaError(f'{self._path}:1: got {reason}, rule: a line with the names of the fields')

@@ -64,11 +64,15 @@ def _real(value: Any, single: bool) -> float:
     if isinstance(value, str) and value.lower() in _OTHER:
         return _OTHER[value.lower()]
     try:
-        parsed = float(PARSERS['decimal'](value)) if not isinstance(value, float) else value
-    except ValueError:
+        if not isinstance(value, float):
+            PARSERS['decimal'](value)
+        parsed = float(value)
+    except (ValueError, OverflowError) as error:
         if isinstance(value, str) and value.lower() == 'nan':
             return math.nan
-        raise ValueError('not a number') from None
+        raise (
+            OutOfRangeError('too large') if isinstance(error, OverflowError) else ValueError('not a number')
+        ) from None
     with np.errstate(over='ignore'):
         held = float(np.float32(parsed)) if single else parsed
     if math.isinf(held) and not (isinstance(value, float) and math.isinf(value)):
