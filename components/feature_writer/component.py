@@ -15,7 +15,7 @@ from tfx_cassandra.components.artifacts import WrittenRows
 from tfx_cassandra.components.checks import Name, TableName, checked
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.feature_writer import config, executor
-from tfx_cassandra.components.write.transform import Ttl
+from tfx_cassandra.components.write.statement import Ttl
 from tfx_cassandra.proto import cassandra_pb2
 
 Parameter = RuntimeParameter | Placeholder

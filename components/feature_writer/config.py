@@ -11,7 +11,7 @@ from tfx_cassandra.components.driver import properties as cluster
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.parameters import known, text
-from tfx_cassandra.components.write.transform import Ttl
+from tfx_cassandra.components.write.statement import Ttl
 from tfx_cassandra.proto import cassandra_pb2
 
 # What varies from run to run: execution properties of their own, and the fields of FeatureWriterConfig they give.

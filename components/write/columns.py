@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import datetime
-import decimal
-import ipaddress
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from cassandra import cqltypes
-from cassandra.util import Date, Duration, Time
+from cassandra.util import Date
 
 from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.responses import Milliseconds
 from tfx_cassandra.components.errors import invalid, shown
-from tfx_cassandra.components.window import whole_milliseconds
 from tfx_cassandra.components.write.coding import coding_of
+from tfx_cassandra.components.write.conversion import PLAIN, converter
 from tfx_cassandra.components.write.encode import Coding, Values, encode
 
 WRITE_TIME = pa.timestamp('us', 'UTC')
-_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
-_MILLISECONDS = pa.timestamp('ms', 'UTC')
+_MILLISECONDS, _NANOSECONDS = pa.timestamp('ms', 'UTC'), pa.time64('ns')
 
 Errors = dict[int, str]  # of rows, by their numbers
 
@@ -61,9 +57,8 @@ class Column:
             return self._one_by_one(list(values))
 
     def _from_python(self, values: Sequence[Any]) -> pa.Array:
-        convert = self._convert
-        if convert is not None:
-            values = [None if value is None else convert(self.name, value) for value in values]
+        if not {*map(type, values)} <= {PLAIN.get(self.kind.typename), type(None)}:
+            values = [None if value is None else self._convert(self.name, value) for value in values]
         return pa.array(values, self._arrow)
 
     def _one_by_one(self, values: list[Any]) -> tuple[pa.Array, Errors]:
@@ -175,128 +170,11 @@ def plain(value: pa.Scalar) -> Any:
         return [plain(item) for item in value.values]
     if isinstance(value, pa.StructScalar):
         return {field.name: plain(value[i]) for i, field in enumerate(value.type)}
-    if pa.types.is_time64(value.type) and value.type.unit == 'ns':
-        return value.value  # Python's time has no nanoseconds
+    if value.type == _NANOSECONDS:
+        return value.cast(pa.int64()).as_py()  # Python's time has no nanoseconds
     try:
         return value.as_py()
     except (OverflowError, ValueError):
         if pa.types.is_date32(value.type):
             return Date(value.cast(pa.int32()).as_py())
         return Milliseconds(value.value) if value.type == _MILLISECONDS else value.value
-
-
-Convert = Callable[[str, Any], Any]
-
-
-def converter(kind: Any) -> Convert | None:
-    """Returns the conversion of a value to one of which pyarrow makes that CQL type's array; None for none.
-
-    It takes a field's name, for its errors, and a value: what the driver takes, and what Arrow gives.
-    """
-    name = kind.typename
-    if issubclass(kind, cqltypes.TupleType):  # first, since a user-defined type may have the name of a scalar type
-        return _structure(kind)
-    if name in _SCALARS:
-        return _SCALARS[name]
-    if name == 'frozen':
-        return converter(kind.subtypes[0])
-    if issubclass(kind, cqltypes.VectorType):
-        return _sequence(converter(kind.subtype))
-    if name in ('list', 'set'):
-        return _sequence(converter(kind.subtypes[0]))
-    if name == 'map':
-        key, value = (converter(part) or _same for part in kind.subtypes)
-        return lambda field, entries: [
-            (key(field, k), _unless_none(value, field, v))
-            for k, v in (entries.items() if isinstance(entries, Mapping) else entries)
-        ]
-    return None
-
-
-def _same(_: str, value: Any) -> Any:
-    return value
-
-
-def _unless_none(convert: Convert, field: str, value: Any) -> Any:
-    return None if value is None else convert(field, value)
-
-
-def _sequence(convert: Convert | None) -> Convert:
-    def of_items(field: str, items: Any) -> list[Any]:
-        if isinstance(items, (str, bytes, Mapping)):
-            raise invalid(field, items, 'a list of values')
-        return [item if convert is None else _unless_none(convert, field, item) for item in items]
-
-    return of_items
-
-
-def _structure(kind: Any) -> Convert:
-    names = [field.name for field in types.arrow_type(kind)]
-    parts = [converter(part) or _same for part in kind.subtypes]
-
-    def of_fields(field: str, items: Any) -> dict[str, Any]:
-        if isinstance(items, Mapping):
-            if unknown := set(items) - set(names):
-                raise invalid(field, items, f'the fields {", ".join(names)}, without {", ".join(map(str, unknown))}')
-            items = [items.get(name) for name in names]
-        elif not isinstance(items, (tuple, list)):
-            items = [getattr(items, name) for name in names]
-        if len(items) > len(names):
-            raise invalid(field, items, f'at most {len(names)} values')
-        values = zip(names, parts, items, strict=False)
-        return {name: _unless_none(convert, field, item) for name, convert, item in values}
-
-    return of_fields
-
-
-def _milliseconds(field: str, value: Any) -> int:
-    return int(value) if isinstance(value, Milliseconds) else whole_milliseconds(field, value)
-
-
-def _float(_: str, value: Any) -> float:
-    if isinstance(value, (str, bytes)):
-        raise TypeError('a text is no number')
-    number = float(value)
-    if _LARGEST_FLOAT < abs(number) < float('inf'):
-        raise OverflowError('beyond the numbers of 32 bits')
-    return number
-
-
-def _number_text(_: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str, decimal.Decimal)):
-        raise TypeError(f'{type(value).__name__} is no number')
-    return str(value)
-
-
-def _text(*kinds: type) -> Convert:
-    def of_value(field: str, value: Any) -> str:
-        if not isinstance(value, (str, *kinds)):
-            raise invalid(field, value, f'a text or one of {", ".join(kind.__name__ for kind in kinds)}')
-        return str(value)
-
-    return of_value
-
-
-def _duration(_: str, value: Any) -> tuple[int, int, int]:
-    if isinstance(value, Duration):
-        return value.months, value.days, value.nanoseconds
-    return (value['months'], value['days'], value['nanoseconds']) if isinstance(value, Mapping) else tuple(value)
-
-
-_UUID = _text(uuid.UUID)
-_SCALARS: dict[str, Convert | None] = {
-    'timestamp': _milliseconds,
-    'date': lambda _, value: (value if isinstance(value, Date) else Date(value)).days_from_epoch,
-    'time': lambda _, value: value if isinstance(value, int) else getattr(value, 'nanosecond_time', None)
-    or Time(value).nanosecond_time,
-    'float': _float,
-    'duration': _duration,
-    'uuid': _UUID,
-    'timeuuid': _UUID,
-    'inet': _text(ipaddress.IPv4Address, ipaddress.IPv6Address),
-    'decimal': _number_text,
-    'varint': _number_text,
-    'blob': lambda _, value: bytes(value) if isinstance(value, (bytearray, memoryview)) else value,
-    **dict.fromkeys(('ascii', 'text', 'varchar', 'boolean', 'tinyint', 'smallint', 'int', 'bigint', 'counter',
-                     'double')),
-}  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver.write_time import write_times as reserved_times
@@ -121,7 +122,7 @@ class Arrays:
         found = pc.if_else(pc.equal(found, ''), pa.scalar(None, pa.string()), found)
         self.columns['user_id'] = found if users is None else pc.coalesce(users, found)
 
-    def lacking(self, keys: Sequence[str]) -> np.ndarray:
+    def lacking(self, keys: Sequence[str]) -> NDArray[Any]:
         """Returns of each row whether it lacks any of some columns."""
         lacks = np.zeros(self.count, bool)
         for key in keys:
@@ -129,20 +130,20 @@ class Arrays:
             lacks |= True if array is None else array.is_null().to_numpy(zero_copy_only=False)
         return lacks
 
-    def check_keys(self, rows: np.ndarray, keys: Sequence[str]) -> None:
+    def check_keys(self, rows: NDArray[Any], keys: Sequence[str]) -> None:
         """Adds an error for those of some rows that lack a key column."""
         lacks = {key: self.lacking([key]) for key in keys}
         for row in rows[self.lacking(keys)[rows]].tolist():
             missing = [key for key in keys if lacks[key][row]]
             self._add({row: f'row: got no {missing}, rule: every column of the primary key has a value'})
 
-    def check_static(self, static: np.ndarray, statement: Statement) -> None:
+    def check_static(self, static: NDArray[Any], statement: Statement) -> None:
         """Adds an error for rows of static columns that have other columns, too."""
         bound = {column.name for column in statement.columns}
         for name, array in self.columns.items():
             if name not in bound:
                 beyond = static & array.is_valid().to_numpy(zero_copy_only=False)
-                rule = 'the whole primary key, or static columns only'
+                rule = 'the whole primary key, or static columns'
                 self._add(
                     dict.fromkeys(
                         np.flatnonzero(beyond).tolist(), f'row: got {name} without the clustering columns, rule: {rule}'
@@ -160,10 +161,10 @@ class Bound:
       written: The columns that some row has.
     """
 
-    def __init__(self, arrays: Arrays, rows: np.ndarray, table: Table, statement: Statement) -> None:
+    def __init__(self, arrays: Arrays, rows: NDArray[Any], table: Table, statement: Statement) -> None:
         self._arrays, self._table, self._statement = arrays, table, statement
         self.rows, self.written = rows, set(arrays.columns)
-        self.values: list[Values | None] = []
+        self.values: list[Values] = []
         while not self._bind():
             self.rows = np.setdiff1d(self.rows, list(arrays.errors))
 
@@ -185,13 +186,14 @@ class Bound:
 
     def _check_key(self, place: int, row: int, names: list[str]) -> None:
         columns = [self._statement.columns[names.index(key)] for key in self._table.partition_key]
-        values = [column.encoded(self._array(column).slice(place, 1))[0] for column in columns]
+        arrays = [self._array(column) for column in columns]
+        values = [column.encoded(array.slice(place, 1))[0] for column, array in zip(columns, arrays, strict=True)]
         try:
-            Keys(values)
+            Keys([value for value in values if value is not None])
         except ValueError as error:
             self._arrays.errors.setdefault(row, str(error))
 
-    def _array(self, column: Column) -> pa.Array | None:
+    def _array(self, column: Column) -> Any:
         """Returns the values that the rows bind for a column; None where none has one."""
         if column.name == TIMESTAMP:
             times = self._arrays.times

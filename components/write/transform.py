@@ -105,9 +105,8 @@ class WriteToCassandra(beam.PTransform[Any, WriteResult]):
 
     def expand(self, rows: beam.PCollection[Any]) -> WriteResult:
         """Writes the rows, and checks the number of failed ones against `max_errors`."""
-        if self._rate is not None:  # groups of one key are on one worker
-            rows |= 'Key' >> beam.Map(_with_key)
-            rows |= 'OneWorker' >> beam.GroupIntoBatches(16) | 'Values' >> beam.FlatMap(_values)
+        if self._rate is not None:  # the values of one key are on one worker
+            rows = rows | 'Key' >> beam.Map(_with_key) | 'OneWorker' >> beam.GroupByKey() | beam.FlatMap(_values)
         outputs = rows | 'Write' >> beam.ParDo(self._write).with_outputs(_TALLY, main='failed')
         if self._max_errors is not None:
             summed = outputs[_TALLY] | 'Sum' >> beam.CombineGlobally(_summed).without_defaults()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from cassandra.cluster import Session
+from numpy.typing import NDArray
 
 from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.cql.table import Table
@@ -117,7 +118,7 @@ class TableWriter:
         failures += (Failure(row, 'ValueError', message) for row, message in arrays.errors.items())
         return sorted(failures)
 
-    def _parts(self, arrays: Arrays) -> Iterator[tuple[Statement, np.ndarray]]:
+    def _parts(self, arrays: Arrays) -> Iterator[tuple[Statement, NDArray[Any]]]:
         """Yields the statements with the numbers of their rows: those without clustering columns write static ones."""
         every = np.arange(arrays.count)
         if self._static is None:
@@ -134,7 +135,7 @@ class TableWriter:
         return [Failure(int(bound.rows[place]), type(error).__name__, one_line(error)) for place, error in failed]
 
     def _delivered(
-        self, bound: Bound, statement: Statement, order: np.ndarray, most_rows: int, retries: int
+        self, bound: Bound, statement: Statement, order: NDArray[Any], most_rows: int, retries: int
     ) -> list[tuple[int, Exception]]:
         """Sends rows until each is acknowledged or has failed; returns the failed ones with their errors.
 
@@ -161,8 +162,8 @@ class TableWriter:
         return failed
 
     def _batches(
-        self, bound: Bound, sends: Statement, order: np.ndarray, most_rows: int
-    ) -> Iterator[tuple[tuple[np.ndarray, int], EncodedBatch]]:
+        self, bound: Bound, sends: Statement, order: NDArray[Any], most_rows: int
+    ) -> Iterator[tuple[tuple[NDArray[Any], int], EncodedBatch]]:
         made = bodies(
             sends.prepared.query_id, bound.values, sends.absent(bound.written), bound.keys, order, BATCH_BYTES,
             most_rows, self._end, 2 if self._counts else 1,

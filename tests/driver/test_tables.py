@@ -13,7 +13,7 @@ from tfx_cassandra.components.errors import SchemaError
 
 def keyspace(*names: str) -> Any:
     column = SimpleNamespace(name='k', cql_type='int', is_static=False, is_reversed=False)
-    table = SimpleNamespace(partition_key=[column], clustering_key=[], columns={'k': column})
+    table = SimpleNamespace(partition_key=[column], clustering_key=[], columns={'k': column}, options={})
     return SimpleNamespace(virtual=False, replication_strategy=None, tables=dict.fromkeys(names, table), views={})
 
 
@@ -41,3 +41,21 @@ def test_what_is_not_there_is_named(name: str, message: str) -> None:
     with pytest.raises(SchemaError) as caught:
         tables.describe(SESSION, 'here', name)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ('comment', 'found'),
+    [('', None), ('of sensors', None), ('event_time=at', 'at'), ('of sensors, event_time=at; kept', 'at')],
+)
+def test_a_comment_declares_the_write_time(comment: str, found: str | None) -> None:
+    at = SimpleNamespace(name='at', cql_type='timestamp')
+    assert tables._event_time(SimpleNamespace(name='t', columns={'at': at}, options={'comment': comment})) == found
+
+
+@pytest.mark.parametrize('comment', ['event_time=seen', 'event_time=k'])
+def test_the_declared_write_time_is_a_timestamp(comment: str) -> None:
+    table = SimpleNamespace(
+        name='t', columns={'k': SimpleNamespace(name='k', cql_type='int')}, options={'comment': comment}
+    )
+    with pytest.raises(SchemaError, match=f"comment of t: got '{comment}', rule: event_time=COLUMN"):
+        tables._event_time(table)

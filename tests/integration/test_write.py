@@ -20,6 +20,10 @@ pytestmark = pytest.mark.integration
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2013, 1, 1, 12, tzinfo=UTC)
+SCHEMA = pa.schema([
+    ('model_id', pa.string()), ('feature_name', pa.string()), ('timestamp', pa.timestamp('us', 'UTC')),
+    ('value', pa.float64()), ('metadata', pa.map_(pa.string(), pa.string())),
+])  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -217,3 +221,111 @@ def test_rows_without_a_write_time_have_that_of_their_writing(
     assert len({row.at for row in found}) == 120  # no two share one
     assert all(began.timestamp() * 1e6 <= row.at <= datetime.datetime.now(UTC).timestamp() * 1e6 for row in found)
     assert all(3500 < row.left <= 3600 for row in found)
+
+
+@pytest.fixture(scope='module')
+def marked(connection: CassandraConnection, session: Session) -> str:
+    session.execute(
+        f"""CREATE TABLE {connection.keyspace}.marked (
+            id int, at timestamp, value double, tags set<text>, notes map<text, text>, owner text STATIC,
+            PRIMARY KEY (id, at)) WITH comment = 'latest values, event_time=at'"""
+    )
+    session.execute(f'CREATE TABLE {connection.keyspace}.visits (id int, day int, n counter, PRIMARY KEY (id, day))')
+    return 'marked'
+
+
+def only(session: Session, connection: CassandraConnection, table: str, columns: str, key: int) -> tuple:
+    (row,) = session.execute(f'SELECT {columns} FROM {connection.keyspace}.{table} WHERE id = {key}')
+    return tuple(row)
+
+
+def test_a_table_may_declare_its_write_time(connection: CassandraConnection, session: Session, marked: str) -> None:
+    session.execute(f"CREATE TABLE {connection.keyspace}.newest (id int PRIMARY KEY, at timestamp, value double) "
+                    "WITH comment = 'event_time=at'")  # fmt: skip
+    late, early = ({'id': 1, 'at': NOON + datetime.timedelta(hours=hour), 'value': float(hour)} for hour in (2, 1))
+    write(connection, 'newest', [late])
+    write(connection, 'newest', [early])  # arrives late, and overwrites nothing
+    assert only(session, connection, 'newest', 'value, writetime(value)', 1) == (
+        2.0, int((NOON + datetime.timedelta(hours=2)).timestamp() * 1e6)
+    )  # fmt: skip
+
+
+def test_nulls_delete_if_they_shall(connection: CassandraConnection, session: Session, marked: str) -> None:
+    key = {'id': 2, 'at': NOON}
+    known_at = {'known_at': NOON}
+    later = {'known_at': NOON + datetime.timedelta(seconds=1)}
+    first = {**key, 'value': 1.0, 'tags': {'a'}, 'notes': {'a': 'b'}}
+    write(connection, marked, [{**first, **known_at}], timestamp_column='known_at')
+    write(connection, marked, [{**key, 'value': None, **later}], timestamp_column='known_at')
+    assert only(session, connection, marked, 'value', 2) == (1.0,)
+    # Columns that no row has are kept, whatever nulls do.
+    nothing = {**key, 'value': None, 'tags': None, **later}
+    write(connection, marked, [nothing], timestamp_column='known_at', nulls='delete')
+    assert only(session, connection, marked, 'value, tags, notes', 2) == (None, None, {'a': 'b'})
+
+
+def test_collections_are_replaced_or_added_to(connection: CassandraConnection, session: Session, marked: str) -> None:
+    key = {'id': 3, 'at': NOON}
+    moments = [NOON + datetime.timedelta(seconds=second) for second in range(3)]
+    rows = [{**key, 'tags': {tag}, 'notes': {tag: 'x'}, 'w': w} for tag, w in zip('abc', moments, strict=True)]
+    write(connection, marked, rows[:1], timestamp_column='w')
+    write(connection, marked, [*rows[1:2], *rows[1:2]], timestamp_column='w', collections='append')
+    assert only(session, connection, marked, 'tags, notes', 3) == ({'a', 'b'}, {'a': 'x', 'b': 'x'})
+    write(connection, marked, [{**key, 'tags': None, 'w': moments[2]}], timestamp_column='w', collections='append')
+    assert only(session, connection, marked, 'tags', 3) == ({'a', 'b'},)
+    write(connection, marked, rows[2:], timestamp_column='w')
+    assert only(session, connection, marked, 'tags, notes', 3) == ({'c'}, {'c': 'x'})
+
+
+def test_each_row_may_have_its_own_time_to_live(connection: CassandraConnection, session: Session, marked: str) -> None:
+    rows = [{'id': 10 + i, 'at': NOON, 'value': 1.0, 'keep': keep} for i, keep in enumerate([100, None, 10_000])]
+    now = datetime.datetime.now(UTC)
+    write(connection, marked, [{**row, 'w': now} for row in rows], ttl_column='keep', timestamp_column='w')
+    left = [only(session, connection, marked, 'ttl(value)', 10 + i)[0] for i in range(3)]
+    assert (50 < left[0] <= 100, left[1], 9_900 < left[2] <= 10_000) == (True, None, True)
+    bad = [{'id': 20, 'at': NOON, 'keep': keep} for keep in (0, -1, 20 * 365 * 86400 + 1, 'x', 1.5)]
+    with TestPipeline() as pipeline:
+        result = pipeline | beam.Create(bad) | WriteToCassandra(connection, marked, ttl_column='keep', max_errors=None)
+        assert_that(result.failed | beam.Map(lambda failure: failure.row), equal_to(bad))
+        named = result.failed | beam.Map(lambda failure: failure.error.startswith('marked: keep: got '))
+        assert_that(named, equal_to([True] * 5), label='errors')
+
+
+def test_a_row_without_clustering_columns_writes_static_ones(
+    connection: CassandraConnection, session: Session, marked: str
+) -> None:
+    rows = [{'id': 30, 'owner': 'ada', 'w': NOON}, {'id': 30, 'at': NOON, 'value': 1.0, 'w': NOON}]
+    bad = [{'id': 31, 'owner': 'eve', 'value': 1.0, 'w': NOON}, {'owner': 'eve', 'w': NOON}]
+    with TestPipeline() as pipeline:
+        written = WriteToCassandra(connection, marked, timestamp_column='w', max_errors=None)
+        result = pipeline | beam.Create([rows + bad]) | beam.FlatMap(list) | written
+        errors = [
+            'marked: row: got value without the clustering columns, rule: the whole primary key, or static columns',
+            "marked: row: got no ['id'], rule: every column of the primary key has a value",
+        ]
+        assert_that(result.failed | beam.Map(lambda failure: failure.error), equal_to(errors))
+    assert only(session, connection, marked, 'at, value, owner', 30)[1:] == (1.0, 'ada')
+    assert list(session.execute(f'SELECT * FROM {connection.keyspace}.marked WHERE id = 31')) == []
+
+
+def test_counters_are_added_to(connection: CassandraConnection, session: Session, marked: str) -> None:
+    rows = [{'id': 1, 'day': day, 'n': n} for day, n in ((1, 2), (1, 3), (2, -1), (2, None))]
+    write(connection, 'visits', rows)
+    write(connection, 'visits', rows)
+    found = session.execute(f'SELECT day, n FROM {connection.keyspace}.visits WHERE id = 1')
+    assert sorted(tuple(row) for row in found) == [(1, 10), (2, -2)]
+
+
+def test_a_partition_that_is_larger_than_a_request(connection: CassandraConnection, session: Session) -> None:
+    rows = [
+        {'model_id': 'large', 'feature_name': 'f', 'timestamp': NOON + datetime.timedelta(0, i), 'value': float(i),
+         'metadata': {'a': 'x' * (i % 3000)}}
+        for i in range(3000)
+    ]  # fmt: skip
+    entries = [{**row, 'metadata': list(row['metadata'].items())} for row in rows]
+    batches = [pa.RecordBatch.from_pylist(entries[start : start + 700], SCHEMA) for start in range(0, 3000, 700)]
+    write(connection, 'feature_store', batches)
+    live = session.execute(
+        f"SELECT value, metadata FROM {connection.keyspace}.feature_store WHERE model_id = 'large' ALLOW FILTERING"
+    )
+    assert sorted((row.value, len(row.metadata['a'])) for row in live) == [(float(i), i % 3000) for i in range(3000)]
