@@ -14,6 +14,7 @@ from tfx_cassandra.components.cli.options import Command, connection_options, de
 from tfx_cassandra.components.cli.tables import print_json
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.progress import step
 
 # What needs Arrow is imported where it runs: the other commands should not wait for it.
 
@@ -84,7 +85,9 @@ def ingest(connection: CassandraConnection, **given: Any) -> int:
         given['dead_letters'], given['checkpoint'], given['dry_run'],
     )  # fmt: skip
     inputs = find(given['paths'], given['input_format'])
-    summary = into(connection, given['table'], inputs, options, ttl=ttl, consistency=given['consistency'])
+    table, verb = given['table'], 'check for' if options.dry_run else 'ingest into'
+    with step(f'{verb} {table}') as running:
+        summary = into(connection, table, inputs, options, running, ttl=ttl, consistency=given['consistency'])
     return _report(summary, options, given['output_format'])
 
 

@@ -16,7 +16,7 @@ from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.inputs import Input
 from tfx_cassandra.components.ingest.load import Load, target_of
 from tfx_cassandra.components.ingest.options import LoadOptions, Summary
-from tfx_cassandra.components.progress import step
+from tfx_cassandra.components.progress import Step
 from tfx_cassandra.components.write.statement import WriteOptions, is_counter
 from tfx_cassandra.components.write.writer import TableWriter
 
@@ -26,17 +26,19 @@ def into(
     table: str,
     inputs: Sequence[Input],
     options: LoadOptions,
+    running: Step,
     *,
     ttl: datetime.timedelta | None = None,
     consistency: str = 'LOCAL_QUORUM',
 ) -> Summary:
-    """Loads inputs into a table, and shows the progress.
+    """Loads inputs into a table.
 
     Args:
       connection: How to reach the cluster; its keyspace holds the table.
       table: TABLE, or KEYSPACE.TABLE.
       inputs: Files, as `inputs.find` returns them.
       options: How to load them.
+      running: The step that shows the progress.
       ttl: How long the rows live, in whole seconds; None for the table's default.
       consistency: Consistency level of the writes.
 
@@ -57,8 +59,7 @@ def into(
         writer = TableWriter(session, live, writing)
         load = Load(target, options, writer.write, _destination(session, live, options))
         load.check(inputs)
-        with step(f'{"check for" if options.dry_run else "ingest into"} {live}') as running:
-            return load.run(inputs, running)
+        return load.run(inputs, running)
 
 
 def _destination(session: Session, table: Table, options: LoadOptions) -> dict[str, Any]:

@@ -70,10 +70,10 @@ def test_csv_with_all_that_it_can_have(written: Callable[..., Path]) -> None:
 CELL = st.text(st.sampled_from('a,"\n\r é'), max_size=5)
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(CELL, CELL), min_size=1, max_size=8),
-    st.integers(1, 40),
+    st.integers(4, 60),
     st.sampled_from(['\n', '\r\n']),
     st.randoms(),
 )
@@ -163,15 +163,15 @@ def test_a_truncated_stream_names_the_file_after_the_rows_before_it(
     content = '\n'.join(lines).encode()
     data = gzip.compress(content) if suffix == 'gz' else pa.compress(content, 'zstd', asbytes=True)
     whole = written(data, f'whole.csv.{suffix}')
-    assert [row['a'] for row in rows(read(whole))] == [str(i) for i in range(30_000)]
+    assert [a for records in read(whole) for a in records.columns['a'].to_pylist()] == [str(i) for i in range(30_000)]
     found = []
     (source,) = find([str(written(data[: len(data) // 2], f'half.csv.{suffix}'))])
     with pytest.raises(InputError) as raised, reader(source, CsvFormat()) as (_, opened):
         for records in opened.read(['a']):
-            found += rows([records])
+            found += records.columns['a'].to_pylist()
     codec = 'gzip' if suffix == 'gz' else 'zstd'
     assert str(raised.value).endswith(f'bytes, rule: a whole {codec} stream (Truncated compressed stream)')
-    assert [row['a'] for row in found] == [str(i) for i in range(len(found))]
+    assert found == [str(i) for i in range(len(found))]
 
 
 def json_of(tmp_path: Path, content: bytes, wanted: list[str], others: bool = True, **more: Any) -> list[Records]:
