@@ -85,6 +85,13 @@ class Checkpoint:
             'failed': state.failed,
             'complete': state.complete,
         }
+        self._store(dead_letters)
+
+    def begin(self) -> None:
+        """Makes the file, so that a run that is killed before its first block has dead letters that are its own."""
+        self._store(self.dead_letters)
+
+    def _store(self, dead_letters: int) -> None:
         if self._path is None:
             return
         content = {

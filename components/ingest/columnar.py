@@ -93,14 +93,18 @@ def arrow(source: Input, stream: Stream, file: Any) -> BatchReader:
     except (pa.ArrowException, OSError) as error:
         raise _no_file(source.path, 'Arrow', error) from error
 
+    count = 0 if file is None else opened.num_record_batches
+    shares = [0.0]
+
     def batches(_: Sequence[str], skipped: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         before = 0
-        each = opened if file is None else (opened.get_batch(i) for i in range(opened.num_record_batches))
-        for batch in each:
+        each = opened if file is None else (opened.get_batch(i) for i in range(count))
+        for number, batch in enumerate(each):
+            shares[0] = (number + 1) / max(count, 1)
             yield before, batch
             before += batch.num_rows
 
-    return BatchReader(source.path, opened.schema, batches, lambda _: stream.share)
+    return BatchReader(source.path, opened.schema, batches, lambda _: shares[0] if count else stream.share)
 
 
 def is_arrow_file(stream: Stream) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cassandra.util import Date
+
 from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.json_lines import NOTE
@@ -101,4 +103,6 @@ def _plain(value: Any) -> Any:
         return f'0x{value.hex()}'
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if isinstance(value, Date):
+        return value.days_from_epoch
     return str(value) if isinstance(value, decimal.Decimal) else value

@@ -16,7 +16,8 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError, shown
 from tfx_cassandra.components.ingest.convert import Converted, check_type, convert
 from tfx_cassandra.components.ingest.mapping import Mapping
-from tfx_cassandra.components.ingest.records import Records, plain
+from tfx_cassandra.components.ingest.records import Records
+from tfx_cassandra.components.write.columns import plain
 
 LARGEST_KEY = 65_535  # bytes of a value in a key
 _KEY = f'at most {LARGEST_KEY:,} bytes in a column of the primary key'

@@ -100,6 +100,7 @@ class Load:
           WriteError: More records failed than may.
           InputError, SchemaError: An input is damaged, or does not fit; what came before is acknowledged.
         """
+        self._checkpoint.begin()
         progress = _Progress(inputs, step, self)
         for source in inputs:
             with reader(source, self._options.csv) as (stream, found):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_cassandra.components.ingest.convert import Source
+from tfx_cassandra.components.write.columns import plain
 
 
 class Position(NamedTuple):
@@ -81,11 +82,3 @@ class Records:
 def place(number: int, line: int | None) -> str:
     """Returns the place of a record: `LINE`, or `row NUMBER` in a format without lines."""
     return f'row {number}' if line is None else str(line)
-
-
-def plain(scalar: Any) -> Any:
-    """Returns the Python value of an Arrow scalar; a moment that Python cannot represent as its integer."""
-    try:
-        return scalar.as_py()
-    except (OverflowError, ValueError):
-        return scalar.value

@@ -1,4 +1,4 @@
-"""The quick start, the tutorials and other pages of commands run as a reader would type them: each page is one shell session."""
+"""The quick start, the tutorials and other pages of commands run as a reader would type them: a page is a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.integration
 QUICK = ('docs/quick-start.md', 'docs/ingest.md')
 # A tutorial imports TFX and TensorFlow several times.
 PAGES = [
-    pytest.param(page, marks=[] if page.relative_to(doc_pages.ROOT).as_posix() in QUICK else [pytest.mark.slow], id=page.stem)
+    pytest.param(
+        page, marks=[] if page.relative_to(doc_pages.ROOT).as_posix() in QUICK else [pytest.mark.slow], id=page.stem
+    )
     for page in [*map(doc_pages.ROOT.joinpath, QUICK), *sorted(doc_pages.ROOT.glob('docs/tutorials/*.md'))]
 ]
 

@@ -16,6 +16,7 @@ from cassandra import cqltypes
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError, WriteError
 from tfx_cassandra.components.ingest import columnar, delimited, json_lines
+from tfx_cassandra.components.ingest.checkpoint import Checkpoint
 from tfx_cassandra.components.ingest.inputs import find
 from tfx_cassandra.components.ingest.layout import Target
 from tfx_cassandra.components.ingest.load import Load
@@ -25,9 +26,14 @@ from tfx_cassandra.components.progress import step
 
 TEXTS = cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, cqltypes.UTF8Type])
 KINDS = {
-    'model_id': cqltypes.UTF8Type, 'feature_name': cqltypes.UTF8Type, 'timestamp': cqltypes.TimestampType,
-    'value': cqltypes.DoubleType, 'count': cqltypes.Int32Type, 'raw': cqltypes.BytesType, 'metadata': TEXTS,
-}  # fmt: skip
+    'model_id': cqltypes.UTF8Type,
+    'feature_name': cqltypes.UTF8Type,
+    'timestamp': cqltypes.TimestampType,
+    'value': cqltypes.DoubleType,
+    'count': cqltypes.Int32Type,
+    'raw': cqltypes.BytesType,
+    'metadata': TEXTS,
+}
 TABLE = Table(
     'k', 't', ('model_id', 'feature_name'), ('timestamp',), tuple((name, kind.typename) for name, kind in KINDS.items())
 )
@@ -73,8 +79,14 @@ HEADER = 'model_id,feature_name,timestamp,value,count,raw,metadata\n'
 GOOD = 'm,f,2013-01-01T00:00Z,1.5,7,0xff,"{""a"": ""b""}"\n'
 NOON = datetime.datetime(2013, 1, 1, tzinfo=datetime.timezone.utc)
 ROW = {
-    'model_id': 'm', 'feature_name': 'f', 'timestamp': NOON, 'value': 1.5, 'count': 7, 'raw': b'\xff', 'metadata': [('a', 'b')],
-}  # fmt: skip
+    'model_id': 'm',
+    'feature_name': 'f',
+    'timestamp': NOON,
+    'value': 1.5,
+    'count': 7,
+    'raw': b'\xff',
+    'metadata': [('a', 'b')],
+}
 
 
 def csv_file(tmp_path: Path, *lines: str, header: str = HEADER, name: str = 'rows.csv') -> Path:
@@ -102,13 +114,19 @@ BAD = [
     (',f,0,,,,\n', 'model_id: got nothing, rule: a value in every column of the primary key'),
     ('m,f,,,,,\n', 'timestamp: got nothing, rule: a value in every column of the primary key'),
     ('m,f,2013-01-01,,,,\n', "timestamp: got '2013-01-01', rule: a value of type timestamp (a time without an offset)"),
-    ('m,f,1356998400000000,,,,\n', "timestamp: got '1356998400000000', rule: a value of type timestamp (not in the years 1 to 9999)"),
-    (f'{"x" * 65_536},f,0,,,,\n', 'model_id: got 65,536 bytes, rule: at most 65,535 bytes in a column of the primary key'),
+    (
+        'm,f,1356998400000000,,,,\n',
+        "timestamp: got '1356998400000000', rule: a value of type timestamp (not in the years 1 to 9999)",
+    ),
+    (
+        f'{"x" * 65_536},f,0,,,,\n',
+        'model_id: got 65,536 bytes, rule: at most 65,535 bytes in a column of the primary key',
+    ),
     ('m\udcff,f,0,,,,\n', "model_id: got 'm\\udcff', rule: a value of type text (not UTF-8)"),
     ('m,f\n', "got 2 values in 'm,f', rule: 7, as many as there are fields"),
     ('m,f,0,"1\n2",,,\n', "value: got '1\\n2', rule: a value of type double (not a number)"),
     ('refused,f,0,,,,\n', 'InvalidRequest: no'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('line', 'error'), BAD)
@@ -145,9 +163,13 @@ def test_other_formats_name_the_row(tmp_path: Path) -> None:
         (HEADER, {'columns': {'nope': 'raw'}}, "mapping: got 'nope', rule: a column of k.t ("),
         (HEADER, {'columns': {'value': 'nope'}}, "fields: got ['count', "),
         (HEADER, {'columns': {'value': 'value'}}, "fields: got none for 'model_id', 'feature_name', 'timestamp'"),
-        ('model_id,timestamp\n', {'constants': {'feature_name': 'f', 'count': 'x'}}, "mapping.constants: got count='x', rule: a value of type int"),
+        (
+            'model_id,timestamp\n',
+            {'constants': {'feature_name': 'f', 'count': 'x'}},
+            "mapping.constants: got count='x', rule: a value of type int",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_the_table_is_said_before_the_first_write(
     tmp_path: Path, header: str, mapping: dict, message: str
 ) -> None:
@@ -180,8 +202,11 @@ def test_the_long_layout_has_a_row_per_feature(tmp_path: Path) -> None:
     )
     summary = load([csv_file(tmp_path, WIDE, header='')], store, mapping=mapping)
     assert [(row['model_id'], row['feature_name'], row['value']) for row in store.rows] == [
-        ('JFK', 'temp_f', 39.5), ('LGA', 'temp_f', 40.0), ('EWR', 'humid', 80.0), ('LGA', 'humid', 81.0),
-    ]  # fmt: skip
+        ('JFK', 'temp_f', 39.5),
+        ('LGA', 'temp_f', 40.0),
+        ('EWR', 'humid', 80.0),
+        ('LGA', 'humid', 81.0),
+    ]
     assert (summary.rows, summary.records) == (4, 3)
 
 
@@ -205,8 +230,10 @@ def test_a_feature_that_does_not_fit_fails_its_record(tmp_path: Path) -> None:
     (letter,) = map(json.loads, (tmp_path / 'dead.jsonl').read_text().splitlines())
     assert letter['_ingest']['error'] == "humid: got 'wet', rule: a value of type double (not a number)"
     assert {name: value for name, value in letter.items() if name != '_ingest'} == {
-        'origin': 'EWR', 'at': '2013-01-01T00:00Z', 'humid': 'wet',
-    }  # fmt: skip
+        'origin': 'EWR',
+        'at': '2013-01-01T00:00Z',
+        'humid': 'wet',
+    }
 
 
 def test_a_write_time_may_be_another_field(tmp_path: Path) -> None:
@@ -265,9 +292,14 @@ def test_dead_letters_can_be_loaded(tmp_path: Path) -> None:
 def many(tmp_path: Path, kind: str, count: int = 1000) -> Path:
     """A file of records, each tenth of which is refused or does not fit."""
     rows = [
-        {'model_id': 'refused' if i % 20 == 7 else f'm{i % 50}', 'feature_name': 'f', 'timestamp': i, 'count': 2**40 if i % 20 == 17 else i}
+        {
+            'model_id': 'refused' if i % 20 == 7 else f'm{i % 50}',
+            'feature_name': 'f',
+            'timestamp': i,
+            'count': 2**40 if i % 20 == 17 else i,
+        }
         for i in range(count)
-    ]  # fmt: skip
+    ]
     path = tmp_path / f'many.{kind}'
     if kind == 'csv':
         path.write_text(
@@ -351,7 +383,7 @@ def test_a_checkpoint_of_another_load_is_refused(tmp_path: Path) -> None:
 def test_dead_letters_of_another_load_are_kept(tmp_path: Path) -> None:
     dead = tmp_path / 'dead.jsonl'
     dead.write_text('{}\n')
-    with pytest.raises(ValueError, match='dead-letters: got .*, rule: a file that does not exist yet'):
+    with pytest.raises(ValueError, match=r'dead-letters: got .*, rule: a file that does not exist yet'):
         load([csv_file(tmp_path, GOOD)], Store(), dead_letters=dead)
 
 
@@ -370,7 +402,7 @@ def test_the_limit_of_errors(tmp_path: Path, limit: str, fails: bool) -> None:
         assert load([path], Store(), **options).failed == 100
 
 
-@pytest.mark.parametrize('text', ['', '-1', '1.5', 'x', '101%', '-1%', '%', 'nan%', '١'])
+@pytest.mark.parametrize('text', ['', '-1', '1.5', 'x', '101%', '-1%', '%', 'nan%', '\N{ARABIC-INDIC DIGIT ONE}'])
 def test_limits_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match='max-errors: got'):
         ErrorLimit.parse(text)
@@ -409,8 +441,27 @@ def test_mapping_files(tmp_path: Path, text: str) -> None:
 )
 def test_wrong_mapping_files(tmp_path: Path, text: str) -> None:
     (tmp_path / 'mapping').write_text(text)
-    with pytest.raises(ValueError, match='^mapping.*: got .*, rule: ') as raised:
+    with pytest.raises(ValueError, match=r'^mapping.*: got .*, rule: ') as raised:
         parse(tmp_path / 'mapping')
     assert '\n' not in str(raised.value)
     with pytest.raises(ValueError, match='mapping: got'):
         parse(tmp_path / 'absent')
+
+
+def test_a_load_that_ends_before_its_first_checkpoint_goes_on_with_its_dead_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = csv_file(tmp_path, GOOD, BAD[0][0])
+    options = {
+        'max_errors': ErrorLimit(1), 'dead_letters': tmp_path / 'dead.jsonl', 'checkpoint': tmp_path / 'state.json',
+    }  # fmt: skip
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoint, 'save', killed)
+        load([path], Store(), **options)
+    assert len((tmp_path / 'dead.jsonl').read_text().splitlines()) == 1
+    assert load([path], Store(), **options).failed == 1
+    assert len((tmp_path / 'dead.jsonl').read_text().splitlines()) == 1

@@ -113,8 +113,11 @@ def test_broken_records_of_csv_are_named_and_those_around_them_read(
     content = b'a,b\n1,2\n3\n4,5,6\n7,"8\n9,10\n11,x"y\n"a"b,1\n12,13\n14,\r15\n16,"17\n18"\n19,"20'
     found = read(written(content))
     assert rows(found) == [
-        {'a': '1', 'b': '2'}, {'a': '9', 'b': '10'}, {'a': '12', 'b': '13'}, {'a': '16', 'b': '17\n18'},
-    ]  # fmt: skip
+        {'a': '1', 'b': '2'},
+        {'a': '9', 'b': '10'},
+        {'a': '12', 'b': '13'},
+        {'a': '16', 'b': '17\n18'},
+    ]
     assert places(found) == ['2', '6', '9', '11']
     assert broken(found) == [
         "3: got 1 values in '3', rule: 2, as many as there are fields",
@@ -166,9 +169,8 @@ def test_a_truncated_stream_names_the_file_after_the_rows_before_it(
     assert [a for records in read(whole) for a in records.columns['a'].to_pylist()] == [str(i) for i in range(30_000)]
     found = []
     (source,) = find([str(written(data[: len(data) // 2], f'half.csv.{suffix}'))])
-    with pytest.raises(InputError) as raised, reader(source, CsvFormat()) as (_, opened):
-        for records in opened.read(['a']):
-            found += records.columns['a'].to_pylist()
+    with reader(source, CsvFormat()) as (_, opened), pytest.raises(InputError) as raised:
+        found.extend(a for records in opened.read(['a']) for a in records.columns['a'].to_pylist())
     codec = 'gzip' if suffix == 'gz' else 'zstd'
     assert str(raised.value).endswith(f'bytes, rule: a whole {codec} stream (Truncated compressed stream)')
     assert found == [str(i) for i in range(len(found))]
