@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar('T')
 _END = object()
+_PATIENCE = 5.0  # seconds until a thread is left that waits for standard input
 
 
 def ahead(items: Iterable[T], most: int = 2) -> Iterator[T]:
@@ -49,4 +50,4 @@ def ahead(items: Iterable[T], most: int = 2) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join(_PATIENCE)

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.cql.parsers import INTEGERS
 from tfx_cassandra.components.ingest.texts import DAY, FROM_TEXT, UnfitError, in_years, unfit, within
-from tfx_cassandra.components.ingest.values import FIRST_TIME, LAST_TIME, value_of
+from tfx_cassandra.components.ingest.values import FIRST_TIME, LAST_TIME, scalar_name, value_of
+from tfx_cassandra.components.write.columns import plain
 
 _REASONS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError)
 
@@ -41,7 +42,7 @@ def arrow_type(kind: Any) -> pa.DataType:
 def convert(source: Source, kind: Any) -> Converted:
     """Converts a column to the Arrow type of a driver CQL type (see cql/types.py); shape (rows)."""
     target = arrow_type(kind)
-    if isinstance(source, pa.ListArray) and kind.typename in types.SCALARS:
+    if isinstance(source, pa.ListArray) and scalar_name(kind):
         return _unwrapped(source, kind)
     array = _array(source, kind)
     if isinstance(array, list):
@@ -52,13 +53,13 @@ def convert(source: Source, kind: Any) -> Converted:
         return Converted(_whole(array, kind, target), {})
     except _REASONS:
         if pa.types.is_string(array.type) or pa.types.is_nested(array.type) or pa.types.is_decimal(array.type):
-            return _by_value(array.to_pylist(), kind, target)
+            return _by_value([plain(value) for value in array], kind, target)
         return _by_row(array, kind, target)
 
 
 def check_type(source: pa.DataType, kind: Any) -> None:
     """Raises ValueError if no values of an Arrow type can be converted to a CQL type."""
-    if pa.types.is_nested(source) and kind.typename in types.SCALARS and kind.typename != 'duration':
+    if pa.types.is_nested(source) and scalar_name(kind) not in ('', 'duration'):
         raise ValueError('several values')
     array = _array(pa.array([], source), kind)
     if not isinstance(array, list) and not any(is_kind(array.type) for is_kind in _CHECKED_BY_VALUE):
@@ -92,7 +93,7 @@ def _array(source: Source, kind: Any) -> Source:
         if not found:
             return pa.nulls(len(source))
         try:
-            if found == {int, float} and kind.typename in ('float', 'double'):
+            if found == {int, float} and scalar_name(kind) in ('float', 'double'):
                 return pa.array(source, pa.float64())
             return pa.array(source) if len(found) == 1 and found <= {str, int, float, bool} else source
         except _REASONS:  # beyond 64 bits, or half of a surrogate pair
@@ -103,7 +104,7 @@ def _array(source: Source, kind: Any) -> Source:
         return source.cast(pa.string())
     if pa.types.is_large_binary(source.type) or pa.types.is_fixed_size_binary(source.type):
         source = source.cast(pa.binary())
-    if pa.types.is_binary(source.type) and kind.typename != 'blob':
+    if pa.types.is_binary(source.type) and scalar_name(kind) not in ('', 'blob'):
         try:
             return source.cast(pa.string())
         except pa.ArrowInvalid:
@@ -145,7 +146,7 @@ def _by_row(array: pa.Array, kind: Any, target: pa.DataType) -> Converted:
 
 def _whole(array: pa.Array, kind: Any, target: pa.DataType) -> pa.Array:
     """Converts an array as a whole; raises one of _REASONS if a value does not fit."""
-    name = kind.typename
+    name = scalar_name(kind)
     if pa.types.is_string(array.type):
         return FROM_TEXT[name](array, target) if name in FROM_TEXT else unfit('not of this type')
     if array.type == target:

@@ -16,10 +16,10 @@ from typing import Any
 
 from cassandra.util import Date
 
-from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.ingest.json_lines import NOTE
 from tfx_cassandra.components.ingest.records import Broken, Records
+from tfx_cassandra.components.ingest.values import scalar_name
 
 
 class DeadLetters:
@@ -85,10 +85,15 @@ class DeadLetters:
 
 def _json(value: Any, kind: Any) -> Any:
     """Returns a value as JSON, in a form that `values.value_of` takes."""
-    if isinstance(value, list) and len(value) == 1 and kind.typename in SCALARS:  # a feature of a tf.Example
+    name = kind.typename
+    if name == 'frozen':
+        return _json(value, kind.subtypes[0])
+    if isinstance(value, list) and len(value) == 1 and scalar_name(kind):  # a feature of a tf.Example
         value = value[0]
+    if isinstance(value, list) and name in ('list', 'set'):
+        return [_json(item, kind.subtypes[0]) for item in value]
     if isinstance(value, bytes):
-        return f'0x{value.hex()}' if kind.typename == 'blob' else value.decode(errors='surrogateescape')
+        return f'0x{value.hex()}' if name == 'blob' else value.decode(errors='surrogateescape')
     return _plain(value)
 
 

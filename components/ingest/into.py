@@ -12,7 +12,8 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import WriteError, invalid
 from tfx_cassandra.components.ingest.inputs import Input
 from tfx_cassandra.components.ingest.load import Load, target_of
 from tfx_cassandra.components.ingest.options import LoadOptions, Summary
@@ -56,7 +57,11 @@ def into(
         writing = WriteOptions(
             consistency=consistency, ttl=ttl, timestamp_column=target.timestamp_column, rows_per_second=options.rate
         )
-        writer = TableWriter(session, live, writing)
+        try:
+            writer = TableWriter(session, live, writing)
+        except DRIVER_ERRORS as error:
+            rule = f'a table that this user may write ({one_line(error)})'
+            raise WriteError(f'table: got {str(live)!r}, rule: {rule}') from error
         load = Load(target, options, writer.write, _destination(session, live, options))
         load.check(inputs)
         return load.run(inputs, running)

@@ -43,7 +43,7 @@ Write = Callable[[pa.RecordBatch], Sequence[Failed]]
 
 def target_of(session: Session, table: Table, options: LoadOptions) -> Target:
     """Returns where rows go: the live table with its types."""
-    names = ', '.join(quoted(name) for name, _ in table.types)
+    names = ', '.join(map(quoted, table.readable))
     columns = session.prepare(f'SELECT {names} FROM {quoted(table.keyspace)}.{quoted(table.name)}').result_metadata
     kinds = {column[2]: column[3] for column in columns}
     return Target(table, kinds, options.mapping, options.timestamp_column or table.event_time)

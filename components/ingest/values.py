@@ -11,6 +11,7 @@ import numpy as np
 from cassandra import cqltypes
 
 from tfx_cassandra.components.cql.parsers import PARSERS, OutOfRangeError
+from tfx_cassandra.components.cql.types import SCALARS
 
 # Milliseconds of the years 1 to 9999, which every reader of this package can represent.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
@@ -43,6 +44,11 @@ def value_of(kind: Any, value: Any) -> Any:
     if name == 'duration':
         return _duration(_loaded(value))
     return _scalar(name, value)
+
+
+def scalar_name(kind: Any) -> str:
+    """Returns the name of a scalar CQL type; '' for any other, also for a user-defined type of such a name."""
+    return kind.typename if kind.typename in SCALARS and not issubclass(kind, cqltypes.TupleType) else ''
 
 
 def _scalar(name: str, value: Any) -> Any:

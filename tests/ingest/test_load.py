@@ -459,9 +459,10 @@ def test_a_load_that_ends_before_its_first_checkpoint_goes_on_with_its_dead_lett
     def killed(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, 'save', killed)
-        load([path], Store(), **options)
+        with pytest.raises(Killed):
+            load([path], Store(), **options)
     assert len((tmp_path / 'dead.jsonl').read_text().splitlines()) == 1
     assert load([path], Store(), **options).failed == 1
     assert len((tmp_path / 'dead.jsonl').read_text().splitlines()) == 1
