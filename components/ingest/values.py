@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from tfx_cassandra.components.cql.types import SCALARS
 # Milliseconds of the years 1 to 9999, which every reader of this package can represent.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
 _DURATION = {'months': 'int', 'days': 'int', 'nanoseconds': 'bigint'}
+_FRACTION = re.compile(r'(?<=\d)\.(\d{1,3})0*([1-9]\d*)?(?!\d)', re.ASCII)
 _OTHER = {'inf': math.inf, '+inf': math.inf, '-inf': -math.inf}
 
 
@@ -89,6 +91,11 @@ def _real(value: Any, single: bool) -> float:
 def _time(value: Any) -> int:
     if isinstance(value, str) and value.lstrip('-').isdigit() and value.isascii():
         value = int(value)
+    elif isinstance(value, str) and (match := _FRACTION.search(value)):
+        # Before Python 3.11 fromisoformat takes three digits or six.
+        if match[2]:
+            raise ValueError('finer than a millisecond')
+        value = f'{value[: match.start()]}.{match[1].ljust(3, "0")}{value[match.end() :]}'
     try:
         parsed = int(PARSERS['timestamp'](value))
     except OutOfRangeError:
