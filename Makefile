@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -25,6 +25,9 @@ demo: venv  ## runs the flight-delay pipeline on a real Cassandra (DEMO="--help"
 
 bench-read: venv cluster  ## measures how fast Cassandra is read, here and by others (BENCH="--help" for options)
 	@$(RUN)/python benchmarks/read/run.py $(BENCH)
+
+bench-write: venv cluster  ## measures how fast Cassandra is written, here and by others (BENCH="--help" for options)
+	@$(RUN)/python benchmarks/write/run.py $(BENCH)
 
 demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DEMO="--help" for options)
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)

@@ -239,7 +239,7 @@ READ_REQUESTS = Requests(
 )
 
 WRITE_ROWS = Counter('tfx_cassandra_write_rows_total', 'Rows written.', 'table')
-WRITE_BYTES = Counter('tfx_cassandra_write_bytes_total', 'Bytes of the values written.', 'table')
+WRITE_BYTES = Counter('tfx_cassandra_write_bytes_total', 'Bytes of the requests by which rows were written.', 'table')
 WRITE_RETRIES = Counter('tfx_cassandra_write_retries_total', 'Rows sent again after their batch failed.', 'table')
 WRITE_DEAD_LETTERS = Counter(
     'tfx_cassandra_write_dead_letters_total', 'Rows that were invalid, or rejected by the cluster.', 'table', 'reason'

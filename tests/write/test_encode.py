@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.driver.encoded import ending
 from tfx_cassandra.components.write import encode
 from tfx_cassandra.components.write.coding import coding_of
+
+
+def test_this_build_is_tested() -> None:
+    """In test-sanitized, the build with sanitizers is the one that is imported."""
+    assert encode.__file__.startswith(os.environ.get('TFX_CASSANDRA_SANITIZED', ''))
 
 
 def has_gap(kind: Any, value: Any, nested: bool = False) -> bool:
