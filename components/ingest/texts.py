@@ -65,6 +65,8 @@ def _time(array: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _clock(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if _is_like(array, r'^[0-9]{1,15}$'):
+        return within(array.cast(pa.int64()), 0, DAY - 1, 'not within a day').cast(target)
     texts = _like(array, r'^\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?$')
     moments = pc.binary_join_element_wise('1970-01-01T', texts, 'Z', '').cast(pa.timestamp('ns', 'UTC'))
     return within(moments.cast(pa.int64()), 0, DAY - 1, 'not within a day').cast(target)

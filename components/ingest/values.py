@@ -60,6 +60,8 @@ def _scalar(name: str, value: Any) -> Any:
         return _time(value)
     if name not in PARSERS:
         raise ValueError('values of this type cannot be loaded')
+    if name == 'time' and isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
     try:
         parsed = PARSERS[name](value)
     except UnicodeEncodeError as error:

@@ -97,7 +97,7 @@ TEXTS = {
     **dict.fromkeys(['float', 'double', 'decimal'], NUMBERS | st.floats().map(repr)),
     'timestamp': TIMES | st.datetimes().map(lambda at: at.isoformat(timespec='milliseconds') + '+00:00') | DIGITS,
     'date': DATES,
-    'time': CLOCKS,
+    'time': CLOCKS | st.integers(0, 10**14).map(str),
     'uuid': st.uuids().map(str),
     'timeuuid': st.uuids(version=1).map(str) | st.uuids().map(str),
     'inet': st.ip_addresses().map(str) | st.from_regex(r'\A[0-9]{1,3}(\.[0-9]{1,3}){3}\Z'),
