@@ -150,6 +150,8 @@ def _whole(array: pa.Array, kind: Any, target: pa.DataType) -> pa.Array:
     if pa.types.is_string(array.type):
         return FROM_TEXT[name](array, target) if name in FROM_TEXT else unfit('not of this type')
     if array.type == target:
+        # Equal types may name their parts otherwise, as those of Parquet do, and have another hash then.
+        array = array if str(array.type) == str(target) else array.cast(target)
         return in_years(array) if name == 'timestamp' else array
     if pa.types.is_integer(array.type):
         return _from_integers(array, name, target)

@@ -291,3 +291,16 @@ def test_nothing_is_nothing() -> None:
         for source in ([], [None], pa.nulls(1), pa.array([], pa.string())):
             found = convert(source, kind)
             assert (found.values.type, found.values.null_count, found.errors) == (arrow_type(kind), len(source), {})
+
+
+def test_maps_of_parquet_get_the_names_of_the_tables_type() -> None:
+    import io
+
+    import pyarrow.parquet as pq
+
+    kind = LIST([MAP([KINDS['int'], KINDS['double']])])
+    sink = io.BytesIO()
+    pq.write_table(pa.table({'a': pa.array([[[(1, 0.5)]], None], arrow_type(kind))}), sink)
+    found = convert(pq.read_table(sink).column('a').chunk(0), kind)
+    assert hash(found.values.type) == hash(arrow_type(kind))
+    assert found.values.to_pylist() == [[[(1, 0.5)]], None]

@@ -315,16 +315,13 @@ def test_dead_letters_of_refused_rows_are_loaded_when_mended(
     Path('rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     code, _, err = run('ingest', 'tagged', 'rows.jsonl')
     assert code == 2
-    assert re.match(
-        r"tfx-cassandra: error: records failed: got \d of \d+, rule: at most 0 \(first: rows.jsonl:4: v: got 'x', rule: ",
-        err,
-    )
+    first = r"first: rows.jsonl:4: v: got 'x', rule: "
+    assert re.match(rf'tfx-cassandra: error: records failed: got \d of \d+, rule: at most 0 \({first}', err), err
     code, out, err = run('ingest', 'tagged', 'rows.jsonl', '--max-errors', '20%', '--dead-letters', 'failed.jsonl')
     assert (code, out) == (1, '8 rows written, 10 records read, 2 failed (in failed.jsonl)\n')
-    assert [line.partition(': got')[0].partition('InvalidRequest')[0] for line in err.splitlines()] == [
-        'rows.jsonl:4: v',
-        'rows.jsonl:8: ',
-    ]
+    assert err.splitlines()[0].startswith("rows.jsonl:4: v: got 'x', rule: ")
+    assert err.splitlines()[1].startswith('rows.jsonl:8: ')
+    assert '70000' in err.splitlines()[1]
     letters = [json.loads(line) for line in Path('failed.jsonl').read_text().splitlines()]
     mended = [{**letter, 'v': letter['k'] / 2, 'tags': {'a': 'b'}} for letter in letters]
     Path('mended.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in mended))
@@ -437,9 +434,9 @@ def test_what_is_wrong_is_one_line(
 def test_truncated_input_is_one_line_and_what_came_before_is_kept(
     run: Callable[..., tuple[int, str, str]], session: Session, connection: CassandraConnection
 ) -> None:
-    session.execute(f'CREATE TABLE {connection.keyspace}.cut (k int PRIMARY KEY, v double)')
+    session.execute(f'CREATE TABLE {connection.keyspace}.cut (k int PRIMARY KEY, v text)')
     chance = random.Random(3)
-    data = gzip.compress(('k,v\n' + ''.join(f'{i},{chance.random()}\n' for i in range(150_000))).encode())
+    data = gzip.compress(('k,v\n' + ''.join(f'{i},{chance.randbytes(100).hex()}\n' for i in range(20_000))).encode())
     Path('rows.csv.gz').write_bytes(data[:-1000])
     code, _, err = run('ingest', 'cut', 'rows.csv.gz', '--checkpoint', 'state.json')
     assert code == 2
@@ -447,7 +444,7 @@ def test_truncated_input_is_one_line_and_what_came_before_is_kept(
     got = f'got an error after {len(data) - 1000:,} bytes'
     assert err == f'tfx-cassandra: error: rows.csv.gz: {got}, rule: {rule}'
     (state,) = json.loads(Path('state.json').read_text())['inputs'].values()
-    assert 50_000 < state['records'] < 150_000
+    assert 1000 < state['records'] < 20_000
     Path('rows.csv.gz').write_bytes(data)
     assert run('ingest', 'cut', 'rows.csv.gz', '--checkpoint', 'state.json')[0] == 0
-    assert run('scan', 'cut', '--to', 'count')[1] == '150000\n'
+    assert run('scan', 'cut', '--to', 'count')[1] == '20000\n'
