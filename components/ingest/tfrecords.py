@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfx_cassandra.components.errors import InputError
 from tfx_cassandra.components.ingest.inputs import Stream
@@ -105,7 +106,7 @@ def _decoded(
         raise InputError(f'features: got {unknown}, rule: a mapping that names the fields wanted, or their columns')
     names = set(batch.schema.names)
     return {
-        name: batch.column(batch.schema.get_field_index(name)) if name in names else pa.nulls(len(examples))
+        name: _lists(batch.column(batch.schema.get_field_index(name))) if name in names else pa.nulls(len(examples))
         for name in wanted
     }, []
 
@@ -116,3 +117,12 @@ def _by_record(
     parts = [_decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
     columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
     return columns, [record for _, broken in parts for record in broken]
+
+
+def _lists(feature: pa.LargeListArray) -> pa.ListArray:
+    """Returns a feature with 32-bit offsets, as other columns have them."""
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(feature), 0)), dtype=np.int32)
+    absent = np.append(feature.is_null().to_numpy(zero_copy_only=False), False)
+    values = feature.flatten()
+    values = values.cast(pa.binary()) if pa.types.is_large_binary(values.type) else values
+    return pa.ListArray.from_arrays(pa.array(np.append(np.int32(0), ends), pa.int32(), mask=absent), values)
