@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar('T')
@@ -12,7 +12,7 @@ _END = object()
 _PATIENCE = 5.0  # seconds until a thread is left that waits for standard input
 
 
-def ahead(items: Iterable[T], most: int = 2) -> Iterator[T]:
+def ahead(items: Iterable[T], most: int = 2) -> Generator[T, None, None]:
     """Yields the items, at most `most` of which are made ahead; an exception is raised where it would have been.
 
     The thread ends with the generator, which the consumer closes.

@@ -5,7 +5,7 @@ Text is converted by texts.py; where that fails `values.value_of` says why, and 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from tfx_cassandra.components.write.columns import plain
 
 _REASONS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError, TypeError)
 
-Source = pa.Array | list[Any]  # a list holds Python values, as JSON has them
+Source: TypeAlias = 'pa.Array | list[Any]'  # a list holds Python values, as JSON has them
 
 
 class Converted(NamedTuple):
@@ -121,7 +121,7 @@ def _by_value(source: Source, kind: Any, target: pa.DataType) -> Converted:
     values: list[Any] = []
     errors: dict[int, str] = {}
     for row, value in enumerate(source):
-        converted = None
+        converted: Any = None
         if value is not None:
             try:
                 converted = value_of(kind, value)

@@ -6,11 +6,12 @@ import csv
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.checks import Name, Rule, check_fields
 from tfx_cassandra.components.errors import SchemaError, shown
@@ -140,7 +141,7 @@ class CsvReader:
         error = f'got {values} values in {shown(shown_text)}, rule: {len(self.fields)}, as many as there are fields'
         return Broken(number, line, shown_text, error)
 
-    def _parsed(self, block: bytes, found: Split, fits: np.ndarray, wanted: Sequence[str]) -> dict[str, Source]:
+    def _parsed(self, block: bytes, found: Split, fits: NDArray[Any], wanted: Sequence[str]) -> dict[str, Source]:
         count = int(fits.sum())
         if not count:
             return {name: pa.array([], pa.string()) for name in wanted}

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from cassandra import cqltypes
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.errors import SchemaError, shown
@@ -47,7 +48,7 @@ class Rows(NamedTuple):
     """
 
     batch: pa.RecordBatch
-    records: np.ndarray
+    records: NDArray[Any]
     wrong: list[Wrong]
 
 
@@ -194,7 +195,11 @@ class Layout:
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
     def _long(
-        self, columns: dict[str, pa.Array], features: list[tuple[str, pa.Array]], right: np.ndarray, wrong: list[Wrong]
+        self,
+        columns: dict[str, pa.Array],
+        features: list[tuple[str, pa.Array]],
+        right: NDArray[Any],
+        wrong: list[Wrong],
     ) -> Rows:
         """Makes a row of each feature of each record that has a value of it."""
         # (records, features) -> (features x records with a value)

@@ -34,8 +34,13 @@ SHOWN_ERRORS = 20
 class Failed(Protocol):
     """A row that was not written, as TableWriter returns it."""
 
-    row: int
-    message: str
+    @property
+    def row(self) -> int:
+        """Its number in the batch."""
+
+    @property
+    def message(self) -> str:
+        """The error in one line."""
 
 
 Write = Callable[[pa.RecordBatch], Sequence[Failed]]

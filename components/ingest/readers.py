@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -10,26 +10,24 @@ from tfx_cassandra.components.ingest import columnar
 from tfx_cassandra.components.ingest.delimited import CsvFormat, CsvReader
 from tfx_cassandra.components.ingest.inputs import Input, Stream, opened, seekable
 from tfx_cassandra.components.ingest.json_lines import JsonReader
-from tfx_cassandra.components.ingest.records import Position, Records
+from tfx_cassandra.components.ingest.records import Records
 from tfx_cassandra.components.ingest.tfrecords import ExampleReader
 
 
 class Reader(Protocol):
-    """Reads the records of an input.
+    """Reads the records of an input."""
 
-    Attributes:
-      fields: The fields of every record, in order; None if each record has its own.
-    """
+    @property
+    def fields(self) -> list[str] | None:
+        """The fields of every record, in order; None if each record has its own."""
 
-    fields: list[str] | None
-
-    def read(self, wanted: Sequence[str], start: Position = ..., others: bool = ...) -> Iterator[Records]:
+    def read(self, *arguments: Any, **options: Any) -> Iterator[Records]:
         """Yields the records behind a place, with the wanted fields.
 
         Args:
           wanted: The fields.
           start: The place.
-          others: Whether a record that has its own fields may have others.
+          others: Of records that have their own fields: whether they may have others.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.ingest.convert import Source
 from tfx_cassandra.components.write.columns import plain
@@ -58,8 +58,8 @@ class Records:
     """
 
     columns: dict[str, Source]
-    numbers: np.ndarray
-    lines: np.ndarray | None
+    numbers: NDArray[Any]
+    lines: NDArray[Any] | None
     broken: list[Broken]
     after: Position
     share: float | None = None

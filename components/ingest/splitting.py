@@ -7,7 +7,7 @@ record, and reading goes on behind it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,9 +33,9 @@ class Split(NamedTuple):
       broken: (end, reason) of the line behind them that is no record, or None; `end` is without its line break.
     """
 
-    starts: np.ndarray
-    ends: np.ndarray
-    values: np.ndarray
+    starts: NDArray[Any]
+    ends: NDArray[Any]
+    values: NDArray[Any]
     used: int
     broken: tuple[int, str] | None = None
 
@@ -64,12 +64,12 @@ def split(block: bytes, dialect: Dialect, final: bool) -> Split:
     return _records(data, breaks, quotes, ord(dialect.delimiter), used)
 
 
-def _outside(places: np.ndarray, quotes: np.ndarray) -> np.ndarray:
+def _outside(places: NDArray[Any], quotes: NDArray[Any]) -> NDArray[Any]:
     """Returns the places that are not within a quoted value."""
     return places[np.searchsorted(quotes, places) % 2 == 0] if len(quotes) else places
 
 
-def _records(data: np.ndarray, breaks: np.ndarray, quotes: np.ndarray, delimiter: int, used: int) -> Split:
+def _records(data: NDArray[Any], breaks: NDArray[Any], quotes: NDArray[Any], delimiter: int, used: int) -> Split:
     starts = np.concatenate(([0], breaks[:-1] + 1)).astype(np.int64)[: len(breaks)]
     ends = breaks - ((breaks > 0) & (data[np.maximum(breaks, 1) - 1] == _RETURN)) if len(breaks) else breaks
     ends = np.maximum(ends, starts)
@@ -80,7 +80,7 @@ def _records(data: np.ndarray, breaks: np.ndarray, quotes: np.ndarray, delimiter
 
 
 def _wrong(
-    data: np.ndarray, quotes: np.ndarray, delimiter: int, final: bool, breaks: np.ndarray
+    data: NDArray[Any], quotes: NDArray[Any], delimiter: int, final: bool, breaks: NDArray[Any]
 ) -> tuple[int, str] | None:
     """Returns (place, reason) of the first byte that breaks the rules, if any."""
     found = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.errors import InputError
 from tfx_cassandra.components.ingest.inputs import Stream
@@ -64,7 +65,8 @@ class ExampleReader:
         """Returns the contents of the whole records at the beginning of some bytes, and how many bytes they take."""
         import google_crc32c
 
-        found, at = [], 0
+        found: list[bytes] = []
+        at = 0
         while at + _FRAME <= len(data):
             size, of_size = struct.unpack_from('<QI', data, at)
             if _masked(google_crc32c.value(data[at : at + 8])) != of_size or size > _MOST_BYTES:
@@ -89,7 +91,7 @@ def _masked(checksum: int) -> int:
 
 
 def _decoded(
-    examples: list[bytes], numbers: np.ndarray, wanted: Sequence[str], others: bool
+    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
 ) -> tuple[dict[str, Any], list[Broken]]:
     from tfx_cassandra.components.dataset.files.decode import decode
 
@@ -112,7 +114,7 @@ def _decoded(
 
 
 def _by_record(
-    examples: list[bytes], numbers: np.ndarray, wanted: Sequence[str], others: bool
+    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
 ) -> tuple[dict[str, Any], list[Broken]]:
     parts = [_decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
     columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
