@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 MOST_BYTES = 32 << 20  # of a record: more than a Cassandra node takes by default
 _LINE_FEED, _RETURN = 10, 13
