@@ -8,6 +8,7 @@ TfxCassandraError             everything else
   ReadError                   a token range could not be read
     CoverageError             the ranges read do not tile the ring exactly once
   WriteError                  rows could not be written
+  InputError                  a file of rows cannot be read
   DatasetError                rows cannot become examples
   RegistryError               a model version could not be claimed or recorded
   PipelineError               a compiled pipeline, or a step of it, cannot run
@@ -43,6 +44,10 @@ class CoverageError(ReadError):
 
 class WriteError(TfxCassandraError):
     """Rows could not be written."""
+
+
+class InputError(TfxCassandraError):
+    """A file of rows cannot be read."""
 
 
 class DatasetError(TfxCassandraError):

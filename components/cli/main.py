@@ -14,6 +14,7 @@ from tfx_cassandra.components.cli.ab import ab
 from tfx_cassandra.components.cli.cluster import cluster
 from tfx_cassandra.components.cli.compiling import compile_
 from tfx_cassandra.components.cli.doctor import doctor
+from tfx_cassandra.components.cli.ingest import ingest
 from tfx_cassandra.components.cli.leaks import leaks
 from tfx_cassandra.components.cli.metrics import metrics
 from tfx_cassandra.components.cli.models import models
@@ -59,7 +60,10 @@ def top() -> None:
     """Holds the commands."""
 
 
-for command in (cluster, schema, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune, doctor):
+COMMANDS = (
+    cluster, schema, ingest, ab, scan, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     top.add_command(command)
 
 

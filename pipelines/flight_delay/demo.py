@@ -194,9 +194,9 @@ def _ingest(connection: CassandraConnection, name: str, load: Callable[[], inges
     with step(f'ingest {name}', terminal) as running:
         rows = load()
         running.update(f'{rows.contents.rows:,} rows into {rows.table}')
-        written = ingest.ingest(connection, rows)
-        if not written:
-            running.update(f'{rows.contents.rows:,} rows are in {rows.table} already')
+        written = ingest.ingest(connection, rows, running)
+        count = f'{rows.contents.rows:,} rows'
+        running.update(f'{count} into {rows.table}' if written else f'{count} are in {rows.table} already')
     return written
 
 

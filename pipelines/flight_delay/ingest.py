@@ -1,4 +1,4 @@
-"""Writes the demo's data into Cassandra with WriteToCassandra, and checks that the tables hold exactly that."""
+"""Loads the demo's data into Cassandra as `tfx-cassandra ingest` does, and checks that the tables hold exactly that."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import WriteError
+from tfx_cassandra.components.ingest.inputs import find
+from tfx_cassandra.components.ingest.into import into
+from tfx_cassandra.components.ingest.options import LoadOptions
+from tfx_cassandra.components.progress import Step
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines.flight_delay import data
 
 _DDL_SECONDS = 120
 _READS_IN_FLIGHT = 32
-_SLICE_ROWS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,36 +96,33 @@ def apply_schema(connection: CassandraConnection) -> None:
                 session.execute(statement, timeout=_DDL_SECONDS)
 
 
-def ingest(connection: CassandraConnection, load: Load) -> bool:
+def ingest(connection: CassandraConnection, load: Load, running: Step | None = None) -> bool:
     """Writes the rows unless the table already holds them; returns whether it wrote.
 
     Writes are idempotent, so an interrupted ingest is simply run again.
 
+    Args:
+      connection: How to reach the cluster.
+      load: The rows.
+      running: The step that shows the progress.
+
     Raises:
       WriteError: A row was not written, or the partitions hold other rows as well.
     """
-    import apache_beam as beam
-
-    from tfx_cassandra.components.write.transform import WriteToCassandra
-
     with connections.session(connection) as session:
         if contents(session, connection.keyspace, load) == load.contents:
             return False
-        # Through a file, because Beam pickles and bzip2-compresses the elements of Create, at 3,000 rows a second.
-        with tempfile.TemporaryDirectory() as folder, beam.Pipeline() as pipeline:
+        with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / 'rows.arrow'
-            load.rows.write_ipc(file)
-            starts = pipeline | beam.Create(range(0, load.rows.height, _SLICE_ROWS))
-            _ = starts | beam.Map(_slice, str(file)) | WriteToCassandra(connection, load.table)
+            batch = data.record_batch(load.rows)
+            with pa.ipc.new_file(str(file), batch.schema) as writer:
+                writer.write_batch(batch)
+            into(connection, load.table, find([str(file)]), LoadOptions(), running or Step('ingest'))
         written = contents(session, connection.keyspace, load)
     if written != load.contents:
         rule = f'{load.contents.rows:,} rows with a sum of {load.checked} of {load.contents.total}'
         raise WriteError(f'{load.table}: got {written.rows:,} rows with {written.total} after the ingest, rule: {rule}')
     return True
-
-
-def _slice(start: int, file: str) -> pa.RecordBatch:
-    return data.record_batch(pl.scan_ipc(file).slice(start, _SLICE_ROWS).collect())
 
 
 def contents(session: Session, keyspace: str, load: Load) -> Contents:

@@ -77,6 +77,7 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
     assert set(cli.top.commands) == {
         'cluster',
         'schema',
+        'ingest',
         'ab',
         'scan',
         'models',

@@ -18,6 +18,7 @@ from tfx.types import channel, standard_artifacts
 from tfx_cassandra.components import CassandraExampleGen, FeatureView, ModelRegistry, TimeWindow
 from tfx_cassandra.components.artifacts import AbVerdict
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.ingest import mapping
 from tfx_cassandra.components.registry.claims import moment
 from tfx_cassandra.components.registry.registry import ModelVersion
 from tfx_cassandra.kubeflow import settings
@@ -170,7 +171,7 @@ def test_cql_is_executed(block: doc_pages.Block, connection: CassandraConnection
         session.execute(statement.replace('ml_features', f'"{connection.keyspace}"'))
 
 
-LOADERS: dict[str, Callable[[Path], object]] = {'docs/kubeflow.md': settings.load}
+LOADERS: dict[str, Callable[[Path], object]] = {'docs/kubeflow.md': settings.load, 'docs/ingest.md': mapping.parse}
 
 
 @pytest.mark.parametrize('block', [block for block in BLOCKS if block.language == 'yaml'], ids=lambda block: block.page)

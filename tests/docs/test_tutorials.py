@@ -1,4 +1,4 @@
-"""The quick start and the tutorials run as a reader would type them: each page is one shell session."""
+"""The quick start, the tutorials and other pages of commands run as a reader would type them: a page is a session."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 pytestmark = pytest.mark.integration
+QUICK = ('docs/quick-start.md', 'docs/ingest.md')
 # A tutorial imports TFX and TensorFlow several times.
 PAGES = [
-    pytest.param(page, marks=[] if page.name == 'quick-start.md' else [pytest.mark.slow], id=page.stem)
-    for page in [doc_pages.ROOT / 'docs/quick-start.md', *sorted(doc_pages.ROOT.glob('docs/tutorials/*.md'))]
+    pytest.param(
+        page, marks=[] if page.relative_to(doc_pages.ROOT).as_posix() in QUICK else [pytest.mark.slow], id=page.stem
+    )
+    for page in [*map(doc_pages.ROOT.joinpath, QUICK), *sorted(doc_pages.ROOT.glob('docs/tutorials/*.md'))]
 ]
 
 

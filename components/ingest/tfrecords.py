@@ -1,0 +1,130 @@
+"""TFRecord files of tf.Examples -> records: each feature is a list of its values, as convert.py takes them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tfx_cassandra.components.errors import InputError
+from tfx_cassandra.components.ingest.inputs import Stream
+from tfx_cassandra.components.ingest.records import START, Broken, Position, Records
+
+BLOCK = 2 << 20  # bytes that are read at once
+_MOST_BYTES = 64 << 20  # of a record
+_FRAME = 16  # bytes of a record besides its content: its length, and two checksums
+
+
+class ExampleReader:
+    """Reads the records of a TFRecord file.
+
+    Attributes:
+      fields: None: each record has its own.
+    """
+
+    fields = None
+
+    def __init__(self, path: str, stream: Stream) -> None:
+        self._path, self._stream = path, stream
+
+    def read(self, wanted: Sequence[str], start: Position = START, others: bool = True) -> Iterator[Records]:
+        """Yields the records behind a place that an earlier run has reached.
+
+        Args:
+          wanted: The features wanted; a record without one has no value.
+          start: The place.
+          others: Whether a record may have other features.
+
+        Raises:
+          InputError: The file is damaged: a checksum is wrong, or it ends within a record.
+        """
+        self._stream.skip(start.offset)
+        at, rest, ended = start, b'', False
+        while not ended:
+            data = self._stream.take(BLOCK)
+            ended = not data
+            rest += data
+            examples, used = self._unframed(rest, at.records)
+            rest = rest[used:]
+            if examples:
+                numbers = at.records + 1 + np.arange(len(examples))
+                at = Position(at.records + len(examples), 0, at.offset + used)
+                columns, broken = _decoded(examples, numbers, wanted, others)
+                fits = ~np.isin(numbers, [record.record for record in broken])
+                yield Records(columns, numbers[fits], None, broken, at, self._stream.share)
+        if rest:
+            rule = f'a whole TFRecord file; it ends {len(rest):,} bytes into a record'
+            raise InputError(f'{self._path}: row {at.records + 1}: got the end of the file, rule: {rule}')
+
+    def _unframed(self, data: bytes, before: int) -> tuple[list[bytes], int]:
+        """Returns the contents of the whole records at the beginning of some bytes, and how many bytes they take."""
+        import google_crc32c
+
+        found: list[bytes] = []
+        at = 0
+        while at + _FRAME <= len(data):
+            size, of_size = struct.unpack_from('<QI', data, at)
+            if _masked(google_crc32c.value(data[at : at + 8])) != of_size or size > _MOST_BYTES:
+                raise self._damaged(before + len(found), 'length')
+            end = at + 12 + size
+            if end + 4 > len(data):
+                break
+            content = data[at + 12 : end]
+            if _masked(google_crc32c.value(content)) != int.from_bytes(data[end : end + 4], 'little'):
+                raise self._damaged(before + len(found), 'content')
+            found.append(content)
+            at = end + 4
+        return found, at
+
+    def _damaged(self, before: int, part: str) -> InputError:
+        return InputError(f'{self._path}: row {before + 1}: got a {part} with another checksum, rule: a TFRecord file')
+
+
+def _masked(checksum: int) -> int:
+    """Returns a CRC-32C as TFRecord files have it."""
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _decoded(
+    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
+) -> tuple[dict[str, Any], list[Broken]]:
+    from tfx_cassandra.components.dataset.files.decode import decode
+
+    try:
+        batch, _ = decode(examples)
+    except Exception as error:  # of tfx_bsl, for the first wrong record
+        if len(examples) == 1:
+            reason = ' '.join(str(error).split())[:100]
+            broken = Broken(int(numbers[0]), None, '', f'got {len(examples[0])} bytes, rule: a tf.Example ({reason})')
+            return {name: pa.nulls(0) for name in wanted}, [broken]
+        return _by_record(examples, numbers, wanted, others)
+    unknown = sorted(set(batch.schema.names) - set(wanted))
+    if unknown and not others:
+        raise InputError(f'features: got {unknown}, rule: a mapping that names the fields wanted, or their columns')
+    names = set(batch.schema.names)
+    return {
+        name: _lists(batch.column(batch.schema.get_field_index(name))) if name in names else pa.nulls(len(examples))
+        for name in wanted
+    }, []
+
+
+def _by_record(
+    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
+) -> tuple[dict[str, Any], list[Broken]]:
+    parts = [_decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
+    columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
+    return columns, [record for _, broken in parts for record in broken]
+
+
+def _lists(feature: pa.LargeListArray) -> pa.ListArray:
+    """Returns a feature with 32-bit offsets, as other columns have them."""
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(feature), 0)), dtype=np.int32)
+    absent = np.append(feature.is_null().to_numpy(zero_copy_only=False), False)
+    values = feature.flatten()
+    values = values.cast(pa.binary()) if pa.types.is_large_binary(values.type) else values
+    return pa.ListArray.from_arrays(pa.array(np.append(np.int32(0), ends), pa.int32(), mask=absent), values)
