@@ -30,7 +30,8 @@ class Health:
       name: Its name.
       release: The release of the node that was asked.
       peers: Its nodes by data center, rack and address.
-      schemas: Nodes by version of the schema, of those that are not down; one entry if they agree.
+      schemas: Nodes by version of the schema, of those that are not down and whose version is known; one entry if they
+        agree.
     """
 
     name: str
@@ -66,5 +67,6 @@ def health(session: Session) -> Health:
         for host in session.cluster.metadata.all_hosts()
     ]
     peers.sort(key=lambda peer: (peer.datacenter, peer.rack, peer.address))
-    schemas = collections.Counter(peer.schema for peer in peers if peer.state != 'down')
+    # The node that answers may not know the version of a peer yet.
+    schemas = collections.Counter(peer.schema for peer in peers if peer.state != 'down' and peer.schema)
     return Health(local.cluster_name, local.release_version, tuple(peers), dict(schemas))

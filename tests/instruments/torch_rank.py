@@ -30,7 +30,7 @@ def main(folder: str, keyspace: str, workers: str) -> None:
     rank, ranks = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=ranks)
     connection = dataclasses.replace(CassandraConnection.from_env(), keyspace=keyspace)
-    dataset = CassandraIterableDataset(connection, 'points', ['k', 'c', 'x'], batch_rows=64, shuffle_rows=300)
+    dataset = CassandraIterableDataset(connection, 'points', batch_rows=64, shuffle_rows=300)
     torch.manual_seed(rank)  # other weights in each rank, which DistributedDataParallel makes equal
     model = DistributedDataParallel(nn.Linear(1, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
