@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError, SchemaError, WriteError
 from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue, WriteResult
+from tfx_cassandra.components.schema.declaration import FEATURE_STORE
 from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
@@ -79,20 +81,20 @@ def test_one_input_may_be_for_both_tables(store: FeatureStore) -> None:
     assert values(store, 'both', 'f', entity_id='u4') == [(4, 4.0)]
 
 
-def test_a_keyspace_without_entity_features(
-    session: Session, connection: CassandraConnection, cluster_connection: CassandraConnection
-) -> None:
-    session.execute(f'DROP TABLE {connection.keyspace}.entity_features')
+def test_a_keyspace_without_entity_features(session: Session, connection: CassandraConnection) -> None:
+    bare = dataclasses.replace(connection, keyspace=f'{connection.keyspace}_bare')
+    session.execute(
+        f"CREATE KEYSPACE {bare.keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+    )
     try:
-        with FeatureStore(connection) as store:
+        session.execute(FEATURE_STORE.cql.replace('{keyspace}', bare.keyspace))
+        with FeatureStore(bare) as store:
             store.write_feature('without', 'f', 1.0, NOON)
             message = r'\.entity_features: got no such table, rule: .*`tfx-cassandra schema apply` creates it'
             with pytest.raises(SchemaError, match=message):
                 store.get_latest_feature('without', 'f', entity_id='u')
     finally:
-        from tfx_cassandra.components import schema
-
-        schema.apply(session, connection.keyspace)
+        session.execute(f'DROP KEYSPACE {bare.keyspace}')
 
 
 # --- frames of the newest values --------------------------------------------------------------------------------------
@@ -259,7 +261,7 @@ EVENTS = st.lists(
 _runs = iter(range(10**9))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(EVENTS, min_size=1, max_size=3), st.sampled_from([None, 'u']))
 def test_writes_and_deletions_in_any_order_end_as_their_write_times_say(
     store: FeatureStore, events: list[list], entity: str | None
