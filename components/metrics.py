@@ -260,7 +260,7 @@ LOOKUP_REQUESTS = Requests(
 )
 
 DRIVER_CONNECTIONS = Gauge('tfx_cassandra_driver_connections', 'Open connections of the driver to nodes.')
-DRIVER_REQUESTS = Gauge('tfx_cassandra_driver_in_flight', 'Requests of the driver that no node has answered yet.')
+DRIVER_REQUESTS = Gauge('tfx_cassandra_driver_requests', 'Requests of the driver that no node has answered yet.')
 REQUEST_ATTEMPTS = Counter(
     'tfx_cassandra_request_attempts_total',
     'Attempts of feature stores beyond the first of a request, by retries and speculative requests of the driver.',
