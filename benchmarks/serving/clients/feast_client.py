@@ -26,8 +26,8 @@ def main() -> None:
     )
     cluster.shutdown()
     folder = Path(tempfile.mkdtemp())
-    frame = pd.DataFrame({'key': range(KEYS), 'event_timestamp': NOON})
-    frame = frame.assign(**{name: [value(key, n) for key in range(KEYS)] for n, name in enumerate(NAMES)})
+    values = {name: [value(key, n) for key in range(KEYS)] for n, name in enumerate(NAMES)}
+    frame = pd.DataFrame({'key': range(KEYS), 'event_timestamp': NOON, **values})
     frame.to_parquet(folder / 'values.parquet')
     store = FeatureStore(
         config=RepoConfig(
