@@ -125,9 +125,7 @@ class FeatureStore:
 
         FeatureValues are consumed in the caller's thread, the next one as soon as an earlier one is done. If the input
         raises, the rows before it are sent and waited for, and then the error is raised. A frame is the fast way: its
-        rows are sent in batches of one partition.
-
-        Rewriting a row without metadata keeps its metadata and user_id: nulls would cost a tombstone in every row.
+        rows are sent in batches of one partition. A row without metadata keeps those, and the user_id, that are stored.
 
         Args:
           rows: FeatureValues, or a frame (pyarrow.RecordBatch or Table, DataFrame of polars or pandas) with the columns
@@ -287,12 +285,12 @@ class FeatureStore:
           feature_names: The features.
           window: Half-open: a value at its start is included, one at its end is not.
           entity_id: The entity, for values of entity_features.
-          as_: 'arrow' (pyarrow.Table), 'polars' or 'pandas'.
+          as_: See `get_latest_frame`.
           consistency: That of this call, or None for that of the store.
 
         Returns:
-          (moments, 1 + features): one row for each moment at which any of the features has a value, oldest first, with
-          the columns timestamp and one of doubles for each feature; null where it has no value at that moment.
+          (moments, 1 + features): timestamp, oldest first, of each moment at which a feature has a value, and a column
+          of doubles for each feature; null where it has no value at that moment.
 
         Raises:
           ValueError: An argument breaks its rule.
