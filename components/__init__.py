@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.example_gen.component import CassandraExampleGen
     from tfx_cassandra.components.experiment.design import Arm, Metric
     from tfx_cassandra.components.feature_retrieval.component import CassandraFeatureRetrieval
+    from tfx_cassandra.components.feature_store.asynchronous import AsyncFeatureStore
     from tfx_cassandra.components.feature_store.client import FeatureStore
     from tfx_cassandra.components.feature_writer.component import CassandraFeatureWriter
     from tfx_cassandra.components.inference_log.logger import InferenceLogger
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _MODULES = {
     'ABEvaluator': 'ab_evaluator.component',
     'Arm': 'experiment.design',
+    'AsyncFeatureStore': 'feature_store.asynchronous',
     'AuditLimits': 'dataset.join.audit',
     'CassandraConnection': 'driver.connection',
     'CassandraEnrichmentHandler': 'lookup.retrieve',
@@ -62,6 +64,7 @@ _MODULES = {
 __all__ = [
     'ABEvaluator',
     'Arm',
+    'AsyncFeatureStore',
     'AuditLimits',
     'CassandraConnection',
     'CassandraEnrichmentHandler',

@@ -259,6 +259,13 @@ LOOKUP_REQUESTS = Requests(
     Histogram('tfx_cassandra_lookup_seconds', 'Time to the answer of a page requested by a lookup.'),
 )
 
+DRIVER_CONNECTIONS = Gauge('tfx_cassandra_driver_connections', 'Open connections of the driver to nodes.')
+DRIVER_REQUESTS = Gauge('tfx_cassandra_driver_requests', 'Requests of the driver that no node has answered yet.')
+REQUEST_ATTEMPTS = Counter(
+    'tfx_cassandra_request_attempts_total',
+    'Attempts of feature stores beyond the first of a request, by retries and speculative requests of the driver.',
+)
+
 LOG_ROWS = Counter('tfx_cassandra_log_rows_total', 'Rows written by inference loggers.')
 LOG_DROPS = Counter('tfx_cassandra_log_drops_total', 'Rows that inference loggers dropped: queue full, or not open.')
 LOG_DEAD_LETTERS = Counter('tfx_cassandra_log_dead_letters_total', 'Rows of inference loggers that were not written.')

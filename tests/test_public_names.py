@@ -19,6 +19,7 @@ from tfx_cassandra import components
 # What the pages of the components show.
 ELSEWHERE = {
     'Arm',
+    'AsyncFeatureStore',
     'AuditLimits',
     'CassandraEnrichmentHandler',
     'EntitySplits',

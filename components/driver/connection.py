@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Session
 
+from tfx_cassandra.components import metrics
 from tfx_cassandra.components.checks import Name, Rule, between, check_fields
 from tfx_cassandra.components.driver.opening import open_session as _open
 from tfx_cassandra.components.driver.opening import tls_context
@@ -154,6 +155,19 @@ def _reset_after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+def _states() -> list[Mapping[str, Any]]:
+    """Returns the state of the driver's connections to each node, of all open sessions of the process."""
+    with _lock:
+        opened = [shared.session for shared in _sessions.values() if shared.session.done()]
+    sessions = [future.result() for future in opened if not future.cancelled() and future.exception() is None]
+    return [state for session in sessions for state in session.get_pool_state().values()]
+
+
+# Read when the metrics are: they cost requests nothing.
+metrics.DRIVER_CONNECTIONS.read_from(lambda: sum(state['open_count'] for state in _states()))
+metrics.DRIVER_REQUESTS.read_from(lambda: sum(sum(state['in_flights']) for state in _states()))
 
 
 def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfx_cassandra.components.driver.responses import checked_row, utc
 from tfx_cassandra.components.errors import invalid
-from tfx_cassandra.components.window import whole_milliseconds
+from tfx_cassandra.components.window import aware, whole_milliseconds
 
 _KEY_BYTES = 65535  # Cassandra's limit for a partition key
 
@@ -26,6 +26,11 @@ class FeatureValue:
       value: The value; None means that it is known to be missing.
       metadata: Texts by name, or None. metadata['user_id'] also fills the column user_id, the key of the view
         feature_by_user.
+      entity_id: The entity that the value belongs to, which is then in the table entity_features; None for
+        feature_store.
+      written_at: Since when the value has been known, such as the time of its record in a log; aware datetime. Of two
+        writes to one row the later counts, in whatever order they arrive. None for the time of the write. It is not
+        read back.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -36,14 +41,20 @@ class FeatureValue:
     timestamp: datetime.datetime
     value: float | None
     metadata: Mapping[str, str] | None = None
+    entity_id: str | None = None
+    written_at: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
         checked_key('model_id', self.model_id)
         checked_key('feature_name', self.feature_name)
+        if self.entity_id is not None:
+            checked_key('entity_id', self.entity_id)
         # Truncating would let two values of one millisecond overwrite each other silently.
         whole_milliseconds('timestamp', self.timestamp)
         if self.value is not None:
             object.__setattr__(self, 'value', _double(self.value))
+        if self.written_at is not None:
+            object.__setattr__(self, 'written_at', aware('written_at', self.written_at))
         if self.metadata is not None:
             for name, text in self.metadata.items():
                 _check_text('metadata', name)
@@ -55,7 +66,7 @@ class FeatureValue:
         return (self.metadata or {}).get('user_id') or None
 
     @classmethod
-    def from_row(cls, row: Any) -> FeatureValue:
+    def from_row(cls, row: Any, entity_id: str | None = None) -> FeatureValue:
         """Builds the value from a row of the package's session, with the columns named as the fields are.
 
         Raises:
@@ -63,7 +74,7 @@ class FeatureValue:
         """
         checked_row(row)
         metadata = None if row.metadata is None else dict(row.metadata)
-        return cls(row.model_id, row.feature_name, utc('timestamp', row.timestamp), row.value, metadata)
+        return cls(row.model_id, row.feature_name, utc('timestamp', row.timestamp), row.value, metadata, entity_id)
 
 
 def checked_key(field: str, value: object) -> str:

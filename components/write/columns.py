@@ -45,8 +45,10 @@ class Column:
     def array(self, values: pa.Array | Sequence[Any]) -> tuple[pa.Array, Errors]:
         """Returns values as an array that `encoded` takes, and the rows whose values have no such form, there null."""
         if isinstance(values, pa.Array):
-            if values.type in self._codings:
-                return values, {}
+            # Types of maps that are equal may have other names of their parts within, and another hash.
+            known = next((kind for kind in self._codings if kind == values.type), None)
+            if known is not None:
+                return values if known.equals(values.type) and hash(known) == hash(values.type) else values.cast(known), {}
             cast = _cast(values, self._arrow)
             if cast is not None:
                 return cast, {}

@@ -113,14 +113,16 @@ def test_a_feature_store(connection: CassandraConnection) -> None:
         store.write_features(values)
         assert set(store.get_latest_features('m', ['a', 'b', 'c'])) == {'a', 'b', 'c'}
         assert len(list(store.get_time_series('m', 'a', TimeWindow(MIDNIGHT, MIDNIGHT + 5 * HOUR)))) == 5
+    pages = grown['tfx_cassandra_lookup_pages_total', (name,)]
+    assert 1 <= pages <= 3  # one for each node with some of the features
     assert {key: value for key, value in grown.items() if key[0].endswith(('_total', '_count'))} == {
         ('tfx_cassandra_write_rows_total', (name,)): 18,
         ('tfx_cassandra_write_bytes_total', (name,)): 18 * (1 + 1 + 8 + 8),
         ('tfx_cassandra_write_seconds_count', ()): 18,
         ('tfx_cassandra_lookup_keys_total', (name,)): 4,
-        ('tfx_cassandra_lookup_pages_total', (name,)): 3,
+        ('tfx_cassandra_lookup_pages_total', (name,)): pages,
         ('tfx_cassandra_lookup_rows_total', (name,)): 7,
-        ('tfx_cassandra_lookup_seconds_count', ()): 4,
+        ('tfx_cassandra_lookup_seconds_count', ()): pages + 1,
     }
     assert not [key for key in grown if key[0].endswith('_in_flight')]
 
