@@ -38,17 +38,19 @@ class Column:
         self._cql = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
         # Varints are integers in batches that were read, and text where one may be wider than 64 bits.
         decodings = (types.DEFAULT, Decoding(wide_varints='text'))
-        self._codings = {coding.arrow: coding for coding in (coding_of(kind, each) for each in decodings)}
-        self._arrow = coding_of(kind, decodings[1]).arrow
+        self._codings = [coding_of(kind, each) for each in decodings]
+        self._arrow = self._codings[1].arrow
         self._convert = converter(kind)
+
+    def _coding(self, kind: pa.DataType) -> Coding | None:
+        # Equal types of maps may name their parts in two ways, and then differ in their hash.
+        return next((coding for coding in self._codings if coding.arrow == kind), None)
 
     def array(self, values: pa.Array | Sequence[Any]) -> tuple[pa.Array, Errors]:
         """Returns values as an array that `encoded` takes, and the rows whose values have no such form, there null."""
         if isinstance(values, pa.Array):
-            # Types of maps that are equal may have other names of their parts within, and another hash.
-            known = next((kind for kind in self._codings if kind == values.type), None)
-            if known is not None:
-                return values if known.equals(values.type) and hash(known) == hash(values.type) else values.cast(known), {}
+            if self._coding(values.type) is not None:
+                return values, {}
             cast = _cast(values, self._arrow)
             if cast is not None:
                 return cast, {}
@@ -75,7 +77,8 @@ class Column:
 
     def encoded(self, array: pa.Array) -> tuple[Values | None, Errors]:
         """Serializes an array; returns None, and the rows that cannot be serialized, if there are such."""
-        coding = self._codings[array.type]
+        coding = self._coding(array.type)
+        assert coding is not None, 'an array made by `array`'
         try:
             return encode(coding, array), {}
         except ValueError:

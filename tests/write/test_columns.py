@@ -7,10 +7,12 @@ import decimal
 import ipaddress
 import uuid
 from collections import namedtuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cassandra import cqltypes
 from cassandra.util import Date, Duration, Time
@@ -151,6 +153,19 @@ def test_an_array_of_another_type_is_converted(kind: Any, array: pa.Array, expec
     assert [encoded.value(i) for i in range(len(array))] == [
         None if value is None else kind.to_binary(value, 4) for value in expected
     ]
+
+
+def test_a_nested_map_of_parquet_is_written(tmp_path: Path) -> None:
+    """Its parts have other names, which makes the type equal to the column's, with another hash."""
+    lists = cqltypes.FrozenType.apply_parameters([LIST([cqltypes.Int32Type])])
+    column = Column('c', MAP([cqltypes.UTF8Type, lists]))
+    array = pa.array([[('a', [1, 2])], None], pa.map_(pa.string(), pa.list_(pa.int32())))
+    pq.write_table(pa.table({'c': array}), tmp_path / 'file')
+    read = pq.read_table(tmp_path / 'file')['c'].chunk(0)
+    found, errors = column.array(read)
+    values, of_array = column.encoded(found)[0], column.encoded(array)[0]
+    assert errors == {}
+    assert [values.value(row) for row in range(2)] == [of_array.value(row) for row in range(2)]
 
 
 @pytest.mark.parametrize(
