@@ -78,7 +78,8 @@ class Column:
     def encoded(self, array: pa.Array) -> tuple[Values | None, Errors]:
         """Serializes an array; returns None, and the rows that cannot be serialized, if there are such."""
         coding = self._coding(array.type)
-        assert coding is not None, 'an array made by `array`'
+        if coding is None:
+            raise invalid(self.name, array.type, 'an array that `array` has made')
         try:
             return encode(coding, array), {}
         except ValueError:
