@@ -68,6 +68,7 @@ VALID: dict[Any, dict[str, Any]] = {
     components.Feature: {'name': 'f'},
     components.EntitySplits: {'buckets': BUCKETS, 'columns': ('e',)},
     components.FeatureStore: {'connection': CONNECTION},
+    components.AsyncFeatureStore: {'connection': CONNECTION},
     components.FeatureView: {
         'name': 'v', 'table': 't', 'entity_columns': ('e',), 'timestamp_column': 'ts', 'features': ('f',),
     },

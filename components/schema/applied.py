@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest, RequestValidationException
-from cassandra.cluster import Session
+from cassandra.cluster import NoHostAvailable, Session
 from cassandra.query import BatchStatement, PreparedStatement
 
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
@@ -200,8 +200,9 @@ def _prepared(session: Session, cql: str) -> PreparedStatement:
     while True:
         try:
             return session.prepare(cql)
-        except InvalidRequest:
-            if time.monotonic() > end:
+        except (InvalidRequest, NoHostAvailable) as error:
+            unknown = isinstance(error, InvalidRequest) or 'Unknown CF' in one_line(error)  # of a table half made
+            if not unknown or time.monotonic() > end:
                 raise
         time.sleep(_PAUSE)
 

@@ -424,31 +424,35 @@ cdef Values _tuple(Coding coding, object array):
 
 cdef Values _vector(Coding coding, object array):
     """Serializes vectors: elements in order, each after its length as a vint unless all have the same size."""
-    cdef Py_ssize_t i, j, count = len(array), offset = array.offset, n = coding.length, at
+    cdef Py_ssize_t i, j, count = len(array), offset = array.offset, n = coding.length, at, first = 0
     cdef int64_t total = 0, size
     cdef Values made = _values(count)
     cdef const uint8_t* valid = _address(array.buffers()[0])
-    cdef Values flat = _encoded(coding.parts[0], array.values.slice(offset * n, count * n))
+    dense = array.drop_null() if array.null_count else array  # below a null there may be anything
+    cdef Values flat = _encoded(coding.parts[0], dense.values.slice(dense.offset * n, len(dense) * n))
     for i in range(count):
         made.starts[i], made.lengths[i] = total, -1
         if _bit(valid, offset + i):
             size = 0
-            for j in range(i * n, (i + 1) * n):
+            for j in range(first, first + n):
                 if flat.lengths[j] < 0:
                     raise invalid('vector', 'a null in it', f'{n} values')
                 size += flat.lengths[j] + (0 if coding.size else 9)  # a vint has nine bytes at most
+            first += n
             _check_size(size)
             made.lengths[i] = <int32_t>size
             total += size
     cdef uint8_t* out = _room(made, total)
+    first = 0
     for i in range(count):
         if made.lengths[i] >= 0:
             at = made.starts[i]
-            for j in range(i * n, (i + 1) * n):
+            for j in range(first, first + n):
                 if not coding.size:
                     at += _put_vint(out + at, <uint64_t>flat.lengths[j])
                 memcpy(out + at, flat.data + flat.starts[j], flat.lengths[j])
                 at += flat.lengths[j]
+            first += n
             made.lengths[i] = <int32_t>(at - made.starts[i])
     return made
 

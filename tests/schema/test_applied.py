@@ -6,13 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 from cassandra import InvalidRequest
+from cassandra.cluster import NoHostAvailable
+from cassandra.protocol import ServerError
 
 from tfx_cassandra.components.schema import applied
 
 
 def test_a_statement_is_prepared_as_soon_as_its_table_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(applied, '_PAUSE', 0)
-    outcomes = iter([InvalidRequest('table does not exist'), InvalidRequest('table does not exist'), 'prepared'])
+    error = ServerError(0, 'java.lang.IllegalArgumentException: Unknown CF 44c1d180', None)
+    half_made = NoHostAvailable('', {'node': error})
+    outcomes = iter([InvalidRequest('table does not exist'), half_made, 'prepared'])
 
     def prepare(cql: str) -> str:
         outcome = next(outcomes)
