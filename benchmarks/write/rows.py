@@ -80,7 +80,7 @@ def _table(count: int, order: str) -> pa.Table:
         'feature_name': np.char.add('feature_', (partition % 20).astype(str)),
         'timestamp': pa.array(_START + number % _PARTITION * 60_000).cast(pa.timestamp('ms', 'UTC')),
         'value': values,
-        'metadata': pa.MapArray.from_arrays(offsets, pa.array(keys, pa.string()), pa.array(entries, pa.string())),
+        'metadata': pa.MapArray.from_arrays(offsets, pa.array(keys.tolist()), pa.array(entries.tolist())),
     })  # fmt: skip
 
 

@@ -7,8 +7,10 @@ partitions and on shuffled ones. After each run the table is read back and compa
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -65,7 +67,7 @@ def main() -> int:
                         absent[writer.title] = str(error)
                         print(f'failed: {writer.title} ({error})', file=sys.stderr)
                         continue
-                    right = rows.same(connection, TABLE, inputs[order])
+                    right = as_written(connection, inputs[order])
                     runs.append({'writer': writer.key, 'order': order, 'right': right, **run})
                 progress.update(f'{len(runs)} runs')
     report(options, runs, absent)
@@ -106,6 +108,14 @@ def one_run(
     after = server.cpu_seconds(connection.contact_points[0])
     server_cpu = None if before is None or after is None else after - before
     return {**dataclasses.asdict(run), 'server_cpu': server_cpu}
+
+
+def as_written(connection: CassandraConnection, source: rows.Rows) -> bool:
+    """Says whether the table holds exactly the rows, in a process of its own: a writer's peak of memory, which its
+    process has from the one that starts it, would be that of the comparison."""
+    fresh = multiprocessing.get_context('spawn')
+    with concurrent.futures.ProcessPoolExecutor(1, fresh) as process:
+        return process.submit(rows.same, connection, TABLE, source).result()
 
 
 def report(options: argparse.Namespace, runs: list[dict[str, Any]], absent: dict[str, str]) -> None:
