@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,6 +68,34 @@ def value_name(view: FeatureView, feature: Feature) -> str:
 def created_name(view: FeatureView, feature: Feature) -> str:
     """Returns the name of the facts' column that holds the write times of a feature's values."""
     return f'created:{view.value_column or feature.name}'
+
+
+class Written(NamedTuple):
+    """Features of a view that have their values in the same facts.
+
+    Attributes:
+      present: Whether each fact has a value of them.
+      created: When it was written; null if unknown.
+      features: The features.
+    """
+
+    present: pa.Array
+    created: pa.Array
+    features: list[Feature]
+
+
+def written_together(facts: pa.RecordBatch | pa.Table, view: FeatureView) -> list[Written]:
+    """Groups a view's features by the facts that hold their values: one group of a long view, which has one column."""
+    groups: list[Written] = []
+    for feature in view.full_features:
+        present = column_of(facts, value_name(view, feature)).is_valid()
+        created = column_of(facts, created_name(view, feature))
+        same = (each for each in groups if present.equals(each.present) and created.equals(each.created))
+        if (group := next(same, None)) is None:
+            groups.append(Written(present, created, [feature]))
+        else:
+            group.features.append(feature)
+    return groups
 
 
 def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:

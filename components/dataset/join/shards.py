@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tfx_cassandra.components.dataset.join.facts import created_name, entity_arrays, microseconds, value_name
+from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, written_together
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.window import TimeWindow
 
@@ -133,48 +133,74 @@ def _needed_facts(
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
     owner, event = _numbered(owners), _array(batch, 'event').to_numpy()
     wanted = np.zeros((batch.num_rows, len(bucket_shards)), bool)
-    # All features of a long view are in one column; `name` says which feature a row belongs to.
-    for feature in view.full_features[: 1 if view.feature_name_column else None]:
-        rows = np.flatnonzero(_array(batch, value_name(view, feature)).is_valid().to_numpy(zero_copy_only=False))
-        created = _array(batch, created_name(view, feature)).fill_null(_BEGINNING).to_numpy()
+    number = np.arange(len(bucket_shards))
+    for written in written_together(batch, view):
+        rows = np.flatnonzero(written.present)
+        created = written.created.fill_null(_BEGINNING + 1).to_numpy()[rows]
+        newest_first = np.lexsort((-created, -event[rows], owner[rows]))
+        rows, created = rows[newest_first], created[newest_first]
+        moment = event[rows]
         # By event time one fact is enough: it only explains why there is no value.
-        for since, count in [(np.maximum(event, created), history), (event, 1)] if cut_off else [(event, history)]:
-            shard = np.searchsorted(starts, since[rows], side='right') - 1
-            carried = rows[:0]
-            for number in range(len(bucket_shards)):
-                own = rows[shard == number]
-                wanted[own, number] = wanted[carried, number] = True
-                if len(own):
-                    known = np.concatenate([carried, own])
-                    carried = known[_newest(owner[known], event[known], created[known], count)]
+        for since, count in [(np.maximum(moment, created), history), (moment, 1)] if cut_off else [(moment, history)]:
+            first = np.searchsorted(starts, since, side='right') - 1
+            last = np.maximum(first, _last_shard(owner[rows], moment, created, first, len(starts) - 1, count))
+            wanted[rows] |= (number >= first[:, None]) & (number <= last[:, None])
     return wanted
 
 
-def _newest(
-    owner: NDArray[np.int64], event: NDArray[np.int64], created: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
-    """Returns the facts of their owner's last `count` event times, of each event time those created last.
+def _last_shard(
+    owner: NDArray[np.int64], event: NDArray[np.int64], created: NDArray[np.int64], known: NDArray[np.int64],
+    end: int, count: int,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Returns the last shard at whose start a fact is one of its owner's newest.
 
-    Ties are all returned: the join breaks them.
+    Args:
+      owner, event, created: Of facts, sorted by owner, and newest first.
+      known: The shard in which each becomes known.
+      end: The last shard.
+      count: Of an owner's event times, how many count, with the facts that were created last. Ties all count: the join
+        breaks them.
     """
-    order = np.lexsort((created, event, owner))[::-1]
-    owner, event, created = owner[order], event[order], created[order]
-    first_of_owner = np.diff(owner, prepend=-1) != 0
-    first_of_event = first_of_owner | (np.diff(event, prepend=event[:1]) != 0)
-    index, number = np.arange(len(order)), np.cumsum(first_of_event)
-    rank = number - number[np.maximum.accumulate(np.where(first_of_owner, index, 0))]
-    last_created = created[np.maximum.accumulate(np.where(first_of_event, index, 0))]
-    newest: NDArray[np.int64] = order[(rank < count) & (created == last_created)]
-    return newest
+    new_moment = (np.diff(owner, prepend=-1) != 0) | (np.diff(event, prepend=event[:1]) != 0)
+    new_version = new_moment | (np.diff(created, prepend=created[:1]) != 0)
+    moments, versions = np.flatnonzero(new_moment), np.flatnonzero(new_version)
+    if not len(moments):
+        return known
+    moment = np.cumsum(new_moment) - 1
+    # A fact is replaced by another version of the same event time, or by as many newer event times as count.
+    newer = _smallest_before(np.minimum.reduceat(known, moments), owner[moments], end, count)
+    replaced = _smallest_before(np.minimum.reduceat(known, versions), moment[versions], end, 1)
+    last: NDArray[np.int64] = np.minimum(newer[moment], replaced[np.cumsum(new_version) - 1])
+    return last
+
+
+def _smallest_before(values: NDArray[np.int64], group: NDArray[np.int64], most: int, count: int) -> NDArray[np.int64]:
+    """Returns of each value the count-th smallest of those before it in its group, `most` where they are fewer.
+
+    Args:
+      values: Integers from 0 to `most`.
+      group: Of each value; neighbours, in ascending order.
+      most: The largest value.
+      count: From 1.
+    """
+    base = -group * (most + 1)  # so that the values of each group are below those of the groups before it
+    starts, values = np.diff(group, prepend=-1) != 0, values + base
+    for number in range(count):
+        before = np.roll(np.minimum.accumulate(values), 1)
+        before[starts] = base[starts] + most
+        if number < count - 1:
+            values = np.maximum(before, values)  # without the smallest
+    return before - base
 
 
 def _numbered(columns: list[pa.Array]) -> NDArray[np.int64]:
     """Numbers rows from 0, equal rows alike."""
-    frame = pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(columns)])
-    numbers = frame.unique(maintain_order=True).with_row_index('number')
-    joined = frame.join(numbers, on=frame.columns, how='left', maintain_order='left', nulls_equal=True)
-    numbered: NDArray[np.int64] = joined['number'].to_numpy().astype(np.int64)
-    return numbered
+    numbers = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        encoded = column.dictionary_encode('encode')
+        combined = numbers * len(encoded.dictionary) + encoded.indices.to_numpy()
+        numbers = combined if len(columns) == 1 else np.unique(combined, return_inverse=True)[1]
+    return numbers
 
 
 def _by_time(bucket: int, in_bins: NDArray[np.int64], edges: NDArray[np.int64], shard_rows: int) -> tuple[Shard, ...]:
@@ -229,7 +255,7 @@ def _buckets(entity: list[pa.Array]) -> NDArray[np.int64]:
     """Returns each row's bucket by a hash of its entity, which is the same for spine and facts."""
     keys = pl.DataFrame([pl.Series(str(i), pl.from_arrow(array)) for i, array in enumerate(entity)])
     # Polars guarantees equal hashes within one version, and all workers of a pipeline run the same version.
-    buckets: NDArray[np.int64] = (keys.hash_rows(seed=0) % BUCKETS).to_numpy().astype(np.int64)
+    buckets: NDArray[np.int64] = (keys.hash_rows(seed=0).to_numpy() % BUCKETS).astype(np.int64)
     return buckets
 
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.cql.table import writetime_name
-from tfx_cassandra.components.dataset.join import join, shards
+from tfx_cassandra.components.dataset.join import join, parts, shards
 from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
@@ -88,15 +88,22 @@ def cases(draw: st.DrawFn) -> Case:
     # As many as are drawn: lists of a free length are mostly short, and hold few ties.
     count = draw(st.integers(0, 24))
     rows = draw(st.lists(row, min_size=count, max_size=count))
-    if view.created_column:  # one for the whole row
+    together = draw(st.booleans()) and not long
+    if view.created_column or together:  # one for the whole row
         rows = [
             (e, t, n, {c: (v, next(iter(cells.values()))[1]) for c, (v, _) in cells.items()}) for e, t, n, cells in rows
         ]
+    if together:  # a value of every column or of none, as rows are that were written whole
+        rows = [
+            (e, t, n, {c: (None if cells['a'][0] is None else PRESENT[c] if v is None else v, made) for c, (v, made) in
+                       cells.items()}) for e, t, n, cells in rows
+        ]  # fmt: skip
     spine = draw(st.lists(st.tuples(entity, st.integers(0, 9)), min_size=1, max_size=12))
     return Case(view, draw(st.booleans()), spine, rows, draw(st.integers(1, 3)), draw(st.integers(1, 5)))
 
 
 MILLISECOND = datetime.timedelta(milliseconds=1)
+PRESENT = {'a': 4, 'b': 1.5, 'l': [9]}
 
 
 def tables(case: Case) -> tuple[pa.Table, pa.Table]:
@@ -215,7 +222,7 @@ def check(case: Case) -> None:
         assert sharded(case, spine, held, shard_rows) == sorted(zip(*by_row(joined, outcomes), strict=True))
     if case.view.layout == 'long':
         # A shard with many features is joined in several parts.
-        with unittest.mock.patch.object(join, '_MAX_CELLS', len(case.spine)):
+        with unittest.mock.patch.object(parts, '_MAX_CELLS', len(case.spine)):
             parted, again = join.join(spine, 'at', held, case.view, case.cut_off)
         assert parted.equals(joined)
         assert by_row(parted, again) == by_row(joined, outcomes)
@@ -258,10 +265,10 @@ def sharded(case: Case, spine: pa.Table, held: pa.Table, shard_rows: int, histor
             rows.setdefault(shard, ([], []))[1].append(part)
     CHECKED['shards'] += len(rows)
     got = []
-    for parts, known in rows.values():
-        if parts:
+    for events, known in rows.values():
+        if events:
             table = pa.Table.from_batches(known, held.schema)
-            joined, outcomes = join.join(pa.Table.from_batches(parts), 'at', table, case.view, case.cut_off, history)
+            joined, outcomes = join.join(pa.Table.from_batches(events), 'at', table, case.view, case.cut_off, history)
             got += zip(*by_row(joined, outcomes), strict=True)
     return sorted(got)
 
@@ -349,18 +356,18 @@ def test_each_fact_is_taken_once_however_many_features_a_long_view_has(monkeypat
     held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), view)])
     taken: collections.Counter[str] = collections.Counter()
 
-    def watched(name: str, place: int) -> None:
-        real = getattr(join, name)
+    def watched(module: Any, name: str, place: int) -> None:
+        real = getattr(module, name)
 
         def count(*given: Any) -> Any:
             taken[name] += len(given[place])
             return real(*given)
 
-        monkeypatch.setattr(join, name, count)
+        monkeypatch.setattr(module, name, count)
 
-    watched('_candidates', 0)
-    watched('_as_of', 1)
-    monkeypatch.setattr(join, '_MAX_CELLS', 20)  # ten features at a time
+    watched(parts, '_candidates', 0)
+    watched(join, '_as_of', 1)
+    monkeypatch.setattr(parts, '_MAX_CELLS', 20)  # ten features at a time
     joined, _ = join.join(pa.table({'e': entities, 'at': pa.array([at, at], STAMP)}), 'at', held, view)
     last = {(entity, feature): i for i, (entity, feature, ts) in enumerate(keys) if ts <= at}
     assert joined.to_pydict() | {'at': None} == {'e': entities, 'at': None} | {
@@ -368,6 +375,23 @@ def test_each_fact_is_taken_once_however_many_features_a_long_view_has(monkeypat
     }
     assert taken['_candidates'] == len(keys)
     assert taken['_as_of'] <= len(keys)
+
+
+@pytest.mark.parametrize('again', [False, True])
+def test_columns_that_were_written_together_are_joined_once(monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    names = [f'f{i}' for i in range(20)]
+    view = FeatureView('v', 't', ('e',), 'ts', tuple(names))
+    times = [1, 2, 2] if again else [1, 2, 3]  # equal neighbours are ordered by their values' texts, for each column
+    read = {'e': pa.array(['x'] * 3), 'ts': pa.array(times, STAMP)}
+    read |= {name: pa.array([0, 30 - number, 11 + number]) for number, name in enumerate(names)}
+    read |= {writetime_name(name): pa.array([1, 2, 2]) for name in names}
+    held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(read.values()), names=list(read)), view)])
+    searched = unittest.mock.Mock(wraps=join._as_of)
+    monkeypatch.setattr(join, '_as_of', searched)
+    joined, _ = join.join(pa.table({'e': ['x'], 'at': pa.array([10], STAMP)}), 'at', held, view)
+    newest = {name: [max(30 - i, 11 + i) if again else 11 + i] for i, name in enumerate(names)}
+    assert joined.select(names).to_pydict() == newest
+    assert searched.call_count == (20 if again else 1)
 
 
 def test_entities_of_other_types_are_an_error() -> None:
