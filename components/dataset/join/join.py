@@ -87,7 +87,8 @@ def join(
                 ages = age[cells][status[cells] == FOUND] if timed else age[:0]
                 outcome = FeatureOutcome(name, status[cells], ages)
                 if lists is None:
-                    column = with_default(part.values[of], _null_if_negative(index[cells]), feature.default, name)
+                    held = part.columns[of]
+                    column = with_default(held.values, held.rows_of(index[cells]), feature.default, name)
                 else:
                     column = lists[of][cells]
                 found[name] = column, outcome
@@ -98,10 +99,12 @@ def join(
 
 def _histories(part: Part, view: FeatureView, history: int) -> dict[str, pa.ListArray]:
     """Returns for each column of a part's values the last so many of them at each place."""
-    numbered = part.candidates.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias('row'))
-    events = _as_of(part.rows, numbered, 'known').sort('place').select('time', pl.col('row').alias('at'))
+    events = _as_of(part.rows, part.candidates, 'known').sort('place').select('time', pl.col('number').alias('at'))
     facts, ttl = part.candidates.rename({'group': 'entity'}), None if view.ttl is None else age_limit(view.ttl)
-    return {name: last_values(events, facts, values, history, ttl) for name, values in part.values.items()}
+    return {
+        name: last_values(events, facts.with_columns(pl.Series('row', column.rows)), column.values, history, ttl)
+        for name, column in part.columns.items()
+    }
 
 
 def with_default(values: pa.Array, index: pa.Array | None, default: object, name: str) -> pa.Array:
@@ -151,40 +154,36 @@ def _numbered(
 def _newest_facts(
     part: Part, view: FeatureView, cut_off: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """Returns for each place: the row of the newest fact or -1, its age if found, the status."""
+    """Returns for each place: the number of the newest fact or -1, its age if found, the status."""
     newest = part.candidates
     if cut_off:
         newest = newest.filter(pl.col('event') >= pl.col('event').cum_max().over('group'))
     alive = pl.lit(True) if view.ttl is None else pl.col('time') - pl.col('event') < age_limit(view.ttl)
     found = _as_of(part.rows, newest, 'known').with_columns(
-        pl.when(pl.col('row').is_null()).then(MISSING).when(alive).then(FOUND).otherwise(EXPIRED)
+        pl.when(pl.col('number').is_null()).then(MISSING).when(alive).then(FOUND).otherwise(EXPIRED)
         .cast(pl.Int8).alias('status')
     )  # fmt: skip
     if cut_off and (found['status'] != FOUND).any():
         # Find out whether there is a value that only the cut-off excludes.
         without = found.filter(pl.col('status') != FOUND).select('group', 'time', 'place')
         events = _as_of(without, part.candidates.sort('group', 'event', 'created'), 'event')
-        reason = pl.when(pl.col('row').is_null()).then(MISSING).when(alive).then(CUT_OFF).otherwise(EXPIRED)
+        reason = pl.when(pl.col('number').is_null()).then(MISSING).when(alive).then(CUT_OFF).otherwise(EXPIRED)
         events = events.select('place', reason.cast(pl.Int8).alias('reason'))
         found = found.join(events, on='place', how='left').with_columns(pl.coalesce('reason', 'status').alias('status'))
     found = found.sort('place')
     status = found['status'].to_numpy()
-    index = np.where(status == FOUND, found['row'].fill_null(0).to_numpy().astype(np.int64), -1)
+    index = np.where(status == FOUND, found['number'].fill_null(0).to_numpy().astype(np.int64), -1)
     return index, (found['time'] - found['event']).fill_null(0).to_numpy(), status
 
 
 def _as_of(rows: pl.DataFrame, candidates: pl.DataFrame, on: str) -> pl.DataFrame:
-    """Adds to each row (group, time, place) the last candidate of its group with `on` <= time, as event and row."""
+    """Adds to each row (group, time, place) the last candidate of its group with `on` <= time, as event and number."""
     last = (pl.col('group') != pl.col('group').shift(-1)) | (pl.col(on) != pl.col(on).shift(-1))
-    right = candidates.filter(last.fill_null(True)).select('group', pl.col(on).alias('from'), 'event', 'row')
+    right = candidates.filter(last.fill_null(True)).select('group', pl.col(on).alias('from'), 'event', 'number')
     # They are sorted within each group, which polars cannot check.
     return rows.join_asof(
         right, left_on='time', right_on='from', by='group', strategy='backward', check_sortedness=False
     )
-
-
-def _null_if_negative(index: NDArray[np.int64]) -> pa.Array:
-    return pa.array(index, mask=index < 0)
 
 
 __all__ = ['STATUSES', 'FeatureOutcome', 'join', 'with_default']

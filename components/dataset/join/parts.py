@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.values import plain
 from tfx_cassandra.components.dataset.join.facts import created_name, value_name, written_together
@@ -27,20 +29,31 @@ _MIN_CREATED = -(2**63) + 1  # before every other creation: of facts whose write
 _ORDER = ['group', 'known', 'event', 'created']
 
 
+class Column(NamedTuple):
+    """A column that holds values: the array, and the row of it that each candidate of a part has."""
+
+    values: pa.Array
+    rows: NDArray[np.int64]
+
+    def rows_of(self, numbers: NDArray[np.int64]) -> pa.Array:
+        """Returns the rows of some candidates, null for -1."""
+        return pa.array(self.rows).take(pa.array(numbers, mask=numbers < 0))
+
+
 class Part(NamedTuple):
     """Features that are joined together.
 
     Attributes:
       features: At each index, the features that have the same facts.
       rows: group, time, place; sorted by time within each group.
-      candidates: The features' facts as group, event, created, known, row; of equal facts the last one is used.
-      values: The columns that hold their values, by name, indexed by `row`.
+      candidates: The features' facts as group, event, created, known, number; of equal facts the last one is used.
+      columns: The columns that hold their values, by name.
     """
 
     features: list[list[Feature]]
     rows: pl.DataFrame
     candidates: pl.DataFrame
-    values: dict[str, pa.Array]
+    columns: dict[str, Column]
 
 
 def parts(
@@ -63,19 +76,19 @@ def parts(
     grouped = numbered.select((pl.col('number') * entities + pl.col('entity')).alias('entity'), 'event', 'row')
     created = column_of(facts, created_name(view, features[0][0]))
     candidates, tied = _candidates(grouped, values.is_valid(), created, cut_off)
-    candidates = _ordered_by_text(candidates, tied, values)
+    rows_of_values = _rows(candidates, tied, values)
     count = max(1, _MAX_CELLS // max(1, len(rows)))
     for first in range(0, len(features), count):
         selected = features[first : first + count]
         ends = candidates['group'].search_sorted(pl.Series([first * entities, (first + len(selected)) * entities]))
-        part_candidates = candidates.slice(ends[0], ends[1] - ends[0])
+        part_candidates = candidates.slice(ends[0], ends[1] - ends[0]).with_columns(pl.col('number') - ends[0])
         numbers = pl.DataFrame({'number': pl.int_range(len(selected), eager=True)})
         # Sorted by feature, then like the spine's rows.
         part_rows = numbers.join(rows, how='cross', maintain_order='left_right').select(
             ((pl.col('number') + first) * entities + pl.col('entity')).alias('group'), 'time',
             (pl.col('number') * len(rows) + pl.col('place')).alias('place'),
         )  # fmt: skip
-        yield Part(selected, part_rows, part_candidates, {column: values})
+        yield Part(selected, part_rows, part_candidates, {column: Column(values, rows_of_values[ends[0] : ends[1]])})
 
 
 def _wide_parts(
@@ -83,15 +96,12 @@ def _wide_parts(
 ) -> Iterator[Part]:
     """Yields the parts of a wide view; columns that were written together have the same facts, and are one part."""
     for present, created, features in written_together(facts, view):
-        columns = {value_name(view, feature): column_of(facts, value_name(view, feature)) for feature in features}
         candidates, tied = _candidates(entity_facts, present, created, cut_off)
-        if not tied.height:
-            yield Part([features], rows, candidates, columns)
-            continue
-        for feature in features:
-            name = value_name(view, feature)
-            own = _ordered_by_text(candidates, tied, columns[name])
-            yield Part([[feature]], rows, own, {name: columns[name]})
+        columns = {}
+        for name in (value_name(view, feature) for feature in features):
+            values = column_of(facts, name)
+            columns[name] = Column(values, _rows(candidates, tied, values))
+        yield Part([features], rows, candidates, columns)
 
 
 def _candidates(
@@ -100,25 +110,26 @@ def _candidates(
     """Selects the facts (entity, event, row) that have a value.
 
     Returns:
-      (group, event, created, known, row, sorted; of these, the facts that have an equal neighbour)
+      (group, event, created, known, row, number, sorted; of these, the facts that have an equal neighbour)
     """
     times = pl.Series(pl.from_arrow(created)).fill_null(_MIN_CREATED)
     candidates = entity_facts.filter(pl.Series(pl.from_arrow(present)).gather(entity_facts['row']))
     candidates = candidates.rename({'entity': 'group'}).with_columns(times.gather(candidates['row']).alias('created'))
     known = pl.max_horizontal('event', 'created') if cut_off else pl.col('event')
-    ordered = candidates.with_columns(known.alias('known')).sort(_ORDER)
+    ordered = candidates.with_columns(known.alias('known')).sort(_ORDER).with_row_index('number')
     equal = ordered.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in _ORDER).fill_null(False))
     after = equal.to_series()
     return ordered, ordered.filter(after | after.shift(-1, fill_value=False))
 
 
-def _ordered_by_text(candidates: pl.DataFrame, tied: pl.DataFrame, values: pa.Array) -> pl.DataFrame:
-    """Orders facts of equal event time and creation by the text of the value, so that the result is deterministic."""
-    if not tied.height:
-        return candidates
-    texts = [str(value) for value in plain(values.take(pa.array(tied['row'].to_numpy()))).to_pylist()]
-    candidates = candidates.join(tied.select('row', pl.Series('text', texts)), on='row', how='left')
-    return candidates.sort([*_ORDER, 'text'], nulls_last=False)
+def _rows(candidates: pl.DataFrame, tied: pl.DataFrame, values: pa.Array) -> NDArray[np.int64]:
+    """Returns the row of each candidate's value; those of equal candidates in the order of their texts."""
+    rows = candidates['row'].to_numpy().astype(np.int64)
+    if tied.height:  # so that the result is deterministic
+        texts = [str(value) for value in plain(values.take(pa.array(tied['row'].to_numpy()))).to_pylist()]
+        by_text = tied.with_columns(pl.Series('text', texts)).sort([*_ORDER, 'text'])
+        rows[tied['number'].to_numpy()] = by_text['row'].to_numpy()
+    return rows
 
 
-__all__ = ['Part', 'parts']
+__all__ = ['Column', 'Part', 'parts']
