@@ -8,6 +8,7 @@ and merged as in Chan, Golub and LeVeque ("Updating formulae and a pairwise algo
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,9 +56,12 @@ class Moments:
         n = np.bincount(index, minlength=count)
         sums = np.stack([np.bincount(index, values[:, i], count) for i in variables], axis=-1)
         mean = sums / np.maximum(n, 1)[:, None]
-        deviations = (values - mean[index]).T
-        products = [[np.bincount(index, first * second, count) for second in deviations] for first in deviations]
-        moments = cls(n, mean, np.moveaxis(np.array(products), -1, 0))
+        deviations = np.ascontiguousarray((values - mean[index]).T)
+        varying = [i for i in variables if deviations[i].any()]  # a covariate that no unit has is 0 throughout
+        products = np.zeros((count, len(variables), len(variables)))
+        for i, j in itertools.combinations_with_replacement(varying, 2):
+            products[:, i, j] = products[:, j, i] = np.bincount(index, deviations[i] * deviations[j], count)
+        moments = cls(n, mean, products)
         return moments[0] if groups is None else moments
 
     def __getitem__(self, index: int | tuple[int, ...]) -> Moments:

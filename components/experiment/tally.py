@@ -100,7 +100,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     requests = _with_cells(in_window.filter(~several_arms), design)
     firsts = requests.unique('unit', keep='first', maintain_order=True)
     cells = len(design.arms) * HALVES * design.steps
-    moments, left_out, unusable, valued, outcomes, heaviest, weights, few = {}, {}, {}, {}, {}, {}, {}, {}
+    moments, left_out, unusable, outcomes, heaviest, weights, few = {}, {}, {}, {}, {}, {}, {}
     for metric in design.metrics:
         absent, usable = _absent(metric), _usable(metric)
         left_out[metric.name] = _by_arm(requests.filter(absent), design)
@@ -111,7 +111,6 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         weights[metric.name] = np.bincount(weighted['arm'].to_numpy(), weighted['weight'].to_numpy(), len(design.arms))
         units = _rounded(_capped(metric, units))
         few[metric.name] = _few(units.select(_arm_of(design), _half_of(design), 'y', 'd'))
-        valued[metric.name] = _valued(requests, usable, design)
         if metric.outcomes:
             answered = requests.filter(pl.col(f'{metric.name}.k')).unique('unit')
             outcomes[metric.name] = _by_arm(answered, design)
@@ -126,7 +125,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         unusable,
         crossed,
         counts,
-        valued,
+        _valued(requests, design),
         outcomes,
         heaviest,
         weights,
@@ -209,14 +208,20 @@ def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
     return units.with_columns(pl.col('y') * share, pl.col('d') * share)
 
 
-def _valued(requests: pl.DataFrame, usable: pl.Expr, design: Design) -> Moments:
-    """Returns the moments of (requests with a value, requests) over units, by arm."""
+def _valued(requests: pl.DataFrame, design: Design) -> dict[str, Moments]:
+    """Returns by metric the moments of (requests with a value, requests) over units, by arm."""
+    names = [metric.name for metric in design.metrics]
+    usable = [_usable(metric).sum().cast(pl.Float64).alias(f'{metric.name}.valued') for metric in design.metrics]
     units = requests.group_by('unit', maintain_order=True).agg(
-        pl.col('arm').first(), usable.sum().cast(pl.Float64).alias('valued'), pl.len().cast(pl.Float64).alias('all')
+        pl.col('arm').first(), *usable, pl.len().cast(pl.Float64).alias('requests')
     )
+    arm, zero = units['arm'].to_numpy(), pl.lit(0.0)
     # The variables that the statistics expect: value, denominator, and no covariate.
-    values = units.select('valued', 'all', pl.lit(0.0).alias('x'), pl.lit(0.0).alias('known')).to_numpy()
-    return Moments.of(values, units['arm'].to_numpy(), len(design.arms))
+    values = {
+        name: units.select(f'{name}.valued', 'requests', zero.alias('x'), zero.alias('known')).to_numpy()
+        for name in names
+    }
+    return {name: Moments.of(of_units, arm, len(design.arms)) for name, of_units in values.items()}
 
 
 def _weight(metric: Metric) -> pl.Expr:
@@ -224,7 +229,13 @@ def _weight(metric: Metric) -> pl.Expr:
 
 
 def _heaviest(units: pl.DataFrame) -> pl.DataFrame:
-    ordered = units.sort('arm', 'weight', 'unit', descending=[False, True, False])
+    """Returns the units with the largest weights, up to HEAVIEST an arm; of equal ones those that are first by name."""
+    least = pl.col('weight').top_k(HEAVIEST).min().over('arm')
+    # Sorting is for those that may be among them, which of millions of units of one weight are few.
+    equal = units.filter(pl.col('weight') == least).group_by('arm').agg(pl.col('unit').bottom_k(HEAVIEST))
+    equal = units.join(equal.explode('unit'), on=['arm', 'unit'], how='semi')
+    ordered = pl.concat([units.filter(pl.col('weight') > least), equal.filter(pl.col('weight') == least)])
+    ordered = ordered.sort('arm', 'weight', 'unit', descending=[False, True, False])
     return ordered.group_by('arm', maintain_order=True).head(HEAVIEST).select('arm', 'unit', 'weight')
 
 
