@@ -54,7 +54,7 @@ class ExampleReader:
             if examples:
                 numbers = at.records + 1 + np.arange(len(examples))
                 at = Position(at.records + len(examples), 0, at.offset + used)
-                columns, broken = _decoded(examples, numbers, wanted, others)
+                columns, broken = decoded(examples, numbers, wanted, others)
                 fits = ~np.isin(numbers, [record.record for record in broken])
                 yield Records(columns, numbers[fits], None, broken, at, self._stream.share)
         if rest:
@@ -90,9 +90,23 @@ def _masked(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _decoded(
+def decoded(
     examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
 ) -> tuple[dict[str, Any], list[Broken]]:
+    """Decodes serialized tf.Examples.
+
+    Args:
+      examples: The examples.
+      numbers: The number of each in its file, from 1; shape (examples).
+      wanted: The features wanted.
+      others: Whether an example may have other features.
+
+    Returns:
+      (columns, broken): of each wanted feature a list of values by example, without the broken ones; and those.
+
+    Raises:
+      InputError: An example has other features.
+    """
     from tfx_cassandra.components.dataset.files.decode import decode
 
     try:
@@ -116,7 +130,7 @@ def _decoded(
 def _by_record(
     examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
 ) -> tuple[dict[str, Any], list[Broken]]:
-    parts = [_decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
+    parts = [decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
     columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
     return columns, [record for _, broken in parts for record in broken]
 
