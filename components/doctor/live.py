@@ -26,7 +26,6 @@ from tfx_cassandra.components.doctor.sampling import RANGES, sampled
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, UnavailableError, invalid
-from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.schema.cql import errors_named
 
 _CLOCK_READINGS = 5  # of each node; the one with the shortest round trip counts
@@ -94,8 +93,7 @@ def gather(
                     readings += [
                         stats.added_to(_reading(asked, local, host, keyspace, table.name)) for table in defined
                     ]
-        raw = stack.enter_context(connections.session(connection, RawHandler))
-        partitions = tuple(sampled(asked, raw, keyspace, [table.name for table in defined], ranges))
+        partitions = tuple(sampled(asked, connection, keyspace, [table.name for table in defined], ranges))
         replicated = _keyspace(session, keyspace, {node.datacenter for node in nodes})
         if replicated.total > 1:  # else there is nothing to repair
             defined = tuple(_with_repairs(asked, session, keyspace, table) for table in defined)

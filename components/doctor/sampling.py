@@ -8,6 +8,7 @@ time, at consistency level ONE, and its rows are not decoded where only their nu
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +22,12 @@ from tfx_cassandra.components.cql import rows
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.doctor.asked import Asked
 from tfx_cassandra.components.doctor.facts import Partition
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS
 from tfx_cassandra.components.driver.tables import describe
 from tfx_cassandra.components.errors import TfxCassandraError, shown
-from tfx_cassandra.components.scan.page import Page, raw_rows
+from tfx_cassandra.components.scan.page import Page, RawHandler, raw_rows
 
 RANGES = 32
 _OF_A_RANGE, _OF_A_PARTITION = 8_000, 1_000  # rows whose keys are read
@@ -39,26 +42,29 @@ _Key = tuple[bytes, ...]  # serialized, as it came
 
 
 def sampled(
-    asked: Asked, session: Session, keyspace: str, tables: Iterable[str], ranges: int = RANGES
+    asked: Asked, connection: CassandraConnection, keyspace: str, tables: Iterable[str], ranges: int
 ) -> Iterator[Partition]:
     """Yields the widest partitions of a sample of each table, widest first; none of a table that cannot be read.
 
     Args:
       asked: Remembers what cannot be read.
-      session: A session with page.RawHandler.
+      connection: The cluster.
       keyspace: The keyspace.
       tables: Tables and views.
       ranges: In how many token ranges of each table partitions are read; 0 for none.
     """
-    if ranges:
-        session.cluster.refresh_keyspace_metadata(keyspace)  # others may have just created a table
-    for table in tables if ranges else ():
-        try:
-            found = list(_Table(session, describe(session, keyspace, table)).widest(ranges))
-        except (*DRIVER_ERRORS, TfxCassandraError) as error:
-            asked.failed(f'{keyspace}.{table}', error, 'the cluster')
-        else:
-            yield from sorted(found, key=lambda partition: -partition.size)
+    if not ranges:
+        return
+    with connections.session(connection, RawHandler) as session:
+        with contextlib.suppress(*DRIVER_ERRORS):  # others may have just created a table
+            session.cluster.refresh_keyspace_metadata(keyspace)
+        for table in tables:
+            try:
+                found = list(_Table(session, describe(session, keyspace, table)).widest(ranges))
+            except (*DRIVER_ERRORS, TfxCassandraError) as error:
+                asked.failed(f'{keyspace}.{table}', error, 'the cluster')
+            else:
+                yield from sorted(found, key=lambda partition: -partition.size)
 
 
 def tiles(count: int) -> Iterator[tuple[int, int]]:
@@ -101,10 +107,10 @@ class _Table:
         for key, met in counts.most_common(_WIDEST):
             # The last partition of a range may have been cut off as well, after fewer rows than the others.
             counted = sum(page.rows for page in self._pages(self._rows, key, _PAGE_ROWS, deadline))
+            whole = met <= counted < _COUNTED and time.monotonic() < deadline
             yield Partition(
-                self._table.name, self._shown(key), max(met, counted), met <= counted < _COUNTED,
-                self._row_bytes(key, deadline),
-            )  # fmt: skip
+                self._table.name, self._shown(key), max(met, counted), whole, self._row_bytes(key, deadline)
+            )
 
     def _row_bytes(self, key: _Key, deadline: float) -> float:
         count = size = 0
