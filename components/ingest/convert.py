@@ -142,6 +142,8 @@ def _by_row(array: pa.Array, kind: Any, target: pa.DataType) -> Converted:
     right = np.ones(len(array), bool)
     right[list(errors)] = False
     kept = pc.if_else(pa.array(right), array, pa.scalar(None, array.type))
+    if kept.null_count == len(kept):  # the type may have no conversion at all
+        return Converted(pa.nulls(len(kept), target), errors)
     return Converted(_whole(kept, kind, target), errors)
 
 
