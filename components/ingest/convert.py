@@ -54,7 +54,7 @@ def convert(source: Source, kind: Any) -> Converted:
         return Converted(_whole(array, kind, target), {})
     except _REASONS:
         if pa.types.is_string(array.type) or pa.types.is_nested(array.type) or pa.types.is_decimal(array.type):
-            return _by_value([plain(value) for value in array], kind, target)
+            return _by_value(_plain(array, kind), kind, target)
         return _by_row(array, kind, target)
 
 
@@ -116,6 +116,17 @@ def _array(source: Source, kind: Any) -> Source:
 def texts_of(array: pa.Array) -> list[str | None]:
     """Returns bytes as texts, with surrogates for those that are not UTF-8, which no column takes."""
     return [None if value is None else value.decode(errors='surrogateescape') for value in array.to_pylist()]
+
+
+def _plain(array: pa.Array, kind: Any) -> list[Any]:
+    """Returns an array's values as Python has them; bytes in lists, as tf.Examples have them, are texts or blobs."""
+    values = [plain(value) for value in array]
+    item = _item_of(kind)
+    if item is None or not isinstance(array, pa.ListArray) or not pa.types.is_binary(array.type.value_type):
+        return values
+    if scalar_name(item) == 'blob':
+        return values
+    return [None if items is None else texts_of(pa.array(items, pa.binary())) for items in values]
 
 
 def _by_value(source: Source, kind: Any, target: pa.DataType) -> Converted:
