@@ -109,14 +109,14 @@ def decoded(
     """
     from tfx_cassandra.components.dataset.files.decode import decode
 
+    broken: list[Broken] = []
     try:
         batch, _ = decode(examples)
-    except Exception as error:  # of tfx_bsl, for the first wrong record
-        if len(examples) == 1:
-            reason = ' '.join(str(error).split())[:100]
-            broken = Broken(int(numbers[0]), None, '', f'got {len(examples[0])} bytes, rule: a tf.Example ({reason})')
-            return {name: pa.nulls(0) for name in wanted}, [broken]
-        return _by_record(examples, numbers, wanted, others)
+    except Exception:  # of tfx_bsl, for the first wrong example
+        broken = list(_broken(examples, numbers))
+        wrong = {each.record for each in broken}
+        examples = [example for example, number in zip(examples, numbers, strict=True) if number not in wrong]
+        batch, _ = decode(examples)
     unknown = sorted(set(batch.schema.names) - set(wanted))
     if unknown and not others:
         raise InputError(f'features: got {unknown}, rule: a mapping that names the fields wanted, or their columns')
@@ -124,15 +124,26 @@ def decoded(
     return {
         name: _lists(batch.column(batch.schema.get_field_index(name))) if name in names else pa.nulls(len(examples))
         for name in wanted
-    }, []
+    }, broken
 
 
-def _by_record(
-    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
-) -> tuple[dict[str, Any], list[Broken]]:
-    parts = [decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
-    columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
-    return columns, [record for _, broken in parts for record in broken]
+def _broken(examples: list[bytes], numbers: NDArray[Any]) -> Iterator[Broken]:
+    """Yields the examples that are none, and those with a feature of another kind than it has in an earlier one."""
+    from tfx_cassandra.components.dataset.files.decode import decode
+
+    kinds: dict[str, str] = {}
+    for example, number in zip(examples, numbers.tolist(), strict=True):
+        try:
+            _, found = decode([example])
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:100]
+            yield Broken(number, None, '', f'got {len(example)} bytes, rule: a tf.Example ({reason})')
+            continue
+        for name, kind in found.items():
+            if kinds.setdefault(name, kind) != kind:
+                rule = f'{kinds[name]}, as in the examples before it'
+                yield Broken(number, None, '', f'got feature {name!r} as {kind}, rule: {rule}')
+                break
 
 
 def _lists(feature: pa.LargeListArray) -> pa.ListArray:

@@ -236,7 +236,7 @@ def test_only_rows_that_were_written_are_counted(
     """One example does not fit the table, the server refuses another, and their neighbours are written."""
     name = f'{connection.keyspace}.tagged'
     session.execute(f'CREATE TABLE {name} (k int PRIMARY KEY, v vector<float, 2>, tag text)')
-    session.execute(f"CREATE INDEX ON {name} (tag) USING 'sai'", timeout=60)
+    session.execute(f'CREATE INDEX ON {name} (tag)', timeout=60)  # of values up to 64 KiB
     rows = [example(k=k, v=[k / 2, 1.0], tag=b'a') for k in range(9)]
     bad = [example(k=9, v=[1.0]), example(k=10, v=[1.0, 1.0], tag=b'x' * 70_000), b'no example']
     arguments = {'table': 'tagged', 'columns': ['k', 'v', 'tag']}
@@ -282,7 +282,7 @@ def test_other_payloads_are_refused(connection: CassandraConnection, table: str,
      ({'id': 'key', 'places': 'x'}, SchemaError, "columns: got 'places' of type map<text, int>"),
      ({'id': 'key'}, SchemaError, "fields: got none for 'at'"),
      ({'id': 'key', 'at': 'moments'}, WriteError, r'row 1: at: got \[1, 2\], rule: .*several values'),
-     ({'id': 'key', 'at': 'at', 'score': 'late'}, WriteError, "row 1: score: got 'soon', rule: a value of type float")],
+     ({'id': 'key', 'at': 'at', 'score': 'late'}, WriteError, r"row 1: score: got \[b'soon'\], rule: .*float")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(
     columns: dict[str, str], error: type[Exception], message: str, connection: CassandraConnection, table: str,
