@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfx.types import artifact
 
 from tfx_cassandra.components.errors import DatasetError
@@ -29,15 +31,19 @@ class WrittenRows(artifact.Artifact):
     TYPE_NAME = 'tfx_cassandra.WrittenRows'
 
 
-def check_payload(examples: artifact.Artifact) -> None:
-    """Checks that examples are files of tf.Example.
+def example_files(examples: Iterable[artifact.Artifact], split: str) -> list[str]:
+    """Returns the TFRecord files of a split, by name.
 
     Raises:
-      DatasetError: They have another format.
+      DatasetError: The examples are no files of tf.Example.
     """
     from tfx.components.util import examples_utils  # imports more than a class of artifacts needs
+    from tfx.dsl.io import fileio
     from tfx.proto import example_gen_pb2
 
-    if examples_utils.get_payload_format(examples) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
-        got = examples_utils.get_payload_format_string(examples)
-        raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
+    for each in (sources := list(examples)):
+        if examples_utils.get_payload_format(each) != example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE:
+            got = examples_utils.get_payload_format_string(each)
+            raise DatasetError(f'examples: got {got}, rule: FORMAT_TF_EXAMPLE')
+    patterns = examples_utils.get_split_file_patterns(sources, split)
+    return sorted(str(path) for pattern in patterns for path in fileio.glob(pattern))

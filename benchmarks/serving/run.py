@@ -80,6 +80,9 @@ def main() -> int:
             clients[key] = Client(key, options.keyspace)
         except AbsentError as reason:
             print(f'left out: {CLIENTS[key][0]} ({reason})', file=sys.stderr)
+    if not clients:
+        print('error: no client answers', file=sys.stderr)
+        return 1
     seconds: dict[tuple[str, int], list[float]] = {}
     with step('rounds') as progress:
         for number in range(options.rounds + 1):  # the first round only warms up
@@ -94,6 +97,9 @@ def main() -> int:
     lines = [line(key, features, seconds[key, features]) for features in options.features for key in clients]
     print(f'\n{os.cpu_count()} cores shared by clients and node; one call at a time, {options.rounds} rounds\n')
     print(table(HEADER, lines))
+    if options.json:
+        runs = [{'client': key, 'features': features, 'seconds': found} for (key, features), found in seconds.items()]
+        options.json.write_text(json.dumps({'rounds': options.rounds, 'cores': os.cpu_count(), 'runs': runs}, indent=1))
     return 0
 
 
@@ -106,15 +112,18 @@ def line(key: str, features: int, seconds: list[float]) -> list[str]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or '').splitlines()[0],
-        epilog='example: .venv/bin/python benchmarks/serving/run.py --rounds 3 --calls 200 --features 1 10 100',
-    )
+    parser = argparse.ArgumentParser(prog='make bench-serving', description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--rounds', type=int, default=5, help='(default: %(default)s)')
     parser.add_argument('--calls', type=int, default=200, help='of each client in a round (default: %(default)s)')
-    parser.add_argument('--features', type=int, nargs='+', default=[1, 10, 100], help='up to 100, of one call')
-    parser.add_argument('--only', nargs='+', choices=list(CLIENTS), default=list(CLIENTS), metavar='CLIENT')
+    parser.add_argument(
+        '--features', type=int, nargs='+', default=[1, 10, 100], help='up to 100, of one call (default: 1 10 100)'
+    )
+    parser.add_argument(
+        '--only', nargs='+', choices=list(CLIENTS), default=list(CLIENTS), metavar='CLIENT',
+        help=f'some of: {", ".join(CLIENTS)}',
+    )  # fmt: skip
     parser.add_argument('--keyspace', default='bench_serving', help='holds the tables (default: %(default)s)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='where the seconds of every call are written')
     return parser.parse_args()
 
 

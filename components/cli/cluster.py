@@ -140,11 +140,14 @@ def _line(status: NodeStatus) -> str:
     ),
 )
 @_directory
-@click.option('--node', type=int, default=1, show_default=True, help='Which node to ask, from 1')
+@click.option('--node', default='1', show_default=True, help='Which node to ask: its number from 1, or its address')
 @click.argument('words', nargs=-1, type=click.UNPROCESSED, metavar='-- COMMAND...')
-def nodetool(directory: Path | None, node: int, words: tuple[str, ...]) -> int:
+def nodetool(directory: Path | None, node: str, words: tuple[str, ...]) -> int:
     folder = directory or default_directory()
     saved = DevCluster.saved(folder)
     if saved is None:
         raise DevClusterError(f'directory: got {folder}, rule: a folder that a cluster was started in')
-    return saved.nodetool(list(words) or ['help'], node)
+    numbers = {address: number for number, address in enumerate(saved.contact_points, 1)}
+    if node not in numbers and not node.isdecimal():
+        raise invalid('node', node, f'a number from 1, or one of {", ".join(numbers)}')
+    return saved.nodetool(list(words) or ['help'], numbers.get(node) or int(node))

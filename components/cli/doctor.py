@@ -41,6 +41,19 @@ from tfx_cassandra.components.progress import step
     metavar='MB',
     help='Size that a partition may have',
 )
+@click.option(
+    '--sample',
+    type=click.IntRange(min=0),
+    default=doctors.RANGES,
+    show_default=True,
+    metavar='N',
+    help='Token ranges of each table in which partitions are sampled; 0 for none',
+)
+@click.option(
+    '--nodetool',
+    metavar='COMMAND',
+    help='Command that runs nodetool against a node, with {address} where its address belongs  [default: none]',
+)
 @click.option('--write-consistency', metavar='LEVEL', help="Level of your writes  [default: each as this package's]")
 @click.option('--read-consistency', metavar='LEVEL', help="Level of your reads  [default: each as this package's]")
 @click.option(
@@ -57,6 +70,8 @@ def doctor(
     tables: str | None,
     fail_on: str,
     partition_limit: float,
+    sample: int,
+    nodetool: str | None,
     write_consistency: str | None,
     read_consistency: str | None,
     output_format: str,
@@ -66,7 +81,7 @@ def doctor(
     if tables is not None and not names:
         raise invalid('tables', tables, 'names of tables, with commas')
     with step(f'examine {connection}') as progress:
-        facts = doctors.gather(connection, names)
+        facts = doctors.gather(connection, names, ranges=sample, nodetool=nodetool)
         findings = doctors.examine(facts, partition_limit=round(partition_limit * 1e6), uses=uses)
         progress.update(f'{len(facts.nodes)} nodes, {len(facts.tables)} tables, {len(findings)} findings')
     if output_format == 'json':
@@ -95,6 +110,7 @@ def _document(facts: doctors.Facts, findings: list[doctors.Finding]) -> dict[str
         'nodes': [node.name for node in facts.nodes],
         'tables': [table.name for table in facts.tables],
         'findings': [dataclasses.asdict(finding) for finding in findings],
+        'partitions': [dataclasses.asdict(partition) for partition in facts.partitions],
         'not_read': [dataclasses.asdict(unread) for unread in facts.unread],
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 
 import click
@@ -97,8 +96,8 @@ def history(connection: CassandraConnection, output_format: str) -> int:
 
 @schema.command(
     **described(
-        'Names each difference between a live keyspace and the declared one. Differences go to standard output, one a '
-        'line, warnings to standard error. Exit code 1 if there is a difference, otherwise 0.',
+        'Names each difference between a live keyspace and the declared one, one a line. Exit code 1 if there is a '
+        'difference, otherwise 0. tfx-cassandra doctor judges the options.',
         'schema check --replication dc1:3',
     )
 )
@@ -108,11 +107,8 @@ def check(connection: CassandraConnection, replication: str | None, views: bool,
     wanted = _replication(replication)
     with connections.session(connection):
         differences = schemas.check(connection, wanted, views=views, sai=sai)
-        warnings = list(schemas.warnings(connection))
-    for warning in warnings:
-        sys.stderr.write(f'warning: {warning}\n')
     if output_format == 'json':
-        print_json({'differences': list(map(str, differences)), 'warnings': list(map(str, warnings))})
+        print_json({'differences': list(map(str, differences))})
     else:
         for difference in differences:
             click.echo(difference)

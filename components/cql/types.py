@@ -28,6 +28,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -146,8 +147,17 @@ def _field(name: str, kind: Any, decoding: Decoding) -> pa.Field:
     except _NoArrowFormError as error:
         rule = 'columns of CQL types with an Arrow form; name those, and leave this one out'
         raise SchemaError(f'columns: got {name!r} of type {error.args[1]}, rule: {rule}') from error
-    text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
-    return pa.field(name, arrow, metadata={b'cql': text.encode()})
+    return pa.field(name, arrow, metadata={b'cql': _cql(kind).encode()})
+
+
+def _cql(kind: Any) -> str:
+    text: str = kind.cql_parameterized_type()
+    return text.replace(cqltypes.VectorType.typename, 'vector')
+
+
+def declared_name(kind: Any) -> str:
+    """Returns a driver CQL type as a table declares it: the driver calls text varchar."""
+    return re.sub(r'\bvarchar\b', 'text', _cql(kind))
 
 
 def identity(cql_type: Any) -> Any:

@@ -14,9 +14,10 @@ from tfx_cassandra.components.doctor.facts import Facts
 from tfx_cassandra.components.doctor.finding import SEVERITIES, Finding
 from tfx_cassandra.components.doctor.live import gather
 from tfx_cassandra.components.doctor.replicas import USES, Use
+from tfx_cassandra.components.doctor.sampling import RANGES
 from tfx_cassandra.components.doctor.sizes import PARTITION_LIMIT
 
-__all__ = ['Facts', 'Finding', 'PARTITION_LIMIT', 'SEVERITIES', 'USES', 'Use', 'examine', 'gather']
+__all__ = ['Facts', 'Finding', 'PARTITION_LIMIT', 'RANGES', 'SEVERITIES', 'USES', 'Use', 'examine', 'gather']
 
 Check = Callable[[Facts], Iterable[Finding]]
 
@@ -39,5 +40,12 @@ def _checks(partition_limit: int, uses: Sequence[Use]) -> Iterator[Check]:
     yield replicas.replication
     yield functools.partial(replicas.consistency, uses=uses)
     yield functools.partial(sizes.partition_size, limit=partition_limit)
-    yield from (sizes.tombstones, layouts.windows, layouts.gc_grace, layouts.repair, layouts.compaction)
+    yield from (
+        sizes.tombstones,
+        sizes.droppable,
+        layouts.windows,
+        layouts.gc_grace,
+        layouts.repair,
+        layouts.compaction,
+    )
     yield from (layouts.compression, cluster.throughput, versions.server_releases, versions.driver_release)

@@ -114,6 +114,7 @@ class Reading:
       rows: Rows returned by a read.
       reads: Local reads since the node started.
       writes: Local writes since the node started.
+      droppable: Share of the cells on disk, from 0 to 1, that are tombstones which could be dropped; from nodetool.
     """
 
     node: str
@@ -125,6 +126,31 @@ class Reading:
     rows: Histogram | None = None
     reads: int | None = None
     writes: int | None = None
+    droppable: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A partition among the widest that were met when a table was sampled.
+
+    Attributes:
+      table: Name of the table.
+      key: Its key, as `column=value, ...`.
+      rows: Rows that were counted.
+      counted: Whether these are all of its rows.
+      row_bytes: Mean bytes of its first rows, as the protocol has them.
+    """
+
+    table: str
+    key: str
+    rows: int
+    counted: bool
+    row_bytes: float
+
+    @property
+    def size(self) -> float:
+        """Its bytes, about; of the rows that were counted."""
+        return self.rows * self.row_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +182,7 @@ class Facts:
       driver: Release of cassandra-driver.
       python: Release of Python, as (3, 10).
       unread: What could not be read.
+      partitions: The widest partitions of each table's sample, widest first.
     """
 
     now: datetime.datetime
@@ -167,6 +194,7 @@ class Facts:
     driver: str = ''
     python: tuple[int, ...] = ()
     unread: tuple[Unread, ...] = ()
+    partitions: tuple[Partition, ...] = ()
 
     def nodes_of(self, datacenter: str) -> list[Node]:
         """Returns the nodes of one data center; of all for ''."""

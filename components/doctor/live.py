@@ -16,14 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cassandra
-from cassandra import InvalidRequest, Unauthorized
 from cassandra.cluster import Session
 from cassandra.pool import Host
 
-from tfx_cassandra.components.doctor.facts import Clock, Facts, Histogram, Keyspace, Node, Reading, Table, Unread
+from tfx_cassandra.components.doctor import tablestats
+from tfx_cassandra.components.doctor.asked import Asked
+from tfx_cassandra.components.doctor.facts import Clock, Facts, Histogram, Keyspace, Node, Reading, Table
+from tfx_cassandra.components.doctor.sampling import RANGES, sampled
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError, UnavailableError, invalid
 from tfx_cassandra.components.schema.cql import errors_named
 
@@ -55,7 +56,12 @@ _WANTED = (
 
 
 def gather(
-    connection: CassandraConnection, tables: Sequence[str] = (), clock: Callable[[], float] = time.time
+    connection: CassandraConnection,
+    tables: Sequence[str] = (),
+    clock: Callable[[], float] = time.time,
+    *,
+    ranges: int = RANGES,
+    nodetool: str | None = None,
 ) -> Facts:
     """Returns the facts of a cluster, and of one keyspace of it.
 
@@ -63,15 +69,19 @@ def gather(
       connection: The cluster; its keyspace is examined.
       tables: Tables and views to examine, by name or KEYSPACE.TABLE; none for all of the keyspace.
       clock: The client's clock, in Unix seconds.
+      ranges: Token ranges of each table in which partitions are sampled; 0 for none.
+      nodetool: The command that runs nodetool against a node, with {address} where the node's address belongs; None to
+        do without what it says.
 
     Raises:
-      ValueError: The tables are of several keyspaces.
+      ValueError: The tables are of several keyspaces, or the command has no {address}.
       SchemaError: There is no such keyspace or table.
       UnavailableError: No contact point answers.
     """
     keyspace, names = _named(connection.keyspace, tables)
+    tablestats.check(nodetool)
     with contextlib.ExitStack() as stack:
-        session, asked = stack.enter_context(connections.session(connection)), _Asked()
+        session, asked = stack.enter_context(connections.session(connection)), Asked()
         defined = _definitions(session, keyspace, names)
         nodes, readings = [], []
         for center, (local, hosts) in _sessions(stack, asked, connection, session).items():
@@ -79,7 +89,11 @@ def gather(
                 node = _node(asked, local, host, center, clock)
                 nodes.append(node)
                 if local is not None and not node.down:
-                    readings += [_reading(asked, local, host, keyspace, table.name) for table in defined]
+                    stats = tablestats.read(asked, nodetool, host, keyspace)
+                    readings += [
+                        stats.added_to(_reading(asked, local, host, keyspace, table.name)) for table in defined
+                    ]
+        partitions = tuple(sampled(asked, connection, keyspace, [table.name for table in defined], ranges))
         replicated = _keyspace(session, keyspace, {node.datacenter for node in nodes})
         if replicated.total > 1:  # else there is nothing to repair
             defined = tuple(_with_repairs(asked, session, keyspace, table) for table in defined)
@@ -87,49 +101,8 @@ def gather(
             datetime.datetime.fromtimestamp(clock(), _UTC), connection.local_datacenter, replicated,
             tuple(sorted(nodes, key=lambda node: (node.datacenter, node.name))),
             defined, tuple(readings), cassandra.__version__, tuple(sys.version_info[:2]), asked.unread,
+            partitions,
         )  # fmt: skip
-
-
-class _Asked:
-    """Runs queries, and remembers what could not be read: each table of the server once, with the nodes."""
-
-    def __init__(self) -> None:
-        self._failed: dict[tuple[str, str, str], list[str]] = {}
-
-    @property
-    def unread(self) -> tuple[Unread, ...]:
-        return tuple(
-            Unread(f'{what} on {", ".join(nodes)}', reason, needs)
-            for (what, reason, needs), nodes in self._failed.items()
-        )
-
-    def rows(self, session: Session, cql: str, values: Sequence[object] = (), host: Host | None = None) -> list[Any]:
-        """Returns the rows; none if they cannot be read."""
-        return self.attempt(session, cql, values, host) or []
-
-    def attempt(
-        self, session: Session, cql: str, values: Sequence[object] = (), host: Host | None = None
-    ) -> list[Any] | None:
-        """Returns the rows, or None if they cannot be read."""
-        table = cql.partition(' FROM ')[2].split()[0]
-        try:
-            # `all` would read further pages from other nodes; the limit is below a page for what one node has.
-            return list(session.execute(session.prepare(cql), values, host=host))
-        except DRIVER_ERRORS as error:
-            self.failed(table, error, str(host.endpoint) if host else 'the cluster')
-            return None
-
-    def failed(self, what: str, error: Exception, where: str) -> None:
-        """Remembers a failure."""
-        reason, needs = one_line(error), ''
-        if isinstance(error, Unauthorized):
-            reason = reason.partition(' or any of its parents')[0]
-            needs = f'GRANT SELECT ON {what} TO the role of the doctor'
-        elif isinstance(error, InvalidRequest):
-            needs = 'a release that has this table'
-        nodes = self._failed.setdefault((what, reason, needs), [])
-        if where not in nodes:
-            nodes.append(where)
 
 
 def _named(keyspace: str, tables: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -142,7 +115,7 @@ def _named(keyspace: str, tables: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _sessions(
-    stack: contextlib.ExitStack, asked: _Asked, connection: CassandraConnection, session: Session
+    stack: contextlib.ExitStack, asked: Asked, connection: CassandraConnection, session: Session
 ) -> dict[str, tuple[Session | None, list[Host]]]:
     """Returns the nodes of each data center with a session that connects to them; None if there can be none.
 
@@ -168,7 +141,7 @@ def _sessions(
     return opened
 
 
-def _node(asked: _Asked, session: Session | None, host: Host, center: str, clock: Callable[[], float]) -> Node:
+def _node(asked: Asked, session: Session | None, host: Host, center: str, clock: Callable[[], float]) -> Node:
     name = str(host.endpoint)
     if session is None:  # other nodes may say that it is down; that this client does not reach it proves nothing
         return Node(name, center, _SAID_DOWN if host.is_up is False else '')
@@ -194,7 +167,7 @@ def _unreachable(session: Session, host: Host) -> str:
     return f'no connection within {_ATTEMPTS * _PAUSE:.0f} s'
 
 
-def _clock(asked: _Asked, session: Session, host: Host, clock: Callable[[], float]) -> Clock | None:
+def _clock(asked: Asked, session: Session, host: Host, clock: Callable[[], float]) -> Clock | None:
     readings = []
     asked.rows(session, _CLOCK, host=host)  # the first one prepares the statement
     for _ in range(_CLOCK_READINGS):
@@ -206,7 +179,7 @@ def _clock(asked: _Asked, session: Session, host: Host, clock: Callable[[], floa
     return min(readings, key=lambda reading: reading.error, default=None)
 
 
-def _reading(asked: _Asked, session: Session, host: Host, keyspace: str, table: str) -> Reading:
+def _reading(asked: Asked, session: Session, host: Host, keyspace: str, table: str) -> Reading:
     key = (keyspace, table)
 
     def view(name: str) -> Any:
@@ -291,7 +264,7 @@ def _created(table_id: uuid.UUID) -> datetime.datetime | None:
     return _UUID_EPOCH + datetime.timedelta(microseconds=table_id.time / 10)
 
 
-def _with_repairs(asked: _Asked, session: Session, keyspace: str, table: Table) -> Table:
+def _with_repairs(asked: Asked, session: Session, keyspace: str, table: Table) -> Table:
     rows = asked.attempt(session, _REPAIRS, (keyspace, table.name))
     if rows is None:
         return table

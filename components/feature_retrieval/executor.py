@@ -20,7 +20,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from tfx_cassandra.components.artifacts import check_payload
+from tfx_cassandra.components.artifacts import example_files
 from tfx_cassandra.components.dataset.files.decode import records
 from tfx_cassandra.components.dataset.files.spool import spooling
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
@@ -54,13 +54,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         settings = config.from_properties(exec_properties)
         sources = input_dict[SOURCE_KEY]
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        splits, present = _splits(sources), now()
+        files = {split: example_files(sources, split) for split in _splits(sources)}
+        splits, present = list(files), now()
         with connections.session(settings.connection) as session:
             Retriever(settings, present).lookups(session)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         with spooling(self._make_beam_pipeline, os.path.join(artifact.uri, SPOOL)) as pipeline:
-            enriched = [_enriched(pipeline, split, sources, Retrieve(settings, present, split)) for split in splits]
+            enriched = [
+                _enriched(pipeline, split, paths, Retrieve(settings, present, split)) for split, paths in files.items()
+            ]
             _ = (
                 [outputs.chunks for outputs in enriched]
                 | 'Chunks' >> beam.Flatten()
@@ -78,14 +81,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 artifact.set_int_custom_property(name, sources[0].get_int_custom_property(name))
 
 
-def _enriched(
-    pipeline: beam.Pipeline, split: str, sources: Sequence[types.Artifact], retrieve: Retrieve
-) -> beam.pvalue.DoOutputsTuple:
+def _enriched(pipeline: beam.Pipeline, split: str, paths: list[str], retrieve: Retrieve) -> beam.pvalue.DoOutputsTuple:
     """Enriches one split; returns `chunks`, and `statistics`: ((split, statistic), number)."""
-    patterns = examples_utils.get_split_file_patterns(list(sources), split)
     return (
         pipeline
-        | f'Files[{split}]' >> beam.Create(sorted(path for pattern in patterns for path in fileio.glob(pattern)))
+        | f'Files[{split}]' >> beam.Create(paths)
         | f'Share[{split}]' >> beam.Reshuffle()
         | f'Read[{split}]' >> beam.FlatMap(records)
         | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('statistics', main='chunks')
@@ -93,8 +93,6 @@ def _enriched(
 
 
 def _splits(sources: Sequence[types.Artifact]) -> list[str]:
-    for source in sources:
-        check_payload(source)
     names = artifact_utils.decode_split_names(sources[0].split_names)
     if any(set(artifact_utils.decode_split_names(source.split_names)) != set(names) for source in sources):
         raise DatasetError(f'examples: got {[s.split_names for s in sources]}, rule: the same splits in each')

@@ -38,10 +38,11 @@ class CassandraFeatureWriter(base_beam_component.BaseBeamComponent):
     Each example becomes a row. A feature of one value becomes a value of its column's CQL type: text from bytes,
     timestamps from milliseconds since the epoch, dates from days; lists, sets and vectors take all values. An absent
     feature is not written. Rows are upserts, so a repeated run writes the same rows again; with a write time from the
-    examples it also never overwrites a newer value.
+    examples, or from a column that the table declares as its event time, it also never overwrites a newer value.
 
-    The output, `outputs['written']`, has the custom properties `table`, `rows` and `checksum`: the number of rows and a
-    checksum of their contents, whatever their order.
+    The output, `outputs['written']`, has the custom properties `table`, `rows`, `failed` and `checksum`: how many
+    examples were written and how many were not, and a checksum of the rows written, whatever their order. A scan of
+    the same columns, in the same order, has the same checksum.
 
     Example:
       writer = CassandraFeatureWriter(
@@ -78,10 +79,11 @@ class CassandraFeatureWriter(base_beam_component.BaseBeamComponent):
           columns: The feature of each column, or a list of names that are both.
           constants: The text of columns that have the same value in every row.
           write_time_feature: The feature (milliseconds since the epoch) with each row's write time: of two writes to a
-            cell the one with the later write time wins. None for the time of the write.
+            cell the one with the later write time wins. None for the column that the table declares by
+            `event_time=COLUMN` in its comment; without one, for the time of the write.
           ttl: How long the rows live, in whole seconds; None for the table's default.
           consistency: Consistency level of every write.
-          max_errors: The component fails if more rows than this fail.
+          max_errors: The component fails if more examples than this do not fit the table, or are not written.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.

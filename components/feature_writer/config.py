@@ -50,6 +50,8 @@ class FeatureWriterConfig:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise invalid('columns', twice, 'each column once, with a feature or a constant')
+        if all(source.feature is None for source in self.columns):
+            raise invalid('columns', names, 'a feature for at least one column')
 
 
 def sources(columns: Any, constants: Mapping[str, str] | None) -> tuple[ColumnSource, ...]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from cassandra import cqltypes
 
 from tfx_cassandra.components.cql import types
 from tfx_cassandra.components.cql.parsers import INTEGERS
@@ -53,7 +54,7 @@ def convert(source: Source, kind: Any) -> Converted:
         return Converted(_whole(array, kind, target), {})
     except _REASONS:
         if pa.types.is_string(array.type) or pa.types.is_nested(array.type) or pa.types.is_decimal(array.type):
-            return _by_value([plain(value) for value in array], kind, target)
+            return _by_value(_plain(array, kind), kind, target)
         return _by_row(array, kind, target)
 
 
@@ -117,6 +118,17 @@ def texts_of(array: pa.Array) -> list[str | None]:
     return [None if value is None else value.decode(errors='surrogateescape') for value in array.to_pylist()]
 
 
+def _plain(array: pa.Array, kind: Any) -> list[Any]:
+    """Returns an array's values as Python has them; bytes in lists, as tf.Examples have them, are texts or blobs."""
+    values = [plain(value) for value in array]
+    item = _item_of(kind)
+    if item is None or not isinstance(array, pa.ListArray) or not pa.types.is_binary(array.type.value_type):
+        return values
+    if scalar_name(item) == 'blob':
+        return values
+    return [None if items is None else texts_of(pa.array(items, pa.binary())) for items in values]
+
+
 def _by_value(source: Source, kind: Any, target: pa.DataType) -> Converted:
     values: list[Any] = []
     errors: dict[int, str] = {}
@@ -141,6 +153,8 @@ def _by_row(array: pa.Array, kind: Any, target: pa.DataType) -> Converted:
     right = np.ones(len(array), bool)
     right[list(errors)] = False
     kept = pc.if_else(pa.array(right), array, pa.scalar(None, array.type))
+    if kept.null_count == len(kept):  # the type may have no conversion at all
+        return Converted(pa.nulls(len(kept), target), errors)
     return Converted(_whole(kept, kind, target), errors)
 
 
@@ -165,6 +179,8 @@ def _whole(array: pa.Array, kind: Any, target: pa.DataType) -> pa.Array:
         return unfit('a decimal')
     if pa.types.is_timestamp(array.type):
         return _from_timestamps(array, name, target)
+    if isinstance(array, pa.ListArray) and (item := _item_of(kind)):
+        return _from_lists(array, item, target)
     if (name, array.type.id) in _TEMPORAL or pa.types.is_nested(array.type):
         return array.cast(target)
     return unfit(f'a value of type {array.type}')
@@ -173,6 +189,36 @@ def _whole(array: pa.Array, kind: Any, target: pa.DataType) -> pa.Array:
 _TEMPORAL = {
     ('date', pa.date64().id), ('time', pa.time32('s').id), ('time', pa.time64('ns').id),
 }  # fmt: skip
+
+
+def _item_of(kind: Any) -> Any:
+    """Returns the type of the items of a list, set or vector of scalars; None for other types."""
+    if issubclass(kind, cqltypes.TupleType):  # first, since a user-defined type may have the name of another
+        return None
+    if kind.typename == 'frozen':
+        return _item_of(kind.subtypes[0])
+    if not issubclass(kind, cqltypes.VectorType) and kind.typename not in ('list', 'set'):
+        return None
+    item = kind.subtype if issubclass(kind, cqltypes.VectorType) else kind.subtypes[0]
+    return item if scalar_name(item) else None
+
+
+def _from_lists(lists: pa.ListArray, item: Any, target: pa.DataType) -> pa.Array:
+    """Converts lists of scalars by their items, all at once; shape (rows)."""
+    flat = _array(lists.flatten(), item)  # without what is below a null
+    if isinstance(flat, list) or flat.null_count:
+        raise UnfitError('an item that is none')
+    items = _whole(flat, item, target.value_type)
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0))
+    valid = lists.is_valid().to_numpy(zero_copy_only=False)
+    if not pa.types.is_fixed_size_list(target):
+        ends = np.append(0, np.cumsum(lengths, dtype=np.int32))
+        offsets = pa.array(ends, pa.int32(), mask=np.append(~valid, False))
+        return pa.ListArray.from_arrays(offsets, items).cast(target)
+    if (lengths[valid] != target.list_size).any():
+        raise UnfitError(f'not of {target.list_size} elements')
+    dense = pa.FixedSizeListArray.from_arrays(items, target.list_size).cast(target)
+    return dense.take(pa.array(np.cumsum(valid) - 1, mask=~valid))
 
 
 def _from_integers(array: pa.Array, name: str, target: pa.DataType) -> pa.Array:

@@ -59,6 +59,8 @@ def find(paths: Sequence[str], chosen: Format | None = None) -> list[Input]:
     found: dict[str, Input] = {}
     for pattern in paths:
         matches = [(STDIN, None, None)] if pattern == STDIN else _matches(pattern)
+        if not matches and os.path.isdir(pattern):
+            raise invalid('path', pattern, f'a file, or a glob of files such as {os.path.join(pattern, "*")}')
         if not matches:
             raise invalid('path', pattern, 'a file that exists, or a glob of some')
         for path, size, modified in matches:

@@ -100,14 +100,13 @@ def _parsed(texts: list[bytes], known: set[str] | None) -> tuple[list[dict[str, 
     except (ValueError, RecursionError):
         pass
     rows, errors = [], {}
-    for i, text in enumerate(texts):
+    for i, line in enumerate(texts):
+        text = line.decode(errors='surrogateescape').rstrip('\r')
         try:
-            rows.append(_object(text.decode(errors='surrogateescape').rstrip('\r'), known))
+            rows.append(_object(text, known))
         except (ValueError, RecursionError) as error:
             reason = f'JSON ({error})' if isinstance(error, json.JSONDecodeError) else str(error)
-            errors[i] = (
-                f'got {shown(text.decode(errors="surrogateescape"))}, rule: a JSON object on each line: {reason}'
-            )
+            errors[i] = f'got {shown(text)}, rule: a JSON object on each line: {reason}'
     return rows, errors
 
 

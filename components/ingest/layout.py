@@ -14,6 +14,7 @@ from cassandra import cqltypes
 from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.cql.types import declared_name
 from tfx_cassandra.components.errors import SchemaError, shown
 from tfx_cassandra.components.ingest.convert import Converted, check_type, convert
 from tfx_cassandra.components.ingest.mapping import Mapping
@@ -137,8 +138,7 @@ class Layout:
 
     def _rule(self, column: str, reason: str) -> str:
         kind = self._kinds.get(column) or self._target.kinds[column]
-        text = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
-        return f'a value of type {text} ({reason})'
+        return f'a value of type {declared_name(kind)} ({reason})'
 
     def rows(self, records: Records) -> Rows:
         """Converts records to rows; with features, those of one feature stand together."""

@@ -54,7 +54,7 @@ class ExampleReader:
             if examples:
                 numbers = at.records + 1 + np.arange(len(examples))
                 at = Position(at.records + len(examples), 0, at.offset + used)
-                columns, broken = _decoded(examples, numbers, wanted, others)
+                columns, broken = decoded(examples, numbers, wanted, others)
                 fits = ~np.isin(numbers, [record.record for record in broken])
                 yield Records(columns, numbers[fits], None, broken, at, self._stream.share)
         if rest:
@@ -90,19 +90,33 @@ def _masked(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _decoded(
+def decoded(
     examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
 ) -> tuple[dict[str, Any], list[Broken]]:
+    """Decodes serialized tf.Examples.
+
+    Args:
+      examples: The examples.
+      numbers: The number of each in its file, from 1; shape (examples).
+      wanted: The features wanted.
+      others: Whether an example may have other features.
+
+    Returns:
+      (columns, broken): of each wanted feature a list of values by example, without the broken ones; and those.
+
+    Raises:
+      InputError: An example has other features.
+    """
     from tfx_cassandra.components.dataset.files.decode import decode
 
+    broken: list[Broken] = []
     try:
         batch, _ = decode(examples)
-    except Exception as error:  # of tfx_bsl, for the first wrong record
-        if len(examples) == 1:
-            reason = ' '.join(str(error).split())[:100]
-            broken = Broken(int(numbers[0]), None, '', f'got {len(examples[0])} bytes, rule: a tf.Example ({reason})')
-            return {name: pa.nulls(0) for name in wanted}, [broken]
-        return _by_record(examples, numbers, wanted, others)
+    except Exception:  # of tfx_bsl, for the first wrong example
+        broken = list(_broken(examples, numbers))
+        wrong = {each.record for each in broken}
+        examples = [example for example, number in zip(examples, numbers, strict=True) if number not in wrong]
+        batch, _ = decode(examples)
     unknown = sorted(set(batch.schema.names) - set(wanted))
     if unknown and not others:
         raise InputError(f'features: got {unknown}, rule: a mapping that names the fields wanted, or their columns')
@@ -110,15 +124,26 @@ def _decoded(
     return {
         name: _lists(batch.column(batch.schema.get_field_index(name))) if name in names else pa.nulls(len(examples))
         for name in wanted
-    }, []
+    }, broken
 
 
-def _by_record(
-    examples: list[bytes], numbers: NDArray[Any], wanted: Sequence[str], others: bool
-) -> tuple[dict[str, Any], list[Broken]]:
-    parts = [_decoded([example], numbers[i : i + 1], wanted, others) for i, example in enumerate(examples)]
-    columns = {name: [v for part, _ in parts for v in part[name].to_pylist()] for name in wanted}
-    return columns, [record for _, broken in parts for record in broken]
+def _broken(examples: list[bytes], numbers: NDArray[Any]) -> Iterator[Broken]:
+    """Yields the examples that are none, and those with a feature of another kind than it has in an earlier one."""
+    from tfx_cassandra.components.dataset.files.decode import decode
+
+    kinds: dict[str, str] = {}
+    for example, number in zip(examples, numbers.tolist(), strict=True):
+        try:
+            _, found = decode([example])
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:100]
+            yield Broken(number, None, '', f'got {len(example)} bytes, rule: a tf.Example ({reason})')
+            continue
+        for name, kind in found.items():
+            if kinds.setdefault(name, kind) != kind:
+                rule = f'{kinds[name]}, as in the examples before it'
+                yield Broken(number, None, '', f'got feature {name!r} as {kind}, rule: {rule}')
+                break
 
 
 def _lists(feature: pa.LargeListArray) -> pa.ListArray:

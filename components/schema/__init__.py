@@ -25,6 +25,7 @@ from tfx_cassandra.components.schema.migrations import (
     refusals,
     replication_refusal,
 )
+from tfx_cassandra.components.schema.quorum import check_quorum
 from tfx_cassandra.components.schema.relations import index, table, user_type, view
 from tfx_cassandra.components.schema.replication import (
     NetworkReplication,
@@ -53,7 +54,6 @@ __all__ = [
     'table',
     'user_type',
     'view',
-    'warnings',
 ]
 
 # A statement returns when every node has created the table, which takes much longer than a read on a busy cluster.
@@ -109,13 +109,13 @@ def apply(
 
     Raises:
       SchemaError: The server refuses a statement. Earlier ones stay applied, and applying again continues from there.
-        Or the lease cannot be had, or is lost.
+        Or the lease cannot be had, or is lost. Or a majority of the replicas cannot be live: then nothing is created.
       UnavailableError: No contact point answers.
     """
-    create = create_keyspace(connection.keyspace, replication)
+    create_keyspace(connection.keyspace, replication)  # refuses a wrong name before anything is connected to
     declared = _declared(views, sai, relations)
     with session(connection) as live_session, errors_named(connection.keyspace):
-        return _Applier(live_session, connection.keyspace).apply(create, declared)
+        return _Applier(live_session, connection.keyspace).apply(replication, declared)
 
 
 def migration(
@@ -189,17 +189,6 @@ def check(
     return [difference for difference in found if difference is not None]
 
 
-def warnings(connection: CassandraConnection) -> list[str]:
-    """Returns warnings of table options that will cause problems, declared or not: one line per table.
-
-    Raises:
-      UnavailableError: No contact point answers.
-    """
-    with session(connection) as live_session, errors_named(connection.keyspace):
-        live = tables.live(live_session, connection.keyspace)
-    return [warning for relation in live.values() if (warning := _windows_warning(relation))]
-
-
 class _Applier:
     """Applies a declaration to one keyspace."""
 
@@ -208,9 +197,11 @@ class _Applier:
         self._host = tables.coordinator(live_session)
         self._applied: list[str] = []
 
-    def apply(self, create: str, declared: list[Relation]) -> list[str]:
-        if tables.replication(self._session, self._keyspace) is None:
-            self._run(create)
+    def apply(self, wanted: Replication, declared: list[Relation]) -> list[str]:
+        copies = tables.replication(self._session, self._keyspace)
+        check_quorum(self._session, self._keyspace, copies or wanted.options(), exists=copies is not None)
+        if copies is None:
+            self._run(create_keyspace(self._keyspace, wanted))
         if self._is_done(declared):
             return self._applied
         # Before the lease, which is a row of it; the coordinator runs the statements of all appliers one by one.
@@ -266,21 +257,3 @@ def _replication_difference(keyspace: str, got: Mapping[str, str], wanted: Repli
     if got == wanted.options():
         return None
     return Difference(f'{keyspace}.replication', str(got), str(wanted.options()), 'option')
-
-
-_WINDOW_SECONDS = {'MINUTES': 60, 'HOURS': 3600, 'DAYS': 86400}
-
-
-def _windows_warning(relation: Relation) -> str:
-    compaction = relation.options.get('compaction')
-    if not isinstance(compaction, Mapping) or not compaction['class'].endswith('TimeWindowCompactionStrategy'):
-        return ''
-    size, unit = compaction.get('compaction_window_size', '1'), compaction.get('compaction_window_unit', 'DAYS')
-    windows_per_day = 86400 // (int(size) * _WINDOW_SECONDS[unit])
-    if relation.options['default_time_to_live'] or windows_per_day < 2:
-        return ''
-    return (
-        f'{relation.name}: compaction windows of {size} {unit.lower()} without a default_time_to_live make '
-        f'{windows_per_day} windows a day, {windows_per_day * 365} a year, and none is ever dropped; '
-        'set a TTL or wider windows'
-    )

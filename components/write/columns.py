@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from cassandra import cqltypes
 from cassandra.util import Date
 
 from tfx_cassandra.components.cql import types
@@ -35,7 +34,7 @@ class Column:
 
     def __init__(self, name: str, kind: Any) -> None:
         self.name, self.kind = name, kind
-        self._cql = kind.cql_parameterized_type().replace(cqltypes.VectorType.typename, 'vector')
+        self._cql = types.declared_name(kind)
         # Varints are integers in batches that were read, and text where one may be wider than 64 bits.
         decodings = (types.DEFAULT, Decoding(wide_varints='text'))
         self._codings = [coding_of(kind, each) for each in decodings]

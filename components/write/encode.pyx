@@ -471,6 +471,28 @@ cdef Values _python(Coding coding, object array):
     return made
 
 
+def packed(list columns not None):
+    """Returns rows as a page of a result has them: the values of one row after the other, each after its length.
+
+    Args:
+      columns: The Values of each column.
+    """
+    cdef Py_ssize_t i, count = (<Values?>columns[0]).count
+    cdef int64_t total = 0
+    cdef Values column
+    for column in columns:
+        if column.count != count:
+            raise invalid('columns', column.count, f'{count} values each')
+        for i in range(count):
+            total += 4 + (column.lengths[i] if column.lengths[i] > 0 else 0)
+    made = PyBytes_FromStringAndSize(NULL, total)
+    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(made)
+    for i in range(count):
+        for column in columns:
+            out += _put(out, column, i)
+    return made
+
+
 cdef class Keys:
     """The partition keys of rows, serialized, with their Murmur3 tokens.
 

@@ -61,6 +61,7 @@ def test_metrics_are_shown_where_they_are_asked_for(run, calls, tmp_path, line, 
         (['--', 'status'], (['status'], 1)),
         (['status', 'ks'], (['status', 'ks'], 1)),
         (['--node', '2', '--', 'info', '-T'], (['info', '-T'], 2)),
+        (['--node', '127.0.0.3', '--', 'info'], (['info'], 3)),
         ([], (['help'], 1)),
     ],
 )
@@ -68,6 +69,12 @@ def test_nodetool_passes_its_words_and_its_exit_code_through(run, calls, tmp_pat
     DevCluster(tmp_path, nodes=3)._save('5.0.8')
     assert run('cluster', 'nodetool', '--directory', str(tmp_path), *line) == 3
     assert calls == [expected]
+
+
+def test_nodetool_names_the_nodes_that_there_are(run, tmp_path):
+    DevCluster(tmp_path)._save('5.0.8')
+    with pytest.raises(ValueError, match=r"^node: got 'x', rule: a number from 1, or one of 127\.0\.0\.1$"):
+        run('cluster', 'nodetool', '--directory', str(tmp_path), '--node', 'x', '--', 'info')
 
 
 def test_nodetool_without_a_cluster_is_an_error(run, tmp_path):

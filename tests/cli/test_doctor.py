@@ -18,7 +18,7 @@ INFO = with_table(default_ttl=0)
 
 
 def examined(facts: Facts, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(doctors, 'gather', lambda *_: facts)
+    monkeypatch.setattr(doctors, 'gather', lambda *_, **__: facts)
     return cli.main(['doctor', *arguments])
 
 
@@ -42,7 +42,7 @@ def test_the_exit_code_is_for_ci(
 def test_a_cluster_that_cannot_be_examined_is_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def gather(*_: object) -> Facts:
+    def gather(*_: object, **__: object) -> Facts:
         raise UnavailableError('contact_points: got x, rule: at least one answers CQL')
 
     monkeypatch.setattr(doctors, 'gather', gather)
@@ -78,6 +78,7 @@ def test_json_has_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         'examined_at': NOW.isoformat(),
         'nodes': [f'127.0.0.{n}:9042' for n in (1, 2, 3)],
         'tables': ['events'],
+        'partitions': [],
         'not_read': [{'what': 'a', 'reason': 'b', 'needs': 'c'}],
     }
     assert (finding['check'], finding['severity'], finding['where']) == ('twcs-windows', 'info', 'shop.events')

@@ -10,7 +10,7 @@ from doctor_facts import MONTH, NOW, SETTINGS, TWCS, healthy, node, reading, tab
 
 from tfx_cassandra.components import doctor
 from tfx_cassandra.components.doctor import cluster, layouts, sizes, versions
-from tfx_cassandra.components.doctor.facts import Clock, Facts, Histogram, Keyspace
+from tfx_cassandra.components.doctor.facts import Clock, Facts, Histogram, Keyspace, Partition
 from tfx_cassandra.components.doctor.finding import Finding, duration, megabytes
 
 
@@ -63,6 +63,28 @@ def test_the_largest_partition_of_all_nodes_is_named_and_the_limit_is_the_caller
     facts = healthy(readings=(reading(), reading(node='127.0.0.2:9042', max_partition=60_000_000)))
     assert list(sizes.partition_size(facts)) == []
     assert '60.0 MB on 127.0.0.2:9042' in only(sizes.partition_size(facts, limit=55_000_000)).seen
+
+
+def test_a_partition_of_the_sample_is_named() -> None:
+    wide = Partition('events', "k='a'", 200_000, False, 600.0)
+    small, other = Partition('events', "k='b'", 1000, True, 600.0), Partition('other', "k='c'", 10**6, True, 10**4)
+    found = only(sizes.partition_size(healthy(partitions=(wide, small, other))))
+    assert found.severity == 'warning'
+    sample = "partition k='a' has about 120.0 MB: at least 200,000 rows of 600 bytes"
+    assert found.seen == f'{sample}, limit 100.0 MB'
+    larger = healthy(partitions=(wide,), readings=(reading(max_partition=500_000_000),))
+    expected = f'the largest partition has 500.0 MB on 127.0.0.1:9042; {sample}, limit 100.0 MB'
+    assert only(sizes.partition_size(larger)).seen == expected
+    assert list(sizes.partition_size(healthy(partitions=(small,)))) == []
+
+
+@pytest.mark.parametrize(('share', 'severity'), [(None, None), (0.0, None), (0.2, None), (0.35, 'warning')])
+def test_droppable_tombstones(share: float | None, severity: str | None) -> None:
+    found = list(sizes.droppable(healthy(readings=(reading(droppable=share), reading(node='b:9042', droppable=0.1)))))
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
+    if found:
+        assert found[0].seen.startswith('35% of the cells on 127.0.0.1:9042 are tombstones')
+        assert "'unchecked_tombstone_compaction': 'true'" in found[0].changes[0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from cassandra import InvalidRequest, OperationTimedOut, Unauthorized
 from cassandra.util import uuid_from_time
 
 from tfx_cassandra.components.doctor import live
+from tfx_cassandra.components.doctor.asked import Asked
 from tfx_cassandra.components.doctor.facts import Unread
 
 
@@ -48,7 +49,7 @@ def test_tables_of_several_keyspaces_are_refused(tables: tuple[str, ...]) -> Non
 
 
 def test_what_was_not_read_is_told_once_with_its_nodes_and_what_it_needs() -> None:
-    asked = live._Asked()
+    asked = Asked()
     denied = Unauthorized(
         'Error from server: code=2100 [Unauthorized] message="User doctor has no SELECT permission on '
         '<table system_views.settings> or any of its parents"'

@@ -284,6 +284,55 @@ def test_features_of_examples_are_unwrapped() -> None:
     assert found.values.to_pylist()[:4] == [1, None, None, 4]
     assert found.errors == {4: 'several values'}
     assert convert(lists, LIST([KINDS['int']])).values.to_pylist() == [[1], [], None, [4], [5, 6]]
+    assert convert(pa.array([[1.5], None], pa.list_(pa.float32())), KINDS['text']).errors.keys() == {0}
+
+
+def vector(kind: Any, size: int) -> Any:
+    return cqltypes.VectorType.apply_parameters([kind, size], None)
+
+
+LISTS = {
+    pa.int64(): st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 300),
+    pa.float32(): st.floats(width=32, allow_nan=False),
+    pa.binary(): st.sampled_from([b'a', b'\xff', b'12', b'true', b'12345678-1234-5678-1234-567812345678']),
+}
+
+
+ITEMS = ('text', 'blob', 'int', 'bigint', 'double', 'float', 'date', 'timestamp', 'uuid', 'boolean')
+
+
+@given(st.data(), st.sampled_from(list(LISTS)), st.sampled_from(ITEMS), st.booleans())
+def test_lists_of_examples_equal_each_item_by_itself(data: st.DataObject, source: Any, name: str, dense: bool) -> None:
+    size = st.just(2) if dense else st.integers(0, 3)
+    items = size.flatmap(lambda count: st.lists(LISTS[source], min_size=count, max_size=count))
+    rows = data.draw(st.lists(st.none() | items, max_size=5))
+    lists = pa.array([[], *rows], pa.list_(source)).slice(1)
+    kind = vector(KINDS[name], 2) if dense else LIST([KINDS[name]])
+    found = convert(lists, kind)
+    assert found.values.type == arrow_type(kind)
+    for row, items in enumerate(rows):
+        if items is None:
+            assert (found.values[row].is_valid, row in found.errors) == (False, False)
+            continue
+        each = convert(pa.array([[item] for item in items], pa.list_(source)), KINDS[name])
+        if not each.errors:
+            assert found.values[row].values.equals(each.values)
+        elif source != pa.float32():  # value by value, a whole number may be a float
+            assert row in found.errors
+
+
+def test_a_wrong_text_in_a_list_fails_its_own_row() -> None:
+    lists = pa.array([[b'a'], [b'b', b'\xff'], None, [b'c']], pa.list_(pa.binary()))
+    found = convert(lists, LIST([KINDS['text']]))
+    assert found.values.to_pylist() == [['a'], None, None, ['c']]
+    assert found.errors == {1: 'not UTF-8'}
+
+
+def test_a_vector_has_its_length() -> None:
+    lists = pa.array([[1.0, 2.0], None, [1.0]], pa.list_(pa.float32()))
+    found = convert(lists, vector(KINDS['float'], 2))
+    assert found.values.to_pylist() == [[1.0, 2.0], None, None]
+    assert found.errors == {2: 'not of 2 elements'}
 
 
 def test_nothing_is_nothing() -> None:

@@ -308,6 +308,8 @@ def test_damaged_tfrecords(tmp_path: Path) -> None:
     assert [found.row(i) for i in range(2)] == [{'a': [1]}, {'a': [3]}]
     assert found.broken[0].record == 2
     assert found.broken[0].error.startswith('got 3 bytes, rule: a tf.Example (')
+    # The others are features as without it, which a column of one value takes.
+    assert found.columns['a'].type == pa.list_(pa.int64())
     data = path.read_bytes()
     for content, message in [
         (data[:-3], 'row 3: got the end of the file, rule: a whole TFRecord file; it ends'),
@@ -317,6 +319,15 @@ def test_damaged_tfrecords(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):
             read(path, ['a'])
+
+
+def test_a_feature_of_several_kinds(tmp_path: Path) -> None:
+    path = framed([example(a=[1]), example(a=[0.5]), example(a=[3], b=[b'x'])], tmp_path / 'rows.tfrecord', '')
+    (found,) = read(path, ['a', 'b'])
+    assert [found.row(i) for i in range(2)] == [{'a': [1]}, {'a': [3], 'b': [b'x']}]
+    (broken,) = found.broken
+    expected = "got feature 'a' as float_list, rule: int64_list, as in the examples before it"
+    assert (broken.record, broken.error) == (2, expected)
 
 
 def test_inputs_are_found_by_globs(tmp_path: Path) -> None:

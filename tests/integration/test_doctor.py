@@ -7,6 +7,7 @@ import datetime
 import json
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 
 from tfx_cassandra.components import doctor
 from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.doctor import sampling
 from tfx_cassandra.components.doctor.facts import Facts
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
@@ -184,6 +186,31 @@ def test_a_partition_over_the_limit_is_found_with_its_size(gathered: Examined, s
     assert found(facts, 'partition-size', partition_limit=size // 40) == {f'{WRITTEN}.big': 'error'}
     assert found(facts, 'partition-size') == {}
     assert sum(reading.writes or 0 for reading in facts.readings) >= len(rows)
+
+
+def test_the_widest_partitions_are_named(gathered: Examined, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many partitions the widest is found, whatever its key, and counted; with few rows it is counted in part."""
+    table = f'{WRITTEN}.wide'
+    session.execute(f'CREATE TABLE {table} (u uuid, at timestamp, n int, v text, PRIMARY KEY ((u, at), n))', timeout=60)
+    insert = session.prepare(f'INSERT INTO {table} (u, at, n, v) VALUES (?, ?, ?, ?)')
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    ids = [uuid.UUID(int=number) for number in range(200)]
+    rows = [(each, moment, n, 'x' * 100) for each in ids for n in range(2500 if each == ids[77] else 3)]
+    assert all(result.success for result in execute_concurrent_with_args(session, insert, rows, 32))
+    facts = gathered(WRITTEN, 'wide')
+    assert len(facts.partitions) == 3
+    widest = facts.partitions[0]
+    assert (widest.rows, widest.counted) == (2500, True)
+    assert widest.key == f'u={ids[77]!r}, at={moment!r}'
+    assert [partition.rows for partition in facts.partitions[1:]] == [3, 3]
+    # uuid 16, timestamp 8, int 4 and text 100, each after four bytes of length.
+    assert widest.row_bytes == 16 + 8 + 4 + 100 + 4 * 4
+    (finding,) = [each for each in doctor.examine(facts, partition_limit=200_000) if each.check == 'partition-size']
+    assert f'partition {widest.key} has about 0.4 MB: 2,500 rows of 144 bytes' in finding.seen
+    monkeypatch.setattr(sampling, '_COUNTED', 2000)
+    part = gathered(WRITTEN, 'wide').partitions[0]
+    assert (part.rows, part.counted) == (2000, False)
+    assert gathered(WRITTEN, 'wide', ranges=0).partitions == ()
 
 
 def test_reads_of_tombstones_are_found(gathered: Examined, session: Session) -> None:

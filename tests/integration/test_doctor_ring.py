@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 from nodes import running
 
 from tfx_cassandra.components import doctor, schema
+from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -51,6 +53,11 @@ def test_a_ring_of_two_data_centers_and_a_node_that_dies(tmp_path_factory: pytes
         (repaired,) = doctor.gather(connection, ['flat']).tables
         assert repaired.repaired_at is not None
         assert abs((repaired.repaired_at - facts.now).total_seconds()) < 600
+
+        nodetool = f'{sys.executable} -m {cli.__name__} cluster nodetool --directory {cluster.directory}'
+        told = doctor.gather(connection, ['flat'], nodetool=f'{nodetool} --node {{address}} --')
+        assert told.unread == ()
+        assert [reading.droppable for reading in told.readings] == [0.0] * 3
 
         status = cluster.status()[1]
         assert status.pid is not None

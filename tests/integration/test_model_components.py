@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import pathlib
 from typing import Any
 
@@ -23,7 +24,8 @@ from tfx_cassandra.components import (
 )
 from tfx_cassandra.components.artifacts import AbVerdict, Promotion, WrittenRows
 from tfx_cassandra.components.champion import executor as champion_executor
-from tfx_cassandra.components.errors import RegistryError, SchemaError
+from tfx_cassandra.components.cli import main as cli
+from tfx_cassandra.components.errors import DatasetError, RegistryError, SchemaError, WriteError
 from tfx_cassandra.components.feature_writer import executor as writer_executor
 from tfx_cassandra.components.promoter import executor as promoter_executor
 from tfx_cassandra.components.registry.registry import ModelVersion
@@ -201,6 +203,11 @@ def test_examples_become_rows_of_the_tables_types(
     assert (second.score, second.tags, second.note, second.day) == (0.25, None, None, None)
     again = write(connection, tmp_path / 'b', rows[::-1], table=table, columns=COLUMNS, constants={'kind': 'k'})
     assert again.get_string_custom_property('checksum') == written.get_string_custom_property('checksum')
+    scan = ['scan', table, '--columns', ','.join([*COLUMNS, 'kind']), '--out', str(tmp_path / 'scan')]
+    where = ['--contact-points', ','.join(connection.contact_points), '--keyspace', connection.keyspace]
+    assert cli.main([*scan, *where]) == 0
+    coverage = json.loads((tmp_path / 'scan' / 'coverage.json').read_text())
+    assert coverage['checksum'] == written.get_string_custom_property('checksum')
     other = write(connection, tmp_path / 'c', rows[:1], table=table, columns=COLUMNS, constants={'kind': 'k'})
     assert other.get_string_custom_property('checksum') != written.get_string_custom_property('checksum')
 
@@ -223,16 +230,64 @@ def test_a_late_row_does_not_overwrite_a_newer_one(
     assert (row.score, row.at) == (2.0, 1_600_000_000_000_000)
 
 
+def test_only_rows_that_were_written_are_counted(
+    connection: CassandraConnection, session: Session, cassandra_5: None, tmp_path: pathlib.Path
+) -> None:
+    """One example does not fit the table, the server refuses another, and their neighbours are written."""
+    name = f'{connection.keyspace}.tagged'
+    session.execute(f'CREATE TABLE {name} (k int PRIMARY KEY, v vector<float, 2>, tag text)')
+    session.execute(f'CREATE INDEX ON {name} (tag)', timeout=60)  # of values up to 64 KiB
+    rows = [example(k=k, v=[k / 2, 1.0], tag=b'a') for k in range(9)]
+    bad = [example(k=9, v=[1.0]), example(k=10, v=[1.0, 1.0], tag=b'x' * 70_000), b'no example']
+    arguments = {'table': 'tagged', 'columns': ['k', 'v', 'tag']}
+    right = write(connection, tmp_path / 'a', rows, **arguments)
+    session.execute(f'TRUNCATE {name}', timeout=60)
+    mixed = write(connection, tmp_path / 'b', [*rows[:4], *bad, *rows[4:]], **arguments, max_errors=3)
+    for field, expected in [('rows', 9), ('failed', 3)]:
+        assert mixed.get_int_custom_property(field) == expected
+    assert mixed.get_string_custom_property('checksum') == right.get_string_custom_property('checksum')
+    found = {row.k: row.v for row in session.execute(f'SELECT k, v FROM {name}')}
+    assert found == {k: [k / 2, 1.0] for k in range(9)}
+    with pytest.raises(WriteError, match='examples failed: got 3, rule: at most max_errors = 2 examples fail'):
+        write(connection, tmp_path / 'c', [*rows, *bad], **arguments, max_errors=2)
+
+
+def test_a_table_may_declare_its_write_times(
+    connection: CassandraConnection, session: Session, tmp_path: pathlib.Path
+) -> None:
+    name = f'{connection.keyspace}.declared'
+    session.execute(f"CREATE TABLE {name} (k int PRIMARY KEY, at timestamp, v int) WITH comment = 'event_time=at'")
+    rows = [example(k=1, at=2_000, v=2), example(k=1, at=1_000, v=1)]
+    for number, row in enumerate(rows):
+        write(connection, tmp_path / str(number), [row], table='declared', columns=['k', 'at', 'v'])
+    assert tuple(session.execute(f'SELECT v, writetime(v) FROM {name}').one()) == (2, 2_000_000)
+    with pytest.raises(WriteError, match=r'data\.gz:row 1: at: got nothing, rule: a write time of every row'):
+        write(connection, tmp_path / 'c', [example(k=1, v=1)], table='declared', columns=['k', 'at', 'v'])
+
+
+def test_other_payloads_are_refused(connection: CassandraConnection, table: str, tmp_path: pathlib.Path) -> None:
+    component = CassandraFeatureWriter(
+        channel(standard_artifacts.Examples), connection, table=table, columns={'id': 'key', 'at': 'moment'}
+    )
+    given = examples_in(tmp_path, b'x')
+    given.set_string_custom_property('payload_format', 'FORMAT_PARQUET')
+    outputs = {'written': [artifact(WrittenRows, tmp_path / 'written')]}
+    with pytest.raises(DatasetError, match='examples: got FORMAT_PARQUET, rule: FORMAT_TF_EXAMPLE'):
+        writer_executor.Executor().Do({'examples': [given]}, outputs, stored(component.exec_properties))
+
+
 @pytest.mark.parametrize(
     ('columns', 'error', 'message'),
-    [({'id': 'key', 'nobody': 'x'}, SchemaError, "columns: got 'nobody', rule: a column of written"),
+    [({'id': 'key', 'nobody': 'x'}, SchemaError, "columns: got 'nobody', rule: a column of "),
      ({'id': 'key', 'places': 'x'}, SchemaError, "columns: got 'places' of type map<text, int>"),
-     ({'id': 'key', 'at': 'moments'}, Exception, 'moments: got 2 values, rule: one, for at')],
+     ({'id': 'key'}, SchemaError, "fields: got none for 'at'"),
+     ({'id': 'key', 'at': 'moments'}, WriteError, r'row 1: at: got \[1, 2\], rule: .*several values'),
+     ({'id': 'key', 'at': 'at', 'score': 'late'}, WriteError, r"row 1: score: got \[b'soon'\], rule: .*float")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(
     columns: dict[str, str], error: type[Exception], message: str, connection: CassandraConnection, table: str,
     tmp_path: pathlib.Path,
 ) -> None:  # fmt: skip
-    row = example(key=b'00000000-0000-0000-0000-000000000002', moments=[1, 2])
+    row = example(key=b'00000000-0000-0000-0000-000000000002', moments=[1, 2], at=1, late=b'soon')
     with pytest.raises(error, match=message):
         write(connection, tmp_path, [row], table=table, columns=columns)

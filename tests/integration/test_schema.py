@@ -16,6 +16,7 @@ from tfx_cassandra.components.cli.main import top
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.feature_store.client import FeatureStore
+from tfx_cassandra.components.schema import quorum
 
 pytestmark = pytest.mark.integration
 
@@ -225,11 +226,37 @@ def test_network_replication(absent: CassandraConnection, session: Session) -> N
     ]
 
 
-def test_a_data_center_the_cluster_lacks_is_one_line(absent: CassandraConnection, session: Session) -> None:
+def test_a_data_center_the_cluster_lacks_is_one_line(
+    absent: CassandraConnection, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quorum, '_PATIENCE', 0.0)
     with pytest.raises(SchemaError, match=r'^test_schema_absent: .*nowhere') as caught:
         schema.apply(absent, schema.NetworkReplication({'nowhere': 1}))
     assert '\n' not in str(caught.value)
     assert _names(session, absent.keyspace, 'tables') == set()
+
+
+def test_more_copies_than_nodes_are_refused_before_anything_is_created(
+    absent: CassandraConnection, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quorum, '_PATIENCE', 0.0)
+    nodes = len(session.cluster.metadata.all_hosts())
+    copies = 2 * nodes + 1
+    expected = (
+        f'test_schema_absent: got {copies} copies on {nodes} live nodes in {absent.local_datacenter}, {nodes} of '
+        f'{nodes + 1} that are needed, rule: a majority of the copies live, since the lease of schema apply needs it: '
+        'start nodes, or a --replication of fewer'
+    )
+    with pytest.raises(SchemaError) as caught:
+        schema.apply(absent, schema.NetworkReplication({absent.local_datacenter: copies}))
+    assert str(caught.value) == expected
+    assert absent.keyspace not in session.cluster.metadata.keyspaces
+    _create(session, absent, 'anything (k int PRIMARY KEY)')
+    wide = f"{{'class': 'NetworkTopologyStrategy', '{absent.local_datacenter}': '{copies}'}}"
+    session.execute(f'ALTER KEYSPACE {absent.keyspace} WITH replication = {wide}', timeout=120)
+    with pytest.raises(SchemaError, match='or ALTER KEYSPACE "test_schema_absent" WITH replication of fewer'):
+        schema.apply(absent, ONE_COPY)
+    assert _names(session, absent.keyspace, 'tables') == {'anything'}
 
 
 def test_a_view_the_server_refuses_is_one_line_naming_the_option(absent: CassandraConnection, session: Session) -> None:
@@ -246,13 +273,6 @@ def test_a_view_the_server_refuses_is_one_line_naming_the_option(absent: Cassand
     # The tables are there, and applying without the views goes on from there.
     assert schema.apply(absent, ONE_COPY, views=False) == []
     assert _names(session, absent.keyspace, 'tables') == TABLES
-
-
-def test_windows_without_a_ttl_are_warned_of(connection: CassandraConnection) -> None:
-    assert schema.warnings(connection) == [
-        'inference_results: compaction windows of 1 minutes without a default_time_to_live make 1440 windows a day, '
-        '525600 a year, and none is ever dropped; set a TTL or wider windows'
-    ]
 
 
 @pytest.mark.usefixtures('cassandra_5')
@@ -296,15 +316,10 @@ def test_the_commands(command: Callable[..., int], capsys: pytest.CaptureFixture
     assert row.one().replication['dc1'] == str(min(3, nodes))
 
     assert command('check', '--no-views', '--format', 'json') == 0
-    shown = capsys.readouterr()
-    found = json.loads(shown.out)
-    assert found['differences'] == []
-    assert [f'warning: {warning}' for warning in found['warnings']] == shown.err.splitlines()
+    assert json.loads(capsys.readouterr().out) == {'differences': []}
 
     assert command('check', '--no-views') == 0
-    shown = capsys.readouterr()
-    assert shown.out == 'test_schema_absent is as declared\n'
-    assert shown.err.startswith('warning: inference_results: ')
+    assert capsys.readouterr() == ('test_schema_absent is as declared\n', '')
 
     assert command('check') == 1
     assert capsys.readouterr().out == 'feature_by_user: got nothing, declared view\n'

@@ -82,6 +82,21 @@ def test_thousands_of_tables_equal_the_driver(table: tuple[list, list[tuple]], b
     check_table(table, before, after)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=20), st.none() | st.binary(max_size=3)), max_size=20))
+def test_packed_rows_are_those_of_a_page(values: list[tuple[bytes | None, bytes | None]]) -> None:
+    blob = coding_of(scalar('BytesType'))
+    columns = [encode.encode(blob, pa.array([row[i] for row in values], pa.binary())) for i in range(2)]
+    expected = [b'\xff\xff\xff\xff' if v is None else len(v).to_bytes(4, 'big') + v for row in values for v in row]
+    assert encode.packed(columns) == b''.join(expected)
+
+
+def test_columns_of_unequal_length_are_not_packed() -> None:
+    blob = coding_of(scalar('BytesType'))
+    with pytest.raises(ValueError, match='columns: got 1, rule: 2 values each'):
+        encode.packed([encode.encode(blob, pa.array([b'a'] * count, pa.binary())) for count in (2, 1)])
+
+
 KEYS = st.binary(min_size=1, max_size=40)
 
 
