@@ -342,3 +342,14 @@ def test_buckets_need_their_table(connection: CassandraConnection, session: Sess
             TableWriter(session, table)
     finally:
         session.execute(f'DROP KEYSPACE IF EXISTS {mine.keyspace}', timeout=120)
+
+
+@pytest.mark.parametrize('name', ['spread', 'both'])
+def test_the_newest_value_of_all_salts_is_found(laid_out: CassandraConnection, session: Session, name: str) -> None:
+    rows = [{'sensor': 'y', 'kind': 'k', 'at': at(30 * n), 'id': n, 'value': float(n)} for n in range(24)]
+    assert TableWriter(session, tables.describe(session, laid_out.keyspace, name)).write(rows) == []
+    view = dataclasses.replace(VIEW, table=name, features=('value',))
+    with connections.session(laid_out, RawHandler) as raw:
+        moments = [('y', 'k', ms(at(30 * n + 7))) for n in range(24)]
+        assert latest(raw, laid_out, view, moments, True) == {'value': [float(n) for n in range(24)]}
+        assert latest(raw, laid_out, view, [('y', 'k', None)], False) == {'value': [23.0]}
