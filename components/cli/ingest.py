@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tfx_cassandra.components.cli.options import Command, connection_options, described, format_option, pairs
+from tfx_cassandra.components.cli.options import Command, connection_options, described, duration, format_option, pairs
 from tfx_cassandra.components.cli.tables import print_json
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
@@ -29,7 +27,6 @@ _EXAMPLE = """ingest feature_store 'weather/*.csv.gz' --column model_id=origin -
   zcat flights.csv.gz | tfx-cassandra ingest flights - --input-format csv --null NA"""
 _MORE = """exit codes: 0 every row was written, 1 some records failed and are in the file of dead letters, or a dry run
 found errors, 2 failed, 130 interrupted"""
-_UNITS = {'s': 1, 'm': 60, 'h': 3600, 'd': 86400}
 
 
 @click.command(cls=Command, **described(_ABOUT, _EXAMPLE, _MORE))
@@ -79,7 +76,7 @@ def ingest(connection: CassandraConnection, **given: Any) -> int:
     from tfx_cassandra.components.ingest.into import into
     from tfx_cassandra.components.ingest.options import ErrorLimit, LoadOptions
 
-    ttl = None if given['ttl'] is None else _ttl(given['ttl'])
+    ttl = None if given['ttl'] is None else duration('ttl', given['ttl'])
     options = LoadOptions(
         _mapping(given), _csv(given), given['timestamp_column'], given['rate'], ErrorLimit.parse(given['max_errors']),
         given['dead_letters'], given['checkpoint'], given['dry_run'],
@@ -112,13 +109,6 @@ def _csv(given: dict[str, Any]) -> Any:
 
     fields = tuple(given['fields'].split(',')) if given['fields'] else ()
     return CsvFormat('\t' if given['delimiter'] == '\\t' else given['delimiter'], given['nulls'], fields)
-
-
-def _ttl(text: str) -> datetime.timedelta:
-    match = re.fullmatch(r'(\d{1,10})([smhd]?)', text, re.ASCII)
-    if match is None:
-        raise invalid('ttl', text, 'a time such as 3600s, 12h or 30d')
-    return datetime.timedelta(seconds=int(match[1]) * _UNITS[match[2] or 's'])
 
 
 def _report(summary: Any, options: Any, output_format: str) -> int:

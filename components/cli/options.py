@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -94,6 +96,25 @@ def _connection(given: dict[str, Any]) -> CassandraConnection:
         given['password_env'] = 'CASSANDRA_PASSWORD'
     set_options = {field: value for field, value in given.items() if value is not None}
     return dataclasses.replace(CassandraConnection.from_env(), **set_options)
+
+
+_UNITS = {'s': 1, 'm': 60, 'h': 3600, 'd': 86400}
+
+
+def duration(option: str, text: str) -> datetime.timedelta:
+    """Returns the text of an option, such as 3600s, 12h or 30d, as a length of time; raises ValueError for another."""
+    match = re.fullmatch(r'(\d{1,10})([smhd]?)', text, re.ASCII)
+    if match is None:
+        raise invalid(option, text, 'a time such as 3600s, 12h or 30d')
+    return datetime.timedelta(seconds=int(match[1]) * _UNITS[match[2] or 's'])
+
+
+def rate(option: str, text: str) -> float:
+    """Returns the text of an option, such as 5/s, 0.5/m or 24/d, as a number a second; raises ValueError for others."""
+    match = re.fullmatch(r'(\d{1,10}(?:\.\d{1,9})?)/([smhd])', text, re.ASCII)
+    if match is None:
+        raise invalid(option, text, 'a number of rows a time, such as 5/s, 0.5/m or 24/d')
+    return float(match[1]) / _UNITS[match[2]]
 
 
 def pairs(option: str, texts: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The commands `tfx-cassandra schema apply|check|print|history`."""
+"""The commands `tfx-cassandra schema apply|check|print|history`; layouts.py has `plan` and `copy`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from tfx_cassandra.components import schema as schemas
+from tfx_cassandra.components.cli import layouts
 from tfx_cassandra.components.cli.options import Group, connection_options, described, format_option
 from tfx_cassandra.components.cli.tables import print_json, print_rows
 from tfx_cassandra.components.driver import connection as connections
@@ -22,12 +23,17 @@ _DEFAULT_COPIES = f'{_COPIES} in the local data center, fewer if it has fewer no
 @click.group(
     cls=Group,
     **described(
-        'Creates the keyspace and its tables, compares a live keyspace with them, or prints their CQL.',
+        'Creates the keyspace and its tables, compares a live keyspace with them, prints their CQL, and plans '
+        'layouts of large tables.',
         'schema apply --replication dc1:3',
     ),
 )
 def schema() -> None:
     """Holds the commands."""
+
+
+schema.add_command(layouts.plan)
+schema.add_command(layouts.copy)
 
 
 def _options(default_replication: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

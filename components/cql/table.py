@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from tfx_cassandra.components.cql.layout import PLAIN, Layout
+from tfx_cassandra.components.cql.values import serialized
 from tfx_cassandra.components.errors import SchemaError
 
 _EMPTY = ('empty', "'org.apache.cassandra.db.marshal.EmptyType'")
@@ -43,6 +46,7 @@ class Table:
       has_static: Whether some column is static.
       static: Names of the static columns.
       event_time: The column that the table's comment declares as the write time of its rows (`event_time=COLUMN`).
+      layout: The time bucket and the hash salt that its comment declares.
       identity: What must not change while the table is read; None if it is not checked.
     """
 
@@ -55,6 +59,7 @@ class Table:
     has_static: bool = False
     static: tuple[str, ...] = ()
     event_time: str | None = None
+    layout: Layout = PLAIN
     identity: Identity | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -63,6 +68,35 @@ class Table:
         keys = (*self.partition_key, *self.clustering)
         others = [name for name, cql_type in self.types if name not in keys and cql_type not in _EMPTY]
         return (*keys, *others)
+
+    @property
+    def own_partition_key(self) -> tuple[str, ...]:
+        """The columns of the partition key without those of the layout, which the package fills."""
+        return tuple(column for column in self.partition_key if column not in self.layout.columns)
+
+    @property
+    def own_key(self) -> tuple[str, ...]:
+        """The columns of the primary key without those of the layout."""
+        return (*self.own_partition_key, *self.clustering)
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """`readable` without the columns of the layout."""
+        return tuple(column for column in self.readable if column not in self.layout.columns)
+
+    def salts(self, given: Mapping[str, Any]) -> Sequence[int | None]:
+        """Returns the salts of rows with some values: one where all of its columns are given; None without a salt.
+
+        Args:
+          given: Values by column, as `values.parse` returns them.
+        """
+        salt = self.layout.salt
+        if salt is None:
+            return (None,)
+        if not given.keys() >= {*salt.columns}:
+            return range(salt.count)
+        types = dict(self.types)
+        return (salt.of([serialized(types[column], given[column]) for column in salt.columns]),)
 
     def type_of(self, field: str, column: str) -> str:
         """Returns a column's CQL type; raises SchemaError naming `field` if the table has no such column."""
@@ -79,6 +113,11 @@ class Table:
 def writetime_name(column: str) -> str:
     """Returns the name of the batch column that holds a column's write time."""
     return f'writetime({column})'
+
+
+def ttl_name(column: str) -> str:
+    """Returns the name of the batch column that holds the seconds for which a column's value is still kept."""
+    return f'ttl({column})'
 
 
 def quoted(identifier: str) -> str:

@@ -14,12 +14,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from cassandra import cqltypes
 from cassandra.util import Date, Time
 
 from tfx_cassandra.components.cql.parsers import PARSERS
 from tfx_cassandra.components.errors import SchemaError, shown
 
 _MAX_KEY_BYTES = 65_535
+_PROTOCOL = 4  # protocol version of the serialization of values, which is the same in version 5
+_HASHED = {
+    kind.typename: kind
+    for kind in (
+        cqltypes.AsciiType, cqltypes.BooleanType, cqltypes.ByteType, cqltypes.BytesType, cqltypes.DateType,
+        cqltypes.DoubleType, cqltypes.FloatType, cqltypes.InetAddressType, cqltypes.Int32Type, cqltypes.LongType,
+        cqltypes.ShortType, cqltypes.SimpleDateType, cqltypes.TimeType, cqltypes.TimeUUIDType, cqltypes.UTF8Type,
+        cqltypes.UUIDType, cqltypes.VarcharType,
+    )
+}  # the types whose equal values have one form  # fmt: skip
 _COLLECTIONS = ('list', 'set', 'map', 'tuple', 'vector')
 
 
@@ -87,6 +98,12 @@ def bound(cql_type: str, value: Any) -> Any:
     if cql_type == 'date':
         return Date(value)
     return Time(value) if cql_type == 'time' else value
+
+
+def serialized(cql_type: str, value: Any) -> bytes:
+    """Returns the bytes of a parsed value, as a partition key has them; `has_one_form` holds for its type."""
+    found: bytes = _HASHED[cql_type].to_binary(bound(cql_type, value), _PROTOCOL)
+    return found
 
 
 def has_one_form(cql_type: str) -> bool:

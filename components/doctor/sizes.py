@@ -41,7 +41,7 @@ def partition_size(facts: Facts, limit: int = PARTITION_LIMIT) -> Iterator[Findi
                 (
                     f'nodetool toppartitions {facts.keyspace.name} {table.name} 10000',
                     f'nodetool tablestats {facts.qualified(table.name)}',
-                    'add a time bucket or a hash salt to the partition key, in a new table (docs/schema.md)',
+                    f'tfx-cassandra schema plan {table.name} --rate N/s --retention TIME -- see docs/layouts.md',
                 ),
             )
 

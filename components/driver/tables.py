@@ -8,7 +8,10 @@ from typing import Any
 from cassandra.cluster import Session
 from cassandra.metadata import LocalStrategy
 
+from tfx_cassandra.components.cql import layout
+from tfx_cassandra.components.cql.layout import PLAIN, Layout
 from tfx_cassandra.components.cql.table import Table
+from tfx_cassandra.components.cql.values import has_one_form
 from tfx_cassandra.components.errors import SchemaError
 
 _EVENT_TIME = re.compile(r'\bevent_time=(\w+)')
@@ -46,7 +49,25 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         has_static=any(column.is_static for column in table.columns.values()),
         static=tuple(column.name for column in table.columns.values() if column.is_static),
         event_time=_event_time(table),
+        layout=_layout(name, table) if name in known.tables else PLAIN,
     )
+
+
+def _layout(name: str, table: Any) -> Layout:
+    """Returns the layout that a table's comment declares.
+
+    Raises:
+      SchemaError: It is not of the table's columns.
+    """
+    comment = (table.options or {}).get('comment') or ''
+    found = layout.parse(comment, name)
+    if found.columns:
+        partition, clustering = (
+            [column.name for column in part] for part in (table.partition_key, table.clustering_key)
+        )
+        types = {column.name: column.cql_type for column in table.columns.values()}
+        found.check(name, partition, clustering, types, has_one_form)
+    return found
 
 
 def _event_time(table: Any) -> str | None:

@@ -154,7 +154,7 @@ class FeatureStore:
         consistency: str | None = None,
         written_at: datetime.datetime | None = None,
     ) -> None:
-        """Deletes the values of a feature in a window, by one range tombstone.
+        """Deletes the values of a feature in a window, by one range tombstone in each partition.
 
         Args:
           model_id: The model or feature group.

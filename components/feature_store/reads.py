@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import heapq
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from tfx_cassandra.components import metrics, tracing
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS
+from tfx_cassandra.components.driver.buckets import milliseconds as milliseconds_of
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.driver.exchange import Page
-from tfx_cassandra.components.errors import invalid
+from tfx_cassandra.components.errors import ReadError, invalid
 from tfx_cassandra.components.feature_store import frames
 from tfx_cassandra.components.feature_store.core import Core
+from tfx_cassandra.components.feature_store.placing import Place
 from tfx_cassandra.components.feature_store.tables import FeatureTable, Owner, Row
 from tfx_cassandra.components.feature_store.value import FeatureValue, checked_key
 from tfx_cassandra.components.window import TimeWindow, milliseconds
 
 _IN_FLIGHT = 128  # requests of one call
+_AHEAD = 4  # first pages of buckets, of a series that is consumed
+_WIDEST = 32  # buckets in which a feature is looked for at once
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +63,7 @@ class Reads:
     ) -> AsyncGenerator[FeatureValue, None]:
         owner, name = owner_of(model_id, entity_id), checked_key('feature_name', feature_name)
         table, level = self._core.table(len(owner) > 1), self._core.level(consistency)
-        return self._values(table, owner, name, table.series(owner, name, window_of(window).bounds, level))
+        return self._series(table, owner, name, window_of(window).bounds, level)
 
     async def series_frame(
         self, model_id: str, feature_names: Iterable[str], window: TimeWindow, entity_id: str | None, as_: str,
@@ -66,21 +72,79 @@ class Reads:
         owner, names = owner_of(model_id, entity_id), _names(feature_names)
         frames.check(names, ('timestamp',), False, as_)
         table, level = self._core.table(len(owner) > 1), self._core.level(consistency)
-        bounds, exchange = window_of(window).bounds, self._core.opened.reads
-        values: dict[str, list[FeatureValue]] = {}
-        pages = exchange.outcomes(names, lambda name: (name, table.series(owner, name, bounds, level)), _IN_FLIGHT)
+        bounds, buckets = window_of(window).bounds, await self._buckets(table, level)
+        values: dict[str, list[FeatureValue]] = {name: [] for name in names}
+        inputs = (
+            (name, statement)
+            for name in names
+            for group in table.series(owner, name, bounds, buckets, level)
+            for statement in group
+        )
+        pages = self._core.opened.reads.outcomes(inputs, lambda each: (each, each[1]), _IN_FLIGHT)
         async with contextlib.aclosing(pages):
-            async for name, page in pages:
-                if isinstance(page, Exception):
-                    raise table.read_error(owner, [name], page) from page
-                values[name] = list(self._readable(table, owner, name, page.rows))
-                if page.next is not None:
-                    statement = table.series(owner, name, bounds, level)
-                    rest = self._values(table, owner, name, statement, page.next)
-                    values[name] += [value async for value in rest]
-                metrics.LOOKUP_KEYS.add(page.next is None, table.name)
-                metrics.LOOKUP_ROWS.add(len(page.rows), table.name)
+            async for (name, statement), page in pages:
+                values[name] += [value async for value in self._values(table, owner, name, statement, page)]
+        metrics.LOOKUP_KEYS.add(len(names), table.name)
+        for found in values.values():
+            found.sort(key=_timestamp)  # they are in order unless there are salts
         return frames.series(names, values, as_)
+
+    async def _series(
+        self, table: FeatureTable, owner: Owner, name: str, bounds: tuple[int, int], level: int
+    ) -> AsyncGenerator[FeatureValue, None]:
+        """Yields the values of a window, oldest first: bucket by bucket, those of its salts merged."""
+        groups = table.series(owner, name, bounds, await self._buckets(table, level), level)
+        inputs = ((group, statement) for group in groups for statement in group)
+        ahead = max(_AHEAD, *map(len, groups), 0)
+        pages = self._core.opened.reads.outcomes(inputs, lambda each: (each, each[1]), ahead)
+        parts: list[AsyncGenerator[FeatureValue, None]] = []
+        metrics.LOOKUP_KEYS.add(1, table.name)
+        async with contextlib.aclosing(pages):
+            async for (group, statement), page in pages:
+                parts.append(self._values(table, owner, name, statement, page))
+                if len(parts) == len(group):
+                    merging, parts = _merged(parts), []
+                    async with contextlib.aclosing(merging):
+                        async for value in merging:
+                            yield value
+
+    async def _buckets(self, table: FeatureTable, level: int) -> list[int]:
+        """Returns the known buckets of a table, newest first."""
+        if table.placing.buckets is None:
+            return []
+        found: list[int] = []
+        pages = self._core.opened.reads.pages(table.placing.buckets.selection(level))
+        try:
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    found += [milliseconds_of(row[0]) for row in page]
+        except DRIVER_ERRORS as error:
+            raise ReadError(f'{table.name}: cannot read its buckets ({one_line(error)})') from error
+        return found
+
+    async def _newest_placed(
+        self, table: FeatureTable, owners: Sequence[Owner], names: Sequence[str], end: int | None, level: int
+    ) -> dict[tuple[Owner, str], FeatureValue]:
+        """Returns the newest values from a table with a layout: newest buckets first, more of them each time."""
+        found: dict[tuple[Owner, str], FeatureValue] = {}
+        buckets = table.placing.known(await self._buckets(table, level), None, end)
+        left, done, width = [(owner, name) for owner in owners for name in names], 0, 1
+        while left and done < len(buckets):
+            requests = (
+                ((owner, name, place), table.latest_in(owner, name, place, end, level))
+                for owner, name in left
+                for place in itertools.chain(*table.placing.places((*owner, name), buckets[done : done + width]))
+            )
+            pages = self._core.opened.reads.outcomes(requests, lambda request: request, _IN_FLIGHT)
+            async with contextlib.aclosing(pages):
+                async for (owner, name, place), page in pages:
+                    if isinstance(page, Exception):
+                        raise table.read_error(owner, [name], page) from page
+                    for key, value in (await self._first_values(table, owner, page, end, level, place)).items():
+                        found[key] = max(value, found.get(key, value), key=_timestamp)
+                    metrics.LOOKUP_PAGES.add(1, table.name)
+            left, done, width = [key for key in left if key not in found], done + width, min(2 * width, _WIDEST)
+        return found
 
     async def _newest(
         self, owners: Sequence[Owner], names: Sequence[str], before: datetime.datetime | None, consistency: str | None
@@ -89,25 +153,33 @@ class Reads:
         table = self._core.table(len(owners[0]) > 1 if owners else False)
         end = None if before is None else milliseconds('before', before)
         level = self._core.level(consistency)
-        requests = (
-            ((owner, group), read) for owner in owners for group, read in table.latest(owner, names, end, level)
-        )
-        found: dict[tuple[Owner, str], FeatureValue] = {}
+        newest = self._newest_placed if table.placing.columns else self._newest_grouped
         with tracing.span('lookup', table.name) as span:
-            pages = self._core.opened.reads.outcomes(requests, lambda request: request, _IN_FLIGHT)
-            async with contextlib.aclosing(pages):
-                async for (owner, group), page in pages:
-                    if isinstance(page, Exception):
-                        raise table.read_error(owner, group, page) from page
-                    found.update(await self._first_values(table, owner, page, end, level))
-                    metrics.LOOKUP_PAGES.add(1, table.name)
+            found = await newest(table, owners, names, end, level)
             span.set(keys=len(owners) * len(names), rows=len(found))
         metrics.LOOKUP_KEYS.add(len(owners) * len(names), table.name)
         metrics.LOOKUP_ROWS.add(len(found), table.name)
         return found
 
+    async def _newest_grouped(
+        self, table: FeatureTable, owners: Sequence[Owner], names: Sequence[str], end: int | None, level: int
+    ) -> dict[tuple[Owner, str], FeatureValue]:
+        """Returns the newest values from a table without a layout: those of one replica by one request."""
+        found: dict[tuple[Owner, str], FeatureValue] = {}
+        requests = (
+            ((owner, group), read) for owner in owners for group, read in table.latest(owner, names, end, level)
+        )
+        pages = self._core.opened.reads.outcomes(requests, lambda request: request, _IN_FLIGHT)
+        async with contextlib.aclosing(pages):
+            async for (owner, group), page in pages:
+                if isinstance(page, Exception):
+                    raise table.read_error(owner, group, page) from page
+                found.update(await self._first_values(table, owner, page, end, level))
+                metrics.LOOKUP_PAGES.add(1, table.name)
+        return found
+
     async def _first_values(
-        self, table: FeatureTable, owner: Owner, page: Page, end: int | None, level: int
+        self, table: FeatureTable, owner: Owner, page: Page, end: int | None, level: int, place: Place = ()
     ) -> dict[tuple[Owner, str], FeatureValue]:
         """Returns the values of the newest rows; where none can hold a row, the newest value of an older one."""
         found = {}
@@ -115,7 +187,8 @@ class Reads:
             value = _value(table, owner, row)
             if value is None:
                 name = str(row.feature_name)
-                older = self._values(table, owner, name, table.latest_of_many(owner, name, end, level))
+                statement = table.latest_of_many(owner, name, place, end, level)
+                older = self._values(table, owner, name, statement)
                 async with contextlib.aclosing(older):
                     value = await anext(older, None)
             if value is not None:
@@ -123,11 +196,24 @@ class Reads:
         return found
 
     async def _values(
-        self, table: FeatureTable, owner: Owner, name: str, statement: Any, start: bytes | None = None
+        self,
+        table: FeatureTable,
+        owner: Owner,
+        name: str,
+        statement: Any,
+        first: Page | Exception | None = None,
     ) -> AsyncGenerator[FeatureValue, None]:
-        rows = 0
-        pages = self._core.opened.reads.pages(statement, start)
+        """Yields the values of a partition; `first` is its first page, if that has been requested already."""
+        if isinstance(first, Exception):
+            raise table.read_error(owner, [name], first) from first
+        rows = 0 if first is None else len(first.rows)
         try:
+            if first is not None:
+                for value in self._readable(table, owner, name, first.rows):
+                    yield value
+                if first.next is None:
+                    return
+            pages = self._core.opened.reads.pages(statement, first and first.next)
             async with contextlib.aclosing(pages):
                 async for page in pages:
                     rows += len(page)
@@ -136,11 +222,33 @@ class Reads:
         except DRIVER_ERRORS as error:
             raise table.read_error(owner, [name], error) from error
         finally:
-            metrics.LOOKUP_KEYS.add(1, table.name)
             metrics.LOOKUP_ROWS.add(rows, table.name)
 
     def _readable(self, table: FeatureTable, owner: Owner, name: str, rows: Iterable[Row]) -> Iterable[FeatureValue]:
         return filter(None, (_value(table, owner, row) for row in rows))
+
+
+def _timestamp(value: FeatureValue) -> datetime.datetime:
+    return value.timestamp
+
+
+async def _merged(parts: Sequence[AsyncGenerator[FeatureValue, None]]) -> AsyncGenerator[FeatureValue, None]:
+    """Yields the values of several series, each oldest first, oldest first."""
+    async with contextlib.AsyncExitStack() as stack:
+        heads: list[tuple[datetime.datetime, int, FeatureValue]] = []
+        for number, part in enumerate(parts):
+            await stack.enter_async_context(contextlib.aclosing(part))
+            if (value := await anext(part, None)) is not None:
+                heads.append((value.timestamp, number, value))
+        heapq.heapify(heads)
+        while heads:
+            _, number, value = heads[0]
+            yield value
+            following = await anext(parts[number], None)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (following.timestamp, number, following))
 
 
 def _value(table: FeatureTable, owner: Owner, row: Row) -> FeatureValue | None:

@@ -6,6 +6,7 @@ All but the feature is the owner: (model_id,) or (entity_id, model_id).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError, SchemaError, WriteError
+from tfx_cassandra.components.feature_store.placing import Place, Placing
 from tfx_cassandra.components.feature_store.value import FeatureValue
 from tfx_cassandra.components.window import EPOCH, MICROSECOND, milliseconds
 
@@ -39,9 +41,9 @@ class Row(NamedTuple):
     metadata: Any
 
 
-def rows(names: Sequence[str], values: Sequence[tuple[Any, ...]]) -> list[Row]:
-    """A row factory of the driver, whose own makes a class for each page."""
-    return [*map(Row._make, values)]
+def rows(names: Sequence[str], values: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """A row factory of the driver, whose own makes a class for each page; rows of other tables stay tuples."""
+    return [*map(Row._make, values)] if len(names) == len(Row._fields) else [*values]
 
 
 class _Group(BoundStatement):
@@ -65,6 +67,7 @@ class FeatureTable:
     Attributes:
       table: Its live definition.
       name: KEYSPACE.TABLE.
+      placing: In which partitions its values are.
 
     Raises:
       SchemaError: The table is not there, or lacks a column.
@@ -73,14 +76,19 @@ class FeatureTable:
     def __init__(self, session: Session, keyspace: str, name: str) -> None:
         self.name, self.owner = f'{keyspace}.{name}', OWNERS[name]
         try:
+            self.table = tables.describe(session, keyspace, name)
+        except SchemaError as error:
+            raise SchemaError(f'{self.name}: {error}; `tfx-cassandra schema apply` creates it') from error
+        self.placing = Placing(session, self.table)
+        written = _statements(self.owner, name == FEATURE_STORE, self.placing.columns)
+        try:
             self._statements = {
                 key: _prepared(session, cql.replace('{table}', f'{quoted(keyspace)}.{quoted(name)}'))
-                for key, cql in _statements(self.owner, name == FEATURE_STORE).items()
+                for key, cql in written.items()
             }
         except DRIVER_ERRORS as error:
             rule = f'{one_line(error)}; `tfx-cassandra schema apply` creates it'
             raise SchemaError(f'{self.name}: {rule}') from error
-        self.table = tables.describe(session, keyspace, name)
         self._metadata, self._keyspace = session.cluster.metadata, keyspace
         profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT)
         self._distance = profile.load_balancing_policy.distance
@@ -97,9 +105,11 @@ class FeatureTable:
         if row.written_at is not None:
             written_at = microseconds(row.written_at)
         # An unset value writes nothing; a null would write a tombstone. A value of None is written as a null.
+        moment = milliseconds('timestamp', row.timestamp)
         cells = [
             *self.key(row),
-            milliseconds('timestamp', row.timestamp),
+            *self.placing.place(self.key(row), moment),
+            moment,
             row.value,
             UNSET_VALUE if row.metadata is None else row.metadata,
         ]
@@ -110,14 +120,37 @@ class FeatureTable:
 
     def delete(
         self, owner: Owner, feature: str, bounds: tuple[int, int], written_at: int | None, level: int
-    ) -> BoundStatement:
-        """Returns the statement that deletes a range of timestamps, [start, end) in milliseconds."""
-        at = UNSET_VALUE if written_at is None else written_at
-        return self._bound('delete', (at, *owner, feature, *bounds), level)
+    ) -> list[BoundStatement]:
+        """Returns the statements that delete a range of timestamps, [start, end) in milliseconds: one a partition.
 
-    def series(self, owner: Owner, feature: str, bounds: tuple[int, int], level: int) -> BoundStatement:
-        """Returns the statement that reads a range of timestamps, [start, end) in milliseconds, oldest first."""
-        return self._bound('series', (*owner, feature, *bounds), level)
+        They are of all buckets of the range, so that what arrives later with an earlier write time stays deleted.
+
+        Raises:
+          ValueError: The range has too many buckets.
+        """
+        at = UNSET_VALUE if written_at is None else written_at
+        places = itertools.chain(*self.placing.places((*owner, feature), self.placing.every(bounds)))
+        return [self._bound('delete', (at, *owner, feature, *place, *bounds), level) for place in places]
+
+    def series(
+        self, owner: Owner, feature: str, bounds: tuple[int, int], buckets: Sequence[int], level: int
+    ) -> list[list[BoundStatement]]:
+        """Returns the statements that read a range of timestamps, [start, end) in milliseconds.
+
+        Args:
+          owner: The owner.
+          feature: The feature.
+          bounds: The range.
+          buckets: The known buckets of the table, newest first.
+          level: The driver's number of the consistency level.
+
+        Returns:
+          Oldest first, for each bucket a statement for each salt; each reads its rows oldest first.
+        """
+        groups = self.placing.places((*owner, feature), self.placing.known(buckets, *bounds)[::-1])
+        return [
+            [self._bound('series', (*owner, feature, *place, *bounds), level) for place in group] for group in groups
+        ]
 
     def latest(
         self, owner: Owner, features: Sequence[str], end: int | None, level: int
@@ -141,10 +174,15 @@ class FeatureTable:
             group._replicas_key, group.consistency_level = key, level
             yield names, group
 
-    def latest_of_many(self, owner: Owner, feature: str, end: int | None, level: int) -> BoundStatement:
-        """Returns the read of all rows with a timestamp that a datetime represents, before `end`, newest first."""
+    def latest_in(self, owner: Owner, feature: str, place: Place, end: int | None, level: int) -> BoundStatement:
+        """Returns the read of the newest row of one place."""
+        bounds, suffix = ((), '') if end is None else ((end,), ' before')
+        return self._bound(f'latest{suffix}', (*owner, feature, *place, *bounds), level)
+
+    def latest_of_many(self, owner: Owner, feature: str, place: Place, end: int | None, level: int) -> BoundStatement:
+        """Returns the read of the rows of one place with a timestamp that a datetime represents, newest first."""
         start, stop = _DATETIME_RANGE
-        return self._bound('latest of many', (*owner, feature, start, stop if end is None else end), level)
+        return self._bound('latest of many', (*owner, feature, *place, start, stop if end is None else end), level)
 
     def _of_one_replica(self, owner: Owner, features: Sequence[str]) -> Iterator[tuple[tuple[str, ...], bytes]]:
         """Yields groups of features with the key of one of their partitions."""
@@ -205,14 +243,24 @@ def microseconds(moment: Any) -> int:
     return since
 
 
-def _statements(owner: Sequence[str], with_user: bool) -> dict[str, str]:
-    keys = [*owner, 'feature_name']
+def _statements(owner: Sequence[str], with_user: bool, layout: Sequence[str]) -> dict[str, str]:
+    keys = [*owner, 'feature_name', *map(quoted, layout)]
     one = ' AND '.join(f'{key} = ?' for key in keys)
     many = ' AND '.join([*(f'{key} = ?' for key in owner), 'feature_name IN ?'])
     window = 'timestamp >= ? AND timestamp < ?'
     written = [*keys, 'timestamp', 'value', 'metadata', *['user_id'] * with_user]
     select = f'SELECT {", ".join(Row._fields)} FROM {{table}} WHERE'
+    # Of a table with a layout each partition is read by itself.
+    grouped = (
+        {}
+        if layout
+        else {
+            'latest in': f'{select} {many} PER PARTITION LIMIT 1',
+            'latest in before': f'{select} {many} AND timestamp < ? PER PARTITION LIMIT 1',
+        }
+    )
     return {
+        **grouped,
         'write': (
             f'INSERT INTO {{table}} ({", ".join(written)}) VALUES ({", ".join("?" * len(written))}) '
             'USING TTL ? AND TIMESTAMP ?'
@@ -220,8 +268,6 @@ def _statements(owner: Sequence[str], with_user: bool) -> dict[str, str]:
         'delete': f'DELETE FROM {{table}} USING TIMESTAMP ? WHERE {one} AND {window}',
         'latest': f'{select} {one} ORDER BY timestamp DESC LIMIT 1',
         'latest before': f'{select} {one} AND timestamp < ? ORDER BY timestamp DESC LIMIT 1',
-        'latest in': f'{select} {many} PER PARTITION LIMIT 1',
-        'latest in before': f'{select} {many} AND timestamp < ? PER PARTITION LIMIT 1',
         'latest of many': f'{select} {one} AND {window} ORDER BY timestamp DESC',
         'series': f'{select} {one} AND {window} ORDER BY timestamp ASC',
     }

@@ -19,8 +19,9 @@ from tfx_cassandra.components.feature_store.reads import owner_of, window_of
 from tfx_cassandra.components.feature_store.results import WriteResults
 from tfx_cassandra.components.feature_store.tables import FeatureTable, microseconds
 from tfx_cassandra.components.feature_store.value import FeatureValue, checked_key
-from tfx_cassandra.components.window import TimeWindow, aware
+from tfx_cassandra.components.window import TimeWindow, aware, milliseconds
 
+_DELETIONS = 32  # in flight
 MAX_TTL = 20 * 365 * 86400  # seconds, the limit of Cassandra
 
 _Written = tuple[FeatureTable, FeatureValue, BoundStatement]
@@ -81,8 +82,9 @@ class Writes:
         found = self._core.opened.writes.outcomes(rows, request, concurrency)
         async with contextlib.aclosing(found):
             async for (table, row, insert), outcome in found:
-                if isinstance(outcome, Exception):
-                    errors[count] = table.write_error(row, outcome)
+                failed = outcome if isinstance(outcome, Exception) else await self._with_bucket(table, row, level)
+                if failed is not None:
+                    errors[count] = table.write_error(row, failed)
                     counts[metrics.WRITE_DEAD_LETTERS, table.name] += 1
                 else:
                     counts[metrics.WRITE_ROWS, table.name] += 1
@@ -92,6 +94,21 @@ class Writes:
             metric.add(amount, name, *['rejected'] * (metric is metrics.WRITE_DEAD_LETTERS))
         return WriteResults(count, errors)
 
+    async def _with_bucket(self, table: FeatureTable, row: FeatureValue, level: int) -> Exception | None:
+        """Adds the bucket of a row to those of its table; returns the driver's error if it cannot."""
+        if (buckets := table.placing.buckets) is None:
+            return None
+        bucket = table.placing.bucket(milliseconds('timestamp', row.timestamp))
+        if bucket is None or bucket in buckets.known:
+            return None
+        found = self._core.opened.writes.outcomes([bucket], lambda each: (each, buckets.addition(each, level)), 1)
+        async with contextlib.aclosing(found):
+            async for _, outcome in found:
+                if isinstance(outcome, Exception):
+                    return outcome
+        buckets.known.add(bucket)
+        return None
+
     async def delete(
         self, model_id: str, feature_name: str, window: TimeWindow, entity_id: str | None, consistency: str | None,
         written_at: datetime.datetime | None,
@@ -99,8 +116,8 @@ class Writes:
         owner, name = owner_of(model_id, entity_id), checked_key('feature_name', feature_name)
         bounds, moment, level = window_of(window).bounds, _write_time(written_at), self._core.level(consistency)
         table = self._core.table(entity_id is not None)
-        statement = table.delete(owner, name, bounds, moment, level)
-        found = self._core.opened.writes.outcomes([statement], lambda one: (None, one), 1)
+        statements = table.delete(owner, name, bounds, moment, level)
+        found = self._core.opened.writes.outcomes(statements, lambda one: (None, one), _DELETIONS)
         async with contextlib.aclosing(found):
             async for _, outcome in found:
                 if isinstance(outcome, Exception):

@@ -90,7 +90,7 @@ class Layout:
         self._kinds = {column: target.kinds[column] for column in self._fields}
         if at is not None:
             self._add_write_time(at, fields)
-        self._keys = (*target.table.partition_key, *target.table.clustering)
+        self._keys = target.table.own_key
         self._constants = {name: self._constant(name, text) for name, text in self._mapping.constants}
         if schema is not None:
             self._check(schema)

@@ -97,7 +97,7 @@ class Mapping:
             raise SchemaError(f'fields: got {sorted(known)}, rule: with {", ".join(map(repr, absent))}')
         clustering = () if table.static else table.clustering  # a row without them writes static columns
         given = {*chosen, *self._long, *(column for column, _ in self.constants)}
-        if missing := [name for name in (*table.partition_key, *clustering) if name not in given]:
+        if missing := [name for name in (*table.own_partition_key, *clustering) if name not in given]:
             rule = f'a field or a constant for each column of the primary key of {table}'
             raise SchemaError(f'fields: got none for {", ".join(map(repr, missing))}, rule: {rule}')
 

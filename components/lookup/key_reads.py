@@ -42,8 +42,10 @@ class Read:
 
     Attributes:
       statement: The bound statement; its rows are returned newest first.
+      older: The statements of older rows, in other partitions: each is taken when the rows before have not sufficed.
       context: What the read is for; passed on to the consumer.
       page_size: Rows of the next page.
+      begun: Whether a page has arrived.
       expected_bytes: Estimated size of the requested page.
       paging_state: Where the next page begins; None for the first.
       failures: Failures since the last page.
@@ -54,11 +56,21 @@ class Read:
     statement: BoundStatement
     context: Any
     page_size: PageSize
+    older: Iterator[BoundStatement] = dataclasses.field(default_factory=lambda: iter(()))
+    begun: bool = False
     expected_bytes: float = 0.0
     paging_state: bytes | None = None
     failures: int = 0
     retry_at: float = 0.0
     request: metrics.Request = dataclasses.field(init=False, repr=False, compare=False)
+
+    def advance(self) -> bool:
+        """Goes on to the next statement of older rows; returns whether there is one."""
+        statement = next(self.older, None)
+        if statement is None:
+            return False
+        self.statement = statement
+        return True
 
 
 Consumer = Callable[[Any, pa.RecordBatch], bool]
@@ -90,24 +102,30 @@ class KeyReads:
         self._profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
         self._max_row_bytes: float | None = None  # the largest mean over a page so far
 
-    def read(self, key: Sequence[Any], context: Any) -> Read | None:
+    def read(self, keys: Iterable[Sequence[Any]], context: Any) -> Read | None:
         """Returns the read of a key, or None if no row can have this key.
 
         Args:
-          key: The values of the statement.
+          keys: The values of the statement; several where the rows are in several partitions, those of the newest rows
+            first. They are taken one by one, as older rows are needed.
           context: What the key is read for.
         """
+        bounds = filter(None, map(self._bound, keys))
+        first = next(bounds, None)
+        return None if first is None else Read(first, context, PageSize(_MAX_PAGE_ROWS, bytes=_READ_BYTES), bounds)
+
+    def _bound(self, key: Sequence[Any]) -> BoundStatement | None:
         bound = self._statement.bind(key)
-        if not values.is_key([bound.values[i] for i in self._statement.routing_key_indexes]):
-            return None
-        return Read(bound, context, PageSize(_MAX_PAGE_ROWS, bytes=_READ_BYTES))
+        is_key = values.is_key([bound.values[i] for i in self._statement.routing_key_indexes])
+        return bound if is_key else None
 
     def run(self, reads: Iterable[Read], consume: Consumer) -> None:
         """Runs reads, each page by page.
 
         Args:
           reads: The reads; the next one is taken whenever it may be requested.
-          consume: Called with the context of a read and its next page; returns whether older rows are needed.
+          consume: Called with the context of a read and its next page, which may be empty; returns whether older rows
+            are needed.
 
         Raises:
           ReadError: A read was refused, or not answered in several attempts.
@@ -125,7 +143,7 @@ class KeyReads:
                     queued.delayed.append(self._record_failure(read, page))
                     counts.retries += 1
                     continue
-                counts.page(page, first=read.paging_state is None)
+                counts.page(page, first=not read.begun)
                 if self._record_page(read, page, paging_state, consume):
                     queued.ready.append(read)
         finally:
@@ -151,8 +169,10 @@ class KeyReads:
         read.page_size.record_page(page.rows, len(page.body))
         if page.rows:
             self._max_row_bytes = max(self._max_row_bytes or 0.0, len(page.body) / page.rows)
-        read.paging_state, read.failures = paging_state, 0
-        return consume(read.context, decode(page, decoding=self._decoding).content) and paging_state is not None
+        read.paging_state, read.failures, read.begun = paging_state, 0, True
+        if not consume(read.context, decode(page, decoding=self._decoding).content):
+            return False
+        return paging_state is not None or read.advance()
 
     def _estimate(self, read: Read) -> float:
         """Returns the expected bytes of a read's next page; sets the rows of its first page."""

@@ -17,7 +17,7 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -44,6 +44,23 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 _MAX_EXACT_FLOAT = 2.0**24  # from here on a 32-bit float, as in a tf.Example, may stand for several integers
 
 
+class Bound(NamedTuple):
+    """The values of a request's statement.
+
+    Attributes:
+      given: The parsed values of the key, by column.
+      key: The same as the driver binds them; behind them come those of the table's layout.
+      times: The values behind those.
+      start, end: The window of the rows in milliseconds since 1970, `[start, end)`; None for no bound.
+    """
+
+    given: Mapping[str, Any]
+    key: Row
+    times: Row
+    start: int | None
+    end: int | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Lookup:
     """How one view's features are looked up by key; made by `plan_lookup`.
@@ -62,8 +79,21 @@ class Lookup:
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """The columns read."""
-        return self.view.value_columns
+        """The columns read; of a view with a time the last is the time, if the rows of a key have several salts."""
+        time = self.view.timestamp_column
+        return (*self.view.value_columns, *[time] * self.is_spread) if time else self.view.value_columns
+
+    @functools.cached_property
+    def is_spread(self) -> bool:
+        """Whether the newest rows of a key may have any salt."""
+        salt = self.table.layout.salt
+        return salt is not None and not {*self._equal} >= {*salt.columns}
+
+    @property
+    def _equal(self) -> tuple[str, ...]:
+        """The columns of which a request gives the values."""
+        named = [self.view.feature_name_column] if self.view.feature_name_column else []
+        return (*self.view.entity_columns, *(column for column, _ in self.where), *named)
 
     @functools.cached_property
     def _types(self) -> dict[str, str]:
@@ -93,9 +123,7 @@ class Lookup:
     def cql(self) -> str:
         """The statement of a request, newest row first; `bind` returns its values."""
         view = self.view
-        equal = [*view.entity_columns, *(column for column, _ in self.where)]
-        equal += [view.feature_name_column] if view.feature_name_column else []
-        where = [f'{quoted(column)} = ?' for column in equal]
+        where = [f'{quoted(column)} = ?' for column in (*self._equal, *self.table.layout.columns)]
         order = ''
         if view.timestamp_column:
             time = quoted(view.timestamp_column)
@@ -105,7 +133,7 @@ class Lookup:
         table = f'{quoted(self.table.keyspace)}.{quoted(self.table.name)}'
         return f'SELECT {columns} FROM {table} WHERE {" AND ".join(where)}{order}'
 
-    def bind(self, request: Request) -> Row | None:
+    def bind(self, request: Request) -> Bound | None:
         """Returns the values of a request's statement, or None if no row can have such a key.
 
         Raises:
@@ -114,18 +142,21 @@ class Lookup:
         (*entity, time), feature = request
         view = self.view
         columns = zip(view.spine_columns, view.entity_columns, entity, strict=True)
-        key = [_bind_entity(name, self._types[column], value) for name, column, value in columns]
-        if None in key:
+        parsed = [_parse_entity(name, self._types[column], value) for name, column, value in columns]
+        if None in parsed:
             return None
-        key += [values.bound(self._types[column], value) for column, value in self.where]
-        key += [values.parse(self._types[str(view.feature_name_column)], feature)] if feature is not None else []
-        if self.by_time and view.timestamp_column:
-            key.append(time)
-            if view.ttl is not None:
-                # A time in whole milliseconds is after time - ttl if it is after this difference rounded down.
-                age = -(-(view.ttl // _MICROSECOND) // 1000)
-                key.append(max(time - age, -(2**63)))
-        return tuple(key)
+        parsed += [value for _, value in self.where]
+        parsed += [values.parse(self._types[str(view.feature_name_column)], feature)] if feature is not None else []
+        equal = list(zip(self._equal, parsed, strict=True))
+        given, key = dict(equal), tuple(values.bound(self._types[column], value) for column, value in equal)
+        if not (self.by_time and view.timestamp_column):
+            return Bound(given, key, (), None, None)
+        if view.ttl is None:
+            return Bound(given, key, (time,), None, time + 1)
+        # A time in whole milliseconds is after time - ttl if it is after this difference rounded down.
+        age = -(-(view.ttl // _MICROSECOND) // 1000)
+        oldest = max(time - age, -(2**63))
+        return Bound(given, key, (time, oldest), oldest, time + 1)
 
     def keys(self, batch: pa.RecordBatch, times: Sequence[int | None]) -> list[Key | None]:
         """Returns the key of each example; None for an example that lacks its entity or its time.
@@ -201,7 +232,11 @@ def plan_lookup(view: FeatureView, table: Table, by_time: bool) -> Lookup:
     given = {*view.entity_columns, *where}
     given |= {view.feature_name_column} if view.feature_name_column else set()
     times = [view.timestamp_column] if view.timestamp_column else []
-    key = [*table.partition_key, *table.clustering]
+    key = [*table.own_partition_key, *table.clustering]
+    bucket = table.layout.bucket
+    if bucket is not None and bucket.time_column != view.timestamp_column:
+        rule = f'{bucket.time_column}, of which {table.name} has buckets'
+        raise SchemaError(f'{field}: got time {view.timestamp_column}, rule: {rule}')
     end = key.index(times[0]) if times and times[0] in table.clustering else len(key)
     if given != set(key[:end]) or key[end : end + 1] != times:
         rule = f'the columns of {table.name} before its time: {", ".join(key[:end])}'
@@ -232,15 +267,15 @@ def no_moments(feature: str) -> DatasetError:
     return DatasetError(f'as_of: got {feature!r}, rule: a feature of the examples with milliseconds since 1970')
 
 
-def _bind_entity(name: str, cql_type: str, value: Any) -> Any:
-    """Returns the value to bind for a feature of an example; None if no column of the type can hold it."""
+def _parse_entity(name: str, cql_type: str, value: Any) -> Any:
+    """Returns the parsed value of a feature of an example; None if no column of the type can hold it."""
     try:
         given = value.decode() if isinstance(value, bytes) and cql_type != 'blob' else value
         if isinstance(value, float) and not abs(value) < _MAX_EXACT_FLOAT:
             raise ValueError('a float may stand for several integers')
         if cql_type == 'boolean' and value in (0, 1):
             given = bool(value)
-        return values.bound(cql_type, values.parse(cql_type, given))
+        return values.parse(cql_type, given)
     except OutOfRangeError:
         return None
     except ValueError as error:

@@ -7,9 +7,8 @@ cannot have one any more. The facts go through the same join as scanned ones, so
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -35,13 +34,14 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.lookup.key_reads import KeyReads, Read
+from tfx_cassandra.components.lookup.partitions import Partitions
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.options import TableRead
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.query import Scan
 
 _FIRST_ROWS = 16  # of a read, where rows are small
-_MICROSECOND = datetime.timedelta(microseconds=1)
+_MILLISECOND = 1000  # microseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class KeyRead:
     """How a view's rows of one entity are read.
 
     Attributes:
-      columns: The key columns that are restricted to one value, in order.
+      columns: The key columns that are restricted to one value, in order; those of the table's layout come behind.
       timed: Whether the read is restricted to a range of times, latest first.
     """
 
@@ -61,16 +61,19 @@ def key_read(view: FeatureView, table: Table) -> KeyRead | str:
     """Returns how a view can be read by key, or the reason why it cannot be."""
     restricted, types = {column for column, _ in view.filters}, dict(table.types)
     known = restricted | {source.column for source in view.entity if source.key is None}
-    if missing := [column for column in table.partition_key if column not in known]:
+    if missing := [column for column in table.own_partition_key if column not in known]:
         return f'the partition key of {table} has {", ".join(missing)}, which neither entity nor where gives'
     before = list(itertools.takewhile(lambda column: column != view.timestamp_column, table.clustering))
-    named = table.partition_key if view.timestamp_column is None else (*table.partition_key, *before)
+    named = table.own_partition_key if view.timestamp_column is None else (*table.own_partition_key, *before)
     if unusable := [name for name in view.entity_columns if name not in named]:
         return f'{", ".join(unusable)} is not in the part of the key of {table} that a read can restrict'
     if ambiguous := [name for name in named if name in restricted and not values.has_one_form(types[name])]:
         return f'equal values of {ambiguous[0]}, of type {types[ambiguous[0]]}, may be stored as different bytes'
     if view.timestamp_column is None:
-        return KeyRead(table.partition_key, timed=False)
+        return KeyRead(table.own_partition_key, timed=False)
+    bucket = table.layout.bucket
+    if bucket is not None and bucket.time_column != view.timestamp_column:
+        return f'{table} has buckets of {bucket.time_column}, not of {view.timestamp_column}'
     if view.timestamp_column not in table.clustering or not known.issuperset(before):
         return f'{view.timestamp_column} is not the clustering column of {table} after those that are given'
     return KeyRead(named, timed=True)
@@ -136,6 +139,7 @@ class _ViewReads:
         for column, wanted in found.scan.filters:
             self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
         self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
+        self._partitions = Partitions(session, found.table, options.consistency)
         self._reads = KeyReads(
             session, session.prepare(statement(view, found.scan, key)), str(found.table),
             lambda _: f'view {view.name}: {found.table}', options.consistency, _FIRST_ROWS, options.decoding,
@@ -146,6 +150,7 @@ class _ViewReads:
     def facts(self, spine: pa.Table, timestamp_column: str) -> pa.Table:
         """Reads the facts that the rows of a spine need."""
         batches = []
+        self._partitions.refresh()
 
         def consume(request: _Request, page: pa.RecordBatch) -> bool:
             batch = self._facts_of(page)
@@ -172,11 +177,23 @@ class _ViewReads:
                 for column in self._key.columns
             ]
             for key in itertools.product(*choices):
-                bound = [values.bound(self._types[c], value) for c, value in zip(self._key.columns, key, strict=True)]
-                bound += [time // 1000, self._oldest] if self._key.timed else []
-                read = self._reads.read(bound, _Request(time, dict.fromkeys(self._features(key))))
-                if read is not None:
-                    yield read
+                yield from self._reads_of(dict(zip(self._key.columns, key, strict=True)), time)
+
+    def _reads_of(self, given: Mapping[str, Any], time: int) -> Iterator[Read]:
+        """Yields the reads of one key: one for each salt that its rows may have."""
+        request = _Request(time, dict.fromkeys(self._features(given)))
+        key = [values.bound(self._types[column], value) for column, value in given.items()]
+        times = [time // 1000, self._oldest] if self._key.timed else []
+        window = (self._oldest, time // 1000 + 1) if self._key.timed else (None, None)
+        for places in self._partitions.of(given, *window):
+            keys = ((*key, *place, *times) for end, place in places if not self._is_found(request, end * _MILLISECOND))
+            read = self._reads.read(keys, request)
+            if read is not None:
+                yield read
+
+    def _is_found(self, request: _Request, end: int) -> bool:
+        """Says whether rows before a time, in microseconds, cannot change the result any more."""
+        return self._key.timed and all(found is not None and end <= found for found in request.found.values())
 
     def _choices(self, column: str, value: Any) -> tuple[Any, ...]:
         """Returns the values to read of a key column; empty if the column cannot hold the entity's value."""
@@ -189,10 +206,9 @@ class _ViewReads:
             return ()
         return (value,) if allowed is None or value in allowed else ()
 
-    def _features(self, key: tuple[Any, ...]) -> list[Feature]:
+    def _features(self, given: Mapping[str, Any]) -> list[Feature]:
         """Returns the features that a read of a key may find."""
-        by_column = dict(zip(self._key.columns, key, strict=True))
-        name = by_column.get(str(self.view.feature_name_column))
+        name = given.get(str(self.view.feature_name_column))
         return [feature for feature in self.view.full_features if name is None or feature.name == name]
 
     def _is_complete(self, request: _Request, batch: pa.RecordBatch) -> bool:
@@ -229,7 +245,7 @@ class _ViewReads:
 
 def statement(view: FeatureView, scan: Scan, key: KeyRead) -> str:
     """Returns the CQL that reads the rows of a scan of one entity, latest first."""
-    where = ' AND '.join(f'{quoted(column)} = ?' for column in key.columns)
+    where = ' AND '.join(f'{quoted(column)} = ?' for column in (*key.columns, *scan.table.layout.columns))
     if not key.timed:
         return f'{scan.select} WHERE {where}'
     time = quoted(str(view.timestamp_column))

@@ -16,7 +16,8 @@ from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.driver.tables import describe
+from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.monitoring import gauges, skew, windows
 from tfx_cassandra.components.monitoring.config import Monitoring
 from tfx_cassandra.components.monitoring.drift import QUANTILES, drift
@@ -67,12 +68,13 @@ def stored(connection: CassandraConnection, partitions_per_second: float | None)
     """
     features: dict[str, list[str]] = {}
     table = f'{quoted(connection.keyspace)}.feature_store'
-    statement = SimpleStatement(
-        f'SELECT DISTINCT model_id, feature_name FROM {table}', fetch_size=_PAGE,
-        consistency_level=ConsistencyLevel.LOCAL_ONE,
-    )  # fmt: skip
     try:
         with connections.session(connection) as session:
+            # A layout splits a feature into several partitions.
+            key = ', '.join(map(quoted, describe(session, connection.keyspace, 'feature_store').partition_key))
+            statement = SimpleStatement(
+                f'SELECT DISTINCT {key} FROM {table}', fetch_size=_PAGE, consistency_level=ConsistencyLevel.LOCAL_ONE
+            )
             result = session.execute(statement)
             while True:
                 for row in result.current_rows:
@@ -81,7 +83,7 @@ def stored(connection: CassandraConnection, partitions_per_second: float | None)
                     break
                 time.sleep(_PAGE / partitions_per_second if partitions_per_second else 0.0)
                 result.fetch_next_page()
-    except DRIVER_ERRORS as error:
+    except (SchemaError, *DRIVER_ERRORS) as error:
         raise ReadError(f'{table}: cannot list its features ({one_line(error)})') from error
     return tuple(
         dataclasses.replace(_stored_view(model_id, names), where={'model_id': model_id})

@@ -17,7 +17,7 @@ from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
-from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.connection import CassandraConnection, consistency_level
 from tfx_cassandra.components.errors import SchemaError, invalid
 from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.as_of import kept, microseconds
@@ -50,6 +50,7 @@ class ReadRequest:
     writetimes: tuple[str, ...] = ()
     as_of: datetime.datetime | None = None
     recount: bool = False
+    ttls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -65,7 +66,7 @@ class ReadRequest:
         if self.as_of is not None:
             needed = tuple(dict.fromkeys([*self.writetimes, *self._dated(table)]))
             self._check_keys(table)
-        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, needed)
+        return plan_scan(table, self.columns, self.window, self.time_column, self.filters, needed, self.ttls)
 
     def kept(self, batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
         """Leaves out what was written after `as_of`, and the write times that nobody asked for."""
@@ -87,7 +88,7 @@ class ReadRequest:
     def _dated(self, table: Table) -> list[str]:
         """Returns the columns read that are not in the primary key: those whose cells have a write time."""
         keys = (*table.partition_key, *table.clustering)
-        columns = table.readable if self.columns is None else self.columns
+        columns = table.own_columns if self.columns is None else self.columns
         return [column for column in columns if column not in keys and table.type_of('columns', column)]
 
     def planned(self, page_rows: int) -> ReadOptions:
@@ -129,7 +130,7 @@ def plan_splits(request: ReadRequest) -> Plan:
             survey.check_replicated(session, scan.table.keyspace, owned, local)
         scan = _as_allowed(session, raw, scan)
         nodes = sorted({node for owner in owned for node in owner.replicas})
-        keys = survey.key_tokens(session, scan)
+        keys = survey.key_tokens(session, scan, consistency_level(options.consistency))
         return plan.plan(
             scan,
             owned,

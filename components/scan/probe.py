@@ -45,6 +45,16 @@ def fingerprint(request: ReadRequest) -> str:
     return coverage.fingerprint(plan.scan.cql(plan.scan.times), str(request.window))
 
 
+def count(request: ReadRequest) -> int:
+    """Returns the number of rows of a scan, by reading all of it in this process.
+
+    Raises:
+      SchemaError, ReadError, CoverageError: The table could not be read.
+    """
+    plan = plan_splits(request)
+    return verified(request, plan, [item for item in _scan(request, plan) if isinstance(item, RangeRead)]).rows
+
+
 def _scan(request: ReadRequest, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
     with connections.session(request.connection, RawHandler) as session:
         for group in plan.groups:

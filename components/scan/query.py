@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfx_cassandra.components.cql import values
-from tfx_cassandra.components.cql.table import Table, quoted, writetime_name
+from tfx_cassandra.components.cql.table import Table, quoted, ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area, Slice
@@ -26,6 +26,8 @@ class Scan:
       filters: (column, values parsed into its type) that a row must have one of; applied after decoding.
       writetimes: The columns whose write times are wanted: each an int64 column `writetime(column)` behind `columns`,
         in microseconds since 1970.
+      ttls: The columns whose times to live are wanted: each a column `ttl(column)` behind those, in seconds that
+        remain; of a collection a list, of its elements.
       slices: Whether the server takes slices of the first clustering column; if not, a window is filtered after
         decoding.
     """
@@ -37,6 +39,7 @@ class Scan:
     filters: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     writetimes: tuple[str, ...] = ()
     slices: bool = True
+    ttls: tuple[str, ...] = ()
 
     @property
     def pushed_down(self) -> bool:
@@ -59,8 +62,8 @@ class Scan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns a batch has: those wanted, then the write times."""
-        return (*self.columns, *map(writetime_name, self.writetimes))
+        """The names of the columns a batch has: those wanted, then the write times and the times to live."""
+        return (*self.columns, *map(writetime_name, self.writetimes), *map(ttl_name, self.ttls))
 
     @property
     def selected(self) -> tuple[str, ...]:
@@ -80,7 +83,8 @@ class Scan:
     @property
     def select(self) -> str:
         """The statement's beginning: what is selected, and from which table."""
-        columns = [*map(quoted, self.columns), *map(self._writetime, self.writetimes), *map(quoted, self.selected)]
+        cells = [*map(self._writetime, self.writetimes), *map(_ttl, self.ttls)]
+        columns = [*map(quoted, self.columns), *cells, *map(quoted, self.selected)]
         return f'SELECT {", ".join(columns)} FROM {quoted(self.table.keyspace)}.{quoted(self.table.name)}'
 
     def cql(self, times: Slice = ALL_TIMES) -> str:
@@ -119,16 +123,17 @@ def plan_scan(
     time_column: str | None = None,
     filters: Sequence[tuple[str, tuple[Any, ...]]] = (),
     writetimes: Sequence[str] = (),
+    ttls: Sequence[str] = (),
 ) -> Scan:
     """Checks what is asked for against a table.
 
     Args:
       table: The live table.
-      columns: Names of the columns wanted; None for all, keys first.
+      columns: Names of the columns wanted; None for all but those of the table's layout, keys first.
       window: Event times wanted, `[start, end)`; None for all.
       time_column: The column of type timestamp the window is about; None for the first clustering column.
       filters: (column, values as given): rows whose value is none of these are left out.
-      writetimes: Names of columns, outside of the primary key, whose write times are wanted.
+      writetimes, ttls: Names of columns, outside of the primary key, whose write times or times to live are wanted.
 
     Raises:
       SchemaError: The table lacks a column, a filter's value is none of its column's type, the window's column is not a
@@ -138,7 +143,7 @@ def plan_scan(
     for column in columns or ():
         table.type_of('columns', column)
     parsed = [(column, values.parse_all(column, table.type_of('where', column), given)) for column, given in filters]
-    for column in writetimes:
+    for column in (*writetimes, *ttls):
         if table.type_of('writetimes', column) == 'counter' or column in keys:
             raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')
     if window is not None:
@@ -147,4 +152,9 @@ def plan_scan(
         if kind != 'timestamp':
             rule = f'a column of type timestamp; in {table} it is {kind}'
             raise SchemaError(f'time_column: got {time_column!r}, rule: {rule}')
-    return Scan(table, tuple(columns or table.readable), window, time_column, tuple(parsed), tuple(writetimes))
+    wanted = tuple(columns or table.own_columns)
+    return Scan(table, wanted, window, time_column, tuple(parsed), tuple(writetimes), ttls=tuple(ttls))
+
+
+def _ttl(column: str) -> str:
+    return f'TTL({quoted(column)}) AS {quoted(ttl_name(column))}'

@@ -70,14 +70,14 @@ class ReadFromCassandra(beam.PTransform):
         Args:
           connection: How to reach the cluster; its keyspace holds the table.
           table: Name of a table or materialized view; `keyspace.table` for one of another keyspace.
-          columns: Names of the columns wanted; None for all.
+          columns: Names of the columns wanted; None for all but those of the table's layout (docs/layouts.md).
           window: Event times wanted, half-open `[start, end)`, also as text, 'START/END' in ISO-8601; None for all. On
             the first clustering column the server reads only this slice; on any other column every row is read and
             filtered by the workers.
           time_column: The column of type timestamp that the window is about; None for the first clustering column.
           where: Column -> value, or a collection of values, that a row must have: compared as values of the column's
-            CQL type, in any form that cql/parsers.py tells. Where it names the whole partition key, only these
-            partitions are read; otherwise every row is read and filtered by the workers.
+            CQL type, in any form that cql/parsers.py tells. Where it names the whole partition key (without the columns
+            of a layout), only these partitions are read; otherwise every row is read and filtered by the workers.
           consistency: Consistency level of every read.
           splits: Least number of token ranges read apart; None for as many as the table's size asks for.
           page_rows: Rows of a page at most, the unit of memory: fewer where rows are large, so that a page stays near

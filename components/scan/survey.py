@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from cassandra import ConsistencyLevel, InvalidRequest
 from cassandra.cluster import Session
 from cassandra.metadata import Murmur3Token
 
-from tfx_cassandra.components.cql import types, values
+from tfx_cassandra.components.cql import layout, types, values
 from tfx_cassandra.components.cql.table import Table, quoted
 from tfx_cassandra.components.cql.types import Decoding
+from tfx_cassandra.components.driver.buckets import Buckets
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.scan import page, ring
@@ -128,23 +130,46 @@ def _unwrapped(start: int, end: int) -> list[TokenRange]:
     return [TokenRange(*max(parts, key=lambda part: part[1] - part[0]))]
 
 
-def key_tokens(session: Session, scan: Scan) -> list[int] | None:
+def key_tokens(session: Session, scan: Scan, level: int) -> list[int] | None:
     """Returns the tokens of the partitions that the scan's filters allow, each once; None where they allow many.
 
-    A key of a type whose equal values are stored in several forms is not told by its value.
+    A key of a type whose equal values are stored in several forms is not told by its value. Of a table with a layout
+    the filters need not name its columns: salts are computed, and buckets are those of the window that have rows.
+
+    Args:
+      session: An open session.
+      scan: The scan.
+      level: The driver's number of the consistency level at which the table's buckets are read.
     """
     allowed = dict(scan.filters)
-    keys, kinds = scan.table.partition_key, dict(scan.table.types)
-    if any(column not in allowed or not values.has_one_form(kinds[column]) for column in keys):
+    table, kinds = scan.table, dict(scan.table.types)
+    if any(column not in allowed or not values.has_one_form(kinds[column]) for column in table.own_partition_key):
         return None
-    count = 1
-    for column in keys:
-        count *= len(allowed[column])
+    count = math.prod(len(allowed[column]) for column in table.own_partition_key)
     if count > MOST_KEYS:
         return None
-    where = ' AND '.join(f'{quoted(column)} = ?' for column in keys)
-    table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
-    statement = session.prepare(f'SELECT {quoted(keys[0])} FROM {table} WHERE {where}')
-    choices = [[values.bound(kinds[column], value) for value in allowed[column]] for column in keys]
-    stored = (statement.bind(given).values for given in itertools.product(*choices))
-    return sorted({page.token_of(key) for key in stored if values.is_key(key)})
+    buckets = _buckets(session, scan, level)
+    if count * len(buckets) * (table.layout.salt.count if table.layout.salt else 1) > MOST_KEYS:
+        return None
+    where = ' AND '.join(f'{quoted(column)} = ?' for column in table.partition_key)
+    name = f'{quoted(table.keyspace)}.{quoted(table.name)}'
+    statement = session.prepare(f'SELECT {quoted(table.partition_key[0])} FROM {name} WHERE {where}')
+    found = set()
+    for key in itertools.product(*(allowed[column] for column in table.own_partition_key)):
+        given = dict(zip(table.own_partition_key, key, strict=True))
+        bound = {column: values.bound(kinds[column], value) for column, value in given.items()}
+        for place in itertools.product(buckets, table.salts(given)):
+            bound |= zip(table.layout.columns, (value for value in place if value is not None), strict=True)
+            stored = statement.bind([bound[column] for column in table.partition_key]).values
+            if values.is_key(stored):
+                found.add(page.token_of(stored))
+    return sorted(found)
+
+
+def _buckets(session: Session, scan: Scan, level: int) -> Sequence[int | None]:
+    """Returns the buckets that may hold rows of a scan; None alone for a table without buckets."""
+    bucket = scan.table.layout.bucket
+    if bucket is None:
+        return (None,)
+    start, end = scan.window.bounds if scan.window and scan.time_column == bucket.time_column else (None, None)
+    return layout.known(Buckets(session, scan.table).read(level), bucket, start, end)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.cql.layout import Bucket, Layout, Salt
 from tfx_cassandra.components.driver.connection import CassandraConnection, session
 from tfx_cassandra.components.schema import declaration, tables
 from tfx_cassandra.components.schema.applied import Applied, AppliedVersion, Lease
@@ -37,12 +38,15 @@ from tfx_cassandra.components.schema.tables import Relation
 
 __all__ = [
     'AppliedVersion',
+    'Bucket',
     'Difference',
+    'Layout',
     'Migration',
     'NetworkReplication',
     'Refusal',
     'Relation',
     'Replication',
+    'Salt',
     'SimpleReplication',
     'apply',
     'check',

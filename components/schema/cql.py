@@ -33,10 +33,10 @@ def with_keyspace(cql: str, keyspace: str) -> str:
 
 
 def literal(value: object) -> str:
-    """Returns a table option as CQL: a number as it is, a mapping with its texts quoted."""
+    """Returns a table option as CQL: a number as it is, a text quoted, a mapping with its texts quoted."""
     if isinstance(value, Mapping):
         return f'{{{", ".join(f"{_text(key)}: {_text(content)}" for key, content in value.items())}}}'
-    return str(value)
+    return _text(value) if isinstance(value, str) else str(value)
 
 
 def _text(value: object) -> str:

@@ -76,6 +76,15 @@ MIGRATIONS = table(
     clustering={'number': 'desc'},
 )
 
+LAYOUT_BUCKETS = table(
+    'layout_buckets',
+    """Which time buckets of a table have had rows, for tables whose partition key has a bucket. A bucket is written
+    before the rows in it, so that a read knows where older rows may be, and where they end.""",
+    columns={'table_name': 'text', 'bucket': 'timestamp'},
+    partition_key=('table_name',),
+    clustering={'bucket': 'desc'},
+)
+
 TABLES = (
     FEATURE_STORE,
     table(
@@ -204,6 +213,7 @@ TABLES = (
         partition_key=('experiment_id',),
         clustering={'alias': 'asc', 'number': 'desc'},
     ),
+    LAYOUT_BUCKETS,
     MIGRATIONS,
 )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from tfx_cassandra.components.cql.layout import PLAIN, Layout
+from tfx_cassandra.components.cql.values import has_one_form
+from tfx_cassandra.components.schema.cql import literal
 from tfx_cassandra.components.schema.tables import DEFAULT_OPTIONS, Column, Relation
 
 
@@ -15,6 +18,8 @@ def table(
     partition_key: Sequence[str],
     clustering: Mapping[str, str],
     options: Mapping[str, object] | None = None,
+    layout: Layout = PLAIN,
+    comment: str = '',
 ) -> Relation:
     """Declares a table.
 
@@ -25,11 +30,23 @@ def table(
       partition_key: Columns of the partition key, in order.
       clustering: 'asc' or 'desc' of each clustering column, in order.
       options: Table options that differ from the server's defaults, as Python values.
+      layout: A time bucket and a hash salt, whose columns are added to the partition key; see docs/layouts.md.
+      comment: The table's comment in the cluster, such as `event_time=COLUMN`.
+
+    Raises:
+      SchemaError: The columns cannot be of the layout.
     """
+    if layout.columns:
+        added = {} if layout.bucket is None else {layout.bucket.column: 'timestamp'}
+        added |= {} if layout.salt is None else {layout.salt.column: 'int'}
+        columns, partition_key = {**columns, **added}, [*partition_key, *added]
+        layout.check(name, partition_key, list(clustering), columns, has_one_form)
+    if text := ' '.join(filter(None, [comment, str(layout)])):
+        options = {**(options or {}), 'comment': text}
     lines = [f'{column} {cql_type}' for column, cql_type in columns.items()]
     body = ',\n    '.join([*lines, _primary_key(partition_key, clustering)])
     order = [] if set(clustering.values()) <= {'asc'} else [_order(clustering)]
-    properties = order + [f'{option} = {value!r}' for option, value in (options or {}).items()]
+    properties = order + [f'{option} = {literal(value)}' for option, value in (options or {}).items()]
     cql = f'{_comment(about)}CREATE TABLE IF NOT EXISTS {{keyspace}}.{name} (\n    {body}\n)'
     if properties:
         cql += ' WITH ' + '\n   AND '.join(properties)

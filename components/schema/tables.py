@@ -14,7 +14,7 @@ from tfx_cassandra.components.errors import SchemaError
 
 # Values of table options that are not declared; the server chooses an undeclared compaction.
 DEFAULT_OPTIONS = {'default_time_to_live': 0, 'gc_grace_seconds': 864000}
-OPTIONS = (*DEFAULT_OPTIONS, 'compaction')
+OPTIONS = (*DEFAULT_OPTIONS, 'compaction', 'comment')
 
 _COORDINATOR_ATTEMPTS, _COORDINATOR_PAUSE = 300, 0.1  # seconds
 
@@ -53,7 +53,7 @@ class Relation:
       kind: 'table', 'view', 'index' or 'type'.
       name: Name in the keyspace.
       columns: Columns by name, or the fields of a type; empty for an index.
-      options: default_time_to_live, gc_grace_seconds and compaction (a mapping) of a table; empty for others.
+      options: default_time_to_live, gc_grace_seconds, compaction (a mapping) and comment of a table; empty for others.
       source: What a view or index is built on; empty for others.
       cql: The CREATE statement, with '{keyspace}' for its keyspace; empty for a relation of a live keyspace.
     """

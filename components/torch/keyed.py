@@ -57,6 +57,7 @@ class CassandraDataset(Dataset):
           connection: How to reach the cluster.
           table: Name of a table or materialized view; `keyspace.table` for one of another keyspace.
           keys: The primary keys: each a tuple of values, partition key first; or plain values where it has one column.
+            Those of a table with a layout (docs/layouts.md) lack its columns.
           columns: Names of the columns wanted; None for all.
           missing: What a key without a row is: 'error', or 'null' for a row of nulls (see `nulls`).
           options: `consistency` to `wide_varints` of `RowOptions`.
@@ -137,12 +138,12 @@ class _Reader:
     def __init__(
         self, session: Session, table: Table, columns: tuple[str, ...] | None, missing: str, options: RowOptions
     ) -> None:
-        self._key = (*table.partition_key, *table.clustering)
+        self._key = table.own_key
         self._kinds = {
-            column: table.type_of('columns', column) for column in (*self._key, *(columns or table.readable))
+            column: table.type_of('columns', column) for column in (*self._key, *(columns or table.own_columns))
         }
-        wanted = tuple(columns or table.readable)
-        where = ' AND '.join(f'{quoted(column)} = ?' for column in self._key)
+        wanted = tuple(columns or table.own_columns)
+        where = ' AND '.join(f'{quoted(column)} = ?' for column in (*self._key, *table.layout.columns))
         cql = (
             f'SELECT {", ".join(map(quoted, wanted))} FROM {quoted(table.keyspace)}.{quoted(table.name)} WHERE {where}'
         )
@@ -181,7 +182,7 @@ class _Reader:
     def _requests(self, keys: Sequence[tuple[Any, ...]]) -> Iterator[Read]:
         for number, key in enumerate(keys):
             bound = self._bound(key)
-            read = None if bound is None else self._reads.read(bound, (number, key))
+            read = None if bound is None else self._reads.read([bound], (number, key))
             if read is not None:
                 yield read
 
@@ -189,16 +190,19 @@ class _Reader:
         """Returns the values of the statement; None for a key that the table cannot hold."""
         if len(key) != len(self._key):
             raise DatasetError(f'keys: got {shown(key)}, rule: values of ({", ".join(self._key)})')
-        parts = []
+        given = {}
         for column, value in zip(self._key, key, strict=True):
             kind = self._kinds[column]
             try:
-                parts.append(values.bound(kind, values.parse(kind, value)))
+                given[column] = values.parse(kind, value)
             except OutOfRangeError:
                 return None
             except ValueError as error:
                 raise DatasetError(f'keys: got {column} = {shown(value)}, rule: a {kind} ({error})') from error
-        return tuple(parts)
+        bucket, salts = self._table.layout.bucket, self._table.salts(given)
+        place = [] if bucket is None else [bucket.start(given[bucket.time_column])]
+        place += [salt for salt in salts if salt is not None]  # of the whole key there is one
+        return (*(values.bound(self._kinds[column], value) for column, value in given.items()), *place)
 
     def _described(self, context: tuple[int, tuple[Any, ...]]) -> str:
         return f'{self._table} {dict(zip(self._key, map(shown, context[1]), strict=True))}'

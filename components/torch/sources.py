@@ -1,13 +1,10 @@
 """What an epoch reads: units of rows, each in the same order every time.
 
-`TableSource`: a unit is a range of tokens. The ring is cut into ranges of equal width whatever the cluster looks like,
-so that all readers cut it alike. Within a range the scan's own plan is followed: which nodes are asked, how large pages
-are, where giant partitions are cut; and its own ledger proves that the range was read exactly once.
+`TableSource`: a unit is a range of tokens, cut alike by all readers; see scan/units.py.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import dataclasses
 import hashlib
@@ -17,13 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.scan import identity, ledger, ring
-from tfx_cassandra.components.scan.area import Area
-from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
+from tfx_cassandra.components.scan import identity, ring
+from tfx_cassandra.components.scan.ledger import Coverage
+from tfx_cassandra.components.scan.options import ReadRequest, plan_splits
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.units import Units
 from tfx_cassandra.components.torch.interleave import UnitRead
 
 
@@ -125,12 +121,8 @@ class TableSource:
 
 class _OpenTable:
     def __init__(self, source: TableSource, plan: Plan, session: Any) -> None:
-        self._request, self._plan, self._session = source.request, plan, session
-        self._ranges = ring.RING.split(source.ranges)
-        self._splits = sorted(plan.splits, key=lambda split: split.area.order())
-        self._starts = [split.area.tokens.start for split in self._splits]
-        self._ends = [split.area.tokens.end for split in self._splits]  # in order, too: they do not overlap
-        self._fetcher = Fetcher(session, plan.scan, self._request.planned(plan.page_rows))
+        self._plan, self._session = plan, session
+        self._units = Units(session, source.request, plan, source.ranges)
         table = plan.scan.table
         keys = {*table.partition_key, *table.clustering} if not table.has_static else set(table.partition_key)
         self.rows = Rows(
@@ -140,25 +132,16 @@ class _OpenTable:
         )
 
     def read(self, unit: int) -> Iterator[pa.RecordBatch | UnitRead]:
-        tokens = self._ranges[unit]
-        first, last = bisect.bisect_right(self._ends, tokens.start), bisect.bisect_left(self._starts, tokens.end)
-        inside = self._splits[first:last]
-        splits = [split._replace(area=area) for split in inside if (area := split.area.within(tokens)) is not None]
-        wanted = [area for whole in self._plan.wanted if (area := whole.within(tokens)) is not None]
-        return self._rows(unit, self._fetcher.fetch(splits, in_order=True), wanted)
+        return self._rows(unit, self._units.read(unit, in_order=True))
 
-    def _rows(self, unit: int, pages: Iterator[Any], wanted: list[Area]) -> Iterator[pa.RecordBatch | UnitRead]:
-        reads, kept, scan = [], 0, self._plan.scan
-        for found in pages:
-            if isinstance(found, RangeRead):
-                reads.append(found)
-                continue
-            batch = self._request.kept(filtered(found, scan), scan)
-            kept += batch.num_rows
-            if batch.num_rows:
-                yield batch
-        coverage = ledger.verified(reads, wanted)
-        yield UnitRead(unit, coverage.rows, kept, coverage.bytes, coverage.checksum)
+    def _rows(self, unit: int, found: Iterator[pa.RecordBatch | Coverage]) -> Iterator[pa.RecordBatch | UnitRead]:
+        kept = 0
+        for item in found:
+            if isinstance(item, Coverage):
+                yield UnitRead(unit, item.rows, kept, item.bytes, item.checksum)
+            else:
+                kept += item.num_rows
+                yield item
 
     def check(self) -> None:
         identity.check_unchanged(self._session, self._plan.scan.table)

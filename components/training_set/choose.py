@@ -60,6 +60,9 @@ def _max_lookup_rows(sources: Sources, view: FeatureView) -> int:
     for column, values in view.filters:
         if column in table_read.table.partition_key and column not in entity:
             reads *= len(values)
+    salt = table_read.table.layout.salt
+    if salt is not None and not {*salt.columns} <= {*entity, *(column for column, _ in view.filters)}:
+        reads *= salt.count
     return int(seconds * LOOKUPS_PER_SECOND / reads)
 
 

@@ -165,7 +165,7 @@ def _unique(view: FeatureView, table: Table) -> bool:
     fixed = {source.column for source in view.entity if source.key is None}
     fixed |= {column for column, values in view.filters if len(values) == 1}
     fixed |= {str(view.timestamp_column), str(view.feature_name_column)}
-    return {*table.partition_key, *table.clustering} <= fixed
+    return {*table.own_key} <= fixed
 
 
 def _read(

@@ -527,6 +527,52 @@ cdef class Keys:
         return self.keys.value(row)
 
 
+def salts(list parts, int count):
+    """Returns the salt of each row: the CRC-32 of its serialized values, modulo a count; see cql/layout.py.
+
+    Args:
+      parts: The Values of the columns that are hashed, in order; none is null.
+      count: Number of salts.
+
+    Returns:
+      A `pyarrow.Array` of int32.
+
+    Raises:
+      ValueError: A value is longer than 65,535 bytes, or a null.
+    """
+    cdef Py_ssize_t i, k, rows = (<Values?>parts[0]).count
+    cdef Values keys = parts[0] if len(parts) == 1 else _composite(parts, rows)
+    cdef uint32_t crc
+    cdef const uint8_t* byte
+    made = pa.allocate_buffer(rows * 4)
+    cdef int32_t* out = <int32_t*>_address(made)
+    for i in range(rows):
+        if keys.lengths[i] < 0:
+            raise invalid('salt', 'nothing', 'of a value')
+        crc, byte = 0xFFFFFFFF, keys.data + keys.starts[i]
+        for k in range(keys.lengths[i]):
+            crc = _CRC[(crc ^ byte[k]) & 0xFF] ^ (crc >> 8)
+        out[i] = <int32_t>((crc ^ 0xFFFFFFFF) % <uint32_t>count)
+    return pa.Array.from_buffers(pa.int32(), rows, [None, made])
+
+
+cdef uint32_t[256] _CRC
+
+
+def _fill_crc():
+    """Fills the table of the CRC-32 of RFC 1952: what each value of its last byte becomes."""
+    cdef uint32_t crc
+    cdef int i, bit
+    for i in range(256):
+        crc = i
+        for bit in range(8):
+            crc = (crc >> 1) ^ (0xEDB88320 if crc & 1 else 0)
+        _CRC[i] = crc
+
+
+_fill_crc()
+
+
 cdef Values _composite(list parts, Py_ssize_t count):
     """Joins the parts of keys: each after its length (16 bits), and followed by a zero byte."""
     cdef Py_ssize_t i, at

@@ -15,6 +15,7 @@ from tfx_cassandra.components.driver.write_time import write_times as reserved_t
 from tfx_cassandra.components.errors import shown
 from tfx_cassandra.components.write.columns import Column, Errors, write_times
 from tfx_cassandra.components.write.encode import Keys, Values
+from tfx_cassandra.components.write.placing import placed
 from tfx_cassandra.components.write.statement import TIMESTAMP, TTL, Statement, WriteOptions
 
 
@@ -78,6 +79,9 @@ class Arrays:
             if name in source.names
         }
         self._fill_user()
+        made, wrong = placed(table.layout, self.columns, fields, self.errors, self.count)
+        self.columns |= made
+        self._add(wrong)
         self.times = self._times(source)
         self.ttls = self._ttls(source, statement)
 

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from cassandra.cluster import Session
 from numpy.typing import NDArray
 
 from tfx_cassandra.components import metrics, tracing
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.buckets import Buckets
 from tfx_cassandra.components.driver.encoded import EncodedBatch, ending
 from tfx_cassandra.components.driver.errors import is_of_the_cluster, one_line
 from tfx_cassandra.components.write.encode import bodies
@@ -68,6 +70,7 @@ class TableWriter:
         self._consistency = connections.consistency_level(options.consistency)
         self._statement = Statement(session, table, options)
         self._static = Statement(session, table, options, static=True) if table.static and table.clustering else None
+        self._buckets = None if table.layout.bucket is None else Buckets(session, table)
         self._end = ending(self._consistency, session.cluster.protocol_version)
         self._counts = is_counter(table)
         rate = options.rows_per_second
@@ -111,6 +114,8 @@ class TableWriter:
         for statement, numbers in self._parts(arrays):
             arrays.check_keys(numbers, statement.keys)
             good = np.setdiff1d(numbers, list(arrays.errors))
+            failures += (without_bucket := self._without_bucket(arrays, good))
+            good = np.setdiff1d(good, [failure.row for failure in without_bucket])
             if len(good):
                 failures += self._sent(Bound(arrays, good, self._table, statement), statement)
         metrics.WRITE_DEAD_LETTERS.add(len(arrays.errors), str(self._table), 'invalid')
@@ -128,6 +133,18 @@ class TableWriter:
         arrays.check_static(static, self._static)
         yield self._statement, every[~static]
         yield self._static, every[static]
+
+    def _without_bucket(self, arrays: Arrays, rows: NDArray[Any]) -> list[Failure]:
+        """Adds the time buckets of rows to those of the table; returns the rows whose bucket could not be added."""
+        if self._buckets is None or not len(rows):
+            return []
+        starts = arrays.columns[self._table.layout.columns[0]].cast(pa.int64()).take(pa.array(rows))
+        errors = self._buckets.add(pc.unique(starts).to_pylist(), self._consistency)
+        return [
+            Failure(row, type(errors[start]).__name__, one_line(errors[start]))
+            for row, start in zip(rows.tolist(), starts.to_pylist(), strict=True)
+            if start in errors
+        ] if errors else []  # fmt: skip
 
     def _sent(self, bound: Bound, statement: Statement) -> list[Failure]:
         order = np.argsort(bound.keys.tokens.to_numpy(), kind='stable')

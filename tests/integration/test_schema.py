@@ -27,6 +27,7 @@ TABLES = {
     'inference_outcomes',
     'inference_results',
     'inference_results_bucketed',
+    'layout_buckets',
     'model_aliases',
     'model_claims',
     'model_metrics',
@@ -171,6 +172,7 @@ def test_check_names_each_difference(absent: CassandraConnection, session: Sessi
         'model_claims.last_version: got regular column, declared static column',
         'model_claims.attempted_at: got nothing, declared timestamp, regular column',
         'model_aliases: got nothing, declared table',
+        'layout_buckets: got nothing, declared table',
         'schema_migrations: got nothing, declared table',
         'feature_by_user: got table, declared view',
         'feature_store_metadata: got nothing, declared index',
@@ -310,7 +312,7 @@ def test_the_commands(command: Callable[..., int], capsys: pytest.CaptureFixture
     assert command('apply', '--no-views') == 0
     shown = capsys.readouterr()
     assert shown.out == ''
-    assert 'apply the schema to test_schema_absent: 11 statements were needed' in shown.err
+    assert 'apply the schema to test_schema_absent: 12 statements were needed' in shown.err
     nodes = len(session.cluster.metadata.all_hosts())
     row = session.execute("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'test_schema_absent'")
     assert row.one().replication['dc1'] == str(min(3, nodes))

@@ -108,7 +108,7 @@ def test_what_cannot_be_added_is_refused_and_the_rest_applied(absent: CassandraC
 
 def test_the_version_of_the_package_is_recorded_once(connection: CassandraConnection) -> None:
     (version,) = schema.history(connection)
-    assert (version.number, version.statements, len(version.digest)) == (1, 10, 64)
+    assert (version.number, version.statements, len(version.digest)) == (1, 11, 64)
     assert '@' in version.applied_by
     assert schema.apply(connection, ONE_COPY) == []
     assert schema.history(connection) == [version]

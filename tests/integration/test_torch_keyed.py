@@ -14,10 +14,12 @@ torch = pytest.importorskip('torch', reason='needs the extra torch (tools/torch)
 
 from torch.utils.data import DataLoader
 
-from tfx_cassandra.components import CassandraConnection
+from tfx_cassandra.components import CassandraConnection, schema
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.errors import DatasetError, SchemaError
-from tfx_cassandra.components.torch_dataset import CassandraDataset
+from tfx_cassandra.components.torch_dataset import CassandraDataset, CassandraIterableDataset
+from tfx_cassandra.components.write.writer import TableWriter
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings('ignore:This DataLoader will create')]
 
@@ -162,3 +164,18 @@ def test_mistakes(filled):
     with pytest.raises(DatasetError, match=r'^parameters: got .*, rule: a value of its type for each \?'):
         len(CassandraDataset.query(filled, 'SELECT n FROM visits WHERE user = ?', [('a', 'b')]))
     assert CassandraDataset(filled, 'names', [], missing='null').__getitems__([]).batch['name'].tolist() == []
+
+
+def test_keys_of_a_table_with_a_layout_lack_its_columns(filled: CassandraConnection, session: Session) -> None:
+    layout = schema.Layout(schema.Bucket('day', 'day', 'at'), schema.Salt('part', 4, ('user', 'at')))
+    columns = {'user': 'text', 'at': 'timestamp', 'n': 'int'}
+    visits_by_day = schema.table('visits_by_day', '', columns, ['user'], {'at': 'asc'}, layout=layout)
+    schema.apply(filled, schema.SimpleReplication(1), relations=[visits_by_day])
+    session.cluster.refresh_schema_metadata()
+    rows = [{'user': user, 'at': at, 'n': n} for n, (user, at) in enumerate(KEYS)]
+    assert TableWriter(session, tables.describe(session, filled.keyspace, 'visits_by_day')).write(rows) == []
+    dataset = CassandraDataset(filled, 'visits_by_day', KEYS, missing='null')
+    assert [row['n'].item() for row in dataset.__getitems__(range(500))] == list(range(500))
+    assert sorted(dataset[0]) == ['at', 'n', 'user']
+    streamed = CassandraIterableDataset(filled, 'visits_by_day', where={'user': 'user 7'}, ranges=8)
+    assert sorted(n for batch in streamed for n in batch['n'].tolist()) == [n for n in range(500) if n % 40 == 7]

@@ -64,7 +64,7 @@ def run(session: Session, first_rows: int = 1) -> dict[bytes, int]:
         found[key] = found.get(key, 0) + batch.num_rows
         return True
 
-    reads.run((reads.read([key], key) for key in session.sizes), consume)
+    reads.run((reads.read([[key]], key) for key in session.sizes), consume)
     return found
 
 
@@ -131,4 +131,27 @@ def test_a_failed_read_is_retried_with_fewer_rows_but_a_refused_one_is_not() -> 
 
 @pytest.mark.parametrize('key', [b'', b'x' * 65_536])
 def test_a_key_that_no_partition_can_have_is_not_read(key: bytes) -> None:
-    assert KeyReads(Session({}), Statement(), 'k.t', str, 'ONE').read([key], key) is None
+    assert KeyReads(Session({}), Statement(), 'k.t', str, 'ONE').read([[key]], key) is None
+
+
+@pytest.mark.parametrize(('needed', 'wanted'), [(1, b'a'), (3, b'a'), (4, b'abc'), (9, b'abc')])
+def test_older_partitions_are_read_when_the_newer_ones_do_not_suffice(needed: int, wanted: bytes) -> None:
+    session = Session({b'a': [10] * 3, b'b': [], b'c': [10] * 2})
+    found: list[int] = []
+
+    def consume(_: Any, batch: pa.RecordBatch) -> bool:
+        found.append(batch.num_rows)
+        return sum(found) < needed
+
+    taken: list[bytes] = []
+
+    def keys() -> Any:
+        for key in (b'a', b'b', b'c'):
+            taken.append(key)
+            yield [key]
+
+    reads = KeyReads(session, Statement(), 'k.t', str, 'ONE')  # type: ignore[arg-type]
+    reads.run(filter(None, [reads.read(keys(), 'all')]), consume)
+    assert b''.join(taken) == wanted
+    assert b''.join(dict.fromkeys(key for key, _, _ in session.asked)) == wanted
+    assert sum(found) == min(needed, 5)

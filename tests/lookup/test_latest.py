@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from cassandra.util import Date
 
+from tfx_cassandra.components.cql.layout import Bucket, Layout, Salt
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError
-from tfx_cassandra.components.lookup.latest import moments, plan_lookup
+from tfx_cassandra.components.lookup.latest import Bound, moments, plan_lookup
 from tfx_cassandra.components.lookup.reader import Reader
 
 WIDE = Table(
@@ -35,6 +36,11 @@ STORE = FeatureView(
 SHOP = uuid.UUID(int=5)
 
 
+def flat(bound: Bound | None) -> tuple[object, ...] | None:
+    """The values of a statement of a table without a layout."""
+    return None if bound is None else (*bound.key, *bound.times)
+
+
 def test_statements_and_their_values() -> None:
     wide = plan_lookup(VISITS, WIDE, True)
     assert wide.cql == (
@@ -43,12 +49,32 @@ def test_statements_and_their_values() -> None:
     )
     key = (str(SHOP).encode(), 3, 10_000)
     assert wide.requests(key) == [(key, None)]
-    assert wide.bind((key, None)) == (SHOP, 3, 10_000, 8_000)
+    assert flat(wide.bind((key, None))) == (SHOP, 3, 10_000, 8_000)
     long = plan_lookup(STORE, LONG, False)
     assert long.cql == 'SELECT "value" FROM "ks"."store" WHERE "model" = ? AND "feature" = ? ORDER BY "ts" DESC'
     assert long.requests((b'm', None)) == [((b'm', None), 'a'), ((b'm', None), 'b')]
-    assert long.bind(((b'm', None), 'b')) == ('m', 'b')
+    assert flat(long.bind(((b'm', None), 'b'))) == ('m', 'b')
     assert wide.kinds == {'v_spent': 'float_list', 'v_more.x': 'int64_list'}
+
+
+def test_statements_of_a_table_with_a_layout() -> None:
+    layout = Layout(Bucket('day', 'day', 'at'), Salt('part', 4, ('shop',)))
+    table = dataclasses.replace(WIDE, partition_key=('shop', 'day', 'customer', 'part'), layout=layout)
+    lookup = plan_lookup(VISITS, table, True)
+    where = '"shop" = ? AND "customer" = ? AND "day" = ? AND "part" = ? AND "at" <= ? AND "at" > ?'
+    assert lookup.cql == f'SELECT "spent", "more" FROM "ks"."visits" WHERE {where} ORDER BY "at" DESC'
+    bound = lookup.bind(((str(SHOP).encode(), 3, 10_000), None))
+    assert bound == Bound({'shop': str(SHOP), 'customer': 3}, (SHOP, 3), (10_000, 8_000), 8_000, 10_001)
+    assert not lookup.is_spread
+    spread = dataclasses.replace(table, layout=Layout(None, Salt('part', 4, ('shop', 'at'))))
+    with pytest.raises(SchemaError, match='rule: the columns of visits before its time: shop, day, customer'):
+        plan_lookup(VISITS, spread, True)
+    spread = dataclasses.replace(spread, partition_key=('shop', 'customer', 'part'))
+    assert plan_lookup(VISITS, spread, True).is_spread
+    assert plan_lookup(VISITS, spread, True).selected == ('spent', 'more', 'at')
+    other = dataclasses.replace(table, layout=Layout(Bucket('day', 'day', 'seen')))
+    with pytest.raises(SchemaError, match='got time at, rule: seen, of which visits has buckets'):
+        plan_lookup(VISITS, other, True)
 
 
 def test_incomplete_keys_are_none_and_columns_take_defaults() -> None:
@@ -117,7 +143,7 @@ BY_KEY = FeatureView('keyed', 'keyed', ('k',), 'ts', ('v',))
 )  # fmt: skip
 def test_an_entity_matches_exactly_one_key_or_none(cql_type: str, value: object, bound: object) -> None:
     table = dataclasses.replace(KEYED, types=(('k', cql_type), *KEYED.types[1:]))
-    found = plan_lookup(BY_KEY, table, False).bind(((value, None), None))
+    found = flat(plan_lookup(BY_KEY, table, False).bind(((value, None), None)))
     assert found == (None if bound is None else (bound,))
 
 
@@ -138,7 +164,7 @@ def test_an_entity_that_is_not_of_the_type_is_an_error(cql_type: str, value: obj
 
 def test_a_large_key_is_not_shown_whole() -> None:
     asking = SimpleNamespace(lookup=plan_lookup(STORE, LONG, False))
-    shown = Reader._describe(asking, ((b'x' * 10**6, None), 'a'))  # type: ignore[arg-type]
+    shown = Reader._describe(asking, (((b'x' * 10**6, None), 'a'), 0))  # type: ignore[arg-type]
     assert shown.startswith("view store: {'model': ")
     assert shown.endswith(', a at None')
     assert len(shown) < 300
@@ -151,11 +177,11 @@ def test_a_ttl_is_exact(microseconds: int) -> None:
     ttl = datetime.timedelta(microseconds=microseconds)
     lookup = plan_lookup(dataclasses.replace(BY_KEY, ttl=ttl), KEYED, True)
     moment = 1_577_836_800_000
-    _, latest, too_old = lookup.bind(((7, moment), None))
+    _, latest, too_old = flat(lookup.bind(((7, moment), None)))
     assert latest == moment
     # The newest event that is too old: moment - event >= ttl, and not so a millisecond later.
     assert (moment - too_old) * 1000 >= microseconds > (moment - too_old - 1) * 1000
-    assert lookup.bind(((7, -(2**63)), None)) == (7, -(2**63), -(2**63))
+    assert flat(lookup.bind(((7, -(2**63)), None))) == (7, -(2**63), -(2**63))
 
 
 def test_an_entry_of_a_map_of_maps_has_its_type() -> None:
@@ -178,4 +204,4 @@ def test_where_is_checked_before_anything_is_read(where: dict, message: str) -> 
     with pytest.raises(SchemaError, match=message):
         plan_lookup(view, WIDE, False)
     spelled = dataclasses.replace(view, where={'shop': [SHOP, str(SHOP).upper()]})
-    assert plan_lookup(spelled, WIDE, False).bind(((3, None), None)) == (3, SHOP)
+    assert flat(plan_lookup(spelled, WIDE, False).bind(((3, None), None))) == (3, SHOP)

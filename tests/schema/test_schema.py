@@ -81,6 +81,12 @@ CONTRACT = {
         [('alias', 'asc'), ('number', 'desc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
     ),
+    'layout_buckets': (
+        'table_name text, bucket timestamp',
+        ['table_name'],
+        [('bucket', 'desc')],
+        {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},
+    ),
     'schema_migrations': (
         'scope text, number int, owner text static, last_number int static, digest text, applied_at timestamp, '
         'applied_by text, package text, statements int',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import zlib
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,33 @@ def test_keys_have_a_size() -> None:
     ):
         with pytest.raises(ValueError, match=f"partition key: got '{got}', rule: "):
             encode.Keys(parts)
+
+
+@given(
+    st.integers(2, 1024),
+    st.lists(st.tuples(st.text(max_size=30), st.integers(-(2**31), 2**31 - 1), st.binary(max_size=300)), min_size=1),
+    st.integers(1, 3),
+)
+def test_salts_are_those_of_the_rule(count: int, rows: list[tuple[str, int, bytes]], width: int) -> None:
+    """The oracle is zlib's CRC-32 of the key that the driver packs."""
+    from cassandra.query import BoundStatement
+
+    kinds = [cqltypes.UTF8Type, cqltypes.Int32Type, cqltypes.BytesType][:width]
+    columns = [
+        pa.array(column, kind)
+        for column, kind in zip(zip(*rows, strict=True), (pa.string(), pa.int32(), pa.binary()), strict=True)
+    ]
+    values = [encode.encode(coding_of(kind), column) for kind, column in zip(kinds, columns, strict=False)]
+    expected = []
+    for row in rows:
+        parts = [kind.serialize(value, 4) for kind, value in zip(kinds, row, strict=False)]
+        key = parts[0] if width == 1 else b''.join(BoundStatement._key_parts_packed(None, parts))
+        expected.append(zlib.crc32(key) % count)
+    assert encode.salts(values, count).to_pylist() == expected
+
+
+def test_a_null_has_no_salt() -> None:
+    nulls = encode.Values.nulls(1)
+    for parts in ([nulls], [nulls, nulls]):
+        with pytest.raises(ValueError, match=r"^(salt|partition key): got 'nothing'"):
+            encode.salts(parts, 4)
