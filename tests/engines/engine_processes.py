@@ -1,0 +1,184 @@
+"""The engines themselves, started on this machine: a Spark of two workers, a Flink of two task managers, job servers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import engine_parts
+
+HOST = '127.0.0.1'
+PACKAGES = (
+    'java.lang', 'java.lang.invoke', 'java.lang.reflect', 'java.nio', 'java.net', 'java.io', 'java.util',
+    'java.util.concurrent', 'java.util.concurrent.atomic', 'sun.nio.ch', 'sun.nio.cs', 'sun.security.action',
+    'sun.util.calendar',
+)  # fmt: skip
+OPENS = [f'--add-opens=java.base/{package}=ALL-UNNAMED' for package in PACKAGES]
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@dataclasses.dataclass
+class Engine:
+    """A runner that pipelines can be given to.
+
+    Attributes:
+      name: Of the engine.
+      options: Pipeline options, without the environment of its workers.
+      processes: Whether its workers are processes that its JVMs start, with a folder of their own and no package.
+      folder: Where its processes keep their logs and folders.
+    """
+
+    name: str
+    options: Sequence[str]
+    processes: bool
+    folder: Path
+
+    def arguments(self, worker: Path, wheel: Path, environ: dict[str, str]) -> list[str]:
+        """Returns the pipeline options with an environment: `environ` is that of each worker process."""
+        if not self.processes:
+            return list(self.options)
+        boot = self.folder / 'boot'
+        boot.write_text(f'#!/bin/sh\nexec {worker} {engine_parts.HERE / "probe" / "boot.py"} "$@"\n')
+        boot.chmod(0o755)
+        config = {'command': str(boot), 'env': environ}
+        environment = ['--environment_type=PROCESS', f'--environment_config={json.dumps(config)}']
+        return [*self.options, *environment, f'--extra_package={wheel}']
+
+
+class Jvms:
+    """JVMs with a log and a folder each, ended together."""
+
+    def __init__(self, folder: Path, jars: Path) -> None:
+        self._folder, self._jars = folder, jars
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self, name: str, main: str, arguments: Sequence[str], port: int, heap: str, options: Sequence[str] = ()
+    ) -> None:
+        """Starts a JVM in a folder of its own, and waits until it listens on a port."""
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        java = engine_parts.java()
+        command = [str(java), f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*', main, *arguments]
+        environ = {**os.environ, 'SPARK_HOME': str(self._jars.parent), 'SPARK_SCALA_VERSION': '2.12'}
+        environ['JAVA_HOME'] = str(java.resolve().parents[1])
+        with (folder / 'log').open('wb') as log:
+            self.started[name] = subprocess.Popen(
+                command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(port):
+            if self.started[name].poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f'{name} does not answer on port {port}: {(folder / "log").read_text()[-2000:]}')
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        for process in reversed(self.started.values()):
+            process.terminate()
+        for process in self.started.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
+    """Runs a standalone master, two workers of one core each, and Beam's job server; `settings` are -Dspark.*=*."""
+    jvms = Jvms(folder, engine_parts.jars('spark'))
+    master, job = free_port(), free_port()
+    try:
+        bound = ['--host', HOST, '--webui-port', str(free_port()), '--port']
+        jvms.start('master', 'org.apache.spark.deploy.master.Master', [*bound, str(master)], master, '256m')
+        for number in (1, 2):
+            port, work = free_port(), folder / f'worker-{number}' / 'work'
+            bound = ['--host', HOST, '--webui-port', str(free_port()), '--port', str(port)]
+            limits = ['--cores', '1', '--memory', '1g', '--work-dir', str(work)]
+            arguments = [*bound, *limits, f'spark://{HOST}:{master}']
+            jvms.start(f'worker-{number}', 'org.apache.spark.deploy.worker.Worker', arguments, port, '256m')
+        options = ['-Dspark.executor.memory=768m', '-Dspark.executor.cores=1', f'-Dspark.driver.host={HOST}', *settings]
+        arguments = [*_job_server(job), f'--spark-master-url=spark://{HOST}:{master}']
+        main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
+        jvms.start('job-server', main, arguments, job, '768m', options)
+        yield Engine('spark', ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}'], True, folder)
+    finally:
+        jvms.stop()
+
+
+@contextlib.contextmanager
+def flink(folder: Path) -> Iterator[Engine]:
+    """Runs a session cluster with two task managers of one slot each, and Beam's job server."""
+    jvms = Jvms(folder, engine_parts.jars('flink'))
+    rpc, rest, job = free_port(), free_port(), free_port()
+    common = {
+        'jobmanager.rpc.address': HOST, 'jobmanager.rpc.port': rpc, 'rest.address': HOST, 'rest.port': rest,
+        'restart-strategy.type': 'fixed-delay', 'restart-strategy.fixed-delay.attempts': 3,
+        'restart-strategy.fixed-delay.delay': '1 s', 'heartbeat.timeout': 20_000,
+        'taskmanager.host': HOST, 'taskmanager.numberOfTaskSlots': 1, 'taskmanager.cpu.cores': 1,
+        'taskmanager.memory.task.heap.size': '384m', 'taskmanager.memory.task.off-heap.size': '64m',
+        'taskmanager.memory.managed.size': '128m', 'taskmanager.memory.network.min': '64m',
+        'taskmanager.memory.network.max': '64m', 'taskmanager.registration.timeout': '60 s',
+        'classloader.resolve-order': 'parent-first',
+    }  # fmt: skip
+    try:
+        options = [f'-Djava.io.tmpdir={folder}']
+        main = 'org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint'
+        configured = ['--configDir', str(_configured(folder / 'job-manager', common))]
+        jvms.start('job-manager', main, configured, rest, '512m', options)
+        for number in (1, 2):
+            name, port = f'task-manager-{number}', free_port()
+            own = common | {'taskmanager.rpc.port': port, 'io.tmp.dirs': folder / name}
+            configured = ['--configDir', str(_configured(folder / name, own))]
+            main = 'org.apache.flink.runtime.taskexecutor.TaskManagerRunner'
+            direct = ['-XX:MaxDirectMemorySize=256m', *options]
+            jvms.start(name, main, configured, port, '512m', direct)
+        arguments = [*_job_server(job), f'--flink-master={HOST}:{rest}']
+        jvms.start('job-server', 'org.apache.beam.runners.flink.FlinkJobServerDriver', arguments, job, '512m', options)
+        options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--parallelism=2']
+        yield Engine('flink', options, True, folder)
+    finally:
+        jvms.stop()
+
+
+def _configured(folder: Path, settings: dict[str, object]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'flink-conf.yaml').write_text(''.join(f'{name}: {value}\n' for name, value in settings.items()))
+    return folder
+
+
+def _job_server(job: int) -> list[str]:
+    return [f'--job-host={HOST}', f'--job-port={job}', f'--artifact-port={free_port()}', '--expansion-port=0']
+
+
+def direct(folder: Path) -> Engine:
+    return Engine('direct', [], False, folder)
+
+
+def processes(folder: Path) -> Engine:
+    options = ['--direct_running_mode=multi_processing', '--direct_num_workers=2']
+    return Engine('processes', options, False, folder)
+
+
+def prism(folder: Path) -> Engine:
+    return Engine('prism', ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}'], False, folder)
