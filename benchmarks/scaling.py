@@ -1,12 +1,11 @@
-"""What a scan and a join cost beside their rows, as clusters and tables grow: simulated, for nobody has the cluster here.
+"""What a scan and a join cost beside their rows, as clusters and tables grow: simulated, as no such cluster is at hand.
 
-    .venv/bin/python benchmarks/scaling.py                        # prints the tables
+    .venv/bin/python benchmarks/scaling.py                           # prints the tables
     .venv/bin/python benchmarks/scaling.py --write docs/scaling.md   # and puts them into the page; a minute
 
 The package's own functions run on rings, sizes and ledgers of the sizes stated: planning, Beam's encoding of what goes
-through it, and the proof of coverage. Each is timed in a process of its own, in CPU seconds; its memory is the growth of
-the process's peak. What needs a real cluster, such as rows a second, is multiplied out from a figure of
-docs/benchmarks.md, and says so.
+through it, and the proof of coverage. Each is timed in a process of its own, in CPU seconds; its memory is the growth
+of the process's peak. What takes a real cluster, such as hours of reading, is multiplied out from ROWS_A_SECOND.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def joined(rows: int) -> dict[str, Any]:
     result: dict[str, Any] = {'rows': rows, 'counts bytes': even.nbytes}
     for name, counts in (('even', even), ('hot', hot)):
         plan = shards.plan(counts, window)
-        edges = {shard: 0 for shard in plan.all}
+        edges = dict.fromkeys(plan.all, 0)
         starts = shards._edges(window)
         for bucket, of_bucket in enumerate(plan.of_bucket):
             bounds = np.array([shard.start for shard in of_bucket])

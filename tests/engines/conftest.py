@@ -89,9 +89,7 @@ class Site:
         )  # fmt: skip
         (folder / 'log').write_text(done.stdout + done.stderr)
         results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"pipeline"')]
-        notes = [
-            json.loads(line) for path in sorted(events.glob('*.jsonl')) for line in path.read_text().splitlines()
-        ]
+        notes = [json.loads(line) for path in sorted(events.glob('*.jsonl')) for line in path.read_text().splitlines()]
         error = '' if done.returncode == 0 else done.stderr[-20_000:]
         return Run({result.pop('pipeline'): result for result in results}, notes, error)
 

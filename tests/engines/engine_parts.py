@@ -1,4 +1,4 @@
-"""What the engines are made of, pinned: jars of Spark and Flink from Maven Central, Prism by Go, a worker's Python."""
+"""What the engines are made of, pinned: jars of Spark, Flink and HDFS, Prism by Go, the Pythons of the workers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ ARTIFACTS = {
         'org.slf4j:slf4j-api:2.0.7',  # as Spark's binding to log4j wants it
     ),
     'flink': (f'org.apache.beam:beam-runners-flink-1.19:{BEAM}', 'org.slf4j:slf4j-simple:1.7.30'),
+    'hdfs': ('org.apache.hadoop:hadoop-hdfs:3.3.6', 'org.apache.hadoop:hadoop-common:3.3.6'),
 }  # fmt: skip
 PRISM = 'github.com/apache/beam/sdks/v2/go/cmd/prism'
 PRISM_SUM = 'h1:placeholder'
+MOTO = 'moto[server]==5.2.5'  # serves S3's interface
+BOTO = 'boto3==1.44.8'  # what apache-beam[aws] needs
 STATE = CHECKOUT / '.tfx-cassandra' / 'engines'
 
 
@@ -61,6 +64,19 @@ def prism() -> Path:
     return binary
 
 
+def uv(*arguments: object) -> None:
+    subprocess.run([CHECKOUT / '.venv' / 'bin' / 'uv', *map(str, arguments)], check=True, capture_output=True)
+
+
+def moto() -> Path:
+    """Returns moto's server, in an environment of its own."""
+    folder = cache_folder() / MOTO
+    if not (folder / 'bin' / 'moto_server').exists():
+        uv('venv', '--clear', '--python', CHECKOUT / '.venv' / 'bin' / 'python', folder)
+        uv('pip', 'install', '--python', folder / 'bin' / 'python', MOTO)
+    return folder / 'bin' / 'moto_server'
+
+
 def environments() -> tuple[Path, Path, Path]:
     """Returns the Pythons of submitter and workers, and the wheel.
 
@@ -71,6 +87,8 @@ def environments() -> tuple[Path, Path, Path]:
     before = _made_from(submitter)
     subprocess.run([CHECKOUT / 'tools' / 'wheel-env', submitter], cwd=CHECKOUT, check=True)
     if before != _made_from(submitter) or not worker.exists():
+        constraint = CHECKOUT / 'constraints' / 'lane-a.txt'
+        uv('pip', 'install', '--python', submitter / 'bin' / 'python', '--constraint', constraint, BOTO)
         shutil.rmtree(worker, ignore_errors=True)
         subprocess.run(['cp', '-al', submitter, worker], check=True)
         for installed in worker.glob('lib/python*/site-packages/tfx_cassandra*'):

@@ -1,4 +1,4 @@
-"""The engines themselves, started on this machine: a Spark of two workers, a Flink of two task managers, job servers."""
+"""The engines, started on this machine: a Spark of two workers, a Flink of two task managers, job servers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib import request
 
 import engine_parts
 
@@ -58,7 +60,8 @@ class Engine:
         if not self.processes:
             return list(self.options)
         boot = self.folder / 'boot'
-        boot.write_text(f'#!/bin/sh\nexec {worker} {engine_parts.HERE / "probe" / "boot.py"} "$@"\n')
+        shutil.copy(engine_parts.CHECKOUT / 'kubeflow' / 'worker.py', self.folder / 'worker.py')
+        boot.write_text(f'#!/bin/sh\nexec {worker} {self.folder / "worker.py"} "$@"\n')
         boot.chmod(0o755)
         config = {'command': str(boot), 'env': environ}
         environment = ['--environment_type=PROCESS', f'--environment_config={json.dumps(config)}']
@@ -76,21 +79,35 @@ class Jvms:
         self, name: str, main: str, arguments: Sequence[str], port: int, heap: str, options: Sequence[str] = ()
     ) -> None:
         """Starts a JVM in a folder of its own, and waits until it listens on a port."""
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        java = engine_parts.java()
-        command = [str(java), f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*', main, *arguments]
-        environ = {**os.environ, 'SPARK_HOME': str(self._jars.parent), 'SPARK_SCALA_VERSION': '2.12'}
-        environ['JAVA_HOME'] = str(java.resolve().parents[1])
-        with (folder / 'log').open('wb') as log:
+        with self._log(name).open('wb') as log:
             self.started[name] = subprocess.Popen(
-                command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
-            )
+                self._command(main, arguments, heap, options), cwd=self._log(name).parent, env=self._environ(),
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while not answers(port):
             if self.started[name].poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f'{name} does not answer on port {port}: {(folder / "log").read_text()[-2000:]}')
+                raise RuntimeError(f'{name} does not answer on port {port}: {self._log(name).read_text()[-2000:]}')
             time.sleep(0.2)
+
+    def run(self, name: str, main: str, arguments: Sequence[str]) -> None:
+        """Runs a JVM to its end."""
+        with self._log(name).open('wb') as log:
+            command = self._command(main, arguments, '256m', ())
+            subprocess.run(command, env=self._environ(), stdout=log, stderr=log, check=True, timeout=START_SECONDS)
+
+    def _log(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / 'log'
+
+    def _command(self, main: str, arguments: Sequence[str], heap: str, options: Sequence[str]) -> list[str]:
+        java = str(engine_parts.java())
+        return [java, f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*', main, *arguments]
+
+    def _environ(self) -> dict[str, str]:
+        home = str(engine_parts.java().resolve().parents[1])
+        return {**os.environ, 'SPARK_HOME': str(self._jars.parent), 'SPARK_SCALA_VERSION': '2.12', 'JAVA_HOME': home}
 
     def stop(self) -> None:
         for process in reversed(self.started.values()):
@@ -121,7 +138,8 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
         arguments = [*_job_server(job), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
         jvms.start('job-server', main, arguments, job, '768m', options)
-        yield Engine('spark', ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}'], True, folder)
+        options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--storage_level=MEMORY_AND_DISK']
+        yield Engine('spark', options, True, folder)
     finally:
         jvms.stop()
 
@@ -182,3 +200,54 @@ def processes(folder: Path) -> Engine:
 
 def prism(folder: Path) -> Engine:
     return Engine('prism', ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}'], False, folder)
+
+
+@contextlib.contextmanager
+def s3(folder: Path) -> Iterator[list[str]]:
+    """Runs a server of S3's interface with the bucket `spool`; yields the pipeline options that it takes."""
+    port = free_port()
+    with (folder / 's3.log').open('wb') as log:
+        server = subprocess.Popen([engine_parts.moto(), '-H', HOST, '-p', str(port)], stdout=log, stderr=log)
+    try:
+        _wait(lambda: answers(port), 's3')
+        request.urlopen(request.Request(f'http://{HOST}:{port}/spool', method='PUT'), timeout=30).close()
+        yield [
+            f'--s3_endpoint_url=http://{HOST}:{port}', '--s3_access_key_id=a', '--s3_secret_access_key=b',
+            '--s3_region_name=us-east-1',
+        ]  # fmt: skip
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextlib.contextmanager
+def hdfs(folder: Path) -> Iterator[list[str]]:
+    """Runs a name node and a data node; yields the pipeline options of their web interface."""
+    jvms = Jvms(folder, engine_parts.jars('hdfs'))
+    rpc, web, data = free_port(), free_port(), free_port()
+    settings = {
+        'fs.defaultFS': f'hdfs://{HOST}:{rpc}', 'dfs.replication': 1, 'dfs.permissions.enabled': 'false',
+        'dfs.namenode.http-address': f'{HOST}:{web}', 'dfs.namenode.name.dir': folder / 'names',
+        'dfs.datanode.address': f'{HOST}:{free_port()}', 'dfs.datanode.http.address': f'{HOST}:{data}',
+        'dfs.datanode.ipc.address': f'{HOST}:{free_port()}', 'dfs.datanode.data.dir': folder / 'blocks',
+        'dfs.datanode.hostname': HOST, 'dfs.namenode.datanode.registration.ip-hostname-check': 'false',
+    }  # fmt: skip
+    given = [word for name, value in settings.items() for word in ('-D', f'{name}={value}')]
+    name_node = 'org.apache.hadoop.hdfs.server.namenode.NameNode'
+    try:
+        jvms.run('format', name_node, [*given, '-format', '-nonInteractive'])
+        jvms.start('name-node', name_node, given, web, '256m')
+        jvms.start('data-node', 'org.apache.hadoop.hdfs.server.datanode.DataNode', given, data, '256m')
+        status = f'http://{HOST}:{web}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState'
+        _wait(lambda: b'"NumLiveDataNodes" : 1' in request.urlopen(status, timeout=30).read(), 'the data node')
+        yield [f'--hdfs_host={HOST}', f'--hdfs_port={web}', '--hdfs_user=beam']
+    finally:
+        jvms.stop()
+
+
+def _wait(ready: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'{what} is not ready after {START_SECONDS} s')
+        time.sleep(0.2)

@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf.message import Message
-from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import proto_utils
@@ -38,10 +37,15 @@ from tfx_cassandra.components import (
     WriteToCassandra,
 )
 from tfx_cassandra.components.artifacts import AbVerdict
+from tfx_cassandra.components.dataset.files import spool
+from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.read import ScanTable
+from tfx_cassandra.components.training_set import resolve, sources
+from tfx_cassandra.components.training_set.read import ReadTrainingSet
 
 WINDOW = '2020-01-01T00:00Z/2020-01-03T00:00Z'
 SPLITS = 64  # four groups, so that two workers have something to do
@@ -118,13 +122,13 @@ def write(out: str, options: list[str]) -> dict[str, Any]:
 
 def join(out: str, options: list[str]) -> dict[str, Any]:
     """CassandraExampleGen: labels joined in time to a wide and a long view, both scanned."""
-    return _generate(
-        CassandraExampleGen(
-            CONNECTION, [READINGS, MEASURES], labels=LABELS, window=WINDOW, splits=SPLITS, page_rows=500, shards=2,
-            join_plan='scan',
-        ),
-        os.path.join(out, 'join'),
-        options,
+    return _generate(_join(), os.path.join(out, 'join'), options)
+
+
+def _join() -> CassandraExampleGen:
+    return CassandraExampleGen(
+        CONNECTION, [READINGS, MEASURES], labels=LABELS, window=WINDOW, splits=SPLITS, page_rows=500, shards=2,
+        join_plan='scan',
     )  # fmt: skip
 
 
@@ -168,6 +172,26 @@ def retrieve(out: str, options: list[str]) -> dict[str, Any]:
     return {'rows': sum(split['examples'] for split in splits.values()), 'statistics': statistics, 'splits': splits}
 
 
+def files(out: str, options: list[str]) -> dict[str, Any]:
+    """The Beam part of the join by itself, with all its files in `out`, also of an object store or HDFS."""
+    component = _join()
+    config, splits = configs.from_properties(_stored(component))
+    settings = resolve.windowed(config.training_set)
+    with connections.session(settings.connection) as session:
+        tables = sources.describe(session, settings)
+    uri = os.path.join(out, 'files')
+    spooled = os.path.join(uri, SPOOL)
+    with spool.spooling(lambda: beam.Pipeline(argv=options), spooled) as pipeline:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        rows = (pipeline | ReadTrainingSet(settings, tables, (), now, spooled)).rows
+        encoded = rows | EncodeExamples(tables.kinds, splits, settings.window, settings.sequences)
+        _ = encoded.chunks | WriteChunks(splits.names, uri, config.shards, config.shuffle_seed)
+    names = _names(uri)
+    assert all('/Split-' in name for name in names), f'{names} left'
+    found = _splits(uri)
+    return {'rows': sum(split['examples'] for split in found.values()), 'splits': found}
+
+
 def _generate(component: Any, uri: str, options: list[str]) -> dict[str, Any]:
     artifact = standard_artifacts.Examples()
     artifact.uri = uri
@@ -188,14 +212,18 @@ def _run(component: Any, inputs: dict, outputs: dict, options: list[str]) -> Non
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=list(options), tmp_dir='tmp', unique_id='1'
     )
-    properties = {
+    component.executor_spec.executor_class(context).Do(inputs, outputs, _stored(component))
+    left = [name for name in _names(next(iter(outputs.values()))[0].uri) if 'spool' in name]
+    assert not left, f'{left} left'
+
+
+def _stored(component: Any) -> dict[str, Any]:
+    """Returns execution properties as an executor finds them."""
+    return {
         name: proto_utils.proto_to_json(value) if isinstance(value, Message) else value
         for name, value in component.exec_properties.items()
         if value is not None
     }
-    component.executor_spec.executor_class(context).Do(inputs, outputs, properties)
-    left = [name for name in _names(next(iter(outputs.values()))[0].uri) if 'spool' in name]
-    assert not left, f'{left} left'
 
 
 def _splits(uri: str) -> dict[str, dict[str, Any]]:
@@ -232,6 +260,7 @@ def _read(path: str) -> bytes:
 
 PIPELINES: dict[str, Callable[[str, list[str]], dict[str, Any]]] = {
     'scan': scan, 'join': join, 'pivot': pivot, 'reduce': reduce, 'retrieve': retrieve, 'write': write,
+    'files': files,
 }  # fmt: skip
 
 if __name__ == '__main__':

@@ -19,7 +19,9 @@ def table(engine: str, run: Run) -> str:
     for name, result in run.results.items():
         splits = ' '.join(f'{s} {c["examples"]}:{c["checksum"]}' for s, c in result.get('splits', {}).items())
         fingerprint = result.get('fingerprint', '')[:16]
-        lines.append(f'{engine:10} {name:9} {result["rows"]:7,} rows  {fingerprint:16}  {splits}  {result["seconds"]} s')
+        lines.append(
+            f'{engine:10} {name:9} {result["rows"]:7,} rows  {fingerprint:16}  {splits}  {result["seconds"]} s'
+        )
     sessions, workers = run.sessions
     readers = len(run.processes('read'))
     lines.append(
