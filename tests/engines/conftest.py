@@ -80,13 +80,13 @@ class Site:
             'CASSANDRA_PORT': str(self.connection.port), 'CASSANDRA_KEYSPACE': self.connection.keyspace,
             'TF_CPP_MIN_LOG_LEVEL': '3', 'PYTHONFAULTHANDLER': '1', **(probe or {}),
         }  # fmt: skip
-        arguments = engine.arguments(self.worker, self.wheel, probed)
         command = [self.submitter, engine_parts.HERE / 'pipelines.py', out or str(folder / 'out'), *pipelines, '--']
         environ = {**os.environ, **probed, 'SOURCE': source}
-        done = subprocess.run(
-            [*command, *arguments, *options], cwd=submitter, env=environ, capture_output=True, text=True,
-            timeout=RUN_SECONDS,
-        )  # fmt: skip
+        with engine.ready(self.worker, self.wheel, probed) as arguments:
+            done = subprocess.run(
+                [*command, *arguments, *options], cwd=submitter, env=environ, capture_output=True, text=True,
+                timeout=RUN_SECONDS,
+            )  # fmt: skip
         (folder / 'log').write_text(done.stdout + done.stderr)
         results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"pipeline"')]
         notes = [json.loads(line) for path in sorted(events.glob('*.jsonl')) for line in path.read_text().splitlines()]

@@ -24,7 +24,7 @@ ARTIFACTS = {
     'hdfs': ('org.apache.hadoop:hadoop-hdfs:3.3.6', 'org.apache.hadoop:hadoop-common:3.3.6'),
 }  # fmt: skip
 PRISM = 'github.com/apache/beam/sdks/v2/go/cmd/prism'
-PRISM_SUM = 'h1:placeholder'
+PRISM_SUM = 'h1:fGTRZ2SVWD2UqHHldcPlrCd94MbSnN1xK0Sg1zxRuMs='
 MOTO = 'moto[server]==5.2.5'  # serves S3's interface
 BOTO = 'boto3==1.44.8'  # what apache-beam[aws] needs
 STATE = CHECKOUT / '.tfx-cassandra' / 'engines'

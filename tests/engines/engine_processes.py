@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 from urllib import request
 
 import engine_parts
@@ -46,26 +47,51 @@ class Engine:
     Attributes:
       name: Of the engine.
       options: Pipeline options, without the environment of its workers.
-      processes: Whether its workers are processes that its JVMs start, with a folder of their own and no package.
+      workers: Where they are: 'here' as the runner starts them, in processes that its JVMs start ('process'), or in
+        those of a worker pool ('pool'). The last two have a folder of their own, and no package but what is staged.
       folder: Where its processes keep their logs and folders.
     """
 
     name: str
     options: Sequence[str]
-    processes: bool
+    workers: Literal['here', 'process', 'pool']
     folder: Path
 
-    def arguments(self, worker: Path, wheel: Path, environ: dict[str, str]) -> list[str]:
-        """Returns the pipeline options with an environment: `environ` is that of each worker process."""
-        if not self.processes:
-            return list(self.options)
+    @contextlib.contextmanager
+    def ready(self, python: Path, wheel: Path, environ: dict[str, str]) -> Iterator[list[str]]:
+        """Yields the pipeline options with workers: `python` runs them, with variables `environ`."""
+        if self.workers == 'here':
+            yield list(self.options)
+            return
         boot = self.folder / 'boot'
         shutil.copy(engine_parts.CHECKOUT / 'kubeflow' / 'worker.py', self.folder / 'worker.py')
-        boot.write_text(f'#!/bin/sh\nexec {worker} {self.folder / "worker.py"} "$@"\n')
+        boot.write_text(f'#!/bin/sh\nexec {python} {self.folder / "worker.py"} "$@"\n')
         boot.chmod(0o755)
-        config = {'command': str(boot), 'env': environ}
-        environment = ['--environment_type=PROCESS', f'--environment_config={json.dumps(config)}']
-        return [*self.options, *environment, f'--extra_package={wheel}']
+        staged = [*self.options, f'--extra_package={wheel}']
+        if self.workers == 'process':
+            config = {'command': str(boot), 'env': environ}
+            yield [*staged, '--environment_type=PROCESS', f'--environment_config={json.dumps(config)}']
+            return
+        with _pool(self.folder, python, boot, environ) as address:
+            yield [*staged, '--environment_type=EXTERNAL', f'--environment_config={address}']
+
+
+@contextlib.contextmanager
+def _pool(folder: Path, python: Path, boot: Path, environ: dict[str, str]) -> Iterator[str]:
+    """Runs a worker pool, as the image does by `worker-pool`."""
+    port, own = free_port(), folder / 'pool'
+    own.mkdir(exist_ok=True)
+    main = ['-m', 'apache_beam.runners.worker.worker_pool_main', f'--container_executable={boot}']
+    with (own / 'log').open('wb') as log:
+        server = subprocess.Popen(
+            [python, *main, f'--service_port={port}'], cwd=own, env={**os.environ, **environ}, stdout=log, stderr=log
+        )
+    try:
+        _wait(lambda: answers(port), 'the worker pool')
+        yield f'{HOST}:{port}'
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 class Jvms:
@@ -135,11 +161,11 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
             arguments = [*bound, *limits, f'spark://{HOST}:{master}']
             jvms.start(f'worker-{number}', 'org.apache.spark.deploy.worker.Worker', arguments, port, '256m')
         options = ['-Dspark.executor.memory=768m', '-Dspark.executor.cores=1', f'-Dspark.driver.host={HOST}', *settings]
-        arguments = [*_job_server(job), f'--spark-master-url=spark://{HOST}:{master}']
+        arguments = [*_job_server(job, folder), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
         jvms.start('job-server', main, arguments, job, '768m', options)
         options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--storage_level=MEMORY_AND_DISK']
-        yield Engine('spark', options, True, folder)
+        yield Engine('spark', options, 'process', folder)
     finally:
         jvms.stop()
 
@@ -171,10 +197,10 @@ def flink(folder: Path) -> Iterator[Engine]:
             main = 'org.apache.flink.runtime.taskexecutor.TaskManagerRunner'
             direct = ['-XX:MaxDirectMemorySize=256m', *options]
             jvms.start(name, main, configured, port, '512m', direct)
-        arguments = [*_job_server(job), f'--flink-master={HOST}:{rest}']
+        arguments = [*_job_server(job, folder), f'--flink-master={HOST}:{rest}']
         jvms.start('job-server', 'org.apache.beam.runners.flink.FlinkJobServerDriver', arguments, job, '512m', options)
         options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--parallelism=2']
-        yield Engine('flink', options, True, folder)
+        yield Engine('flink', options, 'process', folder)
     finally:
         jvms.stop()
 
@@ -185,21 +211,22 @@ def _configured(folder: Path, settings: dict[str, object]) -> Path:
     return folder
 
 
-def _job_server(job: int) -> list[str]:
-    return [f'--job-host={HOST}', f'--job-port={job}', f'--artifact-port={free_port()}', '--expansion-port=0']
+def _job_server(job: int, folder: Path) -> list[str]:
+    ports = [f'--job-host={HOST}', f'--job-port={job}', f'--artifact-port={free_port()}', '--expansion-port=0']
+    return [*ports, f'--artifacts-dir={folder / "artifacts"}']
 
 
 def direct(folder: Path) -> Engine:
-    return Engine('direct', [], False, folder)
+    return Engine('direct', [], 'here', folder)
 
 
 def processes(folder: Path) -> Engine:
     options = ['--direct_running_mode=multi_processing', '--direct_num_workers=2']
-    return Engine('processes', options, False, folder)
+    return Engine('processes', options, 'here', folder)
 
 
 def prism(folder: Path) -> Engine:
-    return Engine('prism', ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}'], False, folder)
+    return Engine('prism', ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}'], 'pool', folder)
 
 
 @contextlib.contextmanager
