@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -21,7 +22,7 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 KEYSPACE = 'test_engines'
-RUN_SECONDS = 900
+RUN_SECONDS = 1500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Run:
     """What pipelines did on an engine.
 
     Attributes:
-      results: By pipeline: what it gave, and the seconds it took.
+      results: By pipeline: what it gave, and when it began and ended.
       notes: What the probe noted, of all processes (see probe/sitecustomize.py).
       error: The end of what the submitting process printed, if it failed.
     """
@@ -44,6 +45,11 @@ class Run:
     def processes(self, event: str) -> set[int]:
         return {note['pid'] for note in self.notes if note['event'] == event}
 
+    def during(self, pipeline: str) -> Run:
+        """Returns what was noted while one of the pipelines ran."""
+        began, ended = self.results[pipeline]['times']
+        return dataclasses.replace(self, notes=[note for note in self.notes if began <= note['time'] <= ended])
+
     @property
     def repeated(self) -> int:
         """How many elements (groups of splits, shards, lists of examples) were worked on once more."""
@@ -51,10 +57,11 @@ class Run:
         return sum(len(keys) - len(set(keys)) for keys in map(self.keys, events))
 
     @property
-    def sessions(self) -> tuple[int, int]:
-        """Sessions opened in processes that worked on elements; the number of (process, pipeline) they are for."""
+    def sessions(self) -> dict[int, int]:
+        """Sessions opened by each process that worked on elements."""
         workers = {note['pid'] for note in self.notes if note['event'] != 'session'}
-        return sum(note['event'] == 'session' and note['pid'] in workers for note in self.notes), len(workers)
+        opened = collections.Counter(note['pid'] for note in self.notes if note['event'] == 'session')
+        return {pid: opened[pid] for pid in workers}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ ARTIFACTS = {
         'org.slf4j:slf4j-api:2.0.7',  # as Spark's binding to log4j wants it
     ),
     'flink': (f'org.apache.beam:beam-runners-flink-1.19:{BEAM}', 'org.slf4j:slf4j-simple:1.7.30'),
-    'hdfs': ('org.apache.hadoop:hadoop-hdfs:3.3.6', 'org.apache.hadoop:hadoop-common:3.3.6'),
+    'hdfs': tuple(f'org.apache.hadoop:hadoop-{part}:3.3.6' for part in ('hdfs', 'hdfs-client', 'common')),
 }  # fmt: skip
 PRISM = 'github.com/apache/beam/sdks/v2/go/cmd/prism'
 PRISM_SUM = 'h1:fGTRZ2SVWD2UqHHldcPlrCd94MbSnN1xK0Sg1zxRuMs='

@@ -129,7 +129,7 @@ class Jvms:
 
     def _command(self, main: str, arguments: Sequence[str], heap: str, options: Sequence[str]) -> list[str]:
         java = str(engine_parts.java())
-        return [java, f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*', main, *arguments]
+        return [java, f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*:{self._folder}', main, *arguments]
 
     def _environ(self) -> dict[str, str]:
         home = str(engine_parts.java().resolve().parents[1])
@@ -251,6 +251,9 @@ def s3(folder: Path) -> Iterator[list[str]]:
 def hdfs(folder: Path) -> Iterator[list[str]]:
     """Runs a name node and a data node; yields the pipeline options of their web interface."""
     jvms = Jvms(folder, engine_parts.jars('hdfs'))
+    for site in ('hdfs', 'datanode'):  # their pages, which the jars lack
+        (folder / 'webapps' / site / 'WEB-INF').mkdir(parents=True)
+        (folder / 'webapps' / site / 'WEB-INF' / 'web.xml').write_text('<web-app/>')
     rpc, web, data = free_port(), free_port(), free_port()
     settings = {
         'fs.defaultFS': f'hdfs://{HOST}:{rpc}', 'dfs.replication': 1, 'dfs.permissions.enabled': 'false',

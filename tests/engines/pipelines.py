@@ -148,7 +148,8 @@ def reduce(out: str, options: list[str]) -> dict[str, Any]:
     artifact.uri = os.path.join(out, 'reduce')
     _run(component, {}, {'verdict': [artifact]}, options)
     verdict = _read(os.path.join(artifact.uri, 'verdict.json'))
-    rows = sum(int(arm['requests']) for arm in json.loads(verdict)['arms'])
+    content = json.loads(verdict)
+    rows = sum(int(arm['requests']) for arm in (content['control'], *content['treatments']))
     return {'rows': rows, 'fingerprint': hashlib.sha256(verdict).hexdigest()}
 
 
@@ -267,6 +268,6 @@ if __name__ == '__main__':
     end = sys.argv.index('--')
     folder, *names = sys.argv[1:end]
     for name in names:
-        began = time.monotonic()
+        began = time.time()
         result = PIPELINES[name](folder, sys.argv[end + 1 :])
-        print(json.dumps({'pipeline': name, 'seconds': round(time.monotonic() - began, 1), **result}), flush=True)
+        print(json.dumps({'pipeline': name, 'times': [began, time.time()], **result}), flush=True)

@@ -14,28 +14,23 @@ PIPELINES = ('scan', 'join', 'pivot', 'reduce', 'retrieve', 'write')
 
 
 def table(engine: str, run: Run) -> str:
-    """What `make test-engines` prints of an engine."""
+    """What `make test-engines` prints of an engine: a line for each pipeline."""
     lines = []
     for name, result in run.results.items():
-        splits = ' '.join(f'{s} {c["examples"]}:{c["checksum"]}' for s, c in result.get('splits', {}).items())
-        fingerprint = result.get('fingerprint', '')[:16]
+        mine = run.during(name)
+        splits = ' '.join(f'{split} {c["examples"]}:{c["checksum"]}' for split, c in result.get('splits', {}).items())
+        sessions = mine.sessions.values()
         lines.append(
-            f'{engine:10} {name:9} {result["rows"]:7,} rows  {fingerprint:16}  {splits}  {result["seconds"]} s'
+            f'{engine:10} {name:9} {result["rows"]:7,} rows {result.get("fingerprint", "")[:16]:16} '
+            f'{len(mine.processes("read")):2} read {sum(sessions):3} sessions in {len(sessions):2} processes '
+            f'{mine.repeated:3} run twice  {splits}'
         )
-    sessions, workers = run.sessions
-    readers = len(run.processes('read'))
-    lines.append(
-        f'{engine:10} {readers} processes read, {sessions} sessions in {workers} working processes, '
-        f'{run.repeated} bundles repeated'
-    )
     return '\n'.join(lines)
 
 
 def plain(run: Run) -> dict[str, dict]:
-    """Results without how long they took."""
-    return {
-        name: {key: value for key, value in result.items() if key != 'seconds'} for name, result in run.results.items()
-    }
+    """Results without the times."""
+    return {name: {k: v for k, v in result.items() if k != 'times'} for name, result in run.results.items()}
 
 
 @pytest.mark.parametrize('engine', ['processes', 'prism', 'spark', 'flink'], indirect=True)

@@ -114,12 +114,15 @@ def make_folder(folder: str) -> None:
 
 
 def clean(folder: str) -> None:
-    """Removes a folder and the files in it, if it exists; an object store has the files alone."""
-    (found,) = FileSystems.match([os.path.join(folder, '*')])
-    if paths := [file.path for file in found.metadata_list]:
+    """Removes a folder and the files in it, if it exists; in an object store there are the files alone."""
+    system: Any = FileSystems.get_filesystem(folder)
+    if system.has_dirs():
+        paths = [folder] if FileSystems.exists(folder) else []
+    else:
+        (found,) = FileSystems.match([os.path.join(folder, '*')])
+        paths = [file.path for file in found.metadata_list]
+    if paths:
         FileSystems.delete(paths)
-    if FileSystems.exists(folder):
-        FileSystems.delete([folder])
 
 
 @contextlib.contextmanager

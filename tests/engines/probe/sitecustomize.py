@@ -109,10 +109,22 @@ def _watch(name: str, event: str, key: Callable[[Any], Any], each: bool = False)
     return watch
 
 
+def _group(element: tuple[Any, int, Any]) -> list[str]:
+    scan, _, splits = element
+    return [str(scan.table), *(str(split.area) for split in splits)]
+
+
 _PACKAGE = 'tfx_cassandra.components.'
 _WATCHES: dict[str, list[Callable[[ModuleType], None]]] = {
     'driver.connection': [_watch_connection],
-    'scan.read': [_watch('_ReadSplits', 'read', lambda group: [str(split.area) for split in group[2]], each=True)],
+    'scan.read': [
+        _watch(
+            '_ReadSplits',
+            'read',
+            lambda group: [str(group[0].table), *(str(split.area) for split in group[2])],
+            each=True,
+        )
+    ],
     'training_set.read': [_watch('_JoinShard', 'join', lambda element: element[0])],
     'experiment.evaluate': [_watch('_JoinOutcomes', 'reduce', lambda element: element[0])],
     'lookup.retrieve': [_watch('Retrieve', 'retrieve', lambda examples: examples[0])],
