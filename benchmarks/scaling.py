@@ -147,6 +147,12 @@ def size(count: float) -> str:
     return f'{count:.0f} B'
 
 
+def duration(hours: float) -> str:
+    if hours >= 10:
+        return f'{hours:,.0f} h'
+    return f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.1f} min' if hours >= 1 / 60 else f'{3600 * hours:.0f} s'
+
+
 def power(count: int) -> str:
     return f'10^{len(str(count)) - 1}' if str(count).strip('0') == '1' else f'{count:,}'
 
@@ -176,7 +182,7 @@ def time_table(sizes: list[tuple[int, int]], workers: tuple[int, ...] = (2, 20, 
     rows = []
     for _, count in sizes:
         hours = [count / ROWS_A_SECOND / w / 3600 for w in workers]
-        rows.append([power(count), *[f'{h:.2g} h' if h >= 1 else f'{60 * h:.2g} min' for h in hours]])
+        rows.append([power(count), *map(duration, hours)])
     return table(['rows', *[f'{w:,} processes' for w in workers]], rows)
 
 
@@ -212,7 +218,7 @@ def giant_table() -> str:
         seconds = gigabytes * GB / ROW_BYTES / ROWS_A_SECOND
         rows.append([
             f'{gigabytes:,} GB', f'{got["slices"]}', size(gigabytes * GB / got['slices']), f'{got["nodes"]}',
-            f'{seconds / 60:,.2g} min', f'{seconds / got["nodes"] / 60:,.2g} min',
+            duration(seconds / 3600), duration(seconds / got['nodes'] / 3600),
         ])  # fmt: skip
     return table(
         ['partition', 'slices', 'a slice', 'nodes that have it', 'one process', 'a process for each node'], rows
@@ -235,11 +241,12 @@ def placed(page: str, name: str, content: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('tables', nargs='*', help=f'of {", ".join(TABLES)}; all by default')
     parser.add_argument('--write', type=pathlib.Path, help='the page to put the tables into')
     given = parser.parse_args()
     page = given.write.read_text() if given.write else ''
-    for name, make in TABLES.items():
-        content = make()
+    for name in given.tables or TABLES:
+        content = TABLES[name]()
         print(f'{name}\n\n{content}\n', flush=True)
         page = placed(page, name, content) if given.write else page
     if given.write:

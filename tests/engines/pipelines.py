@@ -85,7 +85,7 @@ def scan(out: str, options: list[str]) -> dict[str, Any]:
         with FileSystems.create(path) as file:
             file.write(json.dumps(content).encode())
 
-    with beam.Pipeline(options=PipelineOptions(options, save_main_session=False)) as pipeline:
+    with beam.Pipeline(options=PipelineOptions([*options, '--pickle_library=cloudpickle'])) as pipeline:
         result = pipeline | ScanTable(request)
         total = (
             result.batches
@@ -107,7 +107,7 @@ def write(out: str, options: list[str]) -> dict[str, Any]:
 
     with connections.session(CONNECTION) as session:
         session.execute(f'TRUNCATE {CONNECTION.keyspace}.written', timeout=60)
-    with beam.Pipeline(options=PipelineOptions(options, save_main_session=False)) as pipeline:
+    with beam.Pipeline(options=PipelineOptions([*options, '--pickle_library=cloudpickle'])) as pipeline:
         _ = (
             pipeline
             | beam.Create(range(20))
