@@ -97,8 +97,9 @@ def _pool(folder: Path, python: Path, boot: Path, environ: dict[str, str]) -> It
 class Jvms:
     """JVMs with a log and a folder each, ended together."""
 
-    def __init__(self, folder: Path, jars: Path) -> None:
+    def __init__(self, folder: Path, jars: Path, resources: Path | None = None) -> None:
         self._folder, self._jars = folder, jars
+        self._classes = f'{jars}/*' if resources is None else f'{jars}/*:{resources}'
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(
@@ -129,7 +130,7 @@ class Jvms:
 
     def _command(self, main: str, arguments: Sequence[str], heap: str, options: Sequence[str]) -> list[str]:
         java = str(engine_parts.java())
-        return [java, f'-Xmx{heap}', *OPENS, *options, '-cp', f'{self._jars}/*:{self._folder}', main, *arguments]
+        return [java, f'-Xmx{heap}', *OPENS, *options, '-cp', self._classes, main, *arguments]
 
     def _environ(self) -> dict[str, str]:
         home = str(engine_parts.java().resolve().parents[1])
@@ -149,7 +150,8 @@ class Jvms:
 @contextlib.contextmanager
 def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
     """Runs a standalone master, two workers of one core each, and Beam's job server; `settings` are -Dspark.*=*."""
-    jvms = Jvms(folder, engine_parts.jars('spark'))
+    jars = engine_parts.jars('spark')
+    jvms = Jvms(folder, jars)
     master, job = free_port(), free_port()
     try:
         bound = ['--host', HOST, '--webui-port', str(free_port()), '--port']
@@ -164,7 +166,7 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
         arguments = [*_job_server(job, folder), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
         jvms.start('job-server', main, arguments, job, '768m', options)
-        options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--storage_level=MEMORY_AND_DISK']
+        options = [*_given_to(job, jars), '--storage_level=MEMORY_AND_DISK']
         yield Engine('spark', options, 'process', folder)
     finally:
         jvms.stop()
@@ -173,7 +175,8 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
 @contextlib.contextmanager
 def flink(folder: Path) -> Iterator[Engine]:
     """Runs a session cluster with two task managers of one slot each, and Beam's job server."""
-    jvms = Jvms(folder, engine_parts.jars('flink'))
+    jars = engine_parts.jars('flink')
+    jvms = Jvms(folder, jars)
     rpc, rest, job = free_port(), free_port(), free_port()
     common = {
         'jobmanager.rpc.address': HOST, 'jobmanager.rpc.port': rpc, 'rest.address': HOST, 'rest.port': rest,
@@ -199,7 +202,7 @@ def flink(folder: Path) -> Iterator[Engine]:
             jvms.start(name, main, configured, port, '512m', direct)
         arguments = [*_job_server(job, folder), f'--flink-master={HOST}:{rest}']
         jvms.start('job-server', 'org.apache.beam.runners.flink.FlinkJobServerDriver', arguments, job, '512m', options)
-        options = ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', '--parallelism=2']
+        options = [*_given_to(job, jars), '--parallelism=2']
         yield Engine('flink', options, 'process', folder)
     finally:
         jvms.stop()
@@ -209,6 +212,12 @@ def _configured(folder: Path, settings: dict[str, object]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'flink-conf.yaml').write_text(''.join(f'{name}: {value}\n' for name, value in settings.items()))
     return folder
+
+
+def _given_to(job: int, jars: Path) -> list[str]:
+    """Returns the options of a pipeline for a job server, whose jars are on all class paths already but for one."""
+    (one,) = jars.glob('slf4j-api-*.jar')
+    return ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', f'--files_to_stage={one}']
 
 
 def _job_server(job: int, folder: Path) -> list[str]:
@@ -250,7 +259,7 @@ def s3(folder: Path) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def hdfs(folder: Path) -> Iterator[list[str]]:
     """Runs a name node and a data node; yields the pipeline options of their web interface."""
-    jvms = Jvms(folder, engine_parts.jars('hdfs'))
+    jvms = Jvms(folder, engine_parts.jars('hdfs'), folder)
     for site in ('hdfs', 'datanode'):  # their pages, which the jars lack
         (folder / 'webapps' / site / 'WEB-INF').mkdir(parents=True)
         (folder / 'webapps' / site / 'WEB-INF' / 'web.xml').write_text('<web-app/>')
