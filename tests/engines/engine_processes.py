@@ -67,7 +67,8 @@ class Engine:
         shutil.copy(engine_parts.CHECKOUT / 'kubeflow' / 'worker.py', self.folder / 'worker.py')
         boot.write_text(f'#!/bin/sh\nexec {python} {self.folder / "worker.py"} "$@"\n')
         boot.chmod(0o755)
-        staged = [*self.options, f'--extra_package={wheel}']
+        # Kept from one step of a pipeline to the next; an engine starts them for each step otherwise.
+        staged = [*self.options, f'--extra_package={wheel}', '--environment_cache_millis=600000']
         if self.workers == 'process':
             config = {'command': str(boot), 'env': environ}
             yield [*staged, '--environment_type=PROCESS', f'--environment_config={json.dumps(config)}']
