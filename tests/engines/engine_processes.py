@@ -186,7 +186,10 @@ def flink(folder: Path) -> Iterator[Engine]:
         'taskmanager.host': HOST, 'taskmanager.numberOfTaskSlots': 1, 'taskmanager.cpu.cores': 1,
         'taskmanager.memory.task.heap.size': '384m', 'taskmanager.memory.task.off-heap.size': '64m',
         'taskmanager.memory.managed.size': '128m', 'taskmanager.memory.network.min': '64m',
-        'taskmanager.memory.network.max': '64m', 'taskmanager.registration.timeout': '60 s',
+        'taskmanager.memory.network.max': '64m', 'taskmanager.memory.framework.heap.size': '128m',
+        'taskmanager.memory.framework.off-heap.size': '128m', 'taskmanager.memory.jvm-metaspace.size': '256m',
+        'taskmanager.memory.jvm-overhead.min': '192m', 'taskmanager.memory.jvm-overhead.max': '192m',
+        'taskmanager.registration.timeout': '60 s',
         'classloader.resolve-order': 'parent-first',
     }  # fmt: skip
     try:
@@ -201,6 +204,8 @@ def flink(folder: Path) -> Iterator[Engine]:
             main = 'org.apache.flink.runtime.taskexecutor.TaskManagerRunner'
             direct = ['-XX:MaxDirectMemorySize=256m', *options]
             jvms.start(name, main, configured, port, '512m', direct)
+        overview = f'http://{HOST}:{rest}/overview'
+        _wait(lambda: b'"taskmanagers":2' in request.urlopen(overview, timeout=30).read(), 'a task manager')
         arguments = [*_job_server(job, folder), f'--flink-master={HOST}:{rest}']
         jvms.start('job-server', 'org.apache.beam.runners.flink.FlinkJobServerDriver', arguments, job, '512m', options)
         options = [*_given_to(job, jars), '--parallelism=2']
