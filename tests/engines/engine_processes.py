@@ -185,8 +185,8 @@ def flink(folder: Path) -> Iterator[Engine]:
         'restart-strategy.fixed-delay.delay': '1 s', 'heartbeat.timeout': 20_000,
         'taskmanager.host': HOST, 'taskmanager.numberOfTaskSlots': 1, 'taskmanager.cpu.cores': 1,
         'taskmanager.memory.task.heap.size': '384m', 'taskmanager.memory.task.off-heap.size': '64m',
-        'taskmanager.memory.managed.size': '128m', 'taskmanager.memory.network.min': '64m',
-        'taskmanager.memory.network.max': '64m', 'taskmanager.memory.framework.heap.size': '128m',
+        'taskmanager.memory.managed.size': '128m', 'taskmanager.memory.network.min': '256m',
+        'taskmanager.memory.network.max': '256m', 'taskmanager.memory.framework.heap.size': '128m',
         'taskmanager.memory.framework.off-heap.size': '128m', 'taskmanager.memory.jvm-metaspace.size': '256m',
         'taskmanager.memory.jvm-overhead.min': '192m', 'taskmanager.memory.jvm-overhead.max': '192m',
         'taskmanager.registration.timeout': '60 s',
@@ -202,7 +202,7 @@ def flink(folder: Path) -> Iterator[Engine]:
             own = common | {'taskmanager.rpc.port': port, 'io.tmp.dirs': folder / name}
             configured = ['--configDir', str(_configured(folder / name, own))]
             main = 'org.apache.flink.runtime.taskexecutor.TaskManagerRunner'
-            direct = ['-XX:MaxDirectMemorySize=256m', *options]
+            direct = ['-XX:MaxDirectMemorySize=512m', *options]
             jvms.start(name, main, configured, port, '512m', direct)
         overview = f'http://{HOST}:{rest}/overview'
         _wait(lambda: b'"taskmanagers":2' in request.urlopen(overview, timeout=30).read(), 'a task manager')
