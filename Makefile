@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-sanitized test-slow test-versions test-lane-b lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -61,6 +61,10 @@ test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSa
 
 test-versions: venv  ## runs the read, write and registry tests on each Cassandra release that is known (VERSIONS="4.1 5.0.9" to choose)
 	@tools/test-versions $(VERSIONS)
+
+test-engines: cluster  ## runs pipelines on a real Spark and Flink, Prism and in several processes, and prints what each gave
+	@tools/engines
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/engines -m engines $(TESTS)
 
 test-slow: cluster  ## runs the tests that take minutes: millions of rows, thousands of made tables
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -m slow $(TESTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -103,6 +104,41 @@ class Coverage:
             'checksum': f'{self.checksum:016x}',
             'reads': [read.as_json() for read in self.reads],
         }
+
+
+def merged(reads: Sequence[RangeRead], planned: Sequence[Area]) -> list[RangeRead]:
+    """Merges the entries of what a planned area was cut into while it was read, so that the ledger stays as small.
+
+    Args:
+      reads: The entries of areas inside the planned ones.
+      planned: Areas that do not overlap.
+
+    Returns:
+      One entry for each planned area that its entries tile exactly once; all other entries as they are.
+    """
+    ordered = sorted(planned)
+    starts = [area.tokens.start for area in ordered]
+    pieces: dict[Area | None, list[RangeRead]] = {}
+    for read in reads:
+        # Areas of one range, of a giant partition, differ in their times.
+        at = bisect.bisect_right(starts, read.area.tokens.start) - 1
+        while at > 0 and starts[at - 1] == starts[at] and ordered[at].times.start > read.area.times.start:
+            at -= 1
+        pieces.setdefault(ordered[at] if at >= 0 else None, []).append(read)
+    entries: list[RangeRead] = []
+    for area, parts in pieces.items():
+        if area is None or any(areas.faults([part.area for part in parts], [area])):
+            entries += parts
+        else:
+            entries.append(_added(area, parts))
+    return entries
+
+
+def _added(area: Area, reads: Sequence[RangeRead]) -> RangeRead:
+    """Adds the entries of an area's pieces up."""
+    sums = {field: sum(getattr(read, field) for read in reads) for field in ('rows', 'bytes', 'pages', 'retries')}
+    checksum = sum(read.checksum for read in reads) % 2**64
+    return RangeRead(area, checksum=checksum, coordinator=reads[-1].coordinator, **sums)
 
 
 def verified(reads: Sequence[RangeRead], wanted: Sequence[Area] = (WHOLE,)) -> Coverage:

@@ -25,6 +25,7 @@ from tfx_cassandra.components.scan.ring import TokenRange
 SPLIT_BYTES = 8 << 20  # results of one split; small enough that workers end together
 GROUP_BYTES = 128 << 20  # results one worker reads with one element; seconds of reading
 MIN_SPLITS = 16  # of a node, so that several can be in flight until the end
+PER_GROUP = 16  # splits of one group at most, where the number of splits is given: as many are read at once
 _MAX_SPLITS = 8192
 _MIN_GIANT_SLICES, _MAX_GIANT_SLICES = 16, 256  # slices of a giant partition
 _MAX_PAGE_BYTES = 2 * PAGE_BYTES  # of a page, if all its rows were as large as the largest last row of a partition
@@ -133,7 +134,7 @@ def plan(
       estimates: The nodes' size estimates of the table.
       sample: Statistics of a few pages.
       keys: Tokens of the only partitions to read, without duplicates; None for all.
-      min_splits: Number of splits at least; None to derive it from the size.
+      min_splits: Number of splits at least, each group of PER_GROUP at most; None to derive it from the size.
       page_rows: Rows of a page at most.
       one_worker: Whether one worker must read all splits.
     """
@@ -154,7 +155,7 @@ def plan(
     splits = [
         Split(area, _rotated(_replicas(owned, area.tokens), i), first_rows, row_bytes) for i, area in enumerate(areas)
     ]
-    groups = (tuple(splits),) if one_worker else _groups(splits, size)
+    groups = (tuple(splits),) if one_worker else _groups(splits, size, len(splits) if min_splits is None else PER_GROUP)
     return Plan(scan, wanted, groups, max_rows, size)
 
 
@@ -219,12 +220,12 @@ def _rotated(replicas: tuple[str, ...], steps: int) -> tuple[str, ...]:
     return replicas[first:] + replicas[:first]
 
 
-def _groups(splits: list[Split], size: int) -> tuple[tuple[Split, ...], ...]:
-    """Groups the splits of each replica set, so that a worker's requests go to few nodes; sizes are similar."""
+def _groups(splits: list[Split], size: int, most: int) -> tuple[tuple[Split, ...], ...]:
+    """Groups at most `most` splits of a replica set, so that a worker's requests go to few nodes; sizes are similar."""
     sets: dict[tuple[str, ...], list[Split]] = {}
     for split in splits:
         sets.setdefault(tuple(sorted(split.replicas)), []).append(split)
-    per_group = max(1, -(-len(splits) * GROUP_BYTES // size)) if size else len(splits)
+    per_group = min(most, max(1, -(-len(splits) * GROUP_BYTES // size))) if size else most
     return tuple(
         tuple(members[i : i + per_group]) for members in sets.values() for i in range(0, len(members), per_group)
     )

@@ -23,7 +23,7 @@ from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
 from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
-from tfx_cassandra.components.scan.ledger import RangeRead
+from tfx_cassandra.components.scan.ledger import RangeRead, merged
 from tfx_cassandra.components.scan.options import Columns, ReadRequest, filtered, plan_splits, verified
 from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.scan.plan import Split
@@ -79,7 +79,8 @@ class ReadFromCassandra(beam.PTransform):
             CQL type, in any form that cql/parsers.py tells. Where it names the whole partition key (without the columns
             of a layout), only these partitions are read; otherwise every row is read and filtered by the workers.
           consistency: Consistency level of every read.
-          splits: Least number of token ranges read apart; None for as many as the table's size asks for.
+          splits: Least number of token ranges read apart, of which a worker takes up to 16 at once: so at least 16 for
+            each worker; None for as many as the table's size asks for, and a worker's share of 128 MB.
           page_rows: Rows of a page at most, the unit of memory: fewer where rows are large, so that a page stays near
             4 MB, and a worker thread holds at most two pages of each of the up to 16 areas it reads at once.
           rows_per_second: Rows the whole scan reads a second at most. One worker then reads all of it: so the limit
@@ -157,13 +158,17 @@ class _ReadSplits(beam.DoFn):
 
     def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         scan, page_rows, splits = group
+        reads: list[RangeRead] = []
         for found in Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits):
             if isinstance(found, RangeRead):
-                yield beam.pvalue.TaggedOutput('ledger', found)
+                reads.append(found)
                 continue
             batch = self._request.kept(filtered(found, scan), scan)
             if batch.num_rows:
                 yield batch
+        # One worker verifies the whole ledger, so it grows with the plan and not with the table.
+        for read in merged(reads, [split.area for split in splits]):
+            yield beam.pvalue.TaggedOutput('ledger', read)
 
 
 __all__ = ['ReadFromCassandra', 'ReadOptions', 'ReadRequest', 'ReadResult', 'ScanTable', 'filtered', 'plan_splits']

@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from tfx_cassandra.components.dataset.files import spool
-from tfx_cassandra.components.dataset.files.spool import SpoolFile, serialized
+from tfx_cassandra.components.dataset.files.spool import Spooling, serialized
 from tfx_cassandra.components.dataset.join.audit import Audit
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.progress import step
@@ -60,7 +60,9 @@ def join(settings: TrainingSetOptions, folder: str, files: str, joined: str, bea
 
     with step(f'join the training set into {folder}'), spool.spooling(make_pipeline, spooled) as pipeline:
         training_set = pipeline | 'Read' >> ReadTrainingSet(settings, tables, lookups, reference, spooled)
-        pieces = training_set.rows | 'Write' >> beam.ParDo(_WriteRows(files)) | 'Pieces' >> beam.combiners.ToList()
+        pieces = (
+            training_set.rows | 'Write' >> beam.ParDo(_WriteRows(spooled, files)) | 'Pieces' >> beam.combiners.ToList()
+        )
         _ = training_set.coverage | 'Manifest' >> beam.Map(
             _write_manifest,
             beam.pvalue.AsSingleton(pieces),
@@ -75,26 +77,13 @@ def join(settings: TrainingSetOptions, folder: str, files: str, joined: str, bea
     FileSystems.rename([part], [manifest])  # so that whoever finds it finds all of it
 
 
-class _WriteRows(beam.DoFn):
+class _WriteRows(Spooling):
     """Record batch -> a piece: its place in the bundle's spool file, its rows and its CRC."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder, self._file = folder, SpoolFile(folder)
-
-    def start_bundle(self) -> None:
-        self._file.close()  # the file of a bundle that failed
-        self._file = SpoolFile(self._folder)
 
     def process(self, batch: pa.RecordBatch) -> Iterator[_Piece]:
         if batch.num_rows:
             content = serialized(batch)
             yield (*self._file.append(content), batch.num_rows, zlib.crc32(content))
-
-    def finish_bundle(self) -> None:
-        self._file.close()
-
-    def teardown(self) -> None:
-        self._file.close()
 
 
 def _write_manifest(

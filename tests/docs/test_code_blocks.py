@@ -120,6 +120,7 @@ def flights(names: Names, connection: CassandraConnection, session: Session) -> 
 
 SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'README.md': training,
+    'docs/engines.md': training,
     'docs/parameters.md': example_pipeline,
     'docs/pipelines.md': training,
     'docs/pusher.md': training,

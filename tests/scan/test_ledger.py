@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfx_cassandra.components.errors import CoverageError
 from tfx_cassandra.components.scan import ledger, ring
-from tfx_cassandra.components.scan.area import WHOLE, Area, Slice
+from tfx_cassandra.components.scan.area import WHOLE, Area, Slice, cut
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.ring import TokenRange
 
@@ -82,3 +86,41 @@ def test_the_fingerprint_depends_on_the_statement_and_on_the_content() -> None:
     assert other.fingerprint('SELECT', 'w') == coverage.fingerprint('SELECT', 'w')
     assert coverage.fingerprint('SELECT', 'v') != coverage.fingerprint('SELECT', 'w')
     assert coverage.fingerprint('SELECT x', 'w') != coverage.fingerprint('SELECT', 'w')
+
+
+def pieces_of(area: Area, times: int) -> list[Area]:
+    """Cuts an area as a read does that has got nowhere: again and again, by tokens and then by time."""
+    pieces = [area]
+    for number in range(times):
+        found = cut(pieces[number % len(pieces)], None, sliceable=True)
+        if found is not None:
+            pieces[number % len(pieces) : number % len(pieces) + 1] = [found.rest, *found.fresh]
+    return pieces
+
+
+@given(st.integers(1, 40), st.integers(0, 200), st.randoms())
+def test_the_ledger_has_an_entry_for_each_planned_area_however_it_was_cut(count: int, cuts: int, draw: Random) -> None:
+    giant = TokenRange(500, 501)  # which is planned in slices of time
+    sides = [*TokenRange(ring.MIN_TOKEN, 500).split(count), *TokenRange(501, ring.MAX_TOKEN).split(2)]
+    planned = [*map(Area, sides), *(Area(giant, s) for s in Slice().cut(range(0, 10 * count, 10)))]
+    pieces = [piece for area in planned for piece in pieces_of(area, cuts // len(planned) + draw.randrange(3))]
+    reads = [RangeRead(piece, draw.randrange(9), 7, 1, 0, draw.randrange(2**64)) for piece in pieces]
+    draw.shuffle(reads)
+    merged = ledger.merged(reads, planned)
+    assert sorted(read.area for read in merged) == sorted(planned)
+    whole, single = ledger.verified(reads), ledger.verified(merged)
+    assert (single.rows, single.bytes, single.pages, single.checksum) == (
+        whole.rows, whole.bytes, whole.pages, whole.checksum,
+    )  # fmt: skip
+
+
+@given(st.integers(2, 60), st.data())
+def test_entries_that_do_not_tile_their_area_are_not_merged(cuts: int, data: st.DataObject) -> None:
+    planned = [Area(tokens) for tokens in ring.RING.split(3)]
+    reads = [RangeRead(piece, 1) for area in planned for piece in pieces_of(area, cuts)]
+    lost = data.draw(st.sampled_from(reads))
+    left = [read for read in reads if read is not lost]
+    with pytest.raises(CoverageError, match='not read'):
+        ledger.verified(ledger.merged(left, planned))
+    with pytest.raises(CoverageError, match='read more than once'):
+        ledger.verified(ledger.merged([*reads, lost], planned))

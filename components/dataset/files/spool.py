@@ -3,7 +3,8 @@
     (key, batch) -> appended to the bundle's spool file; (key, Place)  -> grouped by the runner -> read when iterated
 
 Beam's local runner shuffles in memory and copies every element several times; a Place takes next to no memory. Other
-runners write shuffled elements to disk; here they are in a folder next to the output, which every worker can reach.
+runners write shuffled elements to disk; here they are in a folder next to the output, which every worker must reach:
+`spooling` leaves a mark in it that each worker looks for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +23,10 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tfx_cassandra.components.errors import DatasetError
+
 MAX_OPEN_FILES = 16  # of one reader
+MARK = 'reachable'  # the file that the pipeline's own process leaves in a spool folder
 
 
 class Place(NamedTuple):
@@ -69,11 +74,24 @@ def read(places: Iterable[Place]) -> Iterator[bytes]:
                     files.pop(next(iter(files))).close()
                 file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
             files[place.path] = file
-            file.seek(place.offset)
-            yield file.read(place.size)
+            yield _exactly(file, place)
     finally:
         for file in files.values():
             file.close()
+
+
+def _exactly(file: Any, place: Place) -> bytes:
+    """Reads a place without what stands after it: the buffer of an object store's file is 16 MB."""
+    raw = getattr(file, 'raw', file)
+    raw.seek(place.offset)
+    parts: list[bytes] = []
+    missing = place.size
+    while missing and (part := raw.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    if missing:
+        raise DatasetError(f'spool file {place.path}: got an end {missing} bytes early, rule: all of {place}')
+    return b''.join(parts)
 
 
 def serialized(batch: pa.RecordBatch) -> bytes:
@@ -96,19 +114,43 @@ def make_folder(folder: str) -> None:
 
 
 def clean(folder: str) -> None:
-    """Removes a folder and its content, if it exists."""
-    if FileSystems.exists(folder):
-        FileSystems.delete([folder])
+    """Removes a folder and the files in it, if it exists; in an object store there are the files alone."""
+    system: Any = FileSystems.get_filesystem(folder)
+    if system.has_dirs():
+        paths = [folder] if FileSystems.exists(folder) else []
+    else:
+        (found,) = FileSystems.match([os.path.join(folder, '*')])
+        paths = [file.path for file in found.metadata_list]
+    if paths:
+        FileSystems.delete(paths)
 
 
 @contextlib.contextmanager
 def spooling(make_pipeline: Callable[[], beam.Pipeline], folder: str) -> Iterator[beam.Pipeline]:
     """Opens a pipeline that keeps its spool files in a folder, and removes the folder when it has run or failed."""
+    made = make_pipeline()  # which sets the options that a file system may need
     try:
-        with make_pipeline() as pipeline:
+        with made as pipeline:
+            make_folder(folder)
+            with FileSystems.create(os.path.join(folder, MARK), compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                file.write(b'Each worker of the pipeline must find this file.')
             yield pipeline
     finally:
         clean(folder)
+
+
+def check_reachable(folder: str) -> None:
+    """Checks that this process finds the spool folder of a pipeline that another one has started.
+
+    Raises:
+      DatasetError: It does not: the folder is of another machine, or relative to another process's folder.
+    """
+    if not FileSystems.exists(os.path.join(folder, MARK)):
+        got = f'{folder!r}, which the worker on {socket.gethostname()} does not find'
+        rule = (
+            "one that the pipeline's process and all its workers reach, on a shared mount or in s3://, gs:// or hdfs://"
+        )
+        raise DatasetError(f'spool folder: got {got}, rule: {rule}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,25 +190,38 @@ class CoGroupBatches(beam.PTransform[Any, Any]):
         return spooled | 'Group' >> beam.CoGroupByKey() | 'Open' >> beam.MapTuple(_opened)
 
 
-class _Spool(beam.DoFn):
-    """(key, record batch) -> (key, Spooled)."""
+class Spooling(beam.DoFn):
+    """A DoFn with a spool file for each bundle.
 
-    def __init__(self, folder: str) -> None:
-        self._folder, self._file = folder, SpoolFile(folder)
+    Args:
+      folder: Where `spooling` keeps the pipeline's spool files.
+      files: The folder of this file, where it is not that one.
+    """
+
+    def __init__(self, folder: str, files: str | None = None) -> None:
+        self._spool, self._folder = folder, files or folder
+        self._file = SpoolFile(self._folder)
+
+    def setup(self) -> None:
+        check_reachable(self._spool)
 
     def start_bundle(self) -> None:
         self._file.close()  # the file of a bundle that failed
         self._file = SpoolFile(self._folder)
-
-    def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
-        key, batch = keyed
-        yield key, Spooled((self._file.append(serialized(batch)),))
 
     def finish_bundle(self) -> None:
         self._file.close()
 
     def teardown(self) -> None:
         self._file.close()  # the file of a bundle that failed
+
+
+class _Spool(Spooling):
+    """(key, record batch) -> (key, Spooled)."""
+
+    def process(self, keyed: tuple[Any, pa.RecordBatch]) -> Iterator[tuple[Any, Spooled]]:
+        key, batch = keyed
+        yield key, Spooled((self._file.append(serialized(batch)),))
 
 
 def _opened(key: Any, parts: Mapping[str, Iterable[Spooled]]) -> tuple[Any, dict[str, Spooled]]:

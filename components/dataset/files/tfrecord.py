@@ -2,13 +2,16 @@
 
     batch  -> framed tf.Examples -> one gzipped chunk per split     (in the worker that read it)
            -> appended to the worker's spool file; a Piece holds its place
-    pieces -> shards, by a hash -> data_tfrecord-00000-of-00002.gz: the shard's pieces in the order of their hashes
+    pieces -> shards, by a hash -> a file in the spool: the shard's pieces in the order of their hashes
+    files  -> checked against the pieces, then renamed to data_tfrecord-00000-of-00002.gz
 
 Only a few numbers per chunk go through Beam, so memory does not grow with the data. Gzip members can be concatenated,
 so a shard is written by copying bytes: TensorFlow, Beam and zcat read it as one stream.
 
 Chunks are shuffled within and across files; the rows of a chunk, which are those of one page, stay in the table's
 order. The order depends on the seed and the chunks alone, so the same chunks give the same files, byte for byte.
+
+A runner may repeat any of this; commit.py says why that changes nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from tfx_cassandra.components.dataset.files.commit import Attempt, commit, sum_checksums
 from tfx_cassandra.components.dataset.files.encode import encode
 from tfx_cassandra.components.dataset.files.examples import Kind, compressed
 from tfx_cassandra.components.dataset.files.split import Splits, assign, key_of
-from tfx_cassandra.components.dataset.files.spool import Place, SpoolFile, clean, make_folder, read
+from tfx_cassandra.components.dataset.files.spool import Place, Spooling, check_reachable, read
 from tfx_cassandra.components.window import TimeWindow
 
 SPOOL = 'spool'  # folder next to the splits, removed when the files are complete
@@ -54,6 +58,8 @@ class Piece(NamedTuple):
 
 class Written(NamedTuple):
     """The result of `WriteExamples`: (split, number of examples), and the checksum of all examples in hexadecimal.
+
+    Both are there when the files are in their places.
 
     The checksum is the sum over the examples of the first 64 bits of each one's SHA-256, modulo 2^64.
     """
@@ -139,25 +145,39 @@ class WriteChunks(beam.PTransform[Any, Any]):
         self._names, self._uri, self._shards, self._seed = list(names), uri, shards, seed
 
     def expand(self, chunks: beam.PCollection) -> Written:
-        pieces = chunks | 'Spool' >> beam.ParDo(_Spool(self._uri, self._seed))
-        counts = pieces | 'Examples' >> beam.Map(lambda piece: (piece.split, piece.examples)) | 'Count' >> _sum()
+        pieces = chunks | 'Spool' >> beam.ParDo(_Spool(os.path.join(self._uri, SPOOL), self._seed))
         sizes = pieces | 'Bytes' >> beam.Map(lambda piece: (piece.split, piece.place.size)) | 'Size' >> _sum()
-        checksums = pieces | 'Checksums' >> beam.Map(lambda piece: piece.checksum)
-        checksum = checksums | 'Checksum' >> beam.CombineGlobally(_sum_checksums)
         split_sizes = beam.pvalue.AsDict(sizes)
         names = chunks.pipeline | 'Names' >> beam.Create(self._names)
         # A file without pieces is written too, so that each split has its files.
         empty = names | 'Files' >> beam.FlatMap(_files, shards=self._shards, sizes=split_sizes)
         sharded = pieces | 'Shard' >> beam.Map(_sharded, shards=self._shards, sizes=split_sizes)
-        written = (
-            (sharded, empty) | beam.Flatten() | 'Gather' >> beam.GroupByKey() | 'Write' >> beam.Map(_write, self._uri)
+        attempts = (
+            (sharded, empty) | beam.Flatten() | 'Gather' >> beam.GroupByKey() | 'Write' >> beam.ParDo(_Write(self._uri))
         )
-        _ = written | 'Written' >> beam.combiners.ToList() | 'Clean' >> beam.Map(_clean, self._uri)
-        return Written(counts, checksum)
+        committed = (
+            attempts
+            | 'Written' >> beam.combiners.ToList()
+            | 'Commit'
+            >> beam.ParDo(
+                commit,
+                counts=beam.pvalue.AsDict(_counts('Encoded', pieces)),
+                checksum=beam.pvalue.AsSingleton(_checksum('Encoded', pieces)),
+            )
+        )
+        counts = _counts('Committed', committed) | 'NotEmpty' >> beam.Filter(lambda count: count[1] > 0)
+        return Written(counts, _checksum('Committed', committed))
 
 
-def _sum_checksums(checksums: Iterable[str]) -> str:
-    return f'{sum(int(checksum, 16) for checksum in checksums) % 2**64:016x}'
+def _counts(label: str, parts: beam.PCollection) -> beam.PCollection:
+    """Adds up (split, examples) of Pieces or Attempts."""
+    return parts | f'{label}Examples' >> beam.Map(lambda part: (part.split, part.examples)) | f'{label}Count' >> _sum()
+
+
+def _checksum(label: str, parts: beam.PCollection) -> beam.PCollection:
+    """Adds up the checksums of Pieces or Attempts."""
+    checksums = parts | f'{label}Checksums' >> beam.Map(lambda part: part.checksum)
+    return checksums | f'{label}Checksum' >> beam.CombineGlobally(sum_checksums)
 
 
 def _sum() -> beam.CombinePerKey:
@@ -190,16 +210,12 @@ class _Encode(beam.DoFn):
             yield beam.pvalue.TaggedOutput('overflows', overflow)
 
 
-class _Spool(beam.DoFn):
+class _Spool(Spooling):
     """Compresses chunks into the bundle's spool file; yields Pieces."""
 
-    def __init__(self, uri: str, seed: int) -> None:
-        self._folder, self._seed = os.path.join(uri, SPOOL), seed
-        self._file = SpoolFile(self._folder)
-
-    def start_bundle(self) -> None:
-        self._file.close()  # the file of a bundle that failed
-        self._file = SpoolFile(self._folder)
+    def __init__(self, folder: str, seed: int) -> None:
+        super().__init__(folder)
+        self._seed = seed
 
     def process(self, chunk: Chunk) -> Iterator[Piece]:
         if chunk.examples:
@@ -207,12 +223,6 @@ class _Spool(beam.DoFn):
             place = self._file.append(gzipped)
             sort_key = order(self._seed, chunk.frames, gzipped)
             yield Piece(chunk.split, sort_key, place, chunk.examples, f'{chunk.checksum:x}')
-
-    def finish_bundle(self) -> None:
-        self._file.close()
-
-    def teardown(self) -> None:
-        self._file.close()  # the file of a bundle that failed
 
 
 def order(seed: int, chunk: bytes, gzipped: bytes) -> int:
@@ -238,23 +248,25 @@ def _sharded(piece: Piece, shards: int | None, sizes: Mapping[str, int]) -> tupl
     return (piece.split, piece.order % count, count), piece
 
 
-def _write(gathered: tuple[tuple[str, int, int], Iterable[Piece | None]], uri: str) -> str:
-    """Writes one file: its pieces in shuffled order, under a temporary name until it is complete."""
-    (split, shard, count), pieces = gathered
-    path = os.path.join(uri, f'Split-{split}', f'data_tfrecord-{shard:05d}-of-{count:05d}.gz')
-    spooled = os.path.join(uri, SPOOL, f'{split}-{shard}-{uuid.uuid4().hex}')
-    for folder in (os.path.dirname(path), os.path.dirname(spooled)):
-        make_folder(folder)
-    ordered = [piece for piece in pieces if piece is not None]
-    ordered.sort(key=lambda piece: (piece.order, piece.place.size))
-    with FileSystems.create(spooled, compression_type=CompressionTypes.UNCOMPRESSED) as target:
-        for gzipped in read(piece.place for piece in ordered):
-            target.write(gzipped)
-        if not ordered:
-            target.write(compressed(b''))
-    FileSystems.rename([spooled], [path])
-    return path
+class _Write(beam.DoFn):
+    """((split, shard, shards), its pieces) -> an Attempt: the pieces in shuffled order in a file of the spool."""
 
+    def __init__(self, uri: str) -> None:
+        self._uri, self._spool = uri, os.path.join(uri, SPOOL)
 
-def _clean(written: list[str], uri: str) -> None:
-    clean(os.path.join(uri, SPOOL))
+    def setup(self) -> None:
+        check_reachable(self._spool)
+
+    def process(self, gathered: tuple[tuple[str, int, int], Iterable[Piece | None]]) -> Iterator[Attempt]:
+        (split, shard, count), pieces = gathered
+        path = os.path.join(self._uri, f'Split-{split}', f'data_tfrecord-{shard:05d}-of-{count:05d}.gz')
+        temporary = os.path.join(self._spool, f'{split}-{shard}-{uuid.uuid4().hex}')
+        ordered = [piece for piece in pieces if piece is not None]
+        ordered.sort(key=lambda piece: (piece.order, piece.place.size))
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as target:
+            for gzipped in read(piece.place for piece in ordered):
+                target.write(gzipped)
+            if not ordered:
+                target.write(compressed(b''))
+        examples, checksum = sum(piece.examples for piece in ordered), (piece.checksum for piece in ordered)
+        yield Attempt(split, temporary, path, examples, sum_checksums(checksum))

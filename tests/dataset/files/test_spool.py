@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,6 +14,7 @@ from apache_beam.coders import registry
 from apache_beam.testing.util import assert_that, equal_to
 
 from tfx_cassandra.components.dataset.files import spool
+from tfx_cassandra.components.errors import DatasetError
 
 SCHEMA = pa.schema([('n', pa.int64()), ('words', pa.list_(pa.string()))])
 
@@ -37,14 +40,12 @@ def test_batches_are_grouped_as_beam_groups_elements(tmp_path: Path) -> None:
         assert again == {name: len(grouped) for name, grouped in rows.items()}
         return key, [sorted(row['n'] for row in grouped) for grouped in rows.values()]
 
-    with beam.Pipeline() as pipeline:
+    with spool.spooling(beam.Pipeline, str(tmp_path / 'spool')) as pipeline:
         sides = {'left': pipeline | 'l' >> beam.Create(left), 'right': pipeline | 'r' >> beam.Create(right)}
         got = sides | spool.CoGroupBatches(str(tmp_path / 'spool')) | beam.MapTuple(numbers)
         assert_that(got, equal_to(list(expected.items())))
-    assert list((tmp_path / 'spool').iterdir())
-    spool.clean(str(tmp_path / 'spool'))
-    spool.clean(str(tmp_path / 'spool'))
     assert not list(tmp_path.iterdir())
+    spool.clean(str(tmp_path / 'spool'))
 
 
 @pytest.mark.parametrize('rows', [0, 10, 100_000])
@@ -122,3 +123,57 @@ def test_a_folder_is_removed_after_a_failure_too(tmp_path: Path) -> None:
             if error:
                 raise error
         assert not folder.exists()
+
+
+def test_a_worker_that_does_not_find_the_folder_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is relative, so it is another one for each process, as a local one is for each machine."""
+
+    def elsewhere(element: int) -> int:
+        (tmp_path / 'worker').mkdir(exist_ok=True)
+        os.chdir(tmp_path / 'worker')
+        return element
+
+    def run() -> None:
+        with spool.spooling(beam.Pipeline, 'out/spool') as pipeline:
+            moved = pipeline | beam.Create([1]) | beam.Map(elsewhere) | beam.Reshuffle()
+            _ = {'left': moved | beam.Map(lambda n: (n, batch(n)))} | spool.CoGroupBatches('out/spool')
+
+    (tmp_path / 'submitter').mkdir()
+    monkeypatch.chdir(tmp_path / 'submitter')
+    with pytest.raises(Exception, match=r"spool folder: got 'out/spool', which the worker on .* does not find, rule:"):
+        run()
+
+
+def test_a_place_is_read_without_what_stands_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an object store every byte read is one transferred: its files have a buffer of 16 MB."""
+    transferred: list[int] = []
+
+    class Remote(io.RawIOBase):
+        def __init__(self, path: str) -> None:
+            self._file = open(path, 'rb', buffering=0)  # noqa: SIM115
+
+        def readable(self) -> bool:
+            return True
+
+        def seekable(self) -> bool:
+            return True
+
+        def seek(self, offset: int, whence: int = 0) -> int:
+            return self._file.seek(offset, whence)
+
+        def readinto(self, target: memoryview) -> int:
+            transferred.append(len(target))
+            return self._file.readinto(target)
+
+    file = spool.SpoolFile(str(tmp_path))
+    places = [file.append(bytes([number]) * 1000) for number in range(200)]
+    file.close()
+    monkeypatch.setattr(
+        spool.FileSystems, 'open', lambda path, **_: io.BufferedReader(Remote(path), buffer_size=16 << 20)
+    )
+    assert list(spool.read(places[::7])) == [bytes([number]) * 1000 for number in range(0, 200, 7)]
+    assert sum(transferred) == 1000 * len(places[::7])
+    with pytest.raises(DatasetError, match='got an end 500 bytes early'):
+        list(spool.read([places[-1]._replace(offset=199_500)]))

@@ -20,7 +20,7 @@ import tensorflow as tf
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from tfx_cassandra.components.dataset.files import examples, tfrecord
+from tfx_cassandra.components.dataset.files import commit, examples, spool, tfrecord
 from tfx_cassandra.components.dataset.files.split import HashSplits
 from tfx_cassandra.components.dataset.files.tfrecord import WriteExamples
 
@@ -39,7 +39,7 @@ def batches(chunks: int = CHUNKS) -> list[pa.RecordBatch]:
 
 def written(folder: pathlib.Path, given: Sequence[pa.RecordBatch], **options: int) -> dict[str, list[int]]:
     """Writes batches and returns the numbers in the order of the files, by split."""
-    with TestPipeline() as pipeline:
+    with spool.spooling(TestPipeline, str(folder / tfrecord.SPOOL)) as pipeline:
         counts, checksum = pipeline | beam.Create(given) | WriteExamples(KINDS, SPLITS, str(folder), **options)
         expected = [list(SPLITS.assign(slow_examples.encode(batch, KINDS))) for batch in given]
         totals = [(name, sum(s.count(i) for s in expected)) for i, name in enumerate(SPLITS.names)]
@@ -126,7 +126,7 @@ def test_the_shuffle_leaves_no_trace_of_the_order_of_the_chunks(tmp_path: pathli
 def test_more_bundles_than_files_may_be_open(tmp_path: pathlib.Path) -> None:
     bundles, pieces = 120, []
     for number in range(bundles):
-        spooling = tfrecord._Spool(str(tmp_path), seed=0)
+        spooling = tfrecord._Spool(str(tmp_path / tfrecord.SPOOL), seed=0)
         spooling.start_bundle()
         frames = slow_examples.framed(slow_examples.encode(batches(1)[0].slice(number % ROWS, 1), KINDS))
         pieces += spooling.process(tfrecord.Chunk('train', frames, 1, number))
@@ -134,7 +134,8 @@ def test_more_bundles_than_files_may_be_open(tmp_path: pathlib.Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))) + 40, hard))
     try:
-        path = tfrecord._write((('train', 0, 1), pieces), str(tmp_path))
+        (attempt,) = tfrecord._Write(str(tmp_path)).process((('train', 0, 1), pieces))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert sorted(numbers(pathlib.Path(path).parent)) == sorted(number % ROWS for number in range(bundles))
+    list(commit.commit([attempt], {'train': bundles}, attempt.checksum))
+    assert sorted(numbers(pathlib.Path(attempt.path).parent)) == sorted(number % ROWS for number in range(bundles))

@@ -1,0 +1,27 @@
+"""The spool lies where all workers reach it: an object store or HDFS; where it does not, one line says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import engine_processes
+import pytest
+from conftest import Run, Site
+from engine_processes import Engine
+
+pytestmark = [pytest.mark.engines, pytest.mark.integration]
+
+
+@pytest.mark.parametrize(('store', 'out'), [('s3', 's3://spool/run'), ('hdfs', 'hdfs://spool/run')])
+@pytest.mark.parametrize('engine', ['spark'], indirect=True)
+def test_all_files_of_a_join_lie_in_a_store(
+    engine: Engine, store: str, out: str, site: Site, expected: tuple[Run, Path], tmp_path: Path
+) -> None:
+    wanted, _ = expected
+    pooled = dataclasses.replace(engine, workers='pool')  # whose workers get the store's options too
+    with getattr(engine_processes, store)(tmp_path) as options:
+        run = site.run(pooled, tmp_path, 'files', 'files', out=out, options=tuple(options))
+    assert not run.error, run.error
+    assert run.results['files']['splits'] == wanted.results['join']['splits']
+    assert len(run.processes('read')) > 1
