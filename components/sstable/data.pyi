@@ -9,6 +9,7 @@ def compare(order: Order, a: bytes, b: bytes) -> int: ...
 
 class Merger:
     counts: list[tuple[int, int]]
+    held: int
     def __init__(
         self,
         plan: Plan,

@@ -338,6 +338,14 @@ cdef class Merger:
         """For each SSTable the partitions that have been read, and the rows: those that are not empty, static ones too."""
         return [(self.streams[i].partitions, self.streams[i].rows) for i in range(self.count)]
 
+    @property
+    def held(self):
+        """Bytes of memory for what has been read and not yet returned."""
+        cdef int64_t found = self.out.batch.capacity + self.out.head.capacity
+        for i in range(self.count):
+            found += self.streams[i].capacity
+        return found
+
     cdef object _failure(self):
         what = self.m.error.decode()
         if self.m.failed == NULL:

@@ -1,4 +1,4 @@
-"""Each rule of a merge matters: data.pyx is built with one rule broken, and what it reads differs from what CQL said."""
+"""Each rule of a merge matters: with one broken, a build of data.pyx reads something else than CQL said."""
 
 from __future__ import annotations
 
