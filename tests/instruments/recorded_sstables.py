@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import datetime
-import io
 import sys
 import zipfile
 from pathlib import Path
@@ -40,27 +39,23 @@ def _read(folder: Path) -> Recorded:
 
 
 def main(seeds: list[int]) -> None:
-    sys.path += [str(ARCHIVE.parent), str(Path(__file__).parent)]
-    from snapshots import in_cql
-    from test_against_cql import drop, make
+    sys.path.insert(0, str(Path(__file__).parent))
+    from made_sstables import make
+    from snapshots import in_cql, snapshots_of
 
     from tfx_cassandra.components.driver.connection import CassandraConnection
 
     connection = CassandraConnection.from_env()
-    made = make(connection, 'recorded', seeds)
-    folders = made.snapshots.take('recorded')
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_LZMA) as archive:
-        for name, folder in sorted(folders.items()):
+    made = make(connection, snapshots_of(connection), 'recorded', seeds)
+    with zipfile.ZipFile(ARCHIVE, 'w', zipfile.ZIP_LZMA) as archive:
+        for name, folder in sorted(made.check().items()):
             for path in sorted(folder.iterdir()):
                 archive.writestr(zipfile.ZipInfo(f'{name}/{path.name}'), path.read_bytes(), zipfile.ZIP_LZMA)
             now = datetime.datetime.now(datetime.timezone.utc)
             schema, values = in_cql(made.connection, name)
-            archive.writestr(
-                zipfile.ZipInfo(f'{name}/cql.txt'), repr((int(now.timestamp()), schema.names, values)), zipfile.ZIP_LZMA
-            )
-    ARCHIVE.write_bytes(packed.getvalue())
-    drop(connection, 'recorded')
+            text = repr((int(now.timestamp()), schema.names, values))
+            archive.writestr(zipfile.ZipInfo(f'{name}/cql.txt'), text, zipfile.ZIP_LZMA)
+    made.drop()
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,14 @@ class Snapshots:
     """The dev cluster's only node."""
 
     def __init__(self, cluster: DevCluster) -> None:
-        self._cluster, self._made = cluster, 0
+        self._cluster = cluster
 
     def run(self, *args: str) -> None:
         assert self._cluster.nodetool(list(args)) == 0, args
 
     def take(self, keyspace: str) -> dict[str, Path]:
-        """Flushes and takes a snapshot of a keyspace; returns the folder of each of its tables."""
-        self._made += 1
-        tag = f'made{self._made}'
-        self.run('flush', keyspace)
+        """Takes a snapshot of a keyspace, which flushes it; returns the folder of each of its tables."""
+        tag = uuid.uuid4().hex
         self.run('snapshot', '-t', tag, keyspace)
         folder = self._cluster.ring[0].folder / 'data' / keyspace
         return {path.parts[-3].rpartition('-')[0]: path for path in folder.glob(f'*/snapshots/{tag}')}

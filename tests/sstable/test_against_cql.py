@@ -5,17 +5,17 @@ Every cell and every write time that CQL has of them must come out of their file
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import time
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cassandra.concurrent import execute_concurrent
+from made_sstables import Made, make
+from nodes import running
 from snapshots import Snapshots, in_cql, in_files, snapshots_of
-from sstable_tables import EXPIRED, SECONDS, TYPES, MadeTable, quoted
 
+from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -23,81 +23,49 @@ from tfx_cassandra.components.sstable.read import open_snapshot
 
 pytestmark = pytest.mark.integration
 
-
-@dataclasses.dataclass
-class Made:
-    """Tables whose histories have been written, each stage flushed."""
-
-    connection: CassandraConnection
-    snapshots: Snapshots
-    tables: list[MadeTable]
-
-    def check(self, folders: dict[str, Path]) -> None:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        for table in self.tables:
-            schema, values = in_cql(self.connection, table.name)
-            found_schema, found = in_files(folders[table.name], now)
-            assert found_schema.equals(schema, check_metadata=True), table.create
-            for name, expected, column in zip(schema.names, values, found, strict=True):
-                assert column == expected, (name, table.create, table.stages)
-
-
-def make(connection: CassandraConnection, keyspace: str, seeds: range) -> Made:
-    """Writes the tables of seeds into a new keyspace."""
-    snapshots = snapshots_of(connection)
-    mine = dataclasses.replace(connection, keyspace=keyspace)
-    made = [MadeTable(keyspace, f't{seed}', seed) for seed in seeds]
-    with connections.session(connection) as session:
-        session.execute(f'DROP KEYSPACE IF EXISTS {keyspace}', timeout=120)
-        session.execute(
-            f"CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
-        )
-        for name, fields in TYPES.items():
-            session.execute(
-                f'CREATE TYPE {keyspace}.{quoted(name)} ({", ".join(f"{quoted(f)} {of}" for f, of in fields)})'
-            )
-        for table in made:
-            session.execute(table.create)
-        for stage in range(max(len(table.stages) for table in made)):
-            statements = [line for table in made for line in (table.stages[stage] if stage < len(table.stages) else [])]
-            for line in statements:
-                if line.startswith('ALTER'):
-                    session.execute(line)
-            writes = [(line, ()) for line in statements if not line.startswith('ALTER')]
-            for success, error in execute_concurrent(session, writes, concurrency=64, raise_on_first_error=False):
-                assert success or 'Invalid' in type(error).__name__, error
-            snapshots.run('flush', keyspace)
-    time.sleep(SECONDS + EXPIRED)
-    return Made(mine, snapshots, made)
+_WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
 
 
 @pytest.fixture(scope='module')
 def made(cluster_connection: CassandraConnection, cassandra_5: None) -> Iterator[Made]:
-    yield make(cluster_connection, 'sstable_made', range(30))
-    drop(cluster_connection, 'sstable_made')
+    tables = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_made', range(30), most_stages=4)
+    yield tables
+    tables.drop()
 
 
-def drop(connection: CassandraConnection, keyspace: str) -> None:
-    with connections.session(connection) as session:
-        session.execute(f'DROP KEYSPACE IF EXISTS {keyspace}', timeout=120)
+@pytest.fixture(scope='module')
+def folders(made: Made) -> dict[str, Path]:
+    return made.check()
 
 
-def test_made_tables_equal_cql(made: Made) -> None:
-    made.check(made.snapshots.take(made.connection.keyspace))
+def test_made_tables_equal_cql(folders: dict[str, Path]) -> None:
+    counts = [len(list(folder.glob('*-Data.db'))) for folder in folders.values()]
+    assert len(counts) == 30
+    assert max(counts) == 4
 
 
-def test_the_table_of_schema_cql_is_that_of_the_live_schema(made: Made) -> None:
-    folders = made.snapshots.take(made.connection.keyspace)
+def test_the_table_of_schema_cql_is_that_of_the_live_schema(made: Made, folders: dict[str, Path]) -> None:
     with connections.session(made.connection) as session:
         for table in made.tables:
-            assert open_snapshot(folders[table.name])[0].table == tables.describe(
-                session, made.connection.keyspace, table.name
-            )
+            live = tables.describe(session, made.connection.keyspace, table.name)
+            assert open_snapshot(folders[table.name])[0].table == live
 
 
-def test_made_tables_equal_cql_after_a_compaction(made: Made) -> None:
+def test_some_columns_give_the_rows_that_cql_gives_of_them(made: Made, folders: dict[str, Path]) -> None:
+    """A row lives by cells that nobody asked for, a partition without rows only by static ones that somebody did."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    for table in made.tables:
+        described = open_snapshot(folders[table.name])[0].table
+        keys = (*described.partition_key, *described.clustering)
+        others = [name for name in described.readable if name not in keys]
+        for columns in (keys, keys[-1:], *([name, keys[0]] for name in others[:3])):
+            assert in_files(folders[table.name], now, columns)[1] == in_cql(made.connection, table.name, columns)[1]
+
+
+def test_made_tables_equal_cql_after_a_compaction(made: Made, folders: dict[str, Path]) -> None:
     made.snapshots.run('compact', made.connection.keyspace)
-    made.check(made.snapshots.take(made.connection.keyspace))
+    compacted = made.check()
+    assert max(len(list(folder.glob('*-Data.db'))) for folder in compacted.values()) == 1
 
 
 @pytest.mark.slow
@@ -105,8 +73,26 @@ def test_made_tables_equal_cql_after_a_compaction(made: Made) -> None:
 def test_thousands_of_made_tables_equal_cql(
     cluster_connection: CassandraConnection, cassandra_5: None, first: int
 ) -> None:
-    many = make(cluster_connection, 'sstable_many', range(first, first + 100))
-    many.check(many.snapshots.take('sstable_many'))
-    many.snapshots.run('compact', 'sstable_many')
-    many.check(many.snapshots.take('sstable_many'))
-    drop(cluster_connection, 'sstable_many')
+    many = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_many', range(first, first + 100))
+    check_and_compact(many)
+
+
+def check_and_compact(many: Made) -> dict[str, Path]:
+    many.check()
+    many.snapshots.run('compact', many.connection.keyspace)
+    folders = many.check()
+    many.drop()
+    return folders
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('version', 'form'), [('oa', 'big'), ('da', 'bti')])
+def test_the_versions_of_cassandra_5(tmp_path: Path, version: str, form: str) -> None:
+    cluster = DevCluster(
+        tmp_path, subnet=f'127.0.{66 + _WORKER}', storage_port=7066, jmx_port=7601 + _WORKER, heap='768M'
+    )  # fmt: skip
+    settings = {'storage_compatibility_mode': 'NONE', 'sstable': {'selected_format': form}}
+    with running(cluster, settings, '-XX:TieredStopAtLevel=1'):
+        connection = CassandraConnection(cluster.contact_points, cluster.port, request_timeout=60.0)
+        folders = check_and_compact(make(connection, Snapshots(cluster), 'sstable_new', range(7000, 7100)))
+    assert {path.name[:2] for folder in folders.values() for path in folder.glob('*-Data.db')} <= {version}
