@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tfx_cassandra.components.cql.table import writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
 from tfx_cassandra.components.sstable import chunks, data, layout, schema_file, statistics, summary
-from tfx_cassandra.components.sstable.files import Files, data_files, local_files
+from tfx_cassandra.components.sstable.files import Files, local_files
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.window import EPOCH, aware
 
@@ -72,20 +73,29 @@ def open_sstable(files: Files) -> SSTable:
 
 
 def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:
-    """Returns the table and the SSTables of a folder that `nodetool snapshot` has made.
+    """Returns the table and the SSTables of a folder that `nodetool snapshot` has made: those that its manifest lists.
 
     Raises:
-      ReadError: The folder has no schema.cql or no SSTables, or one of them is damaged.
+      ReadError: The folder has no manifest.json or schema.cql, lacks a file, or an SSTable is damaged.
       SchemaError: schema.cql is not that of a table that can be read.
     """
-    schema = folder / 'schema.cql'
-    if not schema.is_file():
-        raise ReadError(
-            f'{folder}: got no schema.cql, rule: the folder of a snapshot, not one that Cassandra writes to'
-        )
-    return schema_file.parse(schema.read_text('utf-8')), [
-        open_sstable(local_files(path)) for path in data_files([folder])
-    ]
+    for name in ('manifest.json', 'schema.cql'):
+        if not (folder / name).is_file():
+            rule = 'the folder of a snapshot, not one that Cassandra writes to'
+            raise ReadError(f'{folder}: got no {name}, rule: {rule}')
+    sstables = [open_sstable(local_files(folder / name)) for name in _listed(folder / 'manifest.json')]
+    schema = schema_file.parse((folder / 'schema.cql').read_text('utf-8'))
+    names = {name for sstable in sstables for name in sstable.statistics.header.types}
+    return schema_file.completed(schema, sorted(names)), sstables
+
+
+def _listed(manifest: Path) -> list[str]:
+    """Returns the names of the Data.db files of a snapshot."""
+    try:
+        names = json.loads(manifest.read_text('utf-8'))['files']
+        return sorted(Path(name).name for name in names)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadError(f'{manifest}: got no list of files, rule: the manifest of a snapshot ({error})') from error
 
 
 class Reading:

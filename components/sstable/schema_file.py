@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cassandra import cqltypes
@@ -17,11 +17,13 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.cql.values import type_parts
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.sstable import types
 
 _TOKEN = re.compile(
     r"""\s+|--[^\n]*|//[^\n]*|/\*.*?\*/|("(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s"'(),;<>.=]+|[(),;<>.=])""", re.DOTALL
 )
 _CLASSES = {kind.typename: kind for kind in vars(cqltypes).values() if getattr(kind, 'typename', None) in SCALARS}
+_IN_RESULTS = {**_CLASSES, 'text': cqltypes.VarcharType}  # a result names text so, unless it is within a vector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +54,33 @@ class SchemaFile:
         if name == 'vector':
             element = self.driver_type(parts[0], in_vector=True)
             return cqltypes.VectorType.apply_parameters([element, int(parts[1])], None)
-        types = [self.driver_type(part, in_vector) for part in parts]
+        inner = [self.driver_type(part, in_vector) for part in parts]
         if name == 'frozen':
-            return cqltypes.FrozenType.apply_parameters(types) if in_vector else types[0]
+            return cqltypes.FrozenType.apply_parameters(inner) if in_vector else inner[0]
         nested = {'list': 'ListType', 'set': 'SetType', 'map': 'MapType', 'tuple': 'TupleType'}
         if name in nested:
-            return getattr(cqltypes, nested[name]).apply_parameters(types)
+            return getattr(cqltypes, nested[name]).apply_parameters(inner)
         if name in _CLASSES:
-            return _CLASSES[name]
+            return (_CLASSES if in_vector else _IN_RESULTS)[name]
         unquoted = name[1:-1].replace('""', '"') if name.startswith('"') else name
         if unquoted not in self.user_types:
             raise SchemaError(f'schema.cql: got type {cql_type}, rule: a type of CQL, or one that it declares')
         names, kinds = zip(*self.user_types[unquoted], strict=True)
         fields = tuple(self.driver_type(kind, in_vector) for kind in kinds)
         return cqltypes.UserType.make_udt_class(self.table.keyspace, unquoted, names, fields)
+
+
+def completed(schema: SchemaFile, names: Iterable[str]) -> SchemaFile:
+    """Returns a schema with the user-defined types that schema.cql lacks, as Cassandra's names of types have them.
+
+    Cassandra leaves out those that only stand within tuples, vectors or other user-defined types.
+    """
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for name in names:
+        for user_type, fields in types.user_types(types.parse_type(name)).items():
+            if len(fields) >= len(found.get(user_type, ())):  # a field may have been added since
+                found[user_type] = fields
+    return dataclasses.replace(schema, user_types={**found, **schema.user_types})
 
 
 def parse(text: str) -> SchemaFile:
@@ -162,7 +177,7 @@ def _type(words: list[str]) -> str:
 
 def _table(words: list[str]) -> Table:
     (keyspace, name), rest = _named(words)
-    types: dict[str, str] = {}
+    columns: dict[str, str] = {}
     static: list[str] = []
     partition: list[str] = []
     clustering: list[str] = []
@@ -175,22 +190,22 @@ def _table(words: list[str]) -> Table:
             clustering = [_plain(part[0]) for part in rows]
             continue
         column = _plain(item[0])
-        types[column] = _type(item[1:])
+        columns[column] = _type(item[1:])
         if 'STATIC' in upper[1:]:
             static.append(column)
         if upper[-2:] == ['PRIMARY', 'KEY']:
             partition = [column]
-    if 'counter' in types.values():
+    if 'counter' in columns.values():
         raise SchemaError(
             f'{keyspace}.{name}: got a table of counters, rule: one without; a counter is a sum over its shards'
         )
     keys = (*partition, *clustering)
     # As the driver lists them: keys first, the others by name.
-    others = sorted((column for column in types if column not in keys), key=str.encode)
+    others = sorted((column for column in columns if column not in keys), key=str.encode)
     options = ' '.join(_behind(rest)).upper()
     return Table(
         keyspace, name, tuple(partition), tuple(clustering),
-        tuple((column, types[column]) for column in (*keys, *others)),
+        tuple((column, columns[column]) for column in (*keys, *others)),
         descending=bool(re.search(r'CLUSTERING ORDER BY \( \S+ DESC', options)),
         has_static=bool(static), static=tuple(sorted(static, key=str.encode)),
     )  # fmt: skip
@@ -202,9 +217,9 @@ def _altered(found: SchemaFile, words: list[str]) -> SchemaFile:
     upper = [word.upper() for word in rest]
     table, column = found.table, _plain(rest[1])
     if upper[0] == 'DROP' and upper[2:4] == ['USING', 'TIMESTAMP']:
-        types = tuple((name, kind) for name, kind in table.types if name != column)
+        left = tuple((name, kind) for name, kind in table.types if name != column)
         static = tuple(name for name in table.static if name != column)
-        table = dataclasses.replace(table, types=types, static=static, has_static=bool(static))
+        table = dataclasses.replace(table, types=left, static=static, has_static=bool(static))
         return dataclasses.replace(found, table=table, dropped={**found.dropped, column: int(rest[4])})
     if upper[0] == 'ADD':
         keys = (*table.partition_key, *table.clustering)

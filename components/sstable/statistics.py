@@ -92,6 +92,11 @@ class Header:
     statics: tuple[tuple[str, str], ...]
     regulars: tuple[tuple[str, str], ...]
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Cassandra's names of the types of all columns."""
+        return (self.key, *self.clustering, *(name for _, name in (*self.statics, *self.regulars)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:

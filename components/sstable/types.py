@@ -38,10 +38,11 @@ _WRAPPERS = ('FrozenType', 'ReversedType')
 
 
 class Type(NamedTuple):
-    """A type: its class's name without the package, and its parameters."""
+    """A type: its class's name without the package, its parameters, and as a field of another type the field's name."""
 
     name: str
     parts: tuple[Type, ...] = ()
+    field: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +82,19 @@ def parse_type(text: str) -> Type:
 
 def _parse(name: str, tokens: Iterator[str]) -> tuple[Type, str]:
     """Returns a type whose name has been read, and the token behind it."""
-    # The fields of a user-defined type have their names in front, and reversed vectors are of Type(dimension).
-    short = name.rpartition(':')[2].rpartition('.')[2]
+    # The fields of a user-defined type have their names in front, in hexadecimal digits as that of the type.
+    field, _, short = name.rpartition(':')
+    short = short.rpartition('.')[2]
     token = next(tokens)
     if token != '(':
-        return Type(short), token
+        return Type(short, (), field), token
     parts: list[Type] = []
     while token in ('(', ','):
         part, token = _parse(next(tokens), tokens)
         parts.append(part)
     if token != ')':
         raise StopIteration
-    return Type(short, tuple(parts)), next(tokens)
+    return Type(short, tuple(parts), field), next(tokens)
 
 
 def fixed_size(kind: Type) -> int:
@@ -134,3 +136,43 @@ def path_order(kind: Type) -> Order | None:
     if shape in ('set', 'map'):
         return order_of(kind.parts[0])
     return Order('timeuuid' if shape == 'list' else 'signed')
+
+
+_CQL = {
+    'AsciiType': 'ascii', 'UTF8Type': 'text', 'BytesType': 'blob', 'InetAddressType': 'inet', 'SimpleDateType': 'date',
+    'TimeType': 'time', 'DurationType': 'duration', 'ByteType': 'tinyint', 'ShortType': 'smallint', 'Int32Type': 'int',
+    'LongType': 'bigint', 'TimestampType': 'timestamp', 'BooleanType': 'boolean', 'FloatType': 'float',
+    'DoubleType': 'double', 'IntegerType': 'varint', 'DecimalType': 'decimal', 'UUIDType': 'uuid',
+    'TimeUUIDType': 'timeuuid', 'ListType': 'list', 'SetType': 'set', 'MapType': 'map', 'TupleType': 'tuple',
+    'FrozenType': 'frozen',
+}  # fmt: skip
+
+
+def _cql_of(kind: Type) -> str:
+    """Returns a type as CQL writes it."""
+    if kind.name == 'UserType':
+        return '"' + _decoded(kind.parts[1].name).replace('"', '""') + '"'
+    if kind.name == 'VectorType':
+        return f'vector<{_cql_of(kind.parts[0])}, {kind.parts[1].name}>'
+    if kind.name not in _CQL:
+        raise ReadError(f'type: got {kind.name}, rule: one of {", ".join(sorted(_CQL))}')
+    parts = ', '.join(map(_cql_of, kind.parts))
+    return f'{_CQL[kind.name]}<{parts}>' if parts else _CQL[kind.name]
+
+
+def _decoded(digits: str) -> str:
+    try:
+        return bytes.fromhex(digits).decode()
+    except ValueError:
+        raise ReadError(f'type: got the name {digits!r}, rule: hexadecimal digits of UTF-8') from None
+
+
+def user_types(kind: Type) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Returns the user-defined types within a type by name: (field, CQL type) of each field."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for part in kind.parts:
+        found |= user_types(part)
+    if kind.name == 'UserType':
+        fields = kind.parts[2:]
+        found[_decoded(kind.parts[1].name)] = tuple((_decoded(part.field), _cql_of(part)) for part in fields)
+    return found

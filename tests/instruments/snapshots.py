@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import slow_pages
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
 
 from tfx_cassandra.components.cli.cluster import default_directory
 from tfx_cassandra.components.cql.types import schema_of
@@ -21,7 +22,7 @@ from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.page import RawHandler, raw_rows
 from tfx_cassandra.components.scan.query import plan_scan
 from tfx_cassandra.components.sstable.read import Reading, open_snapshot
 
@@ -60,7 +61,8 @@ def in_cql(connection: CassandraConnection, table: str, columns: Any = None) -> 
     scan = plan_scan(described, columns, writetimes=[name for name in names if name not in keys])
     pages = []
     with connections.session(connection, RawHandler) as session:
-        found = session.execute(session.prepare(scan.select))
+        profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, row_factory=raw_rows)
+        found = session.execute(session.prepare(scan.select), execution_profile=profile)
         pages += found.current_rows
         while found.has_more_pages:
             found.fetch_next_page()

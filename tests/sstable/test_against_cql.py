@@ -28,7 +28,7 @@ _WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
 
 @pytest.fixture(scope='module')
 def made(cluster_connection: CassandraConnection, cassandra_5: None) -> Iterator[Made]:
-    tables = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_made', range(30), most_stages=4)
+    tables = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_made', range(30), most_stages=3)
     yield tables
     tables.drop()
 
@@ -41,7 +41,7 @@ def folders(made: Made) -> dict[str, Path]:
 def test_made_tables_equal_cql(folders: dict[str, Path]) -> None:
     counts = [len(list(folder.glob('*-Data.db'))) for folder in folders.values()]
     assert len(counts) == 30
-    assert max(counts) == 4
+    assert max(counts) == 3
 
 
 def test_the_table_of_schema_cql_is_that_of_the_live_schema(made: Made, folders: dict[str, Path]) -> None:
@@ -65,7 +65,8 @@ def test_some_columns_give_the_rows_that_cql_gives_of_them(made: Made, folders: 
 def test_made_tables_equal_cql_after_a_compaction(made: Made, folders: dict[str, Path]) -> None:
     made.snapshots.run('compact', made.connection.keyspace)
     compacted = made.check()
-    assert max(len(list(folder.glob('*-Data.db'))) for folder in compacted.values()) == 1
+    # What was deleted and may be forgotten leaves no file.
+    assert {len(list(folder.glob('*-Data.db'))) for folder in compacted.values()} == {0, 1}
 
 
 @pytest.mark.slow

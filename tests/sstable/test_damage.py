@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import random
 import shutil
@@ -120,11 +121,7 @@ def test_a_file_that_is_missing_is_named(table: Recorded) -> None:
         hidden = path.rename(path.with_name(f'hidden-{path.name}'))
         component = path.name.removeprefix('nb-1-big-')
         expected = f'nb-1-big: got no {component}, rule: all files of an SSTable'
-        if component == 'Data.db':  # without it the folder has an SSTable less: only a manifest can tell
-            with pytest.raises(ReadError, match=expected):
-                local_files(path)
-        else:
-            assert outcome(table) == expected
+        assert outcome(table) == expected
         hidden.rename(path)
 
 
@@ -146,13 +143,30 @@ def test_what_is_no_file_of_an_sstable(name: str) -> None:
         split_name(name)
 
 
-def test_a_folder_that_is_no_snapshot_is_refused(table: Recorded, tmp_path: Path) -> None:
-    (table.folder / 'schema.cql').unlink()
-    assert 'got no schema.cql, rule: the folder of a snapshot' in outcome(table)
-    (tmp_path / 'empty').mkdir()
-    (tmp_path / 'empty' / 'schema.cql').write_text('CREATE TABLE a.b (k int PRIMARY KEY)')
-    with pytest.raises(ReadError, match='got a folder without Data'):
-        open_snapshot(tmp_path / 'empty')
+@pytest.mark.parametrize('name', ['manifest.json', 'schema.cql'])
+def test_a_folder_that_is_no_snapshot_is_refused(table: Recorded, name: str) -> None:
+    """A folder that Cassandra writes to has neither of these files."""
+    (table.folder / name).unlink()
+    assert f'got no {name}, rule: the folder of a snapshot, not one that Cassandra writes to' in outcome(table)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"files": 3}', '{"files": [3]}'])
+def test_a_manifest_that_is_none(table: Recorded, text: str) -> None:
+    (table.folder / 'manifest.json').write_text(text)
+    assert 'manifest.json: got no list of files, rule: the manifest of a snapshot' in outcome(table)
+
+
+def test_only_what_the_manifest_lists_is_read(table: Recorded) -> None:
+    (table.folder / 'nb-99-big-Data.db').write_bytes(b'half written')
+    assert outcome(table) == 'equal'
+
+
+def test_a_snapshot_of_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / 'manifest.json').write_text('{"files": []}')
+    (tmp_path / 'schema.cql').write_text('CREATE TABLE a.b (k int, c int, v text, PRIMARY KEY (k, c))')
+    schema, sstables = open_snapshot(tmp_path)
+    reading = Reading(schema, sstables, datetime.datetime.now(datetime.timezone.utc))
+    assert (list(reading), reading.schema.names) == ([], ['k', 'c', 'v'])
 
 
 def test_a_drop_without_its_time_is_refused(recorded: dict[str, Recorded], tmp_path: Path) -> None:
