@@ -56,6 +56,7 @@ class SchemaFile:
             return cqltypes.VectorType.apply_parameters([element, int(parts[1])], None)
         inner = [self.driver_type(part, in_vector) for part in parts]
         if name == 'frozen':
+            in_vector = in_vector and type_parts(parts[0])[0] not in ('tuple', 'vector')  # which always are
             return cqltypes.FrozenType.apply_parameters(inner) if in_vector else inner[0]
         nested = {'list': 'ListType', 'set': 'SetType', 'map': 'MapType', 'tuple': 'TupleType'}
         if name in nested:

@@ -160,7 +160,7 @@ def _components(content: bytes, name: str) -> dict[int, bytes]:
     ends = [*(start for _, start in entries[1:]), len(content)]
     parts = {}
     for (kind, start), end in zip(entries, ends, strict=True):
-        if not 0 <= start <= end - 4:
+        if not 0 <= start <= end - 4 <= len(content) - 4:
             raise ReadError(f'{name}: got a part from byte {start} to {end}, rule: parts one after the other')
         parts[kind] = content[start : end - 4]
         _check(parts[kind], struct.unpack('>I', content[end - 4 : end])[0], name)

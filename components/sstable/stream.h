@@ -179,7 +179,6 @@ static int read_column(Stream *s, Row *row, const Column *column, int deletions,
   if (column->shape != SIMPLE) {
     if (deletions && read_deletion(s, at, end, &deleted)) return DAMAGED;
     BODY(read_vint(at, end, &count) && count <= (uint64_t)(end - *at));
-    if (deleted <= column->dropped) deleted = NEVER;
   }
   for (; count; count--) {
     if (read_cell(s, row, column, at, end)) return DAMAGED;

@@ -11,7 +11,7 @@ from pathlib import Path
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent
 from snapshots import Snapshots, in_cql, in_files
-from sstable_tables import EXPIRED, SECONDS, TYPES, MadeTable, quoted
+from sstable_tables import EXPIRED, SECONDS, TYPES, MadeTable, WrittenTable, quoted
 
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -23,7 +23,7 @@ class Made:
 
     connection: CassandraConnection
     snapshots: Snapshots
-    tables: list[MadeTable]
+    tables: list[MadeTable | WrittenTable]
 
     def check(self) -> dict[str, Path]:
         """Compares every cell and write time with CQL; returns the folders of the tables."""
@@ -47,8 +47,9 @@ class Made:
 def make(
     connection: CassandraConnection, snapshots: Snapshots, keyspace: str, seeds: Sequence[int], most_stages: int = 8
 ) -> Made:
-    """Writes the tables of seeds into a new keyspace."""
-    made = [MadeTable(keyspace, f't{seed}', seed, most_stages) for seed in seeds]
+    """Writes the tables of seeds into a new keyspace, and one that is written by hand."""
+    made: list[MadeTable | WrittenTable] = [MadeTable(keyspace, f't{seed}', seed, most_stages) for seed in seeds]
+    made.append(WrittenTable(keyspace, 'written'))
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     with connections.session(connection) as session:
         session.execute(f'DROP KEYSPACE IF EXISTS {keyspace}', timeout=120)

@@ -17,7 +17,7 @@ SCALARS = (
 )  # fmt: skip
 UNORDERED = ('duration',)
 TYPES = {
-    'pair': (('a', 'int'), ('b', 'text')),
+    'point': (('a', 'int'), ('b', 'text')),
     'Odd name': (('x', 'varint'), ('Y y', 'frozen<list<int>>'), ('z', 'uuid')),
 }
 CODECS = (
@@ -44,7 +44,7 @@ class Column:
         )
 
 
-QUOTED = {'pair': 'pair', '"Odd name"': 'Odd name'}
+QUOTED = {'point': 'point', '"Odd name"': 'Odd name'}
 
 
 def quoted(name: str) -> str:
@@ -99,7 +99,7 @@ class MadeTable:
         if depth == 0:
             return rng.choice([name for name in SCALARS if not (ordered and name in UNORDERED)])
         part = lambda ordered=ordered: self.kind(ordered, rng.randrange(depth))  # noqa: E731
-        shape = rng.choice(['list', 'set', 'map', 'tuple', 'vector', 'pair', '"Odd name"'])
+        shape = rng.choice(['list', 'set', 'map', 'tuple', 'vector', 'point', '"Odd name"'])
         if shape == 'tuple':
             return f'frozen<tuple<{", ".join(part() for _ in range(rng.randint(1, 3)))}>>'
         if shape == 'vector':
@@ -157,7 +157,7 @@ class MadeTable:
         if number and rng.random() < 0.25:
             yield from self._alter(number)
         for _ in range(rng.choice([1, 4, 12, 25])):
-            yield rng.choice([self._insert, self._insert, self._update, self._update, self._delete])()
+            yield rng.choice([*[self._insert] * 3, *[self._update] * 3, self._delete])()
 
     def _alter(self, number: int) -> Iterator[str]:
         rng = self.rng
@@ -241,6 +241,8 @@ class MadeTable:
         clustering = self.of('clustering')
         table, using = f'{self.keyspace}.{self.name}', f'USING TIMESTAMP {rng.choice(self.times)}'
         regulars, choice = self.of('regular'), rng.random()
+        if choice >= 0.4:  # of several cells at once; not of all that is ever written
+            using = f'USING TIMESTAMP {rng.choice(self.times[:3])}'
         if regulars and choice < 0.4:
             column = rng.choice(regulars)
             return f'DELETE {quoted(column.name)} FROM {table} {using} WHERE {self._where()}'
@@ -253,6 +255,30 @@ class MadeTable:
                  f' AND {name} >= {low} AND {name} < {high}', f' AND {name} > {low} AND {name} <= {high}']
             )  # fmt: skip
         return f'DELETE FROM {table} {using} WHERE {where}'
+
+
+class WrittenTable:
+    """What chance seldom makes: two times to live that end together, and a column that comes back."""
+
+    def __init__(self, keyspace: str, name: str) -> None:
+        self.name = name
+        table = f'{keyspace}.{name}'
+        self.create = (
+            f'CREATE TABLE {table} (k int, c int, v int, w int, PRIMARY KEY (k, c)) '
+            "WITH compaction = {'class': 'SizeTieredCompactionStrategy', 'enabled': 'false'}"
+        )
+        ending = range(60)  # seconds that may pass between the stages
+        insert = f'INSERT INTO {table} (k, c, v, w) VALUES'
+        self.stages = [
+            [f'{insert} (1, {n}, 100, {n}) USING TIMESTAMP 10 AND TTL {LASTING + 100}' for n in ending]
+            + [f'{insert} (2, {time}, 1, 1) USING TIMESTAMP {time}' for time in range(10, 15)],
+            [
+                f'UPDATE {table} USING TIMESTAMP 10 AND TTL {LASTING + 100 - n} SET w = -1 WHERE k = 1 AND c = {n}'
+                for n in ending
+            ],
+            [f'ALTER TABLE {table} DROP v USING TIMESTAMP 12'],
+            [f'ALTER TABLE {table} ADD v int', f'{insert} (2, 20, 2, 2) USING TIMESTAMP 12'],
+        ]
 
 
 def split(parameters: str) -> list[str]:

@@ -40,8 +40,8 @@ def folders(made: Made) -> dict[str, Path]:
 
 def test_made_tables_equal_cql(folders: dict[str, Path]) -> None:
     counts = [len(list(folder.glob('*-Data.db'))) for folder in folders.values()]
-    assert len(counts) == 30
-    assert max(counts) == 3
+    assert len(counts) == 31
+    assert max(counts) >= 3
 
 
 def test_the_table_of_schema_cql_is_that_of_the_live_schema(made: Made, folders: dict[str, Path]) -> None:
@@ -95,5 +95,5 @@ def test_the_versions_of_cassandra_5(tmp_path: Path, version: str, form: str) ->
     settings = {'storage_compatibility_mode': 'NONE', 'sstable': {'selected_format': form}}
     with running(cluster, settings, '-XX:TieredStopAtLevel=1'):
         connection = CassandraConnection(cluster.contact_points, cluster.port, request_timeout=60.0)
-        folders = check_and_compact(make(connection, Snapshots(cluster), 'sstable_new', range(7000, 7100)))
+        folders = check_and_compact(make(connection, Snapshots(cluster), 'sstable_new', range(7000, 7040)))
     assert {path.name[:2] for folder in folders.values() for path in folder.glob('*-Data.db')} <= {version}

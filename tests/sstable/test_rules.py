@@ -61,7 +61,6 @@ RULES = {
     ),
     'a partition without rows shows its static columns': ('merge.h', 'm->has_static && !m->emitted', '0'),
     'what was dropped is gone': ('stream.h', 'row->cells[row->count].time > column->dropped', '1'),
-    'what was dropped with a collection is gone': ('stream.h', 'if (deleted <= column->dropped) deleted = NEVER;', ''),
     'a drop reaches its own time': (
         'stream.h', 'row->cells[row->count].time > column->dropped', 'row->cells[row->count].time >= column->dropped'
     ),
