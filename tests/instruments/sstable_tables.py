@@ -258,25 +258,38 @@ class MadeTable:
 
 
 class WrittenTable:
-    """What chance seldom makes: two times to live that end together, and a column that comes back."""
+    """What chance seldom makes: times to live that end together, a column that comes back, each kind of deletion."""
 
     def __init__(self, keyspace: str, name: str) -> None:
         self.name = name
         table = f'{keyspace}.{name}'
         self.create = (
-            f'CREATE TABLE {table} (k int, c int, v int, w int, PRIMARY KEY (k, c)) '
+            f'CREATE TABLE {table} (k int, c int, s int static, v int, w int, l list<int>, PRIMARY KEY (k, c)) '
             "WITH compaction = {'class': 'SizeTieredCompactionStrategy', 'enabled': 'false'}"
         )
         ending = range(60)  # seconds that may pass between the stages
         insert = f'INSERT INTO {table} (k, c, v, w) VALUES'
+        written = [
+            f'INSERT INTO {table} (k, c, s, w, l) VALUES ({k}, {c}, {k}, {c}, [{c}]) USING TIMESTAMP 10'
+            for k in (3, 4, 5)
+            for c in range(9)
+        ]
+        delete, update = f'DELETE FROM {table} USING TIMESTAMP', f'UPDATE {table} USING TIMESTAMP'
         self.stages = [
             [f'{insert} (1, {n}, 100, {n}) USING TIMESTAMP 10 AND TTL {LASTING + 100}' for n in ending]
-            + [f'{insert} (2, {time}, 1, 1) USING TIMESTAMP {time}' for time in range(10, 15)],
-            [
-                f'UPDATE {table} USING TIMESTAMP 10 AND TTL {LASTING + 100 - n} SET w = -1 WHERE k = 1 AND c = {n}'
-                for n in ending
-            ],
-            [f'ALTER TABLE {table} DROP v USING TIMESTAMP 12'],
+            + [f'{insert} (2, {time}, 1, 1) USING TIMESTAMP {time}' for time in range(10, 15)]
+            + written,
+            [f'{update} 10 AND TTL {LASTING + 100 - n} SET w = -1 WHERE k = 1 AND c = {n}' for n in ending]
+            + [f'{delete} {9 + c} WHERE k = 3 AND c = {c}' for c in range(3)]
+            + [f'DELETE w FROM {table} USING TIMESTAMP {9 + c - 3} WHERE k = 3 AND c = {c}' for c in (3, 4, 5)]
+            + [
+                f'{delete} 10 WHERE k = 4',
+                f'{delete} 10 WHERE k = 5 AND c > 1 AND c <= 3',
+                f'{delete} 9 WHERE k = 5 AND c >= 5',
+            ]
+            + [f'{update} {9 + c - 6} SET l = [7] WHERE k = 3 AND c = {c}' for c in (6, 7, 8)],
+            [f'ALTER TABLE {table} DROP v USING TIMESTAMP 12', f'{update} 11 SET w = 8 WHERE k = 4 AND c = 1']
+            + [f'{update} 10 SET l = l + [8] WHERE k = 3 AND c = {c}' for c in range(9)],
             [f'ALTER TABLE {table} ADD v int', f'{insert} (2, 20, 2, 2) USING TIMESTAMP 12'],
         ]
 
