@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The Data.db files of a table -> the cells of its rows, column by column, without a Python object per cell.
 
-stream.h parses partitions and rows, order.h compares keys, merge.h merges what several SSTables have of a row, and
-output.h lays the values out as the CQL protocol has them, for `cql.rows.decode`. Every length is checked against the bytes that
-are there before a value is read.
+stream.h and row.h parse partitions and rows, order.h compares keys, merge.h merges what several SSTables have of a row,
+and output.h lays the values out as the CQL protocol has them, for `cql.rows.decode`. Every length is checked against
+the bytes that are there before a value is read.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -335,7 +335,7 @@ cdef class Merger:
 
     @property
     def counts(self):
-        """For each SSTable the partitions that have been read, and the rows: those that are not empty, static ones too."""
+        """For each SSTable the partitions that have been read, and the rows; a static row counts if it is not empty."""
         return [(self.streams[i].partitions, self.streams[i].rows) for i in range(self.count)]
 
     @property
@@ -351,16 +351,16 @@ cdef class Merger:
         if self.m.failed == NULL:
             return ReadError(f'{", ".join(self.names[:3])}: got {what}, rule: SSTables of this table, undamaged')
         cdef const Stream* s = self.m.failed
-        return ReadError(
-            f'{self.names[s.index]}: got {what}, about byte {s.offset + s.begin} of its data, rule: an SSTable of this table, undamaged'
-        )
+        where = f'about byte {s.offset + s.begin} of its data'
+        return ReadError(f'{self.names[s.index]}: got {what}, {where}, rule: an SSTable of this table, undamaged')
 
     cdef int _refill(self, Stream* s) except -1:
         """Moves what is unread to the window's start, and appends the next bytes."""
         cdef int64_t left = s.size - s.begin, wanted
         cdef uint8_t* window
         if s.last:
-            raise ReadError(f'{self.names[s.index]}: got an end within a partition, at byte {s.offset + s.size} of its data, rule: whole')
+            where = f'at byte {s.offset + s.size} of its data'
+            raise ReadError(f'{self.names[s.index]}: got an end within a partition, {where}, rule: a whole file')
         cdef const uint8_t[::1] more = self.feeds[s.index]()
         if more.shape[0] == 0:
             s.last = 1

@@ -60,9 +60,9 @@ RULES = {
         'merge.h', 'i != first && order_of(&target->path_order, cell->path, path)', 'i != first'
     ),
     'a partition without rows shows its static columns': ('merge.h', 'm->has_static && !m->emitted', '0'),
-    'what was dropped is gone': ('stream.h', 'row->cells[row->count].time > column->dropped', '1'),
+    'what was dropped is gone': ('row.h', 'row->cells[row->count].time > column->dropped', '1'),
     'a drop reaches its own time': (
-        'stream.h', 'row->cells[row->count].time > column->dropped', 'row->cells[row->count].time >= column->dropped'
+        'row.h', 'row->cells[row->count].time > column->dropped', 'row->cells[row->count].time >= column->dropped'
     ),
     'clustering may descend': ('order.h', 'if (order->reversed) {', 'if (0) {'),
     'partitions are apart': ('merge.h', 'm->heap[0], m->here[0]))) {', 'm->heap[0], m->here[0]) || 1)) {'),
