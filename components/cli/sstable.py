@@ -35,7 +35,7 @@ def sstable() -> None:
         'sstable describe snapshots/nightly/nb-1-big-Data.db --format json',
     ),
 )
-@click.argument('files', nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument('files', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('--widest', type=click.IntRange(min=0), default=3, show_default=True, help='Partitions to name')
 @format_option
 def describe_(files: tuple[Path, ...], widest: int, output_format: str) -> int:

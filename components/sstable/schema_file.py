@@ -203,11 +203,12 @@ def _table(words: list[str]) -> Table:
     keys = (*partition, *clustering)
     # As the driver lists them: keys first, the others by name.
     others = sorted((column for column in columns if column not in keys), key=str.encode)
-    options = ' '.join(_behind(rest)).upper()
+    options = [word.upper() for word in _behind(rest)]
+    order = options.index('CLUSTERING') if 'CLUSTERING' in options else len(options)
     return Table(
         keyspace, name, tuple(partition), tuple(clustering),
         tuple((column, columns[column]) for column in (*keys, *others)),
-        descending=bool(re.search(r'CLUSTERING ORDER BY \( \S+ DESC', options)),
+        descending=options[order + 5 : order + 6] == ['DESC'],
         has_static=bool(static), static=tuple(sorted(static, key=str.encode)),
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS ks."My t" (
     w vector<float, 3>,
     PRIMARY KEY ((k1, "K 2"), c, d)
 ) WITH ID = 55d1bcd0-cd0b-11f0-a6f7-1f0f0c0a0a0a
-    AND CLUSTERING ORDER BY (c DESC, d ASC)
+    AND CLUSTERING ORDER BY ("c" DESC, d ASC)
     AND comment = 'it''s; one -- of (these)'
     AND extensions = {};
 ALTER TABLE ks."My t" DROP "old" USING TIMESTAMP 17;
