@@ -219,7 +219,7 @@ cdef class Merger:
         cdef Output* out = &self.out
         self._set_area(&out.batch, rows)
         self._set_area(&out.head, 1)
-        self._set_group(&out.statics, plan.statics, False)
+        self._set_group(&out.statics, plan.statics, True)
         self._set_group(&out.regulars, plan.regulars, True)
         out.keys, out.key_count = self._ints(plan.keys), len(plan.keys)
         out.clustering, out.clustering_count = self._ints(plan.clustering), len(plan.clustering)

@@ -51,9 +51,11 @@ def test_the_table_of_schema_cql_is_that_of_the_live_schema(made: Made, folders:
             assert open_snapshot(folders[table.name])[0].table == live
 
 
-@pytest.mark.xfail(reason='CQL has a row more where only keys are selected; the cause is not known yet', strict=False)
+@pytest.mark.xfail(
+    reason='static columns that nobody asked for: corrected after the server, to be run again', strict=False
+)
 def test_some_columns_give_the_rows_that_cql_gives_of_them(made: Made, folders: dict[str, Path]) -> None:
-    """A row lives by cells that nobody asked for, a partition without rows only by static ones that somebody did."""
+    """A row lives by cells that nobody asked for, and so does a partition without rows by static ones."""
     now = datetime.datetime.now(datetime.timezone.utc)
     for table in made.tables:
         described = open_snapshot(folders[table.name])[0].table
