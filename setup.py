@@ -24,6 +24,12 @@ EXTENSIONS = [
         depends=['components/dataset/files/wire.h', 'components/dataset/files/hashes.h'],
         extra_compile_args=['-O3'],
     ),
+    Extension(
+        'tfx_cassandra.components.sstable.data',
+        ['components/sstable/data.pyx'],
+        depends=[f'components/sstable/{name}.h' for name in ('merge', 'murmur3', 'order', 'output', 'row', 'stream')],
+        extra_compile_args=['-O3'],
+    ),
     Extension('tfx_cassandra.components.write.encode', ['components/write/encode.pyx'], extra_compile_args=['-O3']),
 ]
 

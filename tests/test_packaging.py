@@ -18,7 +18,7 @@ SOURCES = (
     'README.md', 'LICENSE',
 )  # fmt: skip
 KEPT = {'.py', '.pyi', '.cql', '.jinja', '.proto', '.typed', '.txt', '.css', '.js', '.svg'}
-COMPILED = ['components.cql.rows', 'components.dataset.files.encode']
+COMPILED = ['components.cql.rows', 'components.dataset.files.encode', 'components.sstable.data']
 
 
 @pytest.fixture(scope='module')

@@ -193,6 +193,31 @@ def cells(const uint8_t[::1] body not None, Py_ssize_t offset, Py_ssize_t rows, 
     return out, checksum
 
 
+def located(const uint8_t[::1] body not None, const int32_t[::1] starts not None, const int32_t[::1] lengths not None):
+    """Returns Cells whose values start at `starts` in a body and have `lengths` bytes; a negative length is a null.
+
+    Values may overlap.
+
+    Raises:
+      ReadError: A value reaches outside the body, or the values have more than 2^31 - 1 bytes together.
+    """
+    cdef Py_ssize_t i, count = starts.shape[0], size = body.shape[0]
+    cdef int64_t total = 0
+    cdef bint bad = False
+    if lengths.shape[0] != count or size > LARGEST:
+        raise _damaged_page(f'{count} starts and {lengths.shape[0]} lengths in {size} bytes')
+    cdef Cells made = _cells(body, count)
+    for i in range(count):
+        made.starts[i], made.lengths[i] = 0, lengths[i]
+        if lengths[i] > 0:
+            made.starts[i] = starts[i]
+            total += lengths[i]
+            bad |= starts[i] < 0 or starts[i] > size - lengths[i]
+    if bad or total > LARGEST:
+        raise _damaged_page(f'{count} values of {total} bytes in {size} bytes', f'{_WITHIN}, at most {LARGEST} in all')
+    return made
+
+
 cdef inline uint64_t _hash(const uint8_t* p, Py_ssize_t size) noexcept nogil:
     """MurmurHash64A by Austin Appleby (public domain), seed 0."""
     cdef uint64_t m = 0xc6a4a7935bd1e995ULL, h = <uint64_t>size * m, k

@@ -14,6 +14,7 @@ import re
 import struct
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import slow_pages
@@ -431,3 +432,30 @@ def test_a_type_without_an_arrow_form_names_its_column() -> None:
 def test_this_build_is_tested() -> None:
     """With make test-sanitized, the compiled parts must be those that were made for it."""
     assert rows.__file__.startswith(os.environ.get('TFX_CASSANDRA_SANITIZED', ''))
+
+
+def located(body: bytes, *values: tuple[int, int]) -> rows.Cells:
+    starts, lengths = (np.array(numbers, np.int32) for numbers in zip(*values, strict=True))
+    return rows.located(body, starts, lengths)
+
+
+def test_cells_are_located_anywhere_in_a_body() -> None:
+    cells = located(b'abcdef', (1, 3), (0, 6), (99, -1), (99, 0), (1, 3))
+    assert [cells.value(i) for i in range(5)] == [b'bcd', b'abcdef', None, b'', b'bcd']
+    assert rows.decode(types.kind_of(TEXT), cells).to_pylist() == ['bcd', 'abcdef', None, '', 'bcd']
+
+
+@pytest.mark.parametrize('value', [(-1, 1), (0, 7), (6, 1), (2**31 - 1, 2**31 - 1), (7, 1)])
+def test_a_cell_located_outside_its_body_is_an_error(value: tuple[int, int]) -> None:
+    with pytest.raises(ReadError, match=r'^page: got 2 values of \d+ bytes in 6 bytes, rule: every length lies within'):
+        located(b'abcdef', (0, 1), value)
+
+
+def test_located_cells_that_no_array_can_hold_are_an_error() -> None:
+    with (
+        mmap.mmap(-1, 2**30) as body,
+        pytest.raises(ReadError, match=r'got 3 values of 3221225472 bytes in 1073741824'),
+    ):
+        located(body, *[(0, 2**30)] * 3)
+    with pytest.raises(ReadError, match=r'^page: got 1 starts and 2 lengths'):
+        rows.located(b'', np.zeros(1, np.int32), np.zeros(2, np.int32))

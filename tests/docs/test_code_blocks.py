@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import doc_pages
 import pytest
+import recorded_sstables
 import yaml
 from cassandra.cluster import Session
 from tfx.types import channel, standard_artifacts
@@ -109,6 +111,12 @@ def no_leaks(names: Names, connection: CassandraConnection, session: Session) ->
             writer.write(example.SerializeToString())
 
 
+def snapshot(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """A snapshot of a table."""
+    recorded = recorded_sstables.unpacked(Path('recorded'))
+    shutil.copytree(next(iter(recorded.values())).folder, 'snapshots/nightly')
+
+
 def flights(names: Names, connection: CassandraConnection, session: Session) -> None:
     """A week of the demo's flights, and the planes."""
     pytest.importorskip('torch', reason='PyTorch is not installed: tools/torch')
@@ -129,6 +137,7 @@ SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'docs/retrieval.md': visits,
     'docs/rollout.md': versions,
     'docs/spans-and-splits.md': no_leaks,
+    'docs/sstables.md': snapshot,
 }
 
 

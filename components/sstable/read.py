@@ -1,0 +1,195 @@
+"""SSTables of one table -> record batches, as a scan of the table would give them at a moment.
+
+Rows come in the order of their tokens, keys and clustering. What several SSTables have of a row is merged by
+Cassandra's rules: of each cell the newest write remains, unless a deletion of the cell, the row, a range, the partition
+or the whole collection is as new; what expired before the moment is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tfx_cassandra.components.cql import rows, types
+from tfx_cassandra.components.cql.table import writetime_name
+from tfx_cassandra.components.cql.types import DEFAULT, Decoding
+from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
+from tfx_cassandra.components.sstable import chunks, data, layout, schema_file, statistics, summary
+from tfx_cassandra.components.sstable.files import Files, local_files
+from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.window import EPOCH, aware
+
+BATCH_ROWS = 16_384
+_BATCH_BYTES = 1 << 24  # of values
+_NULL_TIME = np.iinfo(np.int64).min
+_SECOND = datetime.timedelta(seconds=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SSTable:
+    """An SSTable that can be read.
+
+    Attributes:
+      files: Its files.
+      statistics: What its Statistics.db says.
+      cut: How its Data.db is cut into chunks.
+      first_key: The serialized key of its first partition; None if no file but Data.db says so.
+    """
+
+    files: Files
+    statistics: statistics.Statistics
+    cut: chunks.Compression
+    first_key: bytes | None
+
+    @property
+    def name(self) -> str:
+        """What the names of its files have in common, such as 'nb-1-big'."""
+        return self.files.name
+
+    def feed(self) -> Iterator[bytes]:
+        """Yields the uncompressed bytes of its Data.db, in order."""
+        return chunks.uncompressed(self.files, self.cut)
+
+
+def open_sstable(files: Files) -> SSTable:
+    """Returns an SSTable, given its files.
+
+    Raises:
+      ReadError: A file is missing, damaged or of an unknown version.
+    """
+    name = f'{files.name}-Statistics.db'
+    known = statistics.parse(files.content('Statistics.db'), files.version, name)
+    key = known.first_key
+    if key is None and 'Summary.db' in files:
+        key = summary.first_key(files.content('Summary.db'), f'{files.name}-Summary.db')
+    return SSTable(files, known, chunks.compression(files), key)
+
+
+def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:
+    """Returns the table and the SSTables of a folder that `nodetool snapshot` has made: those that its manifest lists.
+
+    Raises:
+      ReadError: The folder has no manifest.json or schema.cql, lacks a file, or an SSTable is damaged.
+      SchemaError: schema.cql is not that of a table that can be read.
+    """
+    for name in ('manifest.json', 'schema.cql'):
+        if not (folder / name).is_file():
+            rule = 'the folder of a snapshot, not one that Cassandra writes to'
+            raise ReadError(f'{folder}: got no {name}, rule: {rule}')
+    sstables = [open_sstable(local_files(folder / name)) for name in _listed(folder / 'manifest.json')]
+    schema = schema_file.parse((folder / 'schema.cql').read_text('utf-8'))
+    names = {name for sstable in sstables for name in sstable.statistics.header.types}
+    return schema_file.completed(schema, sorted(names)), sstables
+
+
+def _listed(manifest: Path) -> list[str]:
+    """Returns the names of the Data.db files of a snapshot."""
+    try:
+        names = json.loads(manifest.read_text('utf-8'))['files']
+        return sorted(Path(name).name for name in names)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadError(f'{manifest}: got no list of files, rule: the manifest of a snapshot ({error})') from error
+
+
+class Reading:
+    """SSTables of one table as record batches: iterate over it once.
+
+    Args:
+      schema: The table.
+      sstables: Its SSTables: all that hold what is to be read, of one node or several.
+      now: The moment at which the table is read: what has expired then is gone.
+      columns: Names of the columns, in this order; None for all, keys first.
+      writetimes: Names of columns outside of the primary key whose write times are wanted, each as an int64 column
+        `writetime(column)` behind the others: microseconds since 1970, of the newest part of a collection.
+      decoding: How to decode values that Arrow cannot represent.
+      batch_rows: Rows of a record batch at most.
+
+    Attributes:
+      schema: Arrow schema of the batches.
+
+    Raises:
+      SchemaError: The table or an SSTable lacks a column, or a type has no Arrow form.
+      ValueError: `now` has no time zone.
+    """
+
+    def __init__(
+        self,
+        schema: SchemaFile,
+        sstables: Sequence[SSTable],
+        now: datetime.datetime,
+        columns: Sequence[str] | None = None,
+        writetimes: Sequence[str] = (),
+        decoding: Decoding = DEFAULT,
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
+        self._sstables = list(sstables)
+        names = schema.table.readable if columns is None else tuple(columns)
+        kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
+        _check_writetimes(schema, writetimes)
+        self._kinds = [types.kind_of(kind, decoding) for kind in kinds]
+        times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
+        self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
+        headers = [sstable.statistics.header for sstable in sstables]
+        self._merger = data.Merger(
+            layout.plan_of(schema, headers, names, writetimes),
+            [
+                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, one.first_key)
+                for one in sstables
+            ],
+            [_feeder(sstable) for sstable in sstables],
+            (aware('now', now) - EPOCH) // _SECOND,
+            batch_rows,
+            _BATCH_BYTES,
+        )
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            count, cells, times = self._merger.batch()
+            if not count:
+                break
+            arrays = [self._decoded(i, column) for i, column in enumerate(cells)]
+            written = [np.frombuffer(column, np.int64) for column in times]
+            arrays += [pa.array(column, pa.int64(), mask=column == _NULL_TIME) for column in written]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        self._check_counts()
+
+    def _decoded(self, place: int, cells: rows.Cells) -> pa.Array:
+        try:
+            return rows.decode(self._kinds[place], cells)
+        except (ReadError, DatasetError) as error:
+            raise type(error)(f'column {self.schema.names[place]}: {error}') from error
+
+    def _check_counts(self) -> None:
+        """Checks that of each SSTable as many rows were read as its statistics name."""
+        for sstable, (_, found) in zip(self._sstables, self._merger.counts, strict=True):
+            if found != sstable.statistics.rows:
+                raise ReadError(
+                    f'{sstable.name}: got {found} rows, rule: {sstable.statistics.rows}, as its statistics say'
+                )
+
+
+def _feeder(sstable: SSTable) -> Any:
+    """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
+    feed: list[Iterator[bytes]] = []
+
+    def following() -> bytes:
+        # It is opened when its first partition is due, so that memory holds only what is merged.
+        if not feed:
+            feed.append(sstable.feed())
+        return next(feed[0], b'')
+
+    return following
+
+
+def _check_writetimes(schema: SchemaFile, writetimes: Sequence[str]) -> None:
+    keys = (*schema.table.partition_key, *schema.table.clustering)
+    for column in writetimes:
+        if column in keys or schema.table.type_of('writetimes', column) == 'counter':
+            raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')
