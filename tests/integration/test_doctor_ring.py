@@ -106,7 +106,7 @@ def test_a_role_without_rights_is_told_what_it_needs_and_the_grants_are_enough(g
         '\n' not in unread.reason and 'doctor has no SELECT permission' in unread.reason for unread in facts.unread
     )
     with connections.session(guarded) as session:
-        for keyspace in ('system_views', 'system_distributed'):
+        for keyspace in ('system_views', 'system_distributed', 'guarded'):
             session.execute(f'GRANT SELECT ON KEYSPACE {keyspace} TO doctor')
     later = dataclasses.replace(as_role(guarded, 'doctor'), connect_timeout=11.0)
     facts = doctor.gather(later, ['flat'])
