@@ -102,7 +102,7 @@ def test_a_bad_record_of_csv(
     elif style == 'embedded newlines':
         content, place = HEADER + b'"fi\n\nrst",1,0,0.5,\n' + line + LAST, 5
     elif style == 'gz':
-        content, path = gzip.compress(content), 'rows.csv.gz'
+        content, path = gzip.compress(content, mtime=0), 'rows.csv.gz'
     Path(path).write_bytes(content)
     code, out, errors = run(path, '--max-errors', '1', '--dead-letters', 'dead.jsonl')
     assert (code, out) == (1, '2 rows written, 3 records read, 1 failed (in dead.jsonl)\n')
@@ -175,8 +175,8 @@ def whole_arrow() -> bytes:
         ('rows.parquet', HEADER + FIRST, 'rows.parquet: got another content, rule: a whole Parquet file ('),
         ('rows.arrow', b'', 'rows.arrow: got another content, rule: a whole Arrow file ('),
         ('rows.arrow', whole_arrow()[:-20], 'rows.arrow: got another content, rule: a whole Arrow file ('),
-        ('rows.csv.gz', gzip.compress(HEADER + FIRST)[:-9], 'rows.csv.gz: got an error after '),
-        ('rows.csv.gz', gzip.compress(HEADER + FIRST)[:15], 'rows.csv.gz: got an error after '),
+        ('rows.csv.gz', gzip.compress(HEADER + FIRST, mtime=0)[:-9], 'rows.csv.gz: got an error after '),
+        ('rows.csv.gz', gzip.compress(HEADER + FIRST, mtime=0)[:15], 'rows.csv.gz: got an error after '),
         ('rows.tfrecord', b'\x05\x00', 'rows.tfrecord: row 1: got the end of the file, rule: a whole TFRecord file'),
         ('rows.tfrecord', HEADER + FIRST, 'rows.tfrecord: row 1: got a length with another checksum, rule: a TFRecord'),
         ('rows.xls', b'', "input-format: got 'rows.xls', rule: one of csv, jsonl, parquet, arrow, tfrecord, given"),
