@@ -128,7 +128,7 @@ def flights(names: Names, connection: CassandraConnection, session: Session) -> 
 
 SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'README.md': training,
-    'docs/engines.md': training,
+    'docs/engines.md': example_pipeline,
     'docs/parameters.md': example_pipeline,
     'docs/pipelines.md': training,
     'docs/pusher.md': training,

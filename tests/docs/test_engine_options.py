@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 
 import doc_pages
 import pytest
 import yaml
-from apache_beam.options.pipeline_options import PipelineOptions
 
 PAGE = doc_pages.ROOT / 'docs' / 'engines.md'
 # Declared by the job servers in Java, which take what Python does not know; `make test-engines` gives both.
@@ -29,11 +27,7 @@ def test_there_is_a_command_for_each_engine() -> None:
 
 @pytest.mark.parametrize('command', commands(), ids=' '.join)
 def test_beam_knows_every_option(command: list[str]) -> None:
-    known = set(OF_JOB_SERVERS)
-    for kind in PipelineOptions.__subclasses__():
-        parser = argparse.ArgumentParser(conflict_handler='resolve')
-        kind._add_argparse_args(parser)
-        known |= parser._option_string_actions.keys()
+    known = {*doc_pages.beam_options(), *OF_JOB_SERVERS}
     assert {word.partition('=')[0] for word in command[2:] if word.startswith('--')} <= known
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from apache_beam.options.pipeline_options import PipelineOptions
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -74,3 +76,11 @@ def command_lines(block: Block) -> Iterator[str]:
 
 def _tokens(page: Path) -> list[Token]:
     return MarkdownIt('commonmark').enable('table').parse(page.read_text())
+
+
+def beam_options() -> set[str]:
+    """Returns the options of Beam's pipelines."""
+    parser = argparse.ArgumentParser(conflict_handler='resolve')
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)
+    return {*parser._option_string_actions}

@@ -18,6 +18,7 @@ from tfx_cassandra.components import CassandraConnection, schema
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.errors import DatasetError, SchemaError
+from tfx_cassandra.components.scan.page import RawHandler
 from tfx_cassandra.components.torch_dataset import CassandraDataset, CassandraIterableDataset
 from tfx_cassandra.components.write.writer import TableWriter
 
@@ -172,6 +173,8 @@ def test_keys_of_a_table_with_a_layout_lack_its_columns(filled: CassandraConnect
     visits_by_day = schema.table('visits_by_day', '', columns, ['user'], {'at': 'asc'}, layout=layout)
     schema.apply(filled, schema.SimpleReplication(1), relations=[visits_by_day])
     session.cluster.refresh_schema_metadata()
+    with connections.session(filled, RawHandler) as shared:  # of the datasets; the driver hears of a table with delay
+        shared.cluster.refresh_schema_metadata()
     rows = [{'user': user, 'at': at, 'n': n} for n, (user, at) in enumerate(KEYS)]
     assert TableWriter(session, tables.describe(session, filled.keyspace, 'visits_by_day')).write(rows) == []
     dataset = CassandraDataset(filled, 'visits_by_day', KEYS, missing='null')
