@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -75,6 +75,16 @@ class ReadRequest:
         dated, static = self._dated(scan.table), scan.table.static
         clustering = next((name for name in scan.table.clustering if name in scan.names), None)
         return kept(batch, dated, self.as_of, self.writetimes, static, clustering)
+
+    def rows(self, fetched: Iterable[Any], scan: Scan, reads: list[RangeRead]) -> Iterator[pa.RecordBatch]:
+        """Yields the rows that were asked for, of what Fetcher yields; appends its RangeReads to `reads`."""
+        for found in fetched:
+            if isinstance(found, RangeRead):
+                reads.append(found)
+                continue
+            batch = self.kept(filtered(found, scan), scan)
+            if batch.num_rows:
+                yield batch
 
     def _check_keys(self, table: Table) -> None:
         # A cell of today that is filtered on may be another than the one of as_of.

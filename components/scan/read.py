@@ -159,13 +159,8 @@ class _ReadSplits(beam.DoFn):
     def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         scan, page_rows, splits = group
         reads: list[RangeRead] = []
-        for found in Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits):
-            if isinstance(found, RangeRead):
-                reads.append(found)
-                continue
-            batch = self._request.kept(filtered(found, scan), scan)
-            if batch.num_rows:
-                yield batch
+        fetched = Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits)
+        yield from self._request.rows(fetched, scan, reads)
         # One worker verifies the whole ledger, so it grows with the plan and not with the table.
         for read in merged(reads, [split.area for split in splits]):
             yield beam.pvalue.TaggedOutput('ledger', read)

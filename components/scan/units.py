@@ -17,7 +17,7 @@ from tfx_cassandra.components.scan import ledger, ring
 from tfx_cassandra.components.scan.area import Area
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.plan import Plan
 
 
@@ -57,12 +57,6 @@ class Units:
         return self._rows(self._fetcher.fetch(splits, in_order=in_order), wanted)
 
     def _rows(self, pages: Iterator[Any], wanted: list[Area]) -> Iterator[pa.RecordBatch | Coverage]:
-        reads, scan = [], self._plan.scan
-        for found in pages:
-            if isinstance(found, RangeRead):
-                reads.append(found)
-                continue
-            batch = self._request.kept(filtered(found, scan), scan)
-            if batch.num_rows:
-                yield batch
+        reads: list[RangeRead] = []
+        yield from self._request.rows(pages, self._plan.scan, reads)
         yield ledger.verified(reads, wanted)

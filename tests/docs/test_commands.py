@@ -138,7 +138,7 @@ def test_options_of_the_text_exist(page: Path) -> None:
     spans = (span for span in doc_pages.code_spans(page) if re.match(r'--[a-z]', span))
     options = {re.split(r'[ =]', span)[0] for span in spans}
     of_engines = (
-        {*doc_pages.beam_options(), '--artifacts-dir', '--storage_level'}
+        {*doc_pages.beam_options(), '--artifacts-dir', *doc_pages.OF_JOB_SERVERS}
         if doc_pages.name(page) in OF_ENGINES
         else set()
     )

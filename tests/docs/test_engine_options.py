@@ -9,8 +9,6 @@ import pytest
 import yaml
 
 PAGE = doc_pages.ROOT / 'docs' / 'engines.md'
-# Declared by the job servers in Java, which take what Python does not know; `make test-engines` gives both.
-OF_JOB_SERVERS = {'--storage_level', '--parallelism'}
 
 
 def commands() -> list[list[str]]:
@@ -27,7 +25,7 @@ def test_there_is_a_command_for_each_engine() -> None:
 
 @pytest.mark.parametrize('command', commands(), ids=' '.join)
 def test_beam_knows_every_option(command: list[str]) -> None:
-    known = {*doc_pages.beam_options(), *OF_JOB_SERVERS}
+    known = {*doc_pages.beam_options(), *doc_pages.OF_JOB_SERVERS}
     assert {word.partition('=')[0] for word in command[2:] if word.startswith('--')} <= known
 
 

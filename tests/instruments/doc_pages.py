@@ -14,6 +14,8 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')])
+# Declared by the job servers in Java, which take what Python does not know; `make test-engines` gives both.
+OF_JOB_SERVERS = {'--storage_level', '--parallelism'}
 _NOT_RUN = re.compile(r'<!-- not run: (.*?) -->', re.DOTALL)
 
 
