@@ -100,6 +100,7 @@ setup(
         'dev': [
             'axe-playwright-python>=0.1.4,<1',
             'build',
+            'cryptography>=42',  # certificates for the tests of TLS
             'cython>=3.1,<4',
             'hypothesis',
             'import-linter>=2.1,<3',

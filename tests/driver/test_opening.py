@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import ipaddress
 import json
 import os
 import pathlib
@@ -16,51 +14,12 @@ import zipfile
 from collections.abc import Iterator
 
 import pytest
+from authority import Authority
 
 from tfx_cassandra.components.driver import opening
 from tfx_cassandra.components.driver.connection import CassandraConnection, Tls
 from tfx_cassandra.components.driver.opening import open_session
 from tfx_cassandra.components.errors import CredentialsError, UnavailableError
-
-pytest.importorskip('cryptography')
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-DAY = datetime.timedelta(days=1)
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-
-class _Authority:
-    """Signs certificates into a folder."""
-
-    def __init__(self, folder: pathlib.Path, name: str) -> None:
-        self._folder, self._name, self._key = folder, _name(name), ec.generate_private_key(ec.SECP256R1())
-        self.file = self._signed(name, self._name, self._key.public_key(), True, None)
-
-    def _signed(self, file: str, subject: x509.Name, key: object, is_authority: bool, host: str | None) -> str:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        builder = x509.CertificateBuilder(
-            self._name, subject, key, x509.random_serial_number(), now - DAY, now + DAY
-        ).add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-        if host:
-            address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
-            builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        path = self._folder / f'{file}.pem'
-        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        return str(path)
-
-    def issue(self, file: str, host: str | None = None, password: bytes | None = None) -> tuple[str, str]:
-        """Returns the files of a new certificate and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-        path = self._folder / f'{file}.key'
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-        path.write_bytes(key.private_bytes(*form))
-        return self._signed(file, _name(file), key.public_key(), False, host), str(path)
 
 
 @pytest.fixture(scope='module')
@@ -69,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope='module')
-def authority(folder: pathlib.Path) -> _Authority:
-    return _Authority(folder, 'authority')
+def authority(folder: pathlib.Path) -> Authority:
+    return Authority(folder, 'authority')
 
 
 class _Node:
@@ -124,8 +83,8 @@ def _clients(node: _Node, tls: Tls | None, host: str = 'localhost') -> tuple[set
     return set(node.clients), str(caught.value)
 
 
-def test_a_node_is_known_by_its_address_and_its_authority(folder: pathlib.Path, authority: _Authority) -> None:
-    stranger = _Authority(folder, 'stranger')
+def test_a_node_is_known_by_its_address_and_its_authority(folder: pathlib.Path, authority: Authority) -> None:
+    stranger = Authority(folder, 'stranger')
     with _node(authority.issue('right', '127.0.0.1')) as node:
         assert _clients(node, Tls(authority.file))[0] == {None}
     for host in ('127.0.0.2', 'localhost'):  # the driver connects to the address of a name, and asks for that
@@ -141,7 +100,7 @@ def test_a_node_is_known_by_its_address_and_its_authority(folder: pathlib.Path, 
         assert 'CERTIFICATE_VERIFY_FAILED' in told
 
 
-def test_a_client_shows_its_certificate(authority: _Authority) -> None:
+def test_a_client_shows_its_certificate(authority: Authority) -> None:
     certificate, key = authority.issue('client')
     with _node(authority.issue('node', 'node.example'), asks_for=authority.file) as node:
         assert _clients(node, Tls(authority.file, check_hostname=False))[0] == set()
@@ -153,7 +112,7 @@ def test_a_client_shows_its_certificate(authority: _Authority) -> None:
 
 
 @pytest.mark.parametrize('check_hostname', [True, False])
-def test_the_context_is_what_the_fields_say(authority: _Authority, check_hostname: bool) -> None:
+def test_the_context_is_what_the_fields_say(authority: Authority, check_hostname: bool) -> None:
     context = Tls(authority.file, check_hostname=check_hostname).context()
     assert (context.check_hostname, context.verify_mode) == (check_hostname, ssl.CERT_REQUIRED)
     assert [dict(pair[0] for pair in each['subject'])['commonName'] for each in context.get_ca_certs()] == ['authority']
@@ -170,7 +129,7 @@ def _garbage(folder: pathlib.Path) -> str:
 
 @pytest.mark.parametrize('field', ['ca_file', 'cert_file', 'key_file'])
 @pytest.mark.parametrize('what', ['missing', 'a folder', 'empty', 'garbage', 'binary', 'nul', 'another kind'])
-def test_a_file_that_is_none_is_named(folder: pathlib.Path, authority: _Authority, field: str, what: str) -> None:
+def test_a_file_that_is_none_is_named(folder: pathlib.Path, authority: Authority, field: str, what: str) -> None:
     certificate, key = authority.issue('named')
     empty, binary = folder / 'empty.pem', folder / 'binary.pem'
     empty.write_bytes(b'')
@@ -197,13 +156,13 @@ def test_a_file_without_a_name_is_refused_at_once(field: str) -> None:
         Tls(**{'ca_file': 'ca.pem', field: ''})
 
 
-def test_a_key_without_a_certificate_is_named(authority: _Authority) -> None:
+def test_a_key_without_a_certificate_is_named(authority: Authority) -> None:
     _, key = authority.issue('alone')
     with pytest.raises(CredentialsError, match=r'^key_file: got .*, rule: given together with cert_file$'):
         Tls(authority.file, key_file=key).context()
 
 
-def test_a_key_that_does_not_fit_is_named(authority: _Authority, capfd: pytest.CaptureFixture) -> None:
+def test_a_key_that_does_not_fit_is_named(authority: Authority, capfd: pytest.CaptureFixture) -> None:
     certificate, _ = authority.issue('one')
     _, another = authority.issue('two')
     _, locked = authority.issue('locked', password=b'open sesame')
@@ -257,7 +216,7 @@ def test_a_bundle_that_is_none_is_named(tmp_path: pathlib.Path, what: str) -> No
     assert '\n' not in str(caught.value)
 
 
-def test_a_bundle_whose_cluster_is_silent_is_named(tmp_path: pathlib.Path, authority: _Authority) -> None:
+def test_a_bundle_whose_cluster_is_silent_is_named(tmp_path: pathlib.Path, authority: Authority) -> None:
     certificate, key = authority.issue('astra')
     files = {'ca_crt': authority.file, 'cert': certificate, 'key': key}
     config = json.dumps({'host': '127.0.0.1', 'port': 1, 'localDC': 'dc1'})
