@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -84,6 +84,11 @@ wheel: venv  ## builds a wheel of this checkout into dist/
 
 wheels: venv  ## builds and checks a manylinux wheel for each Python found here
 	@tools/wheels
+
+sbom: venv  ## writes a bill of materials (CycloneDX) of each lane's pinned packages into dist/
+	@mkdir -p dist
+	@for lane in a b; do $(RUN)/uv run --quiet --no-project --isolated --python $(RUN)/python --with 'cyclonedx-bom>=7,<8' \
+	  cyclonedx-py requirements --output-reproducible -o dist/sbom-lane-$$lane.json constraints/lane-$$lane.txt && echo dist/sbom-lane-$$lane.json; done
 
 docs: venv  ## builds the documentation site, checks its links and names, and prints where it is
 	@tools/docs

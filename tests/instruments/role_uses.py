@@ -46,7 +46,10 @@ WEATHER = FeatureView(
     feature_name_column='feature_name', value_column='value',
 )  # fmt: skip
 TRIPS = LabelSource('trips', ('model_id',), 'left', ('late',))
-TABLE = 'CREATE TABLE {keyspace}.trips (model_id text, left timestamp, late boolean, PRIMARY KEY (model_id, left))'
+TABLE = (
+    'CREATE TABLE IF NOT EXISTS {keyspace}.trips '
+    '(model_id text, left timestamp, late boolean, PRIMARY KEY (model_id, left))'
+)
 
 
 def filled(connection: CassandraConnection) -> None:
