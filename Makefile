@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-faults-all test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -55,6 +55,10 @@ test-lane-b: cluster  ## runs the test suite on lane B, in a Debian 13 root wher
 
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
+
+test-faults-all: venv  ## runs seeded faults of nodes and networks under reads and writes on a ring of three (SEEDS=0-299 to choose)
+	@TFX_CASSANDRA_FAULT_SEEDS=$(or $(SEEDS),0-299) TFX_CASSANDRA_FAULT_RESULTS=$(CURDIR)/$(STATE)/faults.jsonl TF_CPP_MIN_LOG_LEVEL=3 \
+	  $(RUN)/python -m pytest tests/faults/test_seeded.py -m slow $(TESTS)
 
 test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/cql/test_rows.py" to choose)
 	@tools/test-sanitized $(TESTS)

@@ -1,0 +1,147 @@
+"""A ring of three nodes whose clients reach each node through a proxy, and the faults of nodes and their networks.
+
+Every client learns the proxies' addresses as those of the nodes, so that no request goes past them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nodes import running
+from tcp_proxy import Corrupt, Cut, Hole, Late, NetworkFault, Slow, TcpProxy
+
+from tfx_cassandra.components.devcluster.cluster import DevCluster
+from tfx_cassandra.components.devcluster.node import Node
+from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver.connection import CassandraConnection
+
+SUBNET = '127.0.53'
+NETWORK: dict[str, Callable[[int], NetworkFault]] = {
+    'delay': lambda seed: Late(0.3),
+    'throttle': lambda seed: Slow(20_000),
+    'black hole': lambda seed: Hole(),
+    'reset': lambda seed: Cut(reset=True),
+    'cut': lambda seed: Cut(reset=False),
+    'corrupt bytes': lambda seed: Corrupt(0.05, seed),
+}
+PROCESS = ('SIGKILL', 'SIGSTOP', 'restart')
+FAULTS = (*NETWORK, *PROCESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultRing:
+    """The ring.
+
+    Attributes:
+      cluster: Its nodes.
+      proxies: One before each node.
+      connection: Leads through the proxies.
+      straight: Leads past them.
+    """
+
+    cluster: DevCluster
+    proxies: tuple[TcpProxy, ...]
+    connection: CassandraConnection
+    straight: CassandraConnection
+
+    @contextlib.contextmanager
+    def fault(self, kind: str, number: int, seed: int) -> Iterator[None]:
+        """Has a fault of FAULTS at a node for the length of the block; afterwards the ring is whole again.
+
+        Of 'SIGKILL' and 'restart' the node is down for the block; a restart flushes first.
+        """
+        if kind in NETWORK:
+            with self.proxies[number].faulty(NETWORK[kind](seed)):
+                yield
+            return
+        pid = self.cluster.status()[number].pid
+        assert pid is not None
+        node = self.cluster.ring[number]
+        os.kill(pid, {'SIGKILL': signal.SIGKILL, 'SIGSTOP': signal.SIGSTOP, 'restart': signal.SIGTERM}[kind])
+        try:
+            yield
+        finally:
+            if kind == 'SIGSTOP':
+                os.kill(pid, signal.SIGCONT)
+            else:
+                node.wait_ended(pid)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.delenv('CASSANDRA_CONTACT_POINTS', raising=False)
+                    self.cluster.start()
+
+    def wait_whole(self, seconds: float = 120.0) -> None:
+        """Waits until every node answers at ALL through its proxy."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                for number in range(3):
+                    point = (f'{SUBNET}.{11 + number}',)
+                    alone = dataclasses.replace(self.connection, contact_points=point, request_timeout=20.0)
+                    with connections.session(alone) as session:
+                        query = 'SELECT count(*) FROM system_distributed.view_build_status'
+                        statement = session.prepare(query)
+                        statement.consistency_level = 5  # ALL
+                        session.execute(statement)
+                return
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def fault_ring(folder: Path) -> Iterator[FaultRing]:
+    cluster = DevCluster(folder, 3, SUBNET, storage_port=7053, jmx_port=7531, heap='640M')
+    usual = Node.settings
+
+    def settings(node: Node) -> dict[str, object]:
+        return {**usual(node), 'broadcast_rpc_address': f'{SUBNET}.{11 + node.index}'}
+
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(Node, 'settings', settings)
+        stack.enter_context(running(cluster, {}, '-XX:TieredStopAtLevel=1'))
+        proxies = tuple(
+            stack.enter_context(TcpProxy((f'{SUBNET}.{11 + node.index}', node.port), (node.address, node.port)))
+            for node in cluster.ring
+        )
+        straight = CassandraConnection(cluster.contact_points, keyspace='faulty', request_timeout=60.0)
+        points = tuple(f'{SUBNET}.{11 + number}' for number in range(3))
+        connection = dataclasses.replace(straight, contact_points=points, request_timeout=6.0, connect_timeout=3.0)
+        yield FaultRing(cluster, proxies, connection, straight)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a seed stands for.
+
+    Attributes:
+      seed: Gives all of it.
+      path: A key of fault_paths.PATHS.
+      fault: One of FAULTS.
+      node: The node that has it.
+      begin: Seconds after the path has begun.
+      length: Seconds that the fault lasts.
+    """
+
+    seed: int
+    path: str
+    fault: str
+    node: int
+    begin: float
+    length: float
+
+    @classmethod
+    def of(cls, seed: int, paths: tuple[str, ...]) -> Case:
+        chance = random.Random(seed)
+        # Paths and faults come in turn, so that any row of seeds meets every pair of them.
+        path, fault = paths[seed % len(paths)], FAULTS[seed // len(paths) % len(FAULTS)]
+        return cls(seed, path, fault, chance.randrange(3), chance.uniform(0, 1.0), chance.uniform(1.0, 6.0))
