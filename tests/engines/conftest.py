@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import os
@@ -57,11 +56,19 @@ class Run:
         return sum(len(keys) - len(set(keys)) for keys in map(self.keys, events))
 
     @property
-    def sessions(self) -> dict[int, int]:
-        """Sessions opened by each process that worked on elements."""
-        workers = {note['pid'] for note in self.notes if note['event'] != 'session'}
-        opened = collections.Counter(note['pid'] for note in self.notes if note['event'] == 'session')
-        return {pid: opened[pid] for pid in workers}
+    def workers(self) -> set[int]:
+        """The processes that worked on elements."""
+        return set().union(*map(self.processes, ('read', 'join', 'reduce', 'retrieve', 'file', 'write')))
+
+    @property
+    def sessions(self) -> list[int]:
+        """For each session that these processes opened, how many the process had open then."""
+        return [note['open'] for note in self.notes if note['event'] == 'session' and note['pid'] in self.workers]
+
+    @property
+    def bundles(self) -> int:
+        """How many bundles these processes ran."""
+        return sum(note['event'] == 'bundle' and note['pid'] in self.workers for note in self.notes)
 
 
 @dataclasses.dataclass(frozen=True)

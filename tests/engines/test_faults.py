@@ -25,8 +25,6 @@ def same(run: Run, wanted: Run, pipeline: str) -> None:
 def test_a_worker_is_killed_in_the_middle(
     engine: Engine, step: str, who: str, site: Site, expected: tuple[Run, Path], tmp_path: Path
 ) -> None:
-    if engine.name == 'flink' and who == 'executor':
-        pytest.skip('a task manager is not started again by a session cluster without a resource manager')
     wanted, _ = expected
     run = site.run(engine, tmp_path, STEPS[step], probe={'PROBE_KILL': f'{step}:{who}'})
     assert not run.error, run.error

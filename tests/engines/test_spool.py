@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import engine_processes
+import engine_stores
 import pytest
 from conftest import Run, Site
 from engine_processes import Engine
@@ -20,7 +20,7 @@ def test_all_files_of_a_join_lie_in_a_store(
 ) -> None:
     wanted, _ = expected
     pooled = dataclasses.replace(engine, workers='pool')  # whose workers get the store's options too
-    with getattr(engine_processes, store)(tmp_path) as options:
+    with getattr(engine_stores, store)(tmp_path) as options:
         run = site.run(pooled, tmp_path, 'files', 'files', out=out, options=tuple(options))
     assert not run.error, run.error
     assert run.results['files']['splits'] == wanted.results['join']['splits']
