@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import doc_pages
 import pytest
 
@@ -20,6 +22,12 @@ def test_there_is_a_command_for_each_engine() -> None:
 def test_beam_knows_every_option(command: list[str]) -> None:
     known = {*doc_pages.beam_options(), *doc_pages.OF_JOB_SERVERS}
     assert {word.partition('=')[0] for word in command[2:] if word.startswith('--')} <= known
+
+
+@pytest.mark.parametrize('block', [b for b in doc_pages.blocks(PAGE) if b.language == 'sh'], ids=lambda b: f'{b.line}')
+def test_the_shell_reads_every_command(block: doc_pages.Block) -> None:
+    read = subprocess.run(['sh', '-n'], input=block.text, capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, '')
 
 
 def test_the_workers_pool_is_a_command_of_the_image() -> None:

@@ -28,12 +28,15 @@ class Engine:
       workers: Where they are: 'here' as the runner starts them, in processes that its JVMs start ('process'), or in
         those of a worker pool ('pool'). The last two have a folder of their own, and no package but what is staged.
       folder: Where its processes keep their logs and folders.
+      kept: Whether a worker is kept from one step of a pipeline to the next. It is much faster; but a worker that was
+        lost is kept, too, so that what Flink and Spark repeat in its place fails as well.
     """
 
     name: str
     options: Sequence[str]
     workers: Literal['here', 'process', 'pool']
     folder: Path
+    kept: bool = True
 
     @contextlib.contextmanager
     def ready(self, python: Path, wheel: Path | None, environ: dict[str, str]) -> Iterator[list[str]]:
@@ -45,8 +48,7 @@ class Engine:
         shutil.copy(engine_parts.CHECKOUT / 'kubeflow' / 'worker.py', self.folder / 'worker.py')
         boot.write_text(f'#!/bin/sh\nexec {python} {self.folder / "worker.py"} "$@"\n')
         boot.chmod(0o755)
-        # Kept from one step of a pipeline to the next; an engine starts them for each step otherwise.
-        staged = [*self.options, '--environment_cache_millis=600000']
+        staged = [*self.options, *(['--environment_cache_millis=600000'] if self.kept else [])]
         staged += [f'--extra_package={wheel}'] if wheel else []
         if self.workers == 'process':
             config = {'command': str(boot), 'env': environ}
@@ -171,4 +173,5 @@ def processes(folder: Path) -> Engine:
 
 
 def prism(folder: Path) -> Engine:
-    return Engine('prism', ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}'], 'pool', folder)
+    options = ['--runner=PrismRunner', f'--prism_location={engine_parts.prism()}', '--job_server_timeout=600']
+    return Engine('prism', options, 'pool', folder)

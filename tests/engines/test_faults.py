@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import engine_processes
@@ -26,7 +27,8 @@ def test_a_worker_is_killed_in_the_middle(
     engine: Engine, step: str, who: str, site: Site, expected: tuple[Run, Path], tmp_path: Path
 ) -> None:
     wanted, _ = expected
-    run = site.run(engine, tmp_path, STEPS[step], probe={'PROBE_KILL': f'{step}:{who}'})
+    replacing = dataclasses.replace(engine, kept=False)
+    run = site.run(replacing, tmp_path, STEPS[step], probe={'PROBE_KILL': f'{step}:{who}'})
     assert not run.error, run.error
     assert [note['of'] for note in run.notes if note['event'] == 'killed'] == [step]
     same(run, wanted, STEPS[step])

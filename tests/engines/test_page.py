@@ -69,7 +69,7 @@ def test_on_a_cluster_with_a_worker_pool(
 ) -> None:
     """The workers' Python has the package, as the page's image does, and nothing is staged."""
     kept = [word for word in command(option) if not word.startswith(OF_THE_CLUSTER)]
-    pooled = dataclasses.replace(engine, workers='pool', folder=tmp_path / 'pool')
+    pooled = dataclasses.replace(engine, workers='pool', folder=tmp_path / 'pool', kept=False)
     pooled.folder.mkdir()
     with pooled.ready(site.submitter, None, {}) as options:
         assert run(site, tmp_path / 'run', [*options, *kept]) == alone

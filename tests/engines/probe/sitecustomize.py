@@ -1,8 +1,8 @@
 """Watches this package in every Python that finds this folder first: notes what a process does, and ends it on request.
 
 PROBE_EVENTS  folder of the notes: one file a process, one JSON object a line
-PROBE_KILL    'what:who': at the second `what` (read, join, reduce, retrieve, write) of any process, kill it with
-              SIGKILL: `who` is worker, or executor for the JVM that started it as well. It happens once a run.
+PROBE_KILL    'what:who': in the middle of the first `what` (read, join, write) of any process, when a part of its
+              output is there, kill it with SIGKILL: `who` is worker, or executor for the JVM that started it as well.
 PROBE_SLOW    'what:seconds': the first `what` of any process takes so long more. It happens once a run.
 
 It changes no result; nothing of it is in the package.
@@ -44,14 +44,13 @@ def _first(name: str) -> bool:
 
 
 def _trouble(event: str) -> None:
-    _counts[event] = _counts.get(event, 0) + 1
     what, _, seconds = os.environ.get('PROBE_SLOW', '').partition(':')
     if what == event and _first('slow'):
         note('slow', of=event)
         time.sleep(float(seconds))
         note('woken', of=event)
     what, _, who = os.environ.get('PROBE_KILL', '').partition(':')
-    if what == event and _counts[event] == 2 and _first('killed'):
+    if what == event and _first('killed'):
         note('killed', of=event)
         if who == 'executor':
             os.kill(os.getppid(), signal.SIGKILL)
@@ -138,7 +137,7 @@ _PACKAGE = 'tfx_cassandra.components.'
 _WATCHES: dict[str, list[Callable[[ModuleType], None]]] = {
     'driver.connection': [_watch_connection],
     'scan.read': [_watch('_ReadSplits', 'read', _group, each=True)],
-    'training_set.read': [_watch('_JoinShard', 'join', lambda element: element[0])],
+    'training_set.read': [_watch('_JoinShard', 'join', lambda element: element[0], each=True)],
     'experiment.evaluate': [_watch('_JoinOutcomes', 'reduce', lambda element: element[0])],
     'lookup.retrieve': [_watch('Retrieve', 'retrieve', lambda examples: examples[0])],
     'dataset.files.tfrecord': [_watch('_Write', 'file', lambda element: element[0])],
