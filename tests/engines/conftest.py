@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ class Run:
     results: dict[str, dict[str, Any]]
     notes: list[dict[str, Any]]
     error: str
+
+    @property
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """The results without their times."""
+        return {name: {k: v for k, v in result.items() if k != 'times'} for name, result in self.results.items()}
 
     def keys(self, event: str) -> list[str]:
         return [note['key'] for note in self.notes if note['event'] == event]
@@ -130,6 +136,20 @@ def expected(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run,
     )  # fmt: skip
     assert not run.error, run.error
     return run, folder
+
+
+@pytest.fixture(scope='session')
+def alone(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Gives what a pipeline by itself gives on the DirectRunner; each is run once."""
+
+    @functools.cache
+    def result(pipeline: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(f'direct-{pipeline}')
+        run = site.run(engine_processes.direct(folder), folder, pipeline)
+        assert not run.error, run.error
+        return run.plain[pipeline]
+
+    return result
 
 
 @pytest.fixture(scope='session')

@@ -32,11 +32,6 @@ def lines(engine: str, run: Run) -> list[str]:
     return printed
 
 
-def plain(run: Run) -> dict[str, dict]:
-    """Results without the times."""
-    return {name: {k: v for k, v in result.items() if k != 'times'} for name, result in run.results.items()}
-
-
 @pytest.mark.parametrize('engine', ['processes', 'prism', 'spark', 'flink'], indirect=True)
 def test_an_engine_gives_what_the_direct_runner_gives(
     engine: Engine, site: Site, expected: tuple[Run, Path], tmp_path: Path, capsys: pytest.CaptureFixture
@@ -46,7 +41,7 @@ def test_an_engine_gives_what_the_direct_runner_gives(
     with capsys.disabled():
         print('', f'| {" | ".join(HEAD)} |', *lines('direct', wanted), *lines(engine.name, run), sep='\n')
     assert not run.error, run.error
-    assert plain(run) == plain(wanted)
+    assert run.plain == wanted.plain
     for name in PIPELINES:
         mine = run.during(name)
         assert mine.repeated == 0, f'{name}: nothing failed, so nothing ran twice'
