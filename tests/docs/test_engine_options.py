@@ -14,7 +14,7 @@ CONTAINERS = [container for manifest in doc_pages.manifests(PAGE) for container 
 
 def test_there_is_a_command_for_each_engine() -> None:
     text = ' '.join(word for command in COMMANDS for word in command)
-    for option in ('multi_processing', 'PrismRunner', '--storage_level', '--parallelism', 'DataflowRunner'):
+    for option in ('multi_processing', '--storage_level', '--parallelism', 'DataflowRunner'):
         assert option in text
 
 

@@ -24,8 +24,7 @@ ARTIFACTS = {
     'hdfs': tuple(f'org.apache.hadoop:hadoop-{part}:3.3.6' for part in ('hdfs', 'hdfs-client', 'common')),
 }  # fmt: skip
 PRISM = 'github.com/apache/beam/sdks/v2/go/cmd/prism'
-PRISM_VERSION = '2.77.0'  # before 2.65 it did not know tuples of three elements (beam#32636)
-PRISM_SUM = 'h1:RsC61pHEvtySEHAURQyP/+CVOJm/hy5hewuG9JF0+Ow='
+PRISM_SUM = 'h1:fGTRZ2SVWD2UqHHldcPlrCd94MbSnN1xK0Sg1zxRuMs='
 MOTO = 'moto[server]==5.2.5'  # serves S3's interface
 BOTO = 'boto3==1.44.8'  # what apache-beam[aws] needs
 STATE = CHECKOUT / '.tfx-cassandra' / 'engines'
@@ -50,18 +49,18 @@ def jars(engine: str) -> Path:
 
 def prism() -> Path:
     """Returns Beam's Prism, which Go compiles once; its source comes from Go's proxy and has a pinned sum."""
-    folder = cache_folder() / f'prism-{PRISM_VERSION}'
+    folder = cache_folder() / f'prism-{BEAM}'
     binary = folder / 'prism'
     if not binary.exists():
         # The database of sums may be out of reach; the sum is checked below, before anything is built.
         environment = {**os.environ, 'GOBIN': str(folder), 'GONOSUMDB': 'github.com/apache/beam', 'GOFLAGS': '-mod=mod'}
-        module = f'{PRISM.partition("/go/")[0]}@v{PRISM_VERSION}'
+        module = f'{PRISM.partition("/go/")[0]}@v{BEAM}'
         shown = subprocess.run(
             ['go', 'mod', 'download', '-json', module], env=environment, check=True, capture_output=True, text=True
         ).stdout
         if f'"Sum": "{PRISM_SUM}"' not in shown:
             raise RuntimeError(f'prism: got {shown}, rule: the sum {PRISM_SUM}')
-        subprocess.run(['go', 'install', f'{PRISM}@v{PRISM_VERSION}'], env=environment, check=True, capture_output=True)
+        subprocess.run(['go', 'install', f'{PRISM}@v{BEAM}'], env=environment, check=True, capture_output=True)
     return binary
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import doc_pages
 import engine_parts
 import pytest
-from conftest import Site
+from conftest import RUN_SECONDS, Site
 
 PAGE = engine_parts.CHECKOUT / 'docs' / 'engines.md'
 
@@ -33,7 +33,12 @@ def test_each_pipeline_compiles_for_dataflow_and_its_functions_load_on_a_worker(
     }  # fmt: skip
     command = [site.submitter, engine_parts.HERE / 'dataflow_compile.py', out, engine_parts.HERE / 'pipelines.py']
     done = subprocess.run(
-        [*command, *names, '--', *options], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
+        [*command, *names, '--', *options],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     requests = json.loads(done.stdout.splitlines()[-1])
@@ -48,7 +53,7 @@ def test_each_pipeline_compiles_for_dataflow_and_its_functions_load_on_a_worker(
     compiled = sorted(out.glob('pipeline-*.pb'))
     command = [site.worker, engine_parts.HERE / 'dataflow_load.py', *compiled]
     environ = {**os.environ, 'PYTHONPATH': str(packages), 'TF_CPP_MIN_LOG_LEVEL': '3'}
-    loading = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600)
+    loading = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=RUN_SECONDS)
     assert loading.returncode == 0, loading.stderr[-5000:]
     result = json.loads(loading.stdout.splitlines()[-1])
     assert result['loaded'] > 100

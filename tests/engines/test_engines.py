@@ -32,7 +32,13 @@ def lines(engine: str, run: Run) -> list[str]:
     return printed
 
 
-@pytest.mark.parametrize('engine', ['processes', 'prism', 'spark', 'flink'], indirect=True)
+# Newer ones than Beam's own want a worker_id of the workers' requests for state, which those of 2.62 do not send.
+_UNREADY = pytest.mark.xfail(strict=True, reason='Prism 2.62 knows no tuples of three elements (beam#32636)')
+
+
+@pytest.mark.parametrize(
+    'engine', ['processes', pytest.param('prism', marks=_UNREADY), 'spark', 'flink'], indirect=True
+)
 def test_an_engine_gives_what_the_direct_runner_gives(
     engine: Engine, site: Site, expected: tuple[Run, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -56,11 +56,6 @@ def test_on_the_laptop_in_four_processes(site: Site, alone: dict[str, Any], tmp_
     assert run(site, tmp_path, command('multi_processing')) == alone
 
 
-def test_on_the_laptop_by_prism(site: Site, alone: dict[str, Any], tmp_path: Path) -> None:
-    options = [*command('PrismRunner'), f'--prism_location={engine_parts.prism()}']
-    assert run(site, tmp_path, options) == alone
-
-
 @pytest.mark.parametrize(
     ('engine', 'option'), [('spark', '--storage_level'), ('flink', '--parallelism')], indirect=['engine']
 )
