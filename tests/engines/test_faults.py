@@ -15,7 +15,7 @@ from engine_processes import Engine
 pytestmark = [pytest.mark.engines, pytest.mark.integration]
 
 Alone = Callable[[str], dict[str, Any]]
-STEPS = {'read': 'scan', 'join': 'join', 'reduce': 'reduce', 'write': 'write'}
+STEPS = {'read': 'scan', 'join': 'join', 'write': 'write'}
 
 
 @pytest.mark.parametrize('who', ['worker', 'executor'])

@@ -46,25 +46,25 @@ def run(site: Site, folder: Path, options: list[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope='module')
-def alone(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def in_one_process(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the pipeline gives in one process, without options."""
     assert ['python', 'my_pipeline.py'] in doc_pages.pipeline_commands(PAGE)
-    return run(site, tmp_path_factory.mktemp('alone'), [])
+    return run(site, tmp_path_factory.mktemp('one'), [])
 
 
-def test_on_the_laptop_in_four_processes(site: Site, alone: dict[str, Any], tmp_path: Path) -> None:
-    assert run(site, tmp_path, command('multi_processing')) == alone
+def test_on_the_laptop_in_four_processes(site: Site, in_one_process: dict[str, Any], tmp_path: Path) -> None:
+    assert run(site, tmp_path, command('multi_processing')) == in_one_process
 
 
 @pytest.mark.parametrize(
     ('engine', 'option'), [('spark', '--storage_level'), ('flink', '--parallelism')], indirect=['engine']
 )
 def test_on_a_cluster_with_a_worker_pool(
-    engine: Engine, option: str, site: Site, alone: dict[str, Any], tmp_path: Path
+    engine: Engine, option: str, site: Site, in_one_process: dict[str, Any], tmp_path: Path
 ) -> None:
     """The workers' Python has the package, as the page's image does, and nothing is staged."""
     kept = [word for word in command(option) if not word.startswith(OF_THE_CLUSTER)]
     pooled = dataclasses.replace(engine, workers='pool', folder=tmp_path / 'pool', kept=False)
     pooled.folder.mkdir()
     with pooled.ready(site.submitter, None, {}) as options:
-        assert run(site, tmp_path / 'run', [*options, *kept]) == alone
+        assert run(site, tmp_path / 'run', [*options, *kept]) == in_one_process
