@@ -109,8 +109,9 @@ def flink(folder: Path) -> Iterator[Engine]:
     rpc, rest, job = free_port(), free_port(), free_port()
     common = {
         'jobmanager.rpc.address': HOST, 'jobmanager.rpc.port': rpc, 'rest.address': HOST, 'rest.port': rest,
-        'restart-strategy.type': 'fixed-delay', 'restart-strategy.fixed-delay.attempts': 3,
-        'restart-strategy.fixed-delay.delay': '1 s', 'heartbeat.timeout': 20_000,
+        'restart-strategy.type': 'fixed-delay', 'restart-strategy.fixed-delay.attempts': 4,
+        # Until a lost task manager is missed, tasks are given to it again.
+        'heartbeat.timeout': 20_000, 'restart-strategy.fixed-delay.delay': '15 s',
         'taskmanager.host': HOST, 'taskmanager.numberOfTaskSlots': 1, 'taskmanager.cpu.cores': 1,
         'taskmanager.memory.task.heap.size': '384m', 'taskmanager.memory.task.off-heap.size': '64m',
         'taskmanager.memory.managed.size': '128m', 'taskmanager.memory.network.min': '256m',
