@@ -28,6 +28,7 @@ ROWS_A_SECOND = (
 )
 WORKERS = 500
 GB = 1e9
+PAGE = 5000  # rows
 SIZES = [(3, 10**7), (30, 10**9), (300, 10**11), (1000, 10**12)]  # (nodes, rows)
 
 
@@ -114,6 +115,66 @@ def giant(gigabytes: int) -> dict[str, Any]:
     made = planned(30, 10**9, giants=(Giant(12345, 1_577_836_800_000, 1_580_428_800_000, whole),))
     mine = [split for split in made.splits if split.area.tokens.end == 12345]
     return {'gigabytes': gigabytes, 'slices': len(mine), 'nodes': len({n for split in mine for n in split.replicas})}
+
+
+def shuffled(rows: int) -> list[tuple[str, int, int, int]]:
+    """What the steps after a scan give to the runner's shuffle: (step, elements, bytes shuffled, bytes spooled).
+
+    Counted on one page of PAGE rows of a partition whose times are spread over a month, and multiplied out.
+    """
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+    from apache_beam.coders import registry
+
+    from tfx_cassandra.components.dataset.files import encode, examples, spool, tfrecord
+    from tfx_cassandra.components.dataset.join import facts, pivot, shards
+    from tfx_cassandra.components.dataset.spec.view import FeatureView
+    from tfx_cassandra.components.experiment import evaluate
+    from tfx_cassandra.components.window import TimeWindow
+
+    def element(key: Any) -> int:
+        return len(registry.get_coder(object).encode((key, ('table', spool.Spooled((place,))))))
+
+    def grouped(parts: list[tuple[Any, Any]], pages: float) -> tuple[int, int, int]:
+        sizes = [(element(key), len(spool.serialized(part))) for key, part in parts]
+        return tuple(round(pages * count) for count in (len(sizes), *map(sum, zip(*sizes, strict=True))))
+
+    place = spool.Place(f's3://bucket/pipelines/flights/CassandraExampleGen/examples/12/spool/{"0" * 32}', 2**30, 2**20)
+    month, pages = TimeWindow.parse('2020-01-01T00:00Z/2020-01-31T00:00Z'), rows / PAGE
+    page, requests = sampled(30, PAGE), sampled(30, 100_000)  # so many a worker gathers of an A/B test
+    wide = FeatureView('f', 'feature_store', ('model_id', 'feature_name'), 'timestamp', ('value',))
+    long = FeatureView('f', 'feature_store', ('model_id',), 'timestamp', ('x',), layout='long',
+                       feature_name_column='feature_name', value_column='value')  # fmt: skip
+    known = facts.facts(page, wide)
+    even = np.full((shards.BUCKETS, shards.BINS), rows // (shards.BUCKETS * shards.BINS), np.int64)
+    plan = shards.plan(even, month)
+    joined = grouped(list(shards.route_facts(known, wide, plan, cut_off=True)), pages)
+    waiting = round(pages * len(spool.serialized(known)))
+    kinds = {'model_id': 'bytes_list', 'feature_name': 'bytes_list', 'timestamp': 'int64_list', 'value': 'float_list'}
+    framed = encode.encode(pa.RecordBatch.from_pydict({name: page[name] for name in kinds}), kinds)
+    chunk = len(examples.compressed(framed.parts_by(pa.array(np.zeros(PAGE, np.int32)), 1)[0]))
+    piece = len(registry.get_coder(object).encode(tfrecord.Piece('train', 2**63, place, PAGE, 'f' * 16)))
+    by_request = grouped(list(evaluate._sharded(pl.from_arrow(requests), 'value', 64)), rows / len(requests))
+    return [
+        ('join in time', *joined[:2], joined[2] + waiting),
+        ('pivot of a long view', *grouped(list(pivot.shard(page, long, 64)), pages)),
+        ('examples to files, two splits', round(2 * pages), round(2 * pages * piece), round(2 * pages * chunk)),
+        ('A/B reduction', *(2 * count for count in by_request)),  # by request, and once more by unit
+    ]
+
+
+def sampled(days: int, rows: int) -> Any:
+    """Makes rows of one partition of `feature_store`, evenly spread over the days from 2020-01-01."""
+    import numpy as np
+    import pyarrow as pa
+
+    step = days * 86_400_000 // rows  # milliseconds
+    times = pa.array(1_577_836_800_000 + step * np.arange(rows), pa.timestamp('ms', 'UTC'))
+    values = pa.array(np.random.default_rng(1).random(rows))
+    written = pa.array(times.cast(pa.int64()).to_numpy() * 1000)
+    text = {name: pa.array([name]).take(pa.array(np.zeros(rows, int))) for name in ('model_id', 'feature_name')}
+    return pa.RecordBatch.from_pydict({**text, 'timestamp': times, 'value': values, 'writetime(value)': written})
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -225,9 +286,17 @@ def giant_table() -> str:
     )
 
 
+def shuffle_table(counts: tuple[int, ...] = (10**7, 10**9, 10**12)) -> str:
+    rows = []
+    for of_step in zip(*map(shuffled, counts), strict=True):
+        for count, (step, elements, through, spooled) in zip(counts, of_step, strict=True):
+            rows.append([step, power(count), f'{elements:,}', size(through), size(spooled)])
+    return table(['step', 'rows', 'elements', "through the runner's shuffle", 'through the spool'], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     'scan': lambda: scan_table(SIZES), 'time': lambda: time_table(SIZES), 'connections': connection_table,
-    'join': join_table, 'giant': giant_table,
+    'join': join_table, 'giant': giant_table, 'shuffle': shuffle_table,
 }  # fmt: skip
 
 

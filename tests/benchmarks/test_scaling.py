@@ -40,6 +40,18 @@ def test_a_large_partition_is_read_in_slices_from_its_replicas(scaling: types.Mo
     assert 16 <= scaling.giant(10)['slices'] <= 256
 
 
+def test_the_runner_shuffles_places_and_the_spool_holds_rows(scaling: types.ModuleType) -> None:
+    small, large = ({step: counts for step, *counts in scaling.shuffled(rows)} for rows in (10**7, 10**12))
+    assert small['join in time'][0] == 10**7 // 5000, 'a page goes to one shard while buckets are not cut by time'
+    assert large['join in time'][0] == 64 * 10**12 // 5000
+    for steps, rows in ((small, 10**7), (large, 10**12)):
+        assert steps['pivot of a long view'][0] == 64 * rows // 5000
+        assert steps['examples to files, two splits'][0] == 2 * rows // 5000
+        for elements, shuffled, spooled in steps.values():
+            assert 150 < shuffled / elements < 400
+            assert spooled > 10 * shuffled
+
+
 def test_a_table_takes_the_place_of_the_one_before(scaling: types.ModuleType) -> None:
     page = 'a\n<!-- t: made -->\n\nold\n\n<!-- /t -->\nb\n'
     once = scaling.placed(page, 't', 'new')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import functools
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Run:
     notes: list[dict[str, Any]]
     error: str
 
+    @property
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """The results without their times."""
+        return {name: {k: v for k, v in result.items() if k != 'times'} for name, result in self.results.items()}
+
     def keys(self, event: str) -> list[str]:
         return [note['key'] for note in self.notes if note['event'] == event]
 
@@ -57,11 +62,19 @@ class Run:
         return sum(len(keys) - len(set(keys)) for keys in map(self.keys, events))
 
     @property
-    def sessions(self) -> dict[int, int]:
-        """Sessions opened by each process that worked on elements."""
-        workers = {note['pid'] for note in self.notes if note['event'] != 'session'}
-        opened = collections.Counter(note['pid'] for note in self.notes if note['event'] == 'session')
-        return {pid: opened[pid] for pid in workers}
+    def workers(self) -> set[int]:
+        """The processes that worked on elements."""
+        return set().union(*map(self.processes, ('read', 'join', 'reduce', 'retrieve', 'file', 'write')))
+
+    @property
+    def sessions(self) -> list[int]:
+        """For each session that these processes opened, how many the process had open then."""
+        return [note['open'] for note in self.notes if note['event'] == 'session' and note['pid'] in self.workers]
+
+    @property
+    def bundles(self) -> int:
+        """How many bundles these processes ran."""
+        return sum(note['event'] == 'bundle' and note['pid'] in self.workers for note in self.notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +136,20 @@ def expected(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run,
     )  # fmt: skip
     assert not run.error, run.error
     return run, folder
+
+
+@pytest.fixture(scope='session')
+def alone(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Gives what a pipeline by itself gives on the DirectRunner; each is run once."""
+
+    @functools.cache
+    def result(pipeline: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(f'direct-{pipeline}')
+        run = site.run(engine_processes.direct(folder), folder, pipeline)
+        assert not run.error, run.error
+        return run.plain[pipeline]
+
+    return result
 
 
 @pytest.fixture(scope='session')

@@ -13,33 +13,45 @@ pytestmark = [pytest.mark.engines, pytest.mark.integration]
 PIPELINES = ('scan', 'join', 'pivot', 'reduce', 'retrieve', 'write')
 
 
-def table(engine: str, run: Run) -> str:
-    """What `make test-engines` prints of an engine: a line for each pipeline."""
-    lines = []
+HEAD = ('pipeline', 'engine', 'rows', 'fingerprint', 'workers', 'bundles', 'sessions', 'at once', 'run twice', 'splits')
+
+
+def lines(engine: str, run: Run) -> list[str]:
+    """Returns what `make test-engines` prints of an engine: a line for each pipeline, of the columns of HEAD."""
+    printed = []
     for name, result in run.results.items():
         mine = run.during(name)
-        splits = ' '.join(f'{split} {c["examples"]}:{c["checksum"]}' for split, c in result.get('splits', {}).items())
-        sessions = mine.sessions.values()
-        lines.append(
-            f'{engine:10} {name:9} {result["rows"]:7,} rows {result.get("fingerprint", "")[:16]:16} '
-            f'{len(mine.processes("read")):2} read {sum(sessions):3} sessions in {len(sessions):2} processes '
-            f'{mine.repeated:3} run twice  {splits}'
+        splits = ', '.join(
+            f'{split} {c["examples"]:,} {c["checksum"]}' for split, c in result.get('splits', {}).items()
         )
-    return '\n'.join(lines)
+        cells = (
+            name, engine, f'{result["rows"]:,}', result.get('fingerprint', '')[:16], len(mine.workers), mine.bundles,
+            len(mine.sessions), max(mine.sessions, default=0), mine.repeated, splits,
+        )  # fmt: skip
+        printed.append('| ' + ' | '.join(map(str, cells)) + ' |')
+    return printed
 
 
-def plain(run: Run) -> dict[str, dict]:
-    """Results without the times."""
-    return {name: {k: v for k, v in result.items() if k != 'times'} for name, result in run.results.items()}
+# Newer ones than Beam's own want a worker_id of the workers' requests for state, which those of 2.62 do not send.
+_UNREADY = pytest.mark.xfail(strict=True, reason='Prism 2.62 knows no tuples of three elements (beam#32636)')
 
 
-@pytest.mark.parametrize('engine', ['processes', 'prism', 'spark', 'flink'], indirect=True)
+@pytest.mark.parametrize(
+    'engine', ['processes', pytest.param('prism', marks=_UNREADY), 'spark', 'flink'], indirect=True
+)
 def test_an_engine_gives_what_the_direct_runner_gives(
     engine: Engine, site: Site, expected: tuple[Run, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     wanted, folder = expected
     run = site.run(engine, tmp_path, *PIPELINES, source=str(folder / 'out' / 'pivot'))
     with capsys.disabled():
-        print(f'\n{table("direct", wanted)}\n{table(engine.name, run)}')
+        print('', f'| {" | ".join(HEAD)} |', *lines('direct', wanted), *lines(engine.name, run), sep='\n')
     assert not run.error, run.error
-    assert plain(run) == plain(wanted)
+    assert run.plain == wanted.plain
+    for name in PIPELINES:
+        mine = run.during(name)
+        assert mine.repeated == 0, f'{name}: nothing failed, so nothing ran twice'
+        assert max(mine.sessions) <= 2, f'{name}: a process has one session to plan, and one to read or write'
+        assert len(mine.sessions) < mine.bundles, f'{name}: a bundle opens none'
+        if engine.name != 'prism':  # which starts one worker
+            assert len(mine.workers) > 1, f'{name}: one worker did all'

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -74,6 +76,30 @@ def command_lines(block: Block) -> Iterator[str]:
     lines = re.sub(r'\\\n\s*', '', block.text).splitlines()
     prompted = [line[2:] for line in lines if line.startswith('$ ')]
     yield from prompted or (line.strip() for line in lines)
+
+
+def manifests(page: Path) -> Iterator[dict[str, Any]]:
+    """Yields the documents in a page's blocks of YAML."""
+    for block in blocks(page):
+        if block.language == 'yaml':
+            yield from yaml.safe_load_all(block.text)
+
+
+def containers(manifest: Any) -> Iterator[dict[str, Any]]:
+    """Yields the containers of a manifest of Kubernetes, wherever it has pods."""
+    for key, value in manifest.items() if isinstance(manifest, dict) else ():
+        if key == 'containers':
+            yield from value
+        else:
+            yield from containers(value)
+
+
+def pipeline_commands(page: Path) -> list[list[str]]:
+    """Returns the command lines of `python my_pipeline.py` of a page, those of its manifests after its blocks."""
+    shells = [line for block in blocks(page) if block.language == 'sh' for line in command_lines(block)]
+    shown = [shlex.split(line, comments=True) for line in shells if line.startswith('python my_pipeline.py')]
+    started = [container.get('args', []) for manifest in manifests(page) for container in containers(manifest)]
+    return [*shown, *(command for command in started if command[:1] == ['python'])]
 
 
 def _tokens(page: Path) -> list[Token]:

@@ -1,8 +1,8 @@
 """Watches this package in every Python that finds this folder first: notes what a process does, and ends it on request.
 
 PROBE_EVENTS  folder of the notes: one file a process, one JSON object a line
-PROBE_KILL    'what:who': at the second `what` (read, join, reduce, retrieve, write) of any process, kill it with
-              SIGKILL: `who` is worker, or executor for the JVM that started it as well. It happens once a run.
+PROBE_KILL    'what:who': in the middle of the first `what` (read, join, write) of any process, when a part of its
+              output is there, kill it with SIGKILL: `who` is worker, or executor for the JVM that started it as well.
 PROBE_SLOW    'what:seconds': the first `what` of any process takes so long more. It happens once a run.
 
 It changes no result; nothing of it is in the package.
@@ -44,14 +44,13 @@ def _first(name: str) -> bool:
 
 
 def _trouble(event: str) -> None:
-    _counts[event] = _counts.get(event, 0) + 1
     what, _, seconds = os.environ.get('PROBE_SLOW', '').partition(':')
     if what == event and _first('slow'):
         note('slow', of=event)
         time.sleep(float(seconds))
         note('woken', of=event)
     what, _, who = os.environ.get('PROBE_KILL', '').partition(':')
-    if what == event and _counts[event] == 2 and _first('killed'):
+    if what == event and _first('killed'):
         note('killed', of=event)
         if who == 'executor':
             os.kill(os.getppid(), signal.SIGKILL)
@@ -79,11 +78,21 @@ def _watched(process: Callable[..., Any], event: str, key: Callable[[Any], Any],
 
 
 def _watch_connection(module: ModuleType) -> None:
+    """Notes each session as it is opened, with the number of them that the process has open then."""
     opening = module._open
 
     def opened(connection: Any) -> Any:
-        note('session', connection=str(connection))
-        return opening(connection)
+        session = opening(connection)
+        closing = session.cluster.shutdown
+
+        def closed() -> None:
+            _counts['open'] -= 1
+            closing()
+
+        session.cluster.shutdown = closed
+        _counts['open'] = _counts.get('open', 0) + 1
+        note('session', connection=str(connection), open=_counts['open'])
+        return session
 
     module._open = opened
 
@@ -114,22 +123,26 @@ def _group(element: tuple[Any, int, Any]) -> list[str]:
     return [str(scan.table), *(str(split.area) for split in splits)]
 
 
+def _watch_bundles(module: ModuleType) -> None:
+    processing = module.BundleProcessor.process_bundle
+
+    def processed(self: Any, *given: Any) -> Any:
+        note('bundle')
+        return processing(self, *given)
+
+    module.BundleProcessor.process_bundle = processed
+
+
 _PACKAGE = 'tfx_cassandra.components.'
 _WATCHES: dict[str, list[Callable[[ModuleType], None]]] = {
     'driver.connection': [_watch_connection],
-    'scan.read': [
-        _watch(
-            '_ReadSplits',
-            'read',
-            lambda group: [str(group[0].table), *(str(split.area) for split in group[2])],
-            each=True,
-        )
-    ],
-    'training_set.read': [_watch('_JoinShard', 'join', lambda element: element[0])],
+    'scan.read': [_watch('_ReadSplits', 'read', _group, each=True)],
+    'training_set.read': [_watch('_JoinShard', 'join', lambda element: element[0], each=True)],
     'experiment.evaluate': [_watch('_JoinOutcomes', 'reduce', lambda element: element[0])],
     'lookup.retrieve': [_watch('Retrieve', 'retrieve', lambda examples: examples[0])],
     'dataset.files.tfrecord': [_watch('_Write', 'file', lambda element: element[0])],
     'write.writer': [_watch_writer],
+    'apache_beam.runners.worker.bundle_processor': [_watch_bundles],
 }
 
 
@@ -137,7 +150,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds the watched modules as they would be found, and watches them once they are loaded."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        watches = _WATCHES.get(fullname.removeprefix(_PACKAGE)) if fullname.startswith(_PACKAGE) else None
+        watches = _WATCHES.get(fullname.removeprefix(_PACKAGE))
         if not watches:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
