@@ -5,7 +5,7 @@
 
 Each size runs in a process of its own, once for each way:
 
-    shards   count, plan, route and join of record batches of 5,000 rows, shard after shard, as one worker does them:
+    shards   gather, count, plan, route and join of pages of 5,000 rows, shard after shard, as one worker does them:
              what the joins of CassandraExampleGen do, without Beam and Cassandra
     pandas   one merge_asof(by=entity) of the two tables in memory, without availability cut-off and ttl
 
@@ -48,6 +48,7 @@ def names(entity: np.ndarray) -> pa.Array:
 
 
 def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
+    from tfx_cassandra.components.dataset.files.gather import gathered
     from tfx_cassandra.components.dataset.join import shards
     from tfx_cassandra.components.dataset.join.facts import facts
     from tfx_cassandra.components.dataset.join.join import join
@@ -73,8 +74,10 @@ def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
         at.append(pa.RecordBatch.from_arrays([user[page], pa.array(moment[page]).cast(STAMP)], ['user', 'at']))
     del user, entity, moment
     begun, cpu = time.perf_counter(), time.process_time()
+    at = list(gathered(at))
+    read = [facts(batch, view) for batch in gathered(read)]
     counts = sum(shards.count_spine(batch, view, 'at', window) for batch in at)
-    counts = counts + sum(shards.count_facts(facts(batch, view), view, window) for batch in read)
+    counts = counts + sum(shards.count_facts(batch, view, window) for batch in read)
     plan = shards.plan(counts, window)
     with tempfile.TemporaryDirectory() as folder:
         files: dict = {}
@@ -90,7 +93,7 @@ def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
             for shard, part in shards.route_spine(batch, view, 'at', plan):
                 spill('spine', shard, part)
         for batch in read:
-            for shard, part in shards.route_facts(facts(batch, view), view, plan, True):
+            for shard, part in shards.route_facts(batch, view, plan, True):
                 spill('facts', shard, part)
         for sink, writer, _ in files.values():
             writer.close()

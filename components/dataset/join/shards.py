@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, written_together
+from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, numbered, written_together
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.window import TimeWindow
 
@@ -131,7 +131,7 @@ def _needed_facts(
     """
     starts = np.array([shard.start for shard in bucket_shards])
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
-    owner, event = _numbered(owners), _array(batch, 'event').to_numpy()
+    owner, event = numbered(owners), _array(batch, 'event').to_numpy()
     wanted = np.zeros((batch.num_rows, len(bucket_shards)), bool)
     number = np.arange(len(bucket_shards))
     for written in written_together(batch, view):
@@ -191,16 +191,6 @@ def _smallest_before(values: NDArray[np.int64], group: NDArray[np.int64], most: 
         if number < count - 1:
             values = np.maximum(before, values)  # without the smallest
     return before - base
-
-
-def _numbered(columns: list[pa.Array]) -> NDArray[np.int64]:
-    """Numbers rows from 0, equal rows alike."""
-    numbers = np.zeros(len(columns[0]), np.int64)
-    for column in columns:
-        encoded = column.dictionary_encode('encode')
-        combined = numbers * len(encoded.dictionary) + encoded.indices.to_numpy()
-        numbers = combined if len(columns) == 1 else np.unique(combined, return_inverse=True)[1]
-    return numbers
 
 
 def _by_time(bucket: int, in_bins: NDArray[np.int64], edges: NDArray[np.int64], shard_rows: int) -> tuple[Shard, ...]:
