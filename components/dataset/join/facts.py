@@ -18,13 +18,11 @@ is the table's.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.table import writetime_name
 from tfx_cassandra.components.dataset.spec.rows import column_of, described
@@ -103,15 +101,6 @@ def written_together(facts: pa.RecordBatch | pa.Table, view: FeatureView) -> lis
 def entity_arrays(spine: pa.RecordBatch | pa.Table, columns: tuple[str, ...]) -> list[pa.Array]:
     """Returns the columns of a spine's entity, with integers widened so that equal entities compare equal."""
     return [_comparable(column_of(spine, column)) for column in columns]
-
-
-def numbered(columns: Sequence[pa.Array]) -> NDArray[np.int64]:
-    """Numbers rows from 0 in the order in which they first occur, equal rows alike."""
-    numbers, *others = (column.dictionary_encode('encode') for column in columns)
-    for other in others:
-        combined = numbers.indices.to_numpy().astype(np.int64) * len(other.dictionary) + other.indices.to_numpy()
-        numbers = pa.array(combined).dictionary_encode()
-    return numbers.indices.to_numpy().astype(np.int64)
 
 
 def microseconds(time: pa.Array, field: str = 'time', rows: Callable[[], pa.RecordBatch] | None = None) -> pa.Array:

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tfx_cassandra.components.dataset.join.facts import age_limit, entity_arrays, microseconds, numbered, value_name
-from tfx_cassandra.components.dataset.join.parts import Facts, Keys, Part, Rows, parts
+from tfx_cassandra.components.dataset.join.facts import age_limit, entity_arrays, microseconds, value_name
+from tfx_cassandra.components.dataset.join.keys import Keys, numbered
+from tfx_cassandra.components.dataset.join.parts import Facts, Part, Rows, parts
 from tfx_cassandra.components.dataset.join.sequence import last_values
 from tfx_cassandra.components.dataset.spec.rows import column_of
 from tfx_cassandra.components.dataset.spec.view import FeatureView

@@ -6,62 +6,41 @@ joined at a time, of a long view as many as memory allows (a part):
 
     group    a number for each (feature of a part, entity); the facts of a group are contiguous
     place    a number for each (feature of a part, row of the spine): the index in the part's rows
-    key      a number for each (group, time), in the order of these, so that one sort and one search serve all groups
+    key      a number for each (group, time), in the order of these; see keys.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tfx_cassandra.components.cql.values import plain
 from tfx_cassandra.components.dataset.join.facts import created_name, value_name, written_together
+from tfx_cassandra.components.dataset.join.keys import Integers, Keys, equal_neighbours, ordered
 from tfx_cassandra.components.dataset.spec.rows import column_of
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 
 _MAX_CELLS = 1_000_000  # rows of the spine x features that are joined at once
-_MAX_KEY = 2**63 - 1
 _MIN_CREATED = -(2**63) + 1  # before every other creation: of facts whose write time is unknown
-_Integers = NDArray[np.int64]
-
-
-class Keys:
-    """Turns (group, time) into keys: group * span + time; where 64 bits are too few, by the ranks of the times."""
-
-    def __init__(self, groups: int, times: Sequence[_Integers]) -> None:
-        """Learns the times that occur; groups are below `groups`."""
-        occurring = [each for each in times if len(each)]
-        self._first = min((int(each.min()) for each in occurring), default=0)
-        self._span = max((int(each.max()) for each in occurring), default=0) - self._first + 1
-        self._ranked: _Integers | None = None
-        if groups * self._span > _MAX_KEY:
-            self._ranked = np.unique(np.concatenate(occurring))
-            self._span = len(self._ranked)
-
-    def of(self, group: _Integers, time: _Integers) -> _Integers:
-        """Returns the keys of pairs."""
-        since = time - self._first if self._ranked is None else np.searchsorted(self._ranked, time)
-        return group * self._span + since
 
 
 class Rows(NamedTuple):
     """Rows of a spine: their groups, and their times in microseconds."""
 
-    group: _Integers
-    time: _Integers
+    group: Integers
+    time: Integers
 
 
 class Facts(NamedTuple):
     """Facts: their groups, their event times, and their rows in the table of facts."""
 
-    group: _Integers
-    event: _Integers
-    row: _Integers
+    group: Integers
+    event: Integers
+    row: Integers
 
 
 class Candidates(NamedTuple):
@@ -73,10 +52,10 @@ class Candidates(NamedTuple):
       keys: Makes such keys.
     """
 
-    group: _Integers
-    event: _Integers
-    created: _Integers
-    key: _Integers
+    group: Integers
+    event: Integers
+    created: Integers
+    key: Integers
     keys: Keys
 
     def between(self, first: int, end: int) -> Candidates:
@@ -89,9 +68,9 @@ class Column(NamedTuple):
     """A column that holds values: the array, and the row of it that each candidate of a part has."""
 
     values: pa.Array
-    rows: _Integers
+    rows: Integers
 
-    def rows_of(self, numbers: _Integers) -> pa.Array:
+    def rows_of(self, numbers: Integers) -> pa.Array:
         """Returns the rows of some candidates, null for -1."""
         return pa.array(self.rows).take(pa.array(numbers, mask=numbers < 0))
 
@@ -154,8 +133,8 @@ def _wide_parts(
 
 
 def _candidates(
-    facts: Facts, present: pa.Array, created: pa.Array, cut_off: bool, groups: int, times: _Integers
-) -> tuple[Candidates, _Integers]:
+    facts: Facts, present: pa.Array, created: pa.Array, cut_off: bool, groups: int, times: Integers
+) -> tuple[Candidates, Integers]:
     """Selects and sorts the facts that have a value.
 
     Args:
@@ -173,17 +152,14 @@ def _candidates(
     known = np.maximum(event, made) if cut_off else event
     keys = Keys(groups, [times, event, known])
     key = keys.of(group, known)
-    order = np.argsort(key)
-    tied = _equal_neighbours(key[order])
-    alike = order[tied]  # few, unless all were written at one time
-    order[tied] = alike[np.lexsort((made[alike], event[alike], key[alike]))]
+    order = ordered(key, event, made)
     return Candidates(group[order], event[order], made[order], key[order], keys), row[order]
 
 
-def _rows(candidates: Candidates, rows: _Integers, values: pa.Array) -> _Integers:
+def _rows(candidates: Candidates, rows: Integers, values: pa.Array) -> Integers:
     """Returns the row of each candidate's value; those of equal candidates in the order of their texts."""
     equal = (candidates.key, candidates.event, candidates.created)
-    tied = _equal_neighbours(*equal)
+    tied = equal_neighbours(*equal)
     if tied.any():  # so that the result is deterministic
         rows = rows.copy()
         texts = [str(value) for value in plain(values.take(pa.array(rows[tied]))).to_pylist()]
@@ -193,13 +169,4 @@ def _rows(candidates: Candidates, rows: _Integers, values: pa.Array) -> _Integer
     return rows
 
 
-def _equal_neighbours(*columns: _Integers) -> NDArray[np.bool_]:
-    """Says of each row whether the one before or after it is equal to it."""
-    equal = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
-    either: NDArray[np.bool_] = np.zeros(len(columns[0]), bool)
-    either[1:] |= equal
-    either[:-1] |= equal
-    return either
-
-
-__all__ = ['Candidates', 'Column', 'Facts', 'Keys', 'Part', 'Rows', 'parts']
+__all__ = ['Candidates', 'Column', 'Facts', 'Part', 'Rows', 'parts']

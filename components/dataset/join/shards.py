@@ -21,7 +21,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, numbered, written_together
+from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, written_together
+from tfx_cassandra.components.dataset.join.keys import Keys, numbered, ordered
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.window import TimeWindow
 
@@ -132,12 +133,13 @@ def _needed_facts(
     starts = np.array([shard.start for shard in bucket_shards])
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
     owner, event = numbered(owners), _array(batch, 'event').to_numpy()
+    by_event = Keys(batch.num_rows, [-event]).of(owner, -event)  # by owner, newest first
     wanted = np.zeros((batch.num_rows, len(bucket_shards)), bool)
     number = np.arange(len(bucket_shards))
     for written in written_together(batch, view):
         rows = np.flatnonzero(written.present)
         created = written.created.fill_null(_BEGINNING + 1).to_numpy()[rows]
-        newest_first = np.lexsort((-created, -event[rows], owner[rows]))
+        newest_first = ordered(by_event[rows], -created)
         rows, created = rows[newest_first], created[newest_first]
         moment = event[rows]
         # By event time one fact is enough: it only explains why there is no value.

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.cql.table import writetime_name
-from tfx_cassandra.components.dataset.join import join, parts, shards
+from tfx_cassandra.components.dataset.join import join, keys, parts, shards
 from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
@@ -401,7 +401,7 @@ def test_columns_that_were_written_together_are_joined_once(monkeypatch: pytest.
 def test_keys_of_times_too_far_apart_for_64_bits_are_made_of_ranks(case: Case) -> None:
     spine, held = tables(case)
     plain = join.join(spine, 'at', held, case.view, case.cut_off)
-    with unittest.mock.patch.object(parts, '_MAX_KEY', 0):
+    with unittest.mock.patch.object(keys, '_MAX_KEY', 0):
         ranked = join.join(spine, 'at', held, case.view, case.cut_off)
     assert ranked[0].equals(plain[0])
     assert by_row(*ranked) == by_row(*plain)
@@ -409,9 +409,9 @@ def test_keys_of_times_too_far_apart_for_64_bits_are_made_of_ranks(case: Case) -
 
 def test_times_at_both_ends_of_their_range() -> None:
     far = 2**62 // 1000
-    keys = parts.Keys(3, [np.array([-far, far]), np.array([0])])
+    made = keys.Keys(3, [np.array([-far, far]), np.array([0])])
     pairs = [(group, time) for group in range(3) for time in (-far, 0, far)]
-    got = [int(keys.of(np.array([group]), np.array([time]))[0]) for group, time in pairs]
+    got = [int(made.of(np.array([group]), np.array([time]))[0]) for group, time in pairs]
     assert got == sorted(set(got))
     rows = [('x', -far, -1.0, 5), ('x', far, 1.0, 5)]
     read = {'e': pa.array([row[0] for row in rows]), 'ts': pa.array([row[1] for row in rows], STAMP)}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tfx_bsl.coders import sequence_example_coder
 
 from tfx_cassandra.components.dataset.files.encode import encode
-from tfx_cassandra.components.dataset.join.parts import Candidates, Column, Keys
+from tfx_cassandra.components.dataset.join.keys import Keys
+from tfx_cassandra.components.dataset.join.parts import Candidates, Column
 from tfx_cassandra.components.dataset.join.sequence import last_values
 
 # Entity, event, created; entity 1 first learns of event 7, then of 5, then of a correction of 5, then of 8.
