@@ -55,19 +55,17 @@ class EvaluateAb(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
-        outcomes = design.names_of(*OUTCOME_KINDS)
-        read = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
+        read_requests, read_outcomes = self.scans()
         requests = (
-            (pbegin | 'Requests' >> read).batches
+            (pbegin | 'Requests' >> read_requests).batches
             | 'GatherRequests' >> beam.ParDo(Gather())
             | 'PrepareRequests' >> beam.Map(prepare_requests, design)
             | 'ShardRequests' >> beam.FlatMap(_by_request, shards)
         )
         sides = {'requests': requests}
-        if outcomes:
-            read = self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
+        if read_outcomes is not None:
             sides['outcomes'] = (
-                (pbegin | 'Outcomes' >> read).batches
+                (pbegin | 'Outcomes' >> read_outcomes).batches
                 | 'GatherOutcomes' >> beam.ParDo(Gather())
                 | 'PrepareOutcomes' >> beam.Map(prepare_outcomes, design)
                 | 'ShardOutcomes' >> beam.FlatMap(_by_request, shards)
@@ -83,6 +81,14 @@ class EvaluateAb(beam.PTransform):
             | 'Merge' >> beam.CombineGlobally(_Merge(design))
             | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged, as_of))
         )
+
+    def scans(self) -> tuple[ScanTable, ScanTable | None]:
+        """Returns the scan of the requests, and that of the outcomes if a metric needs any."""
+        design, outcomes = self._settings.design, self._settings.design.names_of(*OUTCOME_KINDS)
+        requests = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
+        if not outcomes:
+            return requests, None
+        return requests, self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
 
     def _scan(self, table: str, columns: Iterable[str], window: TimeWindow, **where: Iterable[str]) -> ScanTable:
         settings = self._settings

@@ -271,6 +271,20 @@ def test_parquet_and_arrow(tmp_path: Path, kind: str, suffix: str) -> None:
         read(path, ['a'])
 
 
+@pytest.mark.parametrize('kind', ['arrow', 'arrows'])
+def test_small_batches_of_arrow_are_gathered(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f'rows.{kind}'
+    table = TABLE.append_column('c', pa.array(['x', None] * 25_000).dictionary_encode())
+    with (pa.ipc.new_file if kind == 'arrow' else pa.ipc.new_stream)(path, table.schema) as writer:
+        writer.write_table(table, 300)
+    found = read(path, ['b', 'c', 'a'])
+    assert [len(records.numbers) for records in found] == [19_800, 19_800, 10_400]
+    assert [row['a'] for row in rows(found)] == list(range(50_000))
+    assert [row.get('c') for row in rows(found)] == ['x', None] * 25_000
+    rest = read(path, ['a'], Position(30_001))
+    assert [row['a'] for row in rows(rest)] == list(range(30_001, 50_000))
+
+
 def framed(records: list[bytes], path: Path, compression: str) -> Path:
     import tensorflow as tf
 
