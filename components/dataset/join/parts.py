@@ -60,8 +60,8 @@ class Candidates(NamedTuple):
 
     def between(self, first: int, end: int) -> Candidates:
         """Returns those from one index to before another."""
-        cut = (each[first:end] for each in self[:4])
-        return Candidates(*cut, self.keys)
+        group, event, created, key = (each[first:end] for each in self[:4])
+        return Candidates(group, event, created, key, self.keys)
 
 
 class Column(NamedTuple):
@@ -164,7 +164,7 @@ def _rows(candidates: Candidates, rows: Integers, values: pa.Array) -> Integers:
         rows = rows.copy()
         texts = [str(value) for value in plain(values.take(pa.array(rows[tied]))).to_pylist()]
         ranks = {text: rank for rank, text in enumerate(sorted(set(texts)))}
-        by_text = np.lexsort(([ranks[text] for text in texts], *(each[tied] for each in reversed(equal))))
+        by_text = np.lexsort([np.array([ranks[text] for text in texts]), *(each[tied] for each in reversed(equal))])
         rows[tied] = rows[tied][by_text]
     return rows
 
