@@ -155,7 +155,7 @@ def test_csv_without_names_with_tabs(written: Callable[..., Path]) -> None:
     assert (rows(found), places(found)) == ([{'x': '1', 'y': '2,3'}], ['1'])
 
 
-ROWS = 12_000  # about 30 of the smaller blocks, each of which costs milliseconds; of fewer, half a zstd file holds no row
+ROWS = 12_000  # thirty of the smaller blocks, each of which costs milliseconds; half a shorter zstd file holds no row
 
 
 @pytest.mark.parametrize('suffix', ['gz', 'zst'])
