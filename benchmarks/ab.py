@@ -2,7 +2,8 @@
 
 Fills a keyspace of its own with inferences and one outcome each (kept for the next run with the same number of rows),
 evaluates them `--rounds` times in processes of their own, and prints, of each round, rows a second (requests and
-outcomes) and the peak resident memory of the process and its children.
+outcomes), the processor time, and the peak resident memory of the process and its children. Beside each evaluation
+the same columns are only scanned, which is the limit of its speed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_cassandra.components import schema
+from tfx_cassandra.components.dataset.files.spool import spooling
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.experiment.assignment import assign, bucket_of
@@ -43,6 +45,7 @@ DESIGN = Design(
     WINDOW,
     (Metric('brier', 'squared_error:late', better='lower'), Metric('late', 'outcome:late', 'proportion', margin=0.01)),
 )
+WAYS = ['evaluate', 'scan']
 _CHUNK = 5000
 
 
@@ -55,42 +58,74 @@ def main() -> None:
     )
     parser.add_argument('--rounds', type=int, default=3, help='evaluations (default: %(default)s)')
     parser.add_argument('--keyspace', default='bench_ab', help='keyspace to fill (default: %(default)s)')
-    parser.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--one', choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     connection = dataclasses.replace(CassandraConnection.from_env(), keyspace=options.keyspace, request_timeout=120.0)
     if options.one:
-        sys.stdout.write(json.dumps(measured(connection)) + '\n')
+        sys.stdout.write(json.dumps(measured(connection, options.one)) + '\n')
         return
     fill(connection, options.rows, options.visits)
-    command = [sys.executable, __file__, '--one', '--keyspace', options.keyspace]
-    rounds = []
+    command = [sys.executable, __file__, '--keyspace', options.keyspace, '--one']
+    rounds: dict[str, list] = {way: [] for way in WAYS}
     for number in range(options.rounds):
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rounds.append(json.loads(output.splitlines()[-1]))
-        sys.stdout.write(f'round {number + 1}: {rounds[-1]}' + '\n')
-    speed = statistics.median(each['rows_per_second'] for each in rounds)
-    memory = max(each['peak_mb'] for each in rounds)
+        for way in WAYS[:: 1 if number % 2 else -1]:
+            output = subprocess.run([*command, way], check=True, stdout=subprocess.PIPE, text=True).stdout
+            rounds[way].append(json.loads(output.splitlines()[-1]))
+            sys.stdout.write(f'round {number + 1}: {way} {rounds[way][-1]}' + '\n')
     what = f'{options.rows:,} inferences, {options.visits} a unit, and as many outcomes'
-    sys.stdout.write(f'{what}: median {speed:,.0f} rows/s, peak {memory:,.0f} MB' + '\n')
+    median = {way: statistics.median(each['rows_per_second'] for each in rounds[way]) for way in WAYS}
+    cpu = {way: statistics.median(each['cpu'] for each in rounds[way]) for way in WAYS}
+    memory = max(each['peak_mb'] for each in rounds['evaluate'])
+    sys.stdout.write(f'{what}: median {median["evaluate"]:,.0f} rows/s, peak {memory:,.0f} MB' + '\n')
+    ratio = median['evaluate'] / median['scan']
+    sys.stdout.write(
+        f'of the scan alone: {ratio:.2f} of its rows/s; {cpu["evaluate"]:.1f} and {cpu["scan"]:.1f} CPU s\n'
+    )
 
 
-def measured(connection: CassandraConnection) -> dict[str, float]:
-    """Evaluates once, and returns the speed and the memory."""
+def measured(connection: CassandraConnection, way: str) -> dict[str, float]:
+    """Evaluates or scans once, and returns the speed, processor time and memory."""
     settings = EvaluationOptions(connection, DESIGN, 'inference_results_bucketed')
     with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / 'rows'
-        began = time.monotonic()
-        with beam.Pipeline() as pipeline:
-            _ = pipeline | EvaluateAb(settings, str(pathlib.Path(folder) / 'spool')) | beam.Map(_save, str(file))
-        seconds = time.monotonic() - began
+        file, spool = pathlib.Path(folder) / 'rows', str(pathlib.Path(folder) / 'spool')
+        began, cpu = time.monotonic(), time.process_time()
+        with spooling(beam.Pipeline, spool) as pipeline:
+            if way == 'evaluate':
+                _ = pipeline | EvaluateAb(settings, spool) | beam.Map(_save, str(file))
+            else:
+                _ = pipeline | _Scan(EvaluateAb(settings, spool)) | beam.Map(_save_sum, str(file))
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         rows = int(file.read_text())
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         'rows': rows,
         'seconds': round(seconds, 1),
+        'cpu': round(cpu, 1),
         'rows_per_second': round(rows / seconds),
         'peak_mb': round(peak / 1024),
     }
+
+
+class _Scan(beam.PTransform):
+    """The scans of an evaluation -> the number of their rows."""
+
+    def __init__(self, evaluation: EvaluateAb) -> None:
+        super().__init__()
+        self._evaluation = evaluation
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
+        requests, outcomes = self._evaluation.scans()
+        scanned = [(pbegin | name >> scan).batches for name, scan in (('Requests', requests), ('Outcomes', outcomes))]
+        return (
+            scanned
+            | beam.Flatten()
+            | 'Rows' >> beam.Map(lambda batch: batch.num_rows)
+            | 'Sum' >> beam.CombineGlobally(sum)
+        )
+
+
+def _save_sum(rows: int, file: str) -> None:
+    pathlib.Path(file).write_text(str(rows))
 
 
 def _save(verdict: Verdict, file: str) -> None:

@@ -5,18 +5,20 @@
 
 Each size runs in a process of its own, once for each way:
 
-    shards   count, plan, route and join of record batches of 5,000 rows, shard after shard, as one worker does them:
+    shards   gather, count, plan, route and join of pages of 5,000 rows, shard after shard, as one worker does them:
              what the joins of CassandraExampleGen do, without Beam and Cassandra
     pandas   one merge_asof(by=entity) of the two tables in memory, without availability cut-off and ttl
 
-The peak is that of the process's resident memory less what it was before the first row was made. For `shards` the
-batches wait in files, as they would in a runner's shuffle. Of the entities one is hot: half the rows are its own. The
+The peak is that of the process's resident memory: of `shards` while shards are joined, less what it was before (until
+then the batches wait in files, as they would in a runner's shuffle); of `pandas` less what it was before the first row
+was made. Of the entities one is hot: half the rows are its own. The
 exponent is the slope of log(seconds of all processors) over log(rows), by least squares: 1 is linear.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import pathlib
 import resource
@@ -48,6 +50,7 @@ def names(entity: np.ndarray) -> pa.Array:
 
 
 def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
+    from tfx_cassandra.components.dataset.files.gather import gathered
     from tfx_cassandra.components.dataset.join import shards
     from tfx_cassandra.components.dataset.join.facts import facts
     from tfx_cassandra.components.dataset.join.join import join
@@ -73,8 +76,10 @@ def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
         at.append(pa.RecordBatch.from_arrays([user[page], pa.array(moment[page]).cast(STAMP)], ['user', 'at']))
     del user, entity, moment
     begun, cpu = time.perf_counter(), time.process_time()
+    at = list(gathered(at))
+    read = [facts(batch, view) for batch in gathered(read)]
     counts = sum(shards.count_spine(batch, view, 'at', window) for batch in at)
-    counts = counts + sum(shards.count_facts(facts(batch, view), view, window) for batch in read)
+    counts = counts + sum(shards.count_facts(batch, view, window) for batch in read)
     plan = shards.plan(counts, window)
     with tempfile.TemporaryDirectory() as folder:
         files: dict = {}
@@ -90,24 +95,33 @@ def by_shards(facts_rows: int, spine_rows: int) -> dict[str, float]:
             for shard, part in shards.route_spine(batch, view, 'at', plan):
                 spill('spine', shard, part)
         for batch in read:
-            for shard, part in shards.route_facts(facts(batch, view), view, plan, True):
+            for shard, part in shards.route_facts(batch, view, plan, True):
                 spill('facts', shard, part)
         for sink, writer, _ in files.values():
             writer.close()
             sink.close()
         del read, at
-        base, joined, found, peak = rss(), 0, 0, 0.0
+        # What the pages took goes back first: else a shard would seem to take nothing.
+        pa.default_memory_pool().release_unused()
+        ctypes.CDLL(None).malloc_trim(0)
+        pathlib.Path('/proc/self/clear_refs').write_text('5')  # the peak starts again
+        base, joined, found = rss(), 0, 0
         for shard in plan.all:
             if ('spine', shard) not in files:
                 continue
             tables = [pa.ipc.open_stream(pa.OSFile(files[kind, shard][2])).read_all() for kind in ('spine', 'facts')]
             rows, outcomes = join(tables[0], 'at', tables[1], view)
             joined, found = joined + rows.num_rows, found + int((outcomes[0].status == 0).sum())
-            peak = max(peak, rss() - base)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     if joined != spine_rows:
         raise SystemExit(f'rows joined: got {joined}, rule: {spine_rows}')
-    return {'seconds': seconds, 'cpu': cpu, 'shard_mb': peak, 'shards': len(plan.all), 'found': found / joined}
+    return {
+        'seconds': seconds,
+        'cpu': cpu,
+        'peak_mb': peak_rss() - base,
+        'shards': len(plan.all),
+        'found': found / joined,
+    }
 
 
 def by_pandas(facts_rows: int, spine_rows: int) -> dict[str, float]:
@@ -129,10 +143,16 @@ def rss() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+def peak_rss() -> float:
+    """Returns the greatest resident memory since the start, or since it was reset, in MB."""
+    (line,) = (line for line in pathlib.Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 def measure(way: str, facts_rows: int, spine_rows: int) -> None:
     base = rss()
     result = {'by_shards': by_shards, 'by_pandas': by_pandas}[f'by_{way}'](facts_rows, spine_rows)
-    result['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 - base
+    result.setdefault('peak_mb', peak_rss() - base)
     print(json.dumps(result))
 
 
@@ -151,7 +171,7 @@ def main() -> None:
         return
     sizes = [options.largest >> i for i in reversed(range(options.doublings + 1))]
     seconds: dict[str, list[float]] = {'shards': [], 'pandas': []}
-    heads = ('way', 'facts', 'events', 's', 'CPU s', 'k rows/s', 'peak MB', 'shard MB', 'shards')
+    heads = ('way', 'facts', 'events', 's', 'CPU s', 'k rows/s', 'peak MB', 'shards')
     print(' '.join(f'{head:>9}' for head in heads))
     for size in sizes:
         for way in seconds:
@@ -161,7 +181,7 @@ def main() -> None:
             seconds[way].append(got['cpu'])
             rate = (size + size // 4) / got['seconds'] / 1000
             cells = [way, f'{size:,}', f'{size // 4:,}', f'{got["seconds"]:.2f}', f'{got["cpu"]:.2f}', f'{rate:.0f}']
-            cells += [f'{got["peak_mb"]:.0f}', f'{got.get("shard_mb", 0):.0f}', str(got.get('shards', ''))]
+            cells += [f'{got["peak_mb"]:.0f}', str(got.get('shards', ''))]
             line = ' '.join(f'{cell:>9}' for cell in cells)
             print(line, flush=True)
     for way, took in seconds.items():

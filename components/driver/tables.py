@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
+from cassandra import DriverException
 from cassandra.cluster import Session
 from cassandra.metadata import LocalStrategy
 
@@ -20,6 +22,8 @@ _EVENT_TIME = re.compile(r'\bevent_time=(\w+)')
 def describe(session: Session, keyspace: str, name: str) -> Table:
     """Returns the definition of a table or materialized view; raises SchemaError if there is none.
 
+    What the driver has not heard of yet, such as a table that another process has just created, is asked for once.
+
     Args:
       session: An open session.
       keyspace: The keyspace of a table that is named without one.
@@ -28,6 +32,11 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
     first, dot, rest = name.partition('.')
     keyspace, name = (first, rest) if dot else (keyspace, name)
     metadata = session.cluster.metadata
+    if not _knows(session, keyspace, name):
+        with contextlib.suppress(DriverException):  # as for a table that there is not, which is said below
+            if keyspace not in metadata.keyspaces:
+                session.cluster.refresh_keyspace_metadata(keyspace)
+            session.cluster.refresh_table_metadata(keyspace, name)
     if keyspace not in metadata.keyspaces:
         rule = f'a keyspace of the cluster ({", ".join(sorted(metadata.keyspaces))})'
         raise SchemaError(f'keyspace: got {keyspace!r}, rule: {rule}')
@@ -51,6 +60,11 @@ def describe(session: Session, keyspace: str, name: str) -> Table:
         event_time=_event_time(table),
         layout=_layout(name, table) if name in known.tables else PLAIN,
     )
+
+
+def _knows(session: Session, keyspace: str, name: str) -> bool:
+    known = session.cluster.metadata.keyspaces.get(keyspace)
+    return known is not None and (name in known.tables or name in known.views)
 
 
 def _layout(name: str, table: Any) -> Layout:

@@ -17,9 +17,8 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 import pyarrow as pa
-from apache_beam.utils.windowed_value import WindowedValue
 
-from tfx_cassandra.components.dataset.files.spool import CoGroupBatches
+from tfx_cassandra.components.dataset.files.spool import CoGroupBatches, Gather
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS, Design
 from tfx_cassandra.components.experiment.observations import (
@@ -40,8 +39,6 @@ from tfx_cassandra.components.window import TimeWindow, aware
 
 _ShardKey = tuple[str, int]  # key that shards are made by, number of the shard
 
-_GATHER_ROWS = 100_000  # gathered before they are sharded, so that the parts are not tiny
-
 
 class EvaluateAb(beam.PTransform):
     """Reads and joins requests and outcomes, and decides; returns a PCollection of one Verdict."""
@@ -58,20 +55,20 @@ class EvaluateAb(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         design, shards = self._settings.design, self._settings.shards
-        outcomes = design.names_of(*OUTCOME_KINDS)
-        read = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
+        read_requests, read_outcomes = self.scans()
         requests = (
-            (pbegin | 'Requests' >> read).batches
+            (pbegin | 'Requests' >> read_requests).batches
+            | 'GatherRequests' >> beam.ParDo(Gather())
             | 'PrepareRequests' >> beam.Map(prepare_requests, design)
-            | 'ShardRequests' >> beam.ParDo(_Shard(shards))
+            | 'ShardRequests' >> beam.FlatMap(_by_request, shards)
         )
         sides = {'requests': requests}
-        if outcomes:
-            read = self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
+        if read_outcomes is not None:
             sides['outcomes'] = (
-                (pbegin | 'Outcomes' >> read).batches
+                (pbegin | 'Outcomes' >> read_outcomes).batches
+                | 'GatherOutcomes' >> beam.ParDo(Gather())
                 | 'PrepareOutcomes' >> beam.Map(prepare_outcomes, design)
-                | 'ShardOutcomes' >> beam.ParDo(_Shard(shards))
+                | 'ShardOutcomes' >> beam.FlatMap(_by_request, shards)
             )
         joined = sides | 'Join' >> CoGroupBatches(self._folder)
         as_of = self._as_of
@@ -84,6 +81,14 @@ class EvaluateAb(beam.PTransform):
             | 'Merge' >> beam.CombineGlobally(_Merge(design))
             | 'Decide' >> beam.Map(lambda merged, design=design: decide(design, merged, as_of))
         )
+
+    def scans(self) -> tuple[ScanTable, ScanTable | None]:
+        """Returns the scan of the requests, and that of the outcomes if a metric needs any."""
+        design, outcomes = self._settings.design, self._settings.design.names_of(*OUTCOME_KINDS)
+        requests = self._scan(self._settings.requests_table, request_columns(design), design.read_window)
+        if not outcomes:
+            return requests, None
+        return requests, self._scan('inference_outcomes', OUTCOME_COLUMNS, design.outcome_window, outcome=outcomes)
 
     def _scan(self, table: str, columns: Iterable[str], window: TimeWindow, **where: Iterable[str]) -> ScanTable:
         settings = self._settings
@@ -110,33 +115,12 @@ def evaluation_time(design: Design, as_of: datetime.datetime | None) -> datetime
     return min(time, design.complete)
 
 
-class _Shard(beam.DoFn):
-    """Record batches -> (shard, record batch); the shard is a hash of the request id."""
-
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
-
-    def start_bundle(self) -> None:
-        self._gathered: list[pa.RecordBatch] = []
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-        self._gathered.append(batch)
-        if sum(gathered.num_rows for gathered in self._gathered) >= _GATHER_ROWS:
-            yield from self._parts()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for part in self._parts():
-            yield beam.transforms.window.GlobalWindows.windowed_value(part)
-
-    def _parts(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        if not self._gathered:
-            return
-        rows: pl.DataFrame = pl.from_arrow(pa.Table.from_batches(self._gathered))  # type: ignore[assignment]
-        self._gathered = []
-        yield from _sharded(rows, 'request_id', self._shards)
+def _by_request(batch: pa.RecordBatch, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    return _sharded(pl.from_arrow(batch), 'request_id', shards)  # type: ignore[arg-type]
 
 
 def _sharded(rows: pl.DataFrame, column: str, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yields (shard, its rows) by a hash of a column."""
     # Polars' hash is the same within one version, and all workers of a pipeline run the same version.
     shard = (pl.col(column).hash(seed=0) % shards).cast(pl.Int64).alias('_shard')
     parts = rows.with_columns(shard).partition_by('_shard', as_dict=True, include_key=False)

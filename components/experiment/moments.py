@@ -52,11 +52,12 @@ class Moments:
         if not np.isfinite(values).all():
             raise invalid('values', values[~np.isfinite(values)][0], 'finite numbers')
         index = np.zeros(len(values), dtype=np.int64) if groups is None else groups
-        variables = range(values.shape[1])
+        columns = np.ascontiguousarray(values.T)  # (k, rows): a column at a time is several times faster
+        variables = range(len(columns))
         n = np.bincount(index, minlength=count)
-        sums = np.stack([np.bincount(index, values[:, i], count) for i in variables], axis=-1)
+        sums = np.stack([np.bincount(index, column, count) for column in columns], axis=-1)
         mean = sums / np.maximum(n, 1)[:, None]
-        deviations = np.ascontiguousarray((values - mean[index]).T)
+        deviations = [column - mean[:, i].take(index) for i, column in enumerate(columns)]
         varying = [i for i in variables if deviations[i].any()]  # a covariate that no unit has is 0 throughout
         products = np.zeros((count, len(variables), len(variables)))
         for i, j in itertools.combinations_with_replacement(varying, 2):

@@ -95,10 +95,10 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     unit = pl.col('unit').cast(pl.Binary).fill_null(pl.col('request_id'))
     rows = rows.with_columns(unit).sort('unit', 'timestamp', 'request_id')
     in_window = rows.filter(pl.col('arm').is_not_null())
-    several_arms = pl.col('arm').min().over('unit') != pl.col('arm').max().over('unit')
+    several_arms = _several_arms(in_window)
     crossed = in_window.filter(several_arms)['unit'].n_unique()
     requests = _with_cells(in_window.filter(~several_arms), design)
-    firsts = requests.unique('unit', keep='first', maintain_order=True)
+    firsts = requests.filter(pl.col('number').diff().fill_null(1) != 0)
     cells = len(design.arms) * HALVES * design.steps
     moments, left_out, unusable, outcomes, heaviest, weights, few = {}, {}, {}, {}, {}, {}, {}
     for metric in design.metrics:
@@ -112,7 +112,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         units = _rounded(_capped(metric, units))
         few[metric.name] = _few(units.select(_arm_of(design), _half_of(design), 'y', 'd'))
         if metric.outcomes:
-            answered = requests.filter(pl.col(f'{metric.name}.k')).unique('unit')
+            answered = requests.filter(pl.col(f'{metric.name}.k')).unique('number')
             outcomes[metric.name] = _by_arm(answered, design)
         values = units.select('y', 'd', 'x', 'known').to_numpy()  # (units, 4)
         by_cell = Moments.of(values, units['cell'].to_numpy(), cells)
@@ -125,7 +125,7 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
         unusable,
         crossed,
         counts,
-        _valued(requests, design),
+        _valued(requests, firsts, design),
         outcomes,
         heaviest,
         weights,
@@ -133,11 +133,20 @@ def tally(rows: pl.DataFrame, counts: Counts, design: Design) -> Tally:
     )
 
 
+def _several_arms(requests: pl.DataFrame) -> pl.Series:
+    """Says of requests, sorted by unit, whether several arms answered their unit."""
+    number, arm = requests['unit'].rle_id().to_numpy(), requests['arm'].to_numpy()
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    several = np.minimum.reduceat(arm, starts) != np.maximum.reduceat(arm, starts) if len(arm) else arm
+    return pl.Series(several[number], dtype=pl.Boolean)
+
+
 def _with_cells(rows: pl.DataFrame, design: Design) -> pl.DataFrame:
-    """Adds to each row the cell of its unit: its flat index in (arms, halves, steps)."""
+    """Adds to each row, sorted by unit, the unit's number and its cell: its flat index in (arms, halves, steps)."""
+    rows = rows.with_columns(pl.col('unit').rle_id().cast(pl.Int64).alias('number'))
     half = (pl.col('unit').hash(seed=_HALF_SEED) % HALVES).cast(pl.Int64)
     # Integer arithmetic: with floats a request of the last millisecond might be after the last step.
-    since = (pl.col('timestamp').first().over('unit').dt.epoch('ms') - design.window.bounds[0]) * 1000
+    since = (pl.col('timestamp').first().over('number').dt.epoch('ms') - design.window.bounds[0]) * 1000
     step = since // (design.step // datetime.timedelta(microseconds=1))
     return rows.with_columns(((pl.col('arm') * HALVES + half) * design.steps + step).alias('cell'))
 
@@ -157,7 +166,7 @@ def _usable(metric: Metric) -> pl.Expr:
 
 def _units(metric: Metric, requests: pl.DataFrame, covariates: pl.DataFrame) -> pl.DataFrame:
     """Returns `unit`, `cell`, `y`, `d`, `x` and `known` of each unit with a value."""
-    sums = requests.group_by('unit', maintain_order=True).agg(pl.col('cell').first(), *_sums(metric))
+    sums = requests.group_by('number', maintain_order=True).agg(pl.col('unit', 'cell').first(), *_sums(metric))
     joined = sums.join(covariates, on='unit', how='left', maintain_order='left')
     known = pl.col('x').abs() <= _MAX_SIZE
     return joined.with_columns(
@@ -208,20 +217,17 @@ def _capped(metric: Metric, units: pl.DataFrame) -> pl.DataFrame:
     return units.with_columns(pl.col('y') * share, pl.col('d') * share)
 
 
-def _valued(requests: pl.DataFrame, design: Design) -> dict[str, Moments]:
+def _valued(requests: pl.DataFrame, firsts: pl.DataFrame, design: Design) -> dict[str, Moments]:
     """Returns by metric the moments of (requests with a value, requests) over units, by arm."""
-    names = [metric.name for metric in design.metrics]
-    usable = [_usable(metric).sum().cast(pl.Float64).alias(f'{metric.name}.valued') for metric in design.metrics]
-    units = requests.group_by('unit', maintain_order=True).agg(
-        pl.col('arm').first(), *usable, pl.len().cast(pl.Float64).alias('requests')
-    )
-    arm, zero = units['arm'].to_numpy(), pl.lit(0.0)
-    # The variables that the statistics expect: value, denominator, and no covariate.
-    values = {
-        name: units.select(f'{name}.valued', 'requests', zero.alias('x'), zero.alias('known')).to_numpy()
-        for name in names
-    }
-    return {name: Moments.of(of_units, arm, len(design.arms)) for name, of_units in values.items()}
+    number, arm = requests['number'].to_numpy(), firsts['arm'].to_numpy()
+    counted = np.bincount(number)
+    zero = np.zeros(len(counted))
+    moments = {}
+    for metric in design.metrics:
+        usable = np.bincount(number, requests.select(_usable(metric)).to_series().to_numpy())
+        # The variables that the statistics expect: value, denominator, and no covariate.
+        moments[metric.name] = Moments.of(np.stack([usable, counted, zero, zero], axis=1), arm, len(design.arms))
+    return moments
 
 
 def _weight(metric: Metric) -> pl.Expr:

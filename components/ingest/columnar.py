@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tfx_cassandra.components.dataset.files.gather import gathered
 from tfx_cassandra.components.errors import InputError
 from tfx_cassandra.components.ingest.inputs import Input, Stream
 from tfx_cassandra.components.ingest.records import START, Position, Records
@@ -96,11 +97,17 @@ def arrow(source: Input, stream: Stream, file: Any) -> BatchReader:
     count = 0 if file is None else opened.num_record_batches
     shares = [0.0]
 
-    def batches(_: Sequence[str], skipped: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        before = 0
+    def selected(wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
         each = opened if file is None else (opened.get_batch(i) for i in range(count))
         for number, batch in enumerate(each):
             shares[0] = (number + 1) / max(count, 1)
+            columns = [batch.column(batch.schema.get_field_index(name)) for name in wanted]
+            yield pa.RecordBatch.from_arrays(columns, list(wanted))
+
+    def batches(wanted: Sequence[str], skipped: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        before = 0
+        # Rows of one partition are written together only where they are in one batch.
+        for batch in gathered(selected(wanted), BATCH):
             yield before, batch
             before += batch.num_rows
 

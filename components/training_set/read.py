@@ -25,8 +25,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from tfx_cassandra.components.dataset.files.gather import gathered
 from tfx_cassandra.components.dataset.files.spool import (
     CoGroupBatches,
+    Gather,
     Place,
     SpoolBatches,
     Spooled,
@@ -132,11 +134,17 @@ class ReadTrainingSet(beam.PTransform):
             )
             return joined.rows, joined.audit
         tables = {
-            view.name: scanned[view.name].batches | f'Facts[{view.name}]' >> beam.Map(facts, view) for view in group
+            view.name: (
+                scanned[view.name].batches
+                | f'Gather[{view.name}]' >> beam.ParDo(Gather())
+                | f'Facts[{view.name}]' >> beam.Map(facts, view)
+            )
+            for view in group
         }
         empty = {view.name: facts(_empty(self._sources.reads[view.name].schema), view).schema for view in group}
         joining = JoinViews(group, empty, time, settings.event_times, cut_off, self._folder, history=settings.history)
-        joined = {LABELS: rows, **tables} | f'Join[{number}]' >> joining
+        spine = rows | f'GatherSpine[{number}]' >> beam.ParDo(Gather())
+        joined = {LABELS: spine, **tables} | f'Join[{number}]' >> joining
         return joined.rows, joined.audit
 
     def _groups(self) -> list[list[FeatureView]]:
@@ -170,7 +178,7 @@ def _pivot(
 ) -> Iterator[pa.RecordBatch]:
     """Pivots the rows of a shard; a shard that is too large for memory is partitioned by another hash into files."""
     rows = min(shards.SHARD_ROWS, max(1, _PIVOT_CELLS // len(view.features)))
-    pieces = _rebatched(batches, rows)
+    pieces = gathered(batches, rows, _PIVOT_BYTES)
     first = next(pieces, None)
     if first is None:
         return
@@ -193,21 +201,6 @@ def _partitioned(
             for number, part in pivot.shard(piece, view, _PIVOT_SHARDS, seed):
                 places[number].append(file.append(serialized(part)))
     yield from (tuple(places[number]) for number in sorted(places))
-
-
-def _rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Combines batches to larger ones of up to `rows` rows and _PIVOT_BYTES."""
-    held: list[pa.RecordBatch] = []
-    held_rows = held_bytes = 0
-    for batch in batches:
-        if held and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > _PIVOT_BYTES):
-            yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
-            held, held_rows, held_bytes = [], 0, 0
-        if batch.num_rows:
-            held.append(batch)
-            held_rows, held_bytes = held_rows + batch.num_rows, held_bytes + batch.nbytes
-    if held:
-        yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
 
 
 class JoinViews(beam.PTransform):

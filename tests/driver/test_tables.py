@@ -18,7 +18,11 @@ def keyspace(*names: str) -> Any:
 
 
 SESSION: Any = SimpleNamespace(
-    cluster=SimpleNamespace(metadata=SimpleNamespace(keyspaces={'here': keyspace('t', 'u'), 'there': keyspace('t')}))
+    cluster=SimpleNamespace(
+        metadata=SimpleNamespace(keyspaces={'here': keyspace('t', 'u'), 'there': keyspace('t')}),
+        refresh_keyspace_metadata=lambda keyspace: None,
+        refresh_table_metadata=lambda keyspace, table: None,
+    )
 )
 
 

@@ -20,6 +20,8 @@ from tfx_cassandra.components import (
 )
 from tfx_cassandra.components.cli import main
 from tfx_cassandra.components.driver import connection as connections
+from tfx_cassandra.components.driver import tables
+from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup.options import RetrievalOptions
 from tfx_cassandra.components.lookup.retrieve import Retriever
 from tfx_cassandra.components.scan import probe
@@ -62,3 +64,28 @@ def test_tables_of_another_keyspace(
     points = ['--contact-points', ','.join(connection.contact_points), '--keyspace', 'elsewhere']
     assert main.main(['scan', name, '--to', 'count', *points]) == 0
     assert capsys.readouterr().out.split()[-1] == str(len(ROWS))
+
+
+def test_a_table_that_the_driver_has_not_heard_of_is_asked_for_once(
+    connection: CassandraConnection, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.execute(f'CREATE TABLE {connection.keyspace}.fresh (k int PRIMARY KEY)')
+    session.execute(f'CREATE MATERIALIZED VIEW {connection.keyspace}.seen AS SELECT k FROM {connection.keyspace}.fresh '
+                    'WHERE k IS NOT NULL PRIMARY KEY (k)')  # fmt: skip
+    with connections.session(dataclasses.replace(connection, connect_timeout=9.0)) as opened:
+        keyspaces = opened.cluster.metadata.keyspaces
+        # As before the server's messages arrive:
+        del keyspaces[connection.keyspace].tables['fresh']
+        assert tables.describe(opened, connection.keyspace, 'fresh').partition_key == ('k',)
+        keyspaces[connection.keyspace].views.clear()
+        assert tables.describe(opened, connection.keyspace, 'seen').partition_key == ('k',)
+        del keyspaces[connection.keyspace]
+        assert tables.describe(opened, connection.keyspace, 'fresh').partition_key == ('k',)
+        asked, refresh = [], opened.cluster.refresh_table_metadata
+        monkeypatch.setattr(
+            opened.cluster, 'refresh_table_metadata', lambda *named: asked.append(named) or refresh(*named)
+        )
+        with pytest.raises(SchemaError, match=f"^table: got 'none', rule: a table of keyspace {connection.keyspace} "):
+            tables.describe(opened, connection.keyspace, 'none')
+        tables.describe(opened, connection.keyspace, 'fresh')
+        assert asked == [(connection.keyspace, 'none')]

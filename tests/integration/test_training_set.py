@@ -25,6 +25,7 @@ from tfx_cassandra.components import (
     Label,
     LabelSource,
 )
+from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.dataset.join import shards
 from tfx_cassandra.components.errors import DatasetError, SchemaError
 from tfx_cassandra.components.example_gen import executor
@@ -275,6 +276,17 @@ def test_shards_cut_by_time_give_equal_bytes(
     monkeypatch.setattr(shards, 'SHARD_ROWS', 40)  # the hot entity alone has more events, and more facts
     generate(filled, tmp_path / 'cut', join_plan='scan')
     assert records(tmp_path / 'cut') == records(tmp_path / 'whole')
+
+
+def test_small_pages_are_gathered_before_they_are_joined(
+    filled: CassandraConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(filled, tmp_path / 'pages', join_plan='scan')
+    spooled, serialized = [], spool.serialized
+    monkeypatch.setattr(spool, 'serialized', lambda batch: spooled.append(batch.num_rows) or serialized(batch))
+    generate(filled, tmp_path / 'rows', join_plan='scan', page_rows=2)
+    assert records(tmp_path / 'rows') == records(tmp_path / 'pages')
+    assert max(spooled) > 100
 
 
 def test_a_plan_is_chosen_by_cost(filled: CassandraConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.utils.windowed_value import WindowedValue
 
+from tfx_cassandra.components.dataset.files.gather import Held
 from tfx_cassandra.components.errors import DatasetError
 
 MAX_OPEN_FILES = 16  # of one reader
@@ -163,6 +165,20 @@ class Spooled:
         for _, places in itertools.groupby(sorted(self.places), lambda place: place.path):
             for content in read(places):
                 yield from pa.ipc.open_stream(content)
+
+
+class Gather(beam.DoFn):
+    """Record batches -> those of each bundle, gathered into larger ones; see gather.py."""
+
+    def start_bundle(self) -> None:
+        self._held = Held()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        yield from self._held.add(batch)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for batch in self._held.combined():
+            yield beam.transforms.window.GlobalWindows.windowed_value(batch)
 
 
 class SpoolBatches(beam.PTransform[Any, Any]):

@@ -19,14 +19,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tfx_cassandra.components.dataset.join import facts as facts_
-from tfx_cassandra.components.dataset.join.facts import age_limit, value_name
-from tfx_cassandra.components.dataset.join.parts import Part, parts
+from tfx_cassandra.components.dataset.join.facts import age_limit, entity_arrays, microseconds, value_name
+from tfx_cassandra.components.dataset.join.keys import Keys, numbered
+from tfx_cassandra.components.dataset.join.parts import Facts, Part, Rows, parts
 from tfx_cassandra.components.dataset.join.sequence import last_values
 from tfx_cassandra.components.dataset.spec.rows import column_of
 from tfx_cassandra.components.dataset.spec.view import FeatureView
@@ -74,7 +73,7 @@ def join(
     Raises:
       DatasetError: Entity columns of spine and view have different types.
     """
-    rows, entity_facts = _numbered(spine, timestamp_column, facts, view)
+    rows, entity_facts = _entities(spine, timestamp_column, facts, view)
     timed = view.timestamp_column is not None
     found: dict[str, tuple[pa.Array, FeatureOutcome]] = {}
     for part in parts(rows, entity_facts, facts, view, cut_off):
@@ -99,12 +98,9 @@ def join(
 
 def _histories(part: Part, view: FeatureView, history: int) -> dict[str, pa.ListArray]:
     """Returns for each column of a part's values the last so many of them at each place."""
-    events = _as_of(part.rows, part.candidates, 'known').sort('place').select('time', pl.col('number').alias('at'))
-    facts, ttl = part.candidates.rename({'group': 'entity'}), None if view.ttl is None else age_limit(view.ttl)
-    return {
-        name: last_values(events, facts.with_columns(pl.Series('row', column.rows)), column.values, history, ttl)
-        for name, column in part.columns.items()
-    }
+    facts, ttl = part.candidates, None if view.ttl is None else age_limit(view.ttl)
+    at = _as_of(part.rows, facts.keys, facts.key, facts.group)
+    return {name: last_values(at, part.rows.time, facts, column, history, ttl) for name, column in part.columns.items()}
 
 
 def with_default(values: pa.Array, index: pa.Array | None, default: object, name: str) -> pa.Array:
@@ -124,66 +120,63 @@ def with_default(values: pa.Array, index: pa.Array | None, default: object, name
     return pa.concat_arrays([taken, filling]).take(pc.if_else(taken.is_valid(), places, len(taken)))
 
 
-def _numbered(
-    spine: pa.Table, timestamp_column: str, facts: pa.Table, view: FeatureView
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _entities(spine: pa.Table, timestamp_column: str, facts: pa.Table, view: FeatureView) -> tuple[Rows, Facts]:
     """Numbers the spine's entities.
 
     Returns:
-      (the spine as entity, time, place, sorted by time; the facts of these entities as entity, event, row)
+      (the spine's rows; the facts of their entities: the groups of both are the entities' numbers)
     """
-    keys = [f'entity {i}' for i in range(len(view.entity_columns))]
-    wanted = pl.DataFrame(
-        [pl.Series(key, pl.from_arrow(array)) for key, array in
-         zip(keys, facts_.entity_arrays(spine, view.spine_columns), strict=True)]
-    )  # fmt: skip
-    available: pl.DataFrame = pl.from_arrow(facts.select([*keys, 'event']))  # type: ignore[assignment]
-    if facts.num_rows and (differing := [k for k in keys if wanted.schema[k] != available.schema[k]]):
-        pairs = [
-            f'{view.entity_columns[keys.index(k)]}: {available.schema[k]} and {wanted.schema[k]}' for k in differing
-        ]
-        raise DatasetError(f'view {view.name}: got {"; ".join(pairs)}, rule: entities of the same type as the spine')
-    numbers = wanted.unique(maintain_order=True).with_row_index('entity')
-    time = pl.Series('time', pl.from_arrow(facts_.microseconds(column_of(spine, timestamp_column))))
-    rows = wanted.with_columns(time).with_row_index('place').join(numbers, on=keys, how='left', maintain_order='left')
-    available = available.with_row_index('row').cast({key: wanted.schema[key] for key in keys})
-    entity_facts = available.join(numbers, on=keys, how='inner').select('entity', 'event', 'row')
-    return rows.select('entity', 'time', 'place').sort('time', maintain_order=True), entity_facts
+    wanted = entity_arrays(spine, view.spine_columns)
+    available = [column_of(facts, f'entity {i}') for i in range(len(wanted))]
+    if not facts.num_rows:
+        available = [array.slice(0, 0) for array in wanted]
+    pairs = zip(view.entity_columns, available, wanted, strict=True)
+    if differing := [f'{name}: {of.type} and {to.type}' for name, of, to in pairs if of.type != to.type]:
+        rule = 'entities of the same type as the spine'
+        raise DatasetError(f'view {view.name}: got {"; ".join(differing)}, rule: {rule}')
+    entity = numbered([pa.concat_arrays(both) for both in zip(wanted, available, strict=True)])
+    entity, of_facts = entity[: len(spine)], entity[len(spine) :]
+    # The spine's entities come first, so that greater numbers are of entities that it does not have.
+    row = np.flatnonzero(of_facts <= entity.max(initial=-1))
+    time = microseconds(column_of(spine, timestamp_column)).to_numpy()
+    return Rows(entity, time), Facts(of_facts[row], column_of(facts, 'event').to_numpy()[row], row)
 
 
 def _newest_facts(
     part: Part, view: FeatureView, cut_off: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Returns for each place: the number of the newest fact or -1, its age if found, the status."""
-    newest = part.candidates
-    if cut_off:
-        newest = newest.filter(pl.col('event') >= pl.col('event').cum_max().over('group'))
-    alive = pl.lit(True) if view.ttl is None else pl.col('time') - pl.col('event') < age_limit(view.ttl)
-    found = _as_of(part.rows, newest, 'known').with_columns(
-        pl.when(pl.col('number').is_null()).then(MISSING).when(alive).then(FOUND).otherwise(EXPIRED)
-        .cast(pl.Int8).alias('status')
-    )  # fmt: skip
-    if cut_off and (found['status'] != FOUND).any():
+    rows, facts = part.rows, part.candidates
+    limit = age_limit(view.ttl)
+    by_event = facts.keys.of(facts.group, facts.event)
+    # Facts that are older than one known before them are never the newest. Keys of later groups are all greater.
+    newest = np.flatnonzero(by_event >= np.maximum.accumulate(by_event))
+    last = _as_of(rows, facts.keys, facts.key[newest], facts.group[newest])
+    number = np.append(newest, -1)[last]
+    age = rows.time - np.append(facts.event, 0)[number]
+    status = np.where(number < 0, MISSING, np.where(age < limit, FOUND, EXPIRED)).astype(np.int8)
+    others = np.flatnonzero(status != FOUND)
+    if cut_off and len(others):
         # Find out whether there is a value that only the cut-off excludes.
-        without = found.filter(pl.col('status') != FOUND).select('group', 'time', 'place')
-        events = _as_of(without, part.candidates.sort('group', 'event', 'created'), 'event')
-        reason = pl.when(pl.col('number').is_null()).then(MISSING).when(alive).then(CUT_OFF).otherwise(EXPIRED)
-        events = events.select('place', reason.cast(pl.Int8).alias('reason'))
-        found = found.join(events, on='place', how='left').with_columns(pl.coalesce('reason', 'status').alias('status'))
-    found = found.sort('place')
-    status = found['status'].to_numpy()
-    index = np.where(status == FOUND, found['number'].fill_null(0).to_numpy().astype(np.int64), -1)
-    return index, (found['time'] - found['event']).fill_null(0).to_numpy(), status
+        without, order = Rows(*(each[others] for each in rows)), np.argsort(by_event)
+        last = _as_of(without, facts.keys, by_event[order], facts.group[order])
+        since = without.time - np.append(facts.event[order], 0)[last]
+        status[others] = np.where(last < 0, MISSING, np.where(since < limit, CUT_OFF, EXPIRED))
+    number[others] = -1
+    return number, age, status
 
 
-def _as_of(rows: pl.DataFrame, candidates: pl.DataFrame, on: str) -> pl.DataFrame:
-    """Adds to each row (group, time, place) the last candidate of its group with `on` <= time, as event and number."""
-    last = (pl.col('group') != pl.col('group').shift(-1)) | (pl.col(on) != pl.col(on).shift(-1))
-    right = candidates.filter(last.fill_null(True)).select('group', pl.col(on).alias('from'), 'event', 'number')
-    # They are sorted within each group, which polars cannot check.
-    return rows.join_asof(
-        right, left_on='time', right_on='from', by='group', strategy='backward', check_sortedness=False
-    )
+def _as_of(rows: Rows, keys: Keys, key: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns for each row the index of the last of its group's facts up to its time, or -1.
+
+    Args:
+      rows: Groups and times.
+      keys: Of both sides.
+      key, group: Of the facts, in the order of their keys.
+    """
+    last = np.searchsorted(key, keys.of(rows.group, rows.time), side='right') - 1
+    last[np.append(group, -1)[last] != rows.group] = -1
+    return last
 
 
 __all__ = ['STATUSES', 'FeatureOutcome', 'join', 'with_default']

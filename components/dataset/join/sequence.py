@@ -9,29 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tfx_cassandra.components.dataset.join.parts import Candidates, Column
+
 
 def last_values(
-    events: pl.DataFrame, candidates: pl.DataFrame, values: pa.Array, n: int, ttl: int | None = None
-) -> pa.ListArray:
+    at: NDArray[np.int64], time: NDArray[np.int64], candidates: Candidates, column: Column, n: int,
+    ttl: int | None = None,
+) -> pa.ListArray:  # fmt: skip
     """Collects for each event the last `n` values known by then, oldest first, one for each event time.
 
     Args:
-      events: `time`, and `at`: the index of the last candidate known at the event, or null.
-      candidates: Facts with a value, as entity, event, created, row. Those of an entity are contiguous, in the order in
-        which they become known. Of facts of the same event time the one created last is used, then the last row.
-      values: The facts' values, indexed by `row`.
+      at: Of each event, the index of the last candidate known at it, or -1.
+      time: Of each event.
+      candidates: Of facts of the same event time the one created last is used, then the last one.
+      column: The candidates' values.
       n: Maximum number of values, from 1.
       ttl: Age from which a value has expired, in the unit of the times; None for no limit.
 
     Returns:
       Lists of shape (events) with 0 to n values.
     """
-    at, time = events['at'].cast(pl.Int64).fill_null(-1).to_numpy(), events['time'].to_numpy()
-    event = np.append(candidates['event'].to_numpy(), 0)
+    event = np.append(candidates.event, 0)
     # Index -1, for no fact, takes the -1 that is appended to the facts.
     newest = [np.append(facts, -1)[at] for facts in _newest(candidates, n)]
     chosen = np.stack(newest[::-1], axis=1)  # (events, up to n)
@@ -40,14 +41,14 @@ def last_values(
         chosen[time[:, None] - event[chosen] >= ttl] = -1
     present = chosen >= 0
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
-    rows = candidates['row'].to_numpy().astype(np.int64)[chosen[present]]
-    return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(rows)))
+    rows = column.rows[chosen[present]]
+    return pa.ListArray.from_arrays(pa.array(offsets), column.values.take(pa.array(rows)))
 
 
-def _newest(candidates: pl.DataFrame, n: int) -> Iterator[NDArray[np.int64]]:
+def _newest(candidates: Candidates, n: int) -> Iterator[NDArray[np.int64]]:
     """Yields, for the newest, the second newest, ... event time, the fact used once each fact is known, or -1."""
-    entity, event, created = (candidates[name].to_numpy() for name in ('entity', 'event', 'created'))
-    fact = np.lexsort((created, event, entity))
+    entity, event = candidates.group, candidates.event
+    fact = np.lexsort((candidates.created, event, entity))
     rank = np.empty(len(fact), np.int64)
     rank[fact] = np.arange(len(fact))
     # The ranks of an entity's facts are contiguous, so a rank below the first one belongs to another entity.

@@ -22,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tfx_cassandra.components.dataset.join.facts import entity_arrays, microseconds, written_together
+from tfx_cassandra.components.dataset.join.keys import Keys, numbered, ordered
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.window import TimeWindow
 
@@ -131,13 +132,14 @@ def _needed_facts(
     """
     starts = np.array([shard.start for shard in bucket_shards])
     owners = _entity(batch, view) + ([_array(batch, 'name')] if view.feature_name_column else [])
-    owner, event = _numbered(owners), _array(batch, 'event').to_numpy()
+    owner, event = numbered(owners), _array(batch, 'event').to_numpy()
+    by_event = Keys(batch.num_rows, [-event]).of(owner, -event)  # by owner, newest first
     wanted = np.zeros((batch.num_rows, len(bucket_shards)), bool)
     number = np.arange(len(bucket_shards))
     for written in written_together(batch, view):
         rows = np.flatnonzero(written.present)
         created = written.created.fill_null(_BEGINNING + 1).to_numpy()[rows]
-        newest_first = np.lexsort((-created, -event[rows], owner[rows]))
+        newest_first = ordered(by_event[rows], -created)
         rows, created = rows[newest_first], created[newest_first]
         moment = event[rows]
         # By event time one fact is enough: it only explains why there is no value.
@@ -191,16 +193,6 @@ def _smallest_before(values: NDArray[np.int64], group: NDArray[np.int64], most: 
         if number < count - 1:
             values = np.maximum(before, values)  # without the smallest
     return before - base
-
-
-def _numbered(columns: list[pa.Array]) -> NDArray[np.int64]:
-    """Numbers rows from 0, equal rows alike."""
-    numbers = np.zeros(len(columns[0]), np.int64)
-    for column in columns:
-        encoded = column.dictionary_encode('encode')
-        combined = numbers * len(encoded.dictionary) + encoded.indices.to_numpy()
-        numbers = combined if len(columns) == 1 else np.unique(combined, return_inverse=True)[1]
-    return numbers
 
 
 def _by_time(bucket: int, in_bins: NDArray[np.int64], edges: NDArray[np.int64], shard_rows: int) -> tuple[Shard, ...]:

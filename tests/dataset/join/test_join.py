@@ -13,8 +13,10 @@ import dataclasses
 import datetime
 import math
 import unittest.mock
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -22,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfx_cassandra.components.cql.table import writetime_name
-from tfx_cassandra.components.dataset.join import join, parts, shards
+from tfx_cassandra.components.dataset.join import join, keys, parts, shards
 from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.errors import DatasetError
@@ -356,17 +358,17 @@ def test_each_fact_is_taken_once_however_many_features_a_long_view_has(monkeypat
     held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)), view)])
     taken: collections.Counter[str] = collections.Counter()
 
-    def watched(module: Any, name: str, place: int) -> None:
+    def watched(module: Any, name: str, rows: Callable) -> None:
         real = getattr(module, name)
 
         def count(*given: Any) -> Any:
-            taken[name] += len(given[place])
+            taken[name] += len(rows(*given))
             return real(*given)
 
         monkeypatch.setattr(module, name, count)
 
-    watched(parts, '_candidates', 0)
-    watched(join, '_as_of', 1)
+    watched(parts, '_candidates', lambda held, *_: held.row)
+    watched(join, '_as_of', lambda rows, keys, key, group: key)
     monkeypatch.setattr(parts, '_MAX_CELLS', 20)  # ten features at a time
     joined, _ = join.join(pa.table({'e': entities, 'at': pa.array([at, at], STAMP)}), 'at', held, view)
     last = {(entity, feature): i for i, (entity, feature, ts) in enumerate(keys) if ts <= at}
@@ -394,11 +396,38 @@ def test_columns_that_were_written_together_are_joined_once(monkeypatch: pytest.
     assert searched.call_count == 1
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET, derandomize=True)
+@given(cases())
+def test_keys_of_times_too_far_apart_for_64_bits_are_made_of_ranks(case: Case) -> None:
+    spine, held = tables(case)
+    plain = join.join(spine, 'at', held, case.view, case.cut_off)
+    with unittest.mock.patch.object(keys, '_MAX_KEY', 0):
+        ranked = join.join(spine, 'at', held, case.view, case.cut_off)
+    assert ranked[0].equals(plain[0])
+    assert by_row(*ranked) == by_row(*plain)
+
+
+def test_times_at_both_ends_of_their_range() -> None:
+    far = 2**62 // 1000
+    made = keys.Keys(3, [np.array([-far, far]), np.array([0])])
+    pairs = [(group, time) for group in range(3) for time in (-far, 0, far)]
+    got = [int(made.of(np.array([group]), np.array([time]))[0]) for group, time in pairs]
+    assert got == sorted(set(got))
+    rows = [('x', -far, -1.0, 5), ('x', far, 1.0, 5)]
+    read = {'e': pa.array([row[0] for row in rows]), 'ts': pa.array([row[1] for row in rows], STAMP)}
+    read |= {'a': pa.array([row[2] for row in rows]), writetime_name('a'): pa.array([row[3] for row in rows])}
+    held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(read.values()), names=list(read)), VIEW)])
+    spine = pa.table({'e': ['y', 'x', 'x', 'x'], 'at': pa.array([far, 4, far, -far], STAMP)})
+    joined, (outcome,) = join.join(spine, 'at', held, VIEW, cut_off=False)
+    assert joined.column('a').to_pylist() == [None, -1.0, 1.0, -1.0]
+    assert outcome.age.tolist() == [(4 + far) * MS, 0, 0]
+
+
 def test_entities_of_other_types_are_an_error() -> None:
     spine = pa.table({'e': pa.array([1]), 'at': pa.array([10], STAMP)})
     read = {'e': pa.array(['x']), 'ts': pa.array([1], STAMP), 'a': pa.array([1])}
     held = pa.Table.from_batches([facts(pa.RecordBatch.from_arrays(list(read.values()), names=list(read)), VIEW)])
-    with pytest.raises(DatasetError, match=r'^view v: got e: String and Int64, rule: entities of the same type'):
+    with pytest.raises(DatasetError, match=r'^view v: got e: string and int64, rule: entities of the same type'):
         join.join(spine, 'at', held, VIEW)
 
 

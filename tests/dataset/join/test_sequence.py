@@ -5,7 +5,7 @@ Columns of lists become tf.SequenceExamples that TensorFlow and tfx_bsl read.
 
 from __future__ import annotations
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 import pytest
 import slow_examples as slow
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from tfx_bsl.coders import sequence_example_coder
 
 from tfx_cassandra.components.dataset.files.encode import encode
+from tfx_cassandra.components.dataset.join.keys import Keys
+from tfx_cassandra.components.dataset.join.parts import Candidates, Column
 from tfx_cassandra.components.dataset.join.sequence import last_values
 
 # Entity, event, created; entity 1 first learns of event 7, then of 5, then of a correction of 5, then of 8.
@@ -37,11 +39,13 @@ KNOWN = [(0, 4, 4), (0, 5, 5), (1, 7, 7), (1, 5, 8), (1, 5, 9), (1, 8, 9)]
     ],
 )
 def test_last_values(at: int | None, time: int, n: int, ttl: int | None, expected: list[str]) -> None:
-    rows = [(*known, row) for row, known in enumerate(KNOWN)]
-    candidates = pl.DataFrame(rows, ['entity', 'event', 'created', 'row'], orient='row').cast({'entity': pl.UInt32})
+    group, event, created = np.array(KNOWN).T
+    keys = Keys(2, [event, created])
+    candidates = Candidates(group, event, created, keys.of(group, created), keys)
+    column = Column(pa.array(list('edcbaz')), np.arange(5, -1, -1))
     # An event that knows nothing beside it, so that lists start where they should.
-    events = pl.DataFrame({'at': [None, at, None], 'time': [time] * 3}, {'at': pl.UInt32, 'time': pl.Int64})
-    got = last_values(events, candidates, pa.array(list('zabcde')), n, ttl)
+    places = np.array([-1, -1 if at is None else at, -1])
+    got = last_values(places, np.array([time] * 3), candidates, column, n, ttl)
     assert got.to_pylist() == [[], expected, []]
 
 
