@@ -7,7 +7,7 @@ import datetime
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from tfx_cassandra.components.backup import snapshot
+from tfx_cassandra.components.backup import medusa, snapshot
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.ring_file import ranges_of, ring_at
 from tfx_cassandra.components.backup.stores import Store
@@ -17,7 +17,7 @@ from tfx_cassandra.components.sstable.read import SSTable, open_sstable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 
 _THREADS = 16  # that read small files; in a store each waits for an answer
-_LAYOUTS = {'snapshot': snapshot.find}
+_LAYOUTS = {'snapshot': snapshot.find, 'medusa': medusa.find}
 
 
 @dataclasses.dataclass(frozen=True)

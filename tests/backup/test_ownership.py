@@ -14,7 +14,6 @@ from tfx_cassandra.components.backup.ownership import (
     Place,
     Ring,
     check_tiled,
-    joined,
     places_of,
     replication_of,
     shared_out,
@@ -37,7 +36,7 @@ def made_ring(seed: int) -> Ring:
         nodes[f'10.0.0.{i}'] = Place(tokens, center, f'rack{rng.randrange(centers[center])}')
     if rng.random() < 0.3:
         return Ring(
-            nodes, {'class': f'org.apache.cassandra.locator.{SIMPLE}', 'replication_factor': str(rng.randint(1, 5))}
+            nodes, {'class': f'org.apache.cassandra.locator.{SIMPLE}', 'replication_factor': f'{rng.randint(1, 5)}'}
         )
     return Ring(nodes, {'class': TOPOLOGY, **{name: str(rng.randint(0, 5)) for name in centers}})
 
@@ -164,7 +163,7 @@ def test_a_large_ring_takes_no_time() -> None:
     ],
 )
 def test_other_replications_are_refused(replication: dict[str, str]) -> None:
-    with pytest.raises(ReadError, match='^replication: got '):
+    with pytest.raises(ReadError, match=r'^replication: got '):
         Ring({'a': Place((1,), 'dc1', 'r')}, replication).owned(['a'])
 
 
@@ -176,13 +175,13 @@ def test_the_replication_is_read_from_the_schema() -> None:
     )
     assert replication_of(schema, 'B"c', 'f') == {'class': TOPOLOGY, 'dc1': '3', 'dc-2': '1'}
     assert replication_of(schema, 'a', 'f') == {'class': SIMPLE, 'replication_factor': '1'}
-    with pytest.raises(ReadError, match='^f: got no CREATE KEYSPACE b, rule'):
+    with pytest.raises(ReadError, match=r'^f: got no CREATE KEYSPACE b, rule'):
         replication_of(schema, 'b', 'f')
 
 
 @pytest.mark.parametrize('tokenmap', [b'', b'[]', b'{"a": 1}', b'{"a": {"tokens": [1], "dc": "d"}}', b'\xff'])
 def test_a_damaged_tokenmap_is_refused(tokenmap: bytes) -> None:
-    with pytest.raises(ReadError, match='^f: got .*, rule: nodes with their tokens, dc and rack'):
+    with pytest.raises(ReadError, match=r'^f: got .*, rule: nodes with their tokens, dc and rack'):
         places_of(tokenmap, 'f')
 
 
