@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.page import RawHandler, raw_rows
 from tfx_cassandra.components.scan.query import plan_scan
-from tfx_cassandra.components.sstable.read import Reading, open_snapshot
+from tfx_cassandra.components.sstable.read import Reading, SSTable, open_snapshot
+from tfx_cassandra.components.sstable.schema_file import SchemaFile
 
 
 class Snapshots:
@@ -78,6 +80,13 @@ def in_files(
 ) -> tuple[pa.Schema, list[list[Any]]]:
     """Returns the same of a snapshot."""
     schema, sstables = open_snapshot(folder)
+    return values_of(schema, sstables, now, columns, **options)
+
+
+def values_of(
+    schema: SchemaFile, sstables: Sequence[SSTable], now: datetime.datetime, columns: Any = None, **options: Any
+) -> tuple[pa.Schema, list[list[Any]]]:
+    """Returns the same of SSTables."""
     keys = (*schema.table.partition_key, *schema.table.clustering)
     names = schema.table.readable if columns is None else columns
     reading = Reading(schema, sstables, now, columns, [name for name in names if name not in keys], **options)
