@@ -66,7 +66,7 @@ def opened(stages: dict, name: str, since: str, **options: object) -> BackupTabl
 
 def expected(stages: dict, name: str, since: datetime.datetime) -> set[tuple[int, int]]:
     """Returns the keys of rows that CQL says were written since."""
-    _, (k, c, s, v, *times) = stages[name][1]  # the write times of s, which is a set, and of v
+    _, (k, c, _s, _v, *times) = stages[name][1]  # the write times of s, which is a set, and of v
     moment = (since - EPOCH) // MICROSECOND
     assert len(times) in (1, 2)
     newest = [max((time for time in row if time is not None), default=0) for row in zip(*times, strict=True)]
