@@ -21,12 +21,11 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
-from tfx_cassandra.components.scan import survey
-from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.source import describe, opened, plan_splits, verified
 from tfx_cassandra.components.window import TimeWindow
 
 _ABOUT = (
@@ -126,12 +125,10 @@ class Arguments:
 def _scanned(request: ReadRequest, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
-    with connections.session(request.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
-        schema = survey.arrow_schema(session, scan, request.options.decoding)
-        files = None if target is None else export.Files(target, kind, schema)
+    with opened(request) as fetches, step(f'scan {scan.table}') as running:
+        files = None if target is None else export.Files(target, kind, describe(request).schema)
         progress = _Progress(planned, running)
-        fetcher = Fetcher(session, scan, request.planned(planned.page_rows))
-        for found in fetcher.fetch(planned.splits):
+        for found in fetches(scan, planned.page_rows).fetch(planned.splits):
             if isinstance(found, RangeRead):
                 reads.append(found)
                 progress.read(found)

@@ -12,7 +12,6 @@ from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.training_set import resolve, sources
@@ -40,8 +39,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
             output.exec_properties['span'].string_value = configs.span_text(settings.span)
         # With as_of, later writes do not change the content.
         if config.cache_by == 'content' and settings.as_of is None:
-            with connections.session(settings.connection) as session:
-                reads = sources.describe(session, settings).reads.values()
+            reads = sources.describe(settings).reads.values()
             content = '\n'.join(probe.fingerprint(table.request) for table in reads)
             output.exec_properties[FINGERPRINT_KEY].string_value = content
         return output

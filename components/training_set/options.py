@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from typing import Any, Literal
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.checks import Count, check_fields
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
@@ -14,7 +16,7 @@ from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.fetch import ReadOptions
-from tfx_cassandra.components.scan.options import ReadRequest
+from tfx_cassandra.components.scan.options import ReadRequest, Source
 from tfx_cassandra.components.window import TimeWindow
 
 
@@ -22,7 +24,7 @@ from tfx_cassandra.components.window import TimeWindow
 class TrainingSetOptions:
     """The arguments of CassandraExampleGen that define the rows of the examples; see there."""
 
-    connection: CassandraConnection
+    connection: CassandraConnection | None
     views: tuple[FeatureView, ...]
     window: TimeWindow | None
     labels: LabelSource | None = None
@@ -33,9 +35,18 @@ class TrainingSetOptions:
     span: SpanRange | None = None
     as_of: datetime.datetime | None = None
     history: Count | None = None
+    source: CassandraBackup | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if (self.connection is None) == (self.source is None):
+            got = {'connection': self.connection and str(self.connection), 'source': self.source and str(self.source)}
+            raise invalid('source', got, 'either a connection or a source')
+
+    @property
+    def origin(self) -> CassandraConnection | Source:
+        """Where the tables are read from."""
+        return self.connection if self.source is None else BackupTables(self.source)  # type: ignore[return-value]
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -61,5 +72,5 @@ class TrainingSetOptions:
     ) -> ReadRequest:  # fmt: skip
         """Returns the request that reads one of the tables."""
         return ReadRequest(
-            self.connection, table, columns, window, time_column, filters, self.read, writetimes, self.as_of
+            self.origin, table, columns, window, time_column, filters, self.read, writetimes, self.as_of
         )

@@ -32,8 +32,9 @@ from tfx_cassandra.components.lookup.options import RetrievalOptions
 from tfx_cassandra.components.lookup.retrieve import Retriever
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.options import TableRead, filtered, plan_splits
+from tfx_cassandra.components.scan.options import TableRead, filtered
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import plan_splits
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 

@@ -37,8 +37,9 @@ from tfx_cassandra.components.lookup.latest import plan_lookup
 from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import plan_splits
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow
