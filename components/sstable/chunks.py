@@ -77,14 +77,14 @@ def _plain(files: Files, size: int) -> tuple[int, int, int, tuple[int, ...]]:
     return chunk, 0, size, (*range(0, size, chunk), size)
 
 
-def uncompressed(files: Files, cut: Compression) -> Iterator[bytes]:
-    """Yields the uncompressed bytes of a Data.db, in order, some chunks at a time.
+def uncompressed(files: Files, cut: Compression, file: Ranges | None = None) -> Iterator[bytes]:
+    """Yields the uncompressed bytes of a Data.db, in order, some chunks at a time; `file` is read in its place.
 
     Raises:
       ReadError: The file is shorter than its other files say, or a CRC is not that of its bytes; at the end, the
         digest is not that of the file.
     """
-    name, file, digest = f'{files.name}-Data.db', files.ranges('Data.db'), 0
+    name, file, digest = f'{files.name}-Data.db', file or files.ranges('Data.db'), 0
     crcs = None if cut.codec else _plain_crcs(files, len(cut.offsets) - 1)
     first, last = 0, len(cut.offsets) - 1
     while first < last:

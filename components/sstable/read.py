@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_cassandra.components.cql import rows, types
-from tfx_cassandra.components.cql.table import writetime_name
+from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
-from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
+from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
 from tfx_cassandra.components.sstable import chunks, data, layout, schema_file, statistics, summary
-from tfx_cassandra.components.sstable.files import Files, local_files
+from tfx_cassandra.components.sstable.files import Files, Ranges, local_files
+from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.window import EPOCH, aware
 
@@ -30,6 +31,7 @@ BATCH_ROWS = 16_384
 _BATCH_BYTES = 1 << 24  # of values
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
+Tokens = tuple[int, int]  # a range of tokens (start, end], start < end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +55,9 @@ class SSTable:
         """What the names of its files have in common, such as 'nb-1-big'."""
         return self.files.name
 
-    def feed(self) -> Iterator[bytes]:
-        """Yields the uncompressed bytes of its Data.db, in order."""
-        return chunks.uncompressed(self.files, self.cut)
+    def feed(self, file: Ranges | None = None) -> Iterator[bytes]:
+        """Yields the uncompressed bytes of its Data.db, in order; `file` is read in its place."""
+        return chunks.uncompressed(self.files, self.cut, file)
 
 
 def open_sstable(files: Files) -> SSTable:
@@ -110,13 +112,21 @@ class Reading:
         `writetime(column)` behind the others: microseconds since 1970, of the newest part of a collection.
       decoding: How to decode values that Arrow cannot represent.
       batch_rows: Rows of a record batch at most.
+      tokens: Only partitions whose tokens are in this range `(start, end]`; None for the whole ring.
+      owned: For each SSTable the ranges `(start, end]` of tokens that its node owned: what else it holds is left out,
+        for other nodes hold it, and may know that it was deleted since. None for all, of one SSTable or of all of them.
+      ttls: Names of columns outside of the primary key, of one cell each, whose times to live are wanted: each an int32
+        column `ttl(column)` behind the write times, in seconds that remain; null for what does not expire.
 
     Attributes:
       schema: Arrow schema of the batches.
+      counts: For each SSTable its partitions within `tokens` that have been read, owned or not, and their rows; a
+        static row counts if it is not empty. Ranges that tile the ring have as many rows together as `statistics.rows`.
+      bytes: Bytes of Data.db files that have been read.
 
     Raises:
       SchemaError: The table or an SSTable lacks a column, or a type has no Arrow form.
-      ValueError: `now` has no time zone.
+      ValueError: `now` has no time zone; a range of tokens is empty, or ranges overlap.
     """
 
     def __init__(
@@ -128,22 +138,35 @@ class Reading:
         writetimes: Sequence[str] = (),
         decoding: Decoding = DEFAULT,
         batch_rows: int = BATCH_ROWS,
+        *,
+        tokens: Tokens | None = None,
+        owned: Sequence[Sequence[Tokens] | None] | None = None,
+        ttls: Sequence[str] = (),
     ) -> None:
-        self._sstables = list(sstables)
+        self._sstables, self._whole = list(sstables), tokens is None
+        if owned is not None and len(owned) != len(sstables):
+            raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
+        within = RING if tokens is None else _ranges('tokens', [tokens])[0]
         names = schema.table.readable if columns is None else tuple(columns)
         kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
-        _check_writetimes(schema, writetimes)
+        _check_cells(schema, writetimes, ttls)
         self._kinds = [types.kind_of(kind, decoding) for kind in kinds]
         times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
+        times += [pa.field(ttl_name(name), pa.int32(), metadata={b'cql': b'int'}) for name in ttls]
         self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
+        self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
+        parts = [
+            Part(one.first_key, within, None if ranges is None else tuple(_ranges('owned', ranges)))
+            for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)
+        ]
         headers = [sstable.statistics.header for sstable in sstables]
         self._merger = data.Merger(
-            layout.plan_of(schema, headers, names, writetimes),
+            layout.plan_of(schema, headers, names, writetimes, ttls),
             [
-                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, one.first_key)
-                for one in sstables
+                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
+                for one, part in zip(sstables, parts, strict=True)
             ],
-            [_feeder(sstable) for sstable in sstables],
+            [_feeder(sstable, file) for sstable, file in zip(sstables, self._files, strict=True)],
             (aware('now', now) - EPOCH) // _SECOND,
             batch_rows,
             _BATCH_BYTES,
@@ -155,10 +178,25 @@ class Reading:
             if not count:
                 break
             arrays = [self._decoded(i, column) for i, column in enumerate(cells)]
-            written = [np.frombuffer(column, np.int64) for column in times]
-            arrays += [pa.array(column, pa.int64(), mask=column == _NULL_TIME) for column in written]
+            numbers = [np.frombuffer(column, np.int64) for column in times]
+            fields = list(self.schema)[len(cells) :]
+            arrays += [
+                pa.array(column, pa.int64(), mask=column == _NULL_TIME).cast(field.type)
+                for field, column in zip(fields, numbers, strict=True)
+            ]
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        self._check_counts()
+        if self._whole:
+            self._check_counts()
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """For each SSTable the numbers of partitions and rows that have been read of it; see above."""
+        return self._merger.counts
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of Data.db files that have been read."""
+        return sum(file.bytes for file in self._files)
 
     def _decoded(self, place: int, cells: rows.Cells) -> pa.Array:
         try:
@@ -175,21 +213,47 @@ class Reading:
                 )
 
 
-def _feeder(sstable: SSTable) -> Any:
+class _Counted:
+    """A file, and the number of its bytes that have been read."""
+
+    def __init__(self, file: Ranges) -> None:
+        self._file, self.size, self.bytes = file, file.size, 0
+
+    def read(self, start: int, length: int) -> bytes:
+        content = self._file.read(start, length)
+        self.bytes += len(content)
+        return content
+
+
+def _ranges(name: str, given: Sequence[Tokens]) -> list[Tokens]:
+    """Returns ranges (start, end] of tokens in order; raises ValueError for one that is empty, and for overlaps."""
+    ranges = sorted((start, end) for start, end in given)
+    ends = [RING[0], *(end for _, end in ranges)]
+    for (start, end), before in zip(ranges, ends, strict=False):
+        if not before <= start < end <= RING[1]:
+            raise invalid(name, (start, end), 'ranges (start, end] of tokens, start < end, that do not overlap')
+    return ranges
+
+
+def _feeder(sstable: SSTable, file: Ranges) -> Any:
     """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
     feed: list[Iterator[bytes]] = []
 
     def following() -> bytes:
         # It is opened when its first partition is due, so that memory holds only what is merged.
         if not feed:
-            feed.append(sstable.feed())
+            feed.append(sstable.feed(file))
         return next(feed[0], b'')
 
     return following
 
 
-def _check_writetimes(schema: SchemaFile, writetimes: Sequence[str]) -> None:
+def _check_cells(schema: SchemaFile, writetimes: Sequence[str], ttls: Sequence[str]) -> None:
     keys = (*schema.table.partition_key, *schema.table.clustering)
+    for column in ttls:
+        cql_type = schema.table.type_of('ttls', column)
+        if column in keys or cql_type == 'counter' or layout.shape_of_column(schema, cql_type) != 'simple':
+            raise SchemaError(f'ttls: got {column!r}, rule: a column of one cell, no key, collection or counter')
     for column in writetimes:
         if column in keys or schema.table.type_of('writetimes', column) == 'counter':
             raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')

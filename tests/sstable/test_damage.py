@@ -228,7 +228,7 @@ def read_damaged(one: Recorded, rng: random.Random) -> int:
     names = schema.table.readable
     keys = (*schema.table.partition_key, *schema.table.clustering)
     headers = [sstable.statistics.header for sstable in sstables]
-    streams = [layout.stream_of(schema, s.statistics.header, s.files.version, s.name, None) for s in sstables]
+    streams = [layout.stream_of(schema, s.statistics.header, s.files.version, s.name, layout.Part()) for s in sstables]
     contents = [b''.join(sstable.feed()) for sstable in sstables]
     victim = rng.randrange(len(contents))
     contents[victim] = damaged(contents[victim], rng)
