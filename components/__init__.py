@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.backup.backup import CassandraBackup
     from tfx_cassandra.components.champion.component import ChampionModel
     from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -36,6 +37,7 @@ _MODULES = {
     'Arm': 'experiment.design',
     'AsyncFeatureStore': 'feature_store.asynchronous',
     'AuditLimits': 'dataset.join.audit',
+    'CassandraBackup': 'backup.backup',
     'CassandraConnection': 'driver.connection',
     'CassandraEnrichmentHandler': 'lookup.retrieve',
     'CassandraExampleGen': 'example_gen.component',
@@ -66,6 +68,7 @@ __all__ = [
     'Arm',
     'AsyncFeatureStore',
     'AuditLimits',
+    'CassandraBackup',
     'CassandraConnection',
     'CassandraEnrichmentHandler',
     'CassandraExampleGen',

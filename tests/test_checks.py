@@ -47,6 +47,7 @@ VALID: dict[Any, dict[str, Any]] = {
     },
     components.Arm: {'name': 'a', 'model_id': 'm', 'version': '1', 'weight': 0.5},
     components.AuditLimits: {},
+    components.CassandraBackup: {'uri': '/backups'},
     components.CassandraConnection: {},
     components.CassandraExampleGen: {'connection': CONNECTION, 'views': VIEW, 'window': WINDOW},
     components.CassandraFeatureRetrieval: {
