@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.promoter.component import ModelPromoter
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.registry.registry import ModelRegistry
+    from tfx_cassandra.components.backup.read import ReadFromSSTables
     from tfx_cassandra.components.scan.read import ReadFromCassandra
     from tfx_cassandra.components.window import TimeWindow
     from tfx_cassandra.components.write.transform import WriteToCassandra
@@ -56,6 +57,7 @@ _MODULES = {
     'ModelPromoter': 'promoter.component',
     'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
+    'ReadFromSSTables': 'backup.read',
     'RetrieveFeatures': 'lookup.retrieve',
     'SpanRange': 'dataset.spec.span',
     'TimeSplits': 'dataset.files.split',

@@ -88,7 +88,7 @@ def _describe(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
     formats = example_gen_pb2.PayloadFormat
     payload = formats.FORMAT_TF_SEQUENCE_EXAMPLE if settings.sequences else formats.FORMAT_TF_EXAMPLE
     artifact.set_string_custom_property('payload_format', formats.Name(payload))
-    for name in ('table', 'window', 'fingerprint', 'as_of'):
+    for name in ('table', 'window', 'fingerprint', 'as_of', 'backup_name', 'backup_digest'):
         if name in coverage:
             artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])

@@ -39,9 +39,10 @@ class TrainingSetOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if (self.connection is None) == (self.source is None):
-            got = {'connection': self.connection and str(self.connection), 'source': self.source and str(self.source)}
-            raise invalid('source', got, 'either a connection or a source')
+        if self.connection is None and self.source is None:
+            raise invalid('connection', None, 'given, unless source is')
+        if self.connection is not None and self.source is not None:
+            raise invalid('source', str(self.source), 'not together with connection')
 
     @property
     def origin(self) -> CassandraConnection | Source:
