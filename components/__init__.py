@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
     from tfx_cassandra.components.backup.backup import CassandraBackup
+    from tfx_cassandra.components.backup.read import ReadFromSSTables
     from tfx_cassandra.components.champion.component import ChampionModel
     from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tfx_cassandra.components.promoter.component import ModelPromoter
     from tfx_cassandra.components.pusher.component import CassandraPusher
     from tfx_cassandra.components.registry.registry import ModelRegistry
-    from tfx_cassandra.components.backup.read import ReadFromSSTables
     from tfx_cassandra.components.scan.read import ReadFromCassandra
     from tfx_cassandra.components.window import TimeWindow
     from tfx_cassandra.components.write.transform import WriteToCassandra
@@ -89,6 +89,7 @@ __all__ = [
     'ModelPromoter',
     'ModelRegistry',
     'ReadFromCassandra',
+    'ReadFromSSTables',
     'RetrieveFeatures',
     'SpanRange',
     'TimeSplits',

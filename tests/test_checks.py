@@ -81,6 +81,7 @@ VALID: dict[Any, dict[str, Any]] = {
     },
     components.ModelRegistry: {'connection': CONNECTION},
     components.ReadFromCassandra: {'connection': CONNECTION, 'table': 't', 'window': WINDOW},
+    components.ReadFromSSTables: {'backup': components.CassandraBackup('/backups'), 'table': 't', 'window': WINDOW},
     components.SpanRange: {'count': 1},
     components.TimeSplits: {'buckets': BUCKETS, 'column': 'ts'},
     components.TimeWindow: {'start': MOMENT, 'end': MOMENT + DAY},

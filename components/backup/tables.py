@@ -106,7 +106,9 @@ class BackupTables:
         backup = dataclasses.replace(self.backup, backup=name) if self.backup.layout == 'medusa' else self.backup
         table = open_table(backup, str(scan.table))
         if table.digest != digest:
-            raise ReadError(f'{backup}: got other files of {scan.table} than planned, rule: a backup that stays as it is')
+            raise ReadError(
+                f'{backup}: got other files of {scan.table} than planned, rule: a backup that stays as it is'
+            )
         return table
 
 
@@ -224,4 +226,3 @@ def _key_tokens(scan: Scan) -> list[int] | None:
             if values.is_key(stored):
                 found.add(page.token_of(stored))
     return sorted(found)
-

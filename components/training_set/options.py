@@ -72,6 +72,4 @@ class TrainingSetOptions:
         filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
     ) -> ReadRequest:  # fmt: skip
         """Returns the request that reads one of the tables."""
-        return ReadRequest(
-            self.origin, table, columns, window, time_column, filters, self.read, writetimes, self.as_of
-        )
+        return ReadRequest(self.origin, table, columns, window, time_column, filters, self.read, writetimes, self.as_of)

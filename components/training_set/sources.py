@@ -98,9 +98,7 @@ def _described(settings: TrainingSetOptions) -> Sources:
             columns[name] = _column(read, f'view {view.name}', source, _is_key(read.table, source))
         return Sources({view.name: read}, columns | _feature_columns(read, view))
     labels = settings.labels
-    spine = _read(
-        settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
-    )
+    spine = _read(settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters)
     columns = {
         name: _column(spine, 'labels', Source(name), True) for name in (*labels.entity_columns, labels.timestamp_column)
     }
@@ -145,9 +143,7 @@ def _view_read(settings: TrainingSetOptions, view: FeatureView, spine: Table) ->
     unneeded = not settings.availability_cut_off and _unique(view, table)
     writetimes = () if view.created_column or unneeded else with_writetime
     window = view_window(view, settings.event_times)
-    return _read(
-        settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
-    )
+    return _read(settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes))
 
 
 def _check_dated(view: FeatureView, table: Table) -> None:

@@ -13,17 +13,15 @@ from made_sstables import Made, make
 from slow_pages import values
 from snapshots import snapshots_of
 
-from tfx_cassandra.components.backup import tables as backup_tables
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import CoverageError, ReadError
-from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.fetch import ReadOptions
-from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
+from tfx_cassandra.components.scan.ledger import Coverage
 from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.source import opened, plan_splits, verified
+from tfx_cassandra.components.sstable.read import open_snapshot
 from tfx_cassandra.components.window import EPOCH, TimeWindow
 
 pytestmark = pytest.mark.integration
@@ -34,7 +32,7 @@ ALWAYS = TimeWindow(EPOCH - datetime.timedelta(days=365 * 500), EPOCH + datetime
 
 @pytest.fixture(scope='module')
 def made(cluster_connection: CassandraConnection, cassandra_5: None) -> Iterator[Made]:
-    tables = make(cluster_connection, snapshots_of(cluster_connection), 'backup_scans', range(2000, 2016), 3)
+    tables = make(cluster_connection, snapshots_of(cluster_connection), 'backup_scans', range(2000, 2008), 3)
     yield tables
     tables.drop()
 
@@ -72,13 +70,12 @@ def test_whole_tables(made: Made, folders: dict[str, Path]) -> None:
         live, stored = both(made, folders[table.name], table.name)
         check(live, stored)
         assert stored[2].ranges == 5
-        assert sum(count for _, count in stored[2].backup['rows_of_files']) >= live[2].rows or made.tables
+        assert sum(count for _, count in stored[2].backup['rows_of_files']) >= live[2].rows
 
 
 def test_with_write_times(made: Made, folders: dict[str, Path]) -> None:
     for table in made.tables:
-        described = backup_tables.open_table(CassandraBackup(str(folders[table.name])), f'{made.connection.keyspace}.{table.name}')
-        of_table = described.schema.table
+        of_table = open_snapshot(folders[table.name])[0].table
         others = [name for name in of_table.readable if name not in (*of_table.partition_key, *of_table.clustering)]
         check(*both(made, folders[table.name], table.name, writetimes=tuple(others)))
         now = datetime.datetime.now(datetime.timezone.utc)
