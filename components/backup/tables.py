@@ -121,7 +121,7 @@ class _Splits:
         # The order of a page: the columns wanted, write times and times to live, what is read besides.
         self._page = (*range(len(scan.columns)), *range(behind, behind + cells), *range(len(scan.columns), behind))
         self._batch = [self._page[i] for i in page.key_columns(scan).columns or ()]
-        self._time = scan.sliced_column and self._page[scan.index(scan.sliced_column)]
+        self._time = None if scan.sliced_column is None else self._page[scan.index(scan.sliced_column)]
 
     def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Generator[Any, None, None]:
         for split in sorted(splits, key=lambda split: split.area.order()) if in_order else splits:

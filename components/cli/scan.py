@@ -31,7 +31,7 @@ from tfx_cassandra.components.window import TimeWindow
 
 _ABOUT = (
     'Reads a whole table, or a window of it, of a cluster or a backup, to files, or counts it. It fails unless every '
-    'token range was read exactly once; the folder appears only when it is complete, with coverage.json beside the data.'
+    'token range was read exactly once; the folder appears only when it is complete, with coverage.json in it.'
 )
 _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --out january
   tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify
