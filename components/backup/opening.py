@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import posixpath
 from concurrent.futures import ThreadPoolExecutor
 
+from tfx_cassandra.components.backup import medusa, snapshot
 from tfx_cassandra.components.backup.backup import CassandraBackup
-from tfx_cassandra.components.backup.snapshot import TableFolder, table_folders
+from tfx_cassandra.components.backup.ring_file import ranges_of, ring_at
 from tfx_cassandra.components.backup.stores import Store
-from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
-from tfx_cassandra.components.sstable.files import Files, checked, split_name
+from tfx_cassandra.components.sstable.files import checked
 from tfx_cassandra.components.sstable.read import SSTable, open_sstable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 
 _THREADS = 16  # that read small files; in a store each waits for an answer
+_LAYOUTS = {'snapshot': snapshot.find, 'medusa': medusa.find}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,46 +58,31 @@ def open_table(backup: CassandraBackup, table: str) -> BackupTable:
       ReadError: The backup lacks the table or a file, or a file is damaged.
       SchemaError: The table cannot be read from files.
     """
-    if backup.layout != 'snapshot':
-        raise ReadError(f'layout: got {backup.layout!r}, rule: snapshot')
     keyspace, _, name = table.rpartition('.')
-    store = Store(backup.uri)
-    folders = table_folders(store, backup.backup, keyspace or backup.keyspace, name)
+    keyspace = keyspace or backup.keyspace
+    found, nodes = _LAYOUTS[backup.layout](Store(backup.uri), backup.backup, keyspace, name)
+    ring = ring_at(backup.ring, keyspace) if backup.ring else None
+    ranges = ranges_of(nodes, backup.replicas, ring)
+    # What a node has and owned nothing of is not read.
+    files = [(one, own) for node, own in zip(nodes, ranges, strict=True) for one in node.files if own != ()]
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = [one for folder in folders for one in _files(store, folder)]
-        sstables = tuple(threads.map(open_sstable, threads.map(checked, files)))
+        sstables = tuple(threads.map(open_sstable, threads.map(checked, (one for one, _ in files))))
         crcs = tuple(threads.map(_crc, sstables))
-    owned = (None,) * len(sstables)
+    owned = tuple(own for _, own in files)
     names = {kind for sstable in sstables for kind in sstable.statistics.header.types}
     sizes = [sstable.files.ranges('Data.db').size for sstable in sstables]
     entries = sorted(zip((one.name for one in sstables), sizes, crcs, map(str, owned), strict=True))
     return BackupTable(
-        schema_file.completed(folders[0].schema, sorted(names)),
+        schema_file.completed(nodes[0].schema, sorted(names)),
         sstables,
         owned,
-        max(folder.created_at for folder in folders),
-        backup.backup or folders[0].tag or posixpath.basename(store.root.rstrip('/')),
+        max(node.created_at for node in nodes),
+        found,
         hashlib.sha256(repr(entries).encode()).hexdigest(),
-        tuple(folder.node for folder in folders),
+        tuple(node.node for node in nodes),
         sum(sizes),
         sum(sstable.statistics.rows for sstable in sstables),
     )
-
-
-def _files(store: Store, folder: TableFolder) -> list[Files]:
-    """Returns the files of each SSTable that a folder's manifest names."""
-    found = []
-    for data in folder.listed:
-        version, name, _ = split_name(data)
-        if data not in folder.sizes:
-            raise ReadError(f'{store.at(folder.path)}: got no {data}, rule: all files that its manifest names')
-        components = {
-            file[len(name) + 1 :]: store.file(posixpath.join(folder.path, file), size)
-            for file, size in folder.sizes.items()
-            if file.startswith(f'{name}-')
-        }
-        found.append(Files(name, version, components))
-    return found
 
 
 def _crc(sstable: SSTable) -> str:

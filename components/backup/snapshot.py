@@ -5,7 +5,6 @@ A folder belongs to a node by the path before KEYSPACE/TABLE-ID, and has a manif
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import posixpath
@@ -13,41 +12,19 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
+from tfx_cassandra.components.backup.node_table import NodeTable, check_alike, files_of
+from tfx_cassandra.components.backup.ring_file import RING_FILE, node_and_ring
 from tfx_cassandra.components.backup.stores import Store
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
-from tfx_cassandra.components.sstable.schema_file import SchemaFile
 
 # A folder of a table as Cassandra names it. Both names are words, case included.
 _FOLDER = re.compile(r'(?:(?P<node>.*)/)?(?P<keyspace>\w+)/(?P<table>\w+)-[0-9a-f]{32}(?:/snapshots/(?P<tag>[^/]+))?')
 _MANIFEST, _SCHEMA = 'manifest.json', 'schema.cql'
 
 
-@dataclasses.dataclass(frozen=True)
-class TableFolder:
-    """What a node's snapshot has of the table.
-
-    Attributes:
-      node: What the node is called: the folder that its keyspaces are in.
-      path: The folder, relative to the store.
-      tag: Tag of the snapshot; None where the path does not tell it.
-      schema: The table, by schema.cql.
-      created_at: The moment of the snapshot.
-      listed: Names of the Data.db files that manifest.json names.
-      sizes: Bytes of the files in the folder, by name.
-    """
-
-    node: str
-    path: str
-    tag: str | None
-    schema: SchemaFile
-    created_at: datetime.datetime
-    listed: tuple[str, ...]
-    sizes: Mapping[str, int]
-
-
-def table_folders(store: Store, tag: str | None, keyspace: str, table: str) -> list[TableFolder]:
-    """Returns the folders of a table's snapshot, one for each node.
+def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str, list[NodeTable]]:
+    """Returns the name of a table's snapshot and what each node has of it.
 
     Args:
       store: Where to look: a folder itself, and all below it.
@@ -63,14 +40,20 @@ def table_folders(store: Store, tag: str | None, keyspace: str, table: str) -> l
     for path, size in store.sizes().items():
         folder, name = posixpath.split(path)
         folders.setdefault(folder, {})[name] = size
-    wanted = [(path, names) for path, names in sorted(folders.items()) if _may_hold(store, path, tag, keyspace, table)]
-    found = [_folder(store, path, names) for path, names in wanted if {_MANIFEST, _SCHEMA} <= set(names)]
-    other = sorted({f'{one.schema.table.keyspace}.{one.schema.table.name}' for one in found})
-    found = [one for one in found if (one.schema.table.keyspace, one.schema.table.name) == (keyspace, table)]
-    if not found:
-        bare = [path for path, names in wanted if any(name.endswith('-Data.db') for name in names)]
+    wanted = {path: names for path, names in sorted(folders.items()) if _may_hold(store, path, tag, keyspace, table)}
+    whole = {path: names for path, names in wanted.items() if {_MANIFEST, _SCHEMA} <= set(names)}
+    found = {path: _node_table(store, path, names) for path, names in whole.items()}
+    own = {path: one for path, one in found.items() if str(one.schema.table) == f'{keyspace}.{table}'}
+    if not own:
+        bare = [path for path, names in wanted.items() if any(name.endswith('-Data.db') for name in names)]
+        other = sorted({str(one.schema.table) for one in found.values()})
         raise ReadError(_nothing(store, bare, other, tag, f'{keyspace}.{table}'))
-    return _checked(store, found, f'{keyspace}.{table}')
+    tags = {_parts(store, path).get('tag') or '' for path in own}
+    if len(tags) > 1:
+        rule = f'one of {", ".join(sorted(tags))}, of which {store.uri} has snapshots'
+        raise ReadError(f'backup: got None, rule: {rule}')
+    check_alike(list(own.values()), f'{keyspace}.{table}')
+    return tag or min(tags) or posixpath.basename(store.root.rstrip('/')), list(own.values())
 
 
 def _nothing(store: Store, bare: list[str], other: list[str], tag: str | None, table: str) -> str:
@@ -83,42 +66,33 @@ def _nothing(store: Store, bare: list[str], other: list[str], tag: str | None, t
     return f'{store.uri}: got no snapshot{named} of {table}, rule: a folder of snapshots, as nodetool makes them'
 
 
-def _checked(store: Store, found: list[TableFolder], table: str) -> list[TableFolder]:
-    """Returns the folders; raises ReadError unless they are one snapshot, with one folder for each node."""
-    tags = sorted({one.tag or '' for one in found})
-    if len(tags) > 1:
-        raise ReadError(f'backup: got None, rule: one of {", ".join(tags)}, of which {store.uri} has folders')
-    nodes = [one.node for one in found]
-    for one in found:
-        if nodes.count(one.node) > 1:
-            raise ReadError(
-                f'{store.uri}: got several folders of {table} of node {one.node!r}, rule: one snapshot of each node'
-            )
-        if one.schema.table != found[0].schema.table or one.schema.dropped != found[0].schema.dropped:
-            paths = f'{store.at(found[0].path)} and {store.at(one.path)}'
-            raise ReadError(f'{paths}: got two schemas of {table}, rule: snapshots without a change of schema between')
-    return found
+def _parts(store: Store, path: str) -> dict[str, str | None]:
+    """Returns node, keyspace, table and tag of a folder by its path; nothing where it has another form."""
+    match = _FOLDER.fullmatch(posixpath.join(store.root, path).rstrip('/'))
+    return match.groupdict() if match else {}
 
 
 def _may_hold(store: Store, path: str, tag: str | None, keyspace: str, table: str) -> bool:
     """Whether a folder may hold the table's snapshot: its path does not say otherwise."""
-    match = _FOLDER.fullmatch(posixpath.join(store.root, path).rstrip('/'))
-    if match is None:
+    parts = _parts(store, path)
+    if not parts:
         return tag is None or tag in PurePosixPath(store.root, path).parts
-    if (match['keyspace'], match['table']) != (keyspace, table):
+    if (parts['keyspace'], parts['table']) != (keyspace, table):
         return False
-    return tag is None or tag == match['tag'] or (match['tag'] is None and tag in (match['node'] or '').split('/'))
+    return tag is None or tag == parts['tag'] or (parts['tag'] is None and tag in (parts['node'] or '').split('/'))
 
 
-def _folder(store: Store, path: str, sizes: Mapping[str, int]) -> TableFolder:
+def _node_table(store: Store, path: str, sizes: Mapping[str, int]) -> NodeTable:
     manifest = posixpath.join(path, _MANIFEST)
     listed, created_at = _parsed(store.content(manifest), store.at(manifest))
     if created_at is None:
         created_at = datetime.datetime.fromtimestamp(store.modified(manifest), datetime.timezone.utc)
     schema = schema_file.parse(store.content(posixpath.join(path, _SCHEMA)).decode('utf-8', 'replace'))
-    match = _FOLDER.fullmatch(posixpath.join(store.root, path).rstrip('/'))
-    node = posixpath.relpath(match['node'] or '/', store.root) if match else path
-    return TableFolder(node, path, match['tag'] if match else None, schema, created_at, tuple(listed), sizes)
+    above = _parts(store, path).get('node')
+    node, ring = path if above is None else posixpath.relpath(above or '/', store.root), None
+    if RING_FILE in sizes:
+        node, ring = node_and_ring(store, posixpath.join(path, RING_FILE), schema.table.keyspace)
+    return NodeTable(node, store.at(path), schema, created_at, files_of(store, path, listed, sizes), ring)
 
 
 def _parsed(content: bytes, name: str) -> tuple[list[str], datetime.datetime | None]:
@@ -126,7 +100,7 @@ def _parsed(content: bytes, name: str) -> tuple[list[str], datetime.datetime | N
     try:
         values = json.loads(content)
         # What lies in a folder of its own belongs to an index.
-        listed = sorted(file for file in _texts(values['files']) if '/' not in file)
+        listed = [file for file in _texts(values['files']) if '/' not in file]
         created_at = values.get('created_at')
         moment = None if created_at is None else _moment(created_at)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -85,8 +85,12 @@ def completed(schema: SchemaFile, names: Iterable[str]) -> SchemaFile:
     return dataclasses.replace(schema, user_types={**found, **schema.user_types})
 
 
-def parse(text: str) -> SchemaFile:
+def parse(text: str, only: tuple[str, str] | None = None) -> SchemaFile:
     """Parses the text of a schema.cql.
+
+    Args:
+      text: The text.
+      only: Keyspace and name of the table in the schema of a whole cluster; None for the only table in the text.
 
     Raises:
       SchemaError: It does not create a table, or one that cannot be read from its files: a view, or one with counters.
@@ -95,6 +99,8 @@ def parse(text: str) -> SchemaFile:
     user_types: dict[str, tuple[tuple[str, str], ...]] = {}
     for words in _statements(text):
         head = [word.upper() for word in words[:3]]
+        if only is not None and not _concerns(head, words, only):
+            continue
         if head[:2] == ['CREATE', 'TYPE']:
             (_, name), rest = _named(words[2:])
             user_types[name] = tuple((_plain(field[0]), _type(field[1:])) for field in _items(rest))
@@ -105,8 +111,18 @@ def parse(text: str) -> SchemaFile:
         elif head[:2] == ['ALTER', 'TABLE'] and found is not None:
             found = _altered(found, words[2:])
     if found is None:
-        raise SchemaError('schema.cql: got no CREATE TABLE, rule: the file that a snapshot has')
+        table = '' if only is None else f' {".".join(only)}'
+        raise SchemaError(f'schema.cql: got no CREATE TABLE{table}, rule: the file that a snapshot has')
     return found
+
+
+def _concerns(head: list[str], words: list[str], only: tuple[str, str]) -> bool:
+    """Whether a statement is about a table, or a type of its keyspace."""
+    if head == ['CREATE', 'MATERIALIZED', 'VIEW']:
+        return _named(words[3:])[0] == only
+    if head[:2] == ['CREATE', 'TYPE']:
+        return _named(words[2:])[0][0] == only[0]
+    return head[:2] in (['CREATE', 'TABLE'], ['ALTER', 'TABLE']) and _named(words[2:])[0] == only
 
 
 def _statements(text: str) -> Iterator[list[str]]:
