@@ -20,6 +20,21 @@ from tfx_cassandra.components.scan.options import ReadRequest, Source
 from tfx_cassandra.components.window import TimeWindow
 
 
+def origin(connection: CassandraConnection | None, source: CassandraBackup | None) -> CassandraConnection | Source:
+    """Returns where tables are read from: a connection, or the tables of a backup.
+
+    Raises:
+      ValueError: Neither is given, or both are.
+    """
+    if source is None:
+        if connection is None:
+            raise invalid('connection', None, 'given, unless source is')
+        return connection
+    if connection is not None:
+        raise invalid('source', str(source), 'not together with connection')
+    return BackupTables(source)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSetOptions:
     """The arguments of CassandraExampleGen that define the rows of the examples; see there."""
@@ -39,15 +54,12 @@ class TrainingSetOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.connection is None and self.source is None:
-            raise invalid('connection', None, 'given, unless source is')
-        if self.connection is not None and self.source is not None:
-            raise invalid('source', str(self.source), 'not together with connection')
+        _ = self.origin
 
     @property
     def origin(self) -> CassandraConnection | Source:
         """Where the tables are read from."""
-        return self.connection if self.source is None else BackupTables(self.source)  # type: ignore[return-value]
+        return origin(self.connection, self.source)
 
     @property
     def sequences(self) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that, equal_to
+from backed_up import CLICKS, LEVELS, PEOPLE, UTC, WINDOW, taken
 from cassandra.cluster import Session
-from snapshots import Snapshots, snapshots_of
+from snapshots import snapshots_of
 from tfx import types
 from tfx.types import standard_artifacts
 
@@ -25,12 +27,12 @@ from tfx_cassandra.components import (
     CassandraExampleGen,
     EntitySplits,
     FeatureView,
-    LabelSource,
     ReadFromSSTables,
     SpanRange,
     TimeSplits,
 )
 from tfx_cassandra.components.backup.tables import BackupTables
+from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
 from tfx_cassandra.components.example_gen import config, executor
 from tfx_cassandra.components.scan.fetch import ReadOptions
@@ -41,73 +43,6 @@ from tfx_cassandra.components.training_set import resolve
 from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
-
-UTC = datetime.timezone.utc
-START = datetime.datetime(2024, 3, 1, tzinfo=UTC)
-WINDOW = '2024-03-01T00:00Z/2024-03-03T00:00Z'
-HOURS, USERS = 72, 12
-TABLES = (
-    'clicks (user text, at timestamp, item int, late boolean, price double, PRIMARY KEY ((user), at))',
-    'levels (user text, since timestamp, country text STATIC, level int, tags set<text>, PRIMARY KEY ((user), since))',
-    'people (user text PRIMARY KEY, born timestamp, weight float)',
-    "salted (user text, part int, at timestamp, v int, PRIMARY KEY ((user, part), at)) WITH comment = 'salt=part:4:at'",
-)
-CLICKS = LabelSource('clicks', ('user',), 'at', ('late', 'price'))
-LEVELS = FeatureView('levels', 'levels', ('user',), 'since', ('level', 'tags', 'country'), prefix='l_')
-PEOPLE = FeatureView('people', 'people', ('user',), None, ('weight',))
-
-
-def at(hour: float) -> datetime.datetime:
-    return START + datetime.timedelta(hours=hour)
-
-
-@pytest.fixture(scope='module')
-def backup(connection: CassandraConnection, session: Session, cassandra_5: None) -> CassandraBackup:
-    """Writes in two stages, so that SSTables overlap: rows, then overwrites, deletions and rows that expire."""
-    snapshots, keyspace = snapshots_of(connection), connection.keyspace
-    for table in TABLES:
-        session.execute(f'CREATE TABLE {keyspace}.{table}')
-    for stage in range(2):
-        _write(session, keyspace, stage)
-        snapshots.run('flush', keyspace)
-    return taken(snapshots, keyspace)
-
-
-def taken(snapshots: Snapshots, keyspace: str) -> CassandraBackup:
-    folder = snapshots.take(keyspace)['clicks']
-    return CassandraBackup(str(folder.parents[3]), folder.name, keyspace=keyspace)
-
-
-def _write(session: Session, keyspace: str, stage: int) -> None:
-    session.set_keyspace(keyspace)
-    click = session.prepare('INSERT INTO clicks (user, at, item, late, price) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?')
-    level = session.prepare('INSERT INTO levels (user, since, level, tags) VALUES (?, ?, ?, ?) USING TIMESTAMP ?')
-    salted = session.prepare('INSERT INTO salted (user, part, at, v) VALUES (?, ?, ?, ?)')
-    for user in range(USERS):
-        name = f'u{user}'
-        for hour in range(stage, HOURS, 1 + stage):
-            late = None if (hour + stage) % 5 == 0 else bool(hour % 2)
-            session.execute(click, (name, at(hour), hour, late, hour / 3 + stage, written(hour)))
-            session.execute(salted, (name, hour % 4, at(hour), hour))
-        for hour in range(stage, HOURS, 7):
-            session.execute(level, (name, at(hour), hour + user, {f't{hour}', 'x'}, written(hour + 2)))
-    if stage:
-        session.execute(
-            "DELETE FROM clicks WHERE user = 'u1' AND at > '2024-03-01T05:00Z' AND at < '2024-03-01T09:00Z'"
-        )
-        session.execute("DELETE FROM levels WHERE user = 'u2'")
-        session.execute("UPDATE levels SET country = 'CH' WHERE user = 'u3'")
-        session.execute("INSERT INTO people (user, weight) VALUES ('u4', 1.5) USING TTL 100000")
-        session.execute("UPDATE levels SET country = 'only static' WHERE user = 'none'")
-    else:
-        for user in range(USERS):
-            session.execute(
-                f"INSERT INTO people (user, born, weight) VALUES ('u{user}', '1990-01-01T00:00Z', {user}.25)"
-            )
-
-
-def written(hour: float) -> int:
-    return int(at(hour).timestamp() * 1_000_000)
 
 
 def scanned(request: ReadRequest) -> tuple[list[Any], str, Coverage]:
@@ -190,6 +125,50 @@ def test_beam_reads_the_same_rows(connection: CassandraConnection, backup: Cassa
         with beam.Pipeline() as pipeline:
             rows = pipeline | reading | beam.FlatMap(pa.RecordBatch.to_pylist) | beam.Map(repr)
             assert_that(rows, equal_to(expected))
+
+
+@pytest.mark.parametrize('kind', ['parquet', 'arrow', 'tfrecord'])
+def test_the_command_exports_the_same_rows(
+    connection: CassandraConnection,
+    backup: CassandraBackup,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setenv('CASSANDRA_KEYSPACE', connection.keyspace)
+    command = ['scan', 'clicks', '--window', WINDOW, '--where', 'late=true', '--to', kind, '--out']
+    assert cli.main([*command, str(tmp_path / 'live'), '--contact-points', connection.contact_points[0]]) == 0
+    of_backup = ['--backup', backup.uri, '--backup-name', str(backup.backup), '--contact-points', '203.0.113.1']
+    assert cli.main([*command, str(tmp_path / 'stored'), *of_backup]) == 0
+    live, stored = (json.loads((tmp_path / name / 'coverage.json').read_text()) for name in ('live', 'stored'))
+    assert stored['fingerprint'] == live['fingerprint']
+    assert stored['rows_written'] == live['rows_written'] > 0
+    assert stored['backup']['name'] == backup.backup
+    assert exported(tmp_path / 'stored', kind) == exported(tmp_path / 'live', kind)
+
+
+def exported(folder: Path, kind: str) -> list[Any]:
+    (path,) = folder.glob('*.gz' if kind == 'tfrecord' else f'*.{kind}')
+    if kind == 'tfrecord':
+        return sorted(tf.data.TFRecordDataset([str(path)], compression_type='GZIP').as_numpy_iterator())
+    table = pq.read_table(path) if kind == 'parquet' else pa.ipc.open_file(path).read_all()
+    return sorted(table.to_pylist(), key=repr)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--backup-name', 'nightly'], "backup_name: got 'nightly', rule: given together with --backup"),
+        (['--backup', '/nowhere', '--rows-per-second', '5'], 'rows_per_second: got 5.0, rule: not with --backup'),
+        (['--backup', '/nowhere'], '/nowhere: got no snapshot of ml_features.clicks, rule: a folder of snapshots'),
+    ],
+)
+def test_options_of_a_backup_are_checked(
+    options: list[str], message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('CASSANDRA_KEYSPACE', raising=False)
+    assert cli.main(['scan', 'clicks', *options]) in (1, 2)
+    assert message in capsys.readouterr().err
 
 
 def run(component: CassandraExampleGen, folder: Path) -> tuple[types.Artifact, dict[str, list[bytes]], dict[str, Any]]:
