@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import itertools
 import math
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -53,19 +54,19 @@ class BackupTables:
         return self.backup.keyspace
 
     def moment(self, request: ReadRequest) -> datetime.datetime:
-        return open_table(self.backup, request.full_table).created_at
+        return _memo.table(self.backup, request.full_table).created_at
 
     def held(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+        return _memo.held()
 
     def describe(self, request: ReadRequest) -> TableRead:
-        table = open_table(self.backup, request.full_table)
+        table = _memo.table(self.backup, request.full_table)
         scan = _scan(table, request)
         named = dataclasses.replace(request, connection=BackupTables(_named(self.backup, table)))
         return TableRead(named, scan, _schema(table, scan, request))
 
     def plan(self, request: ReadRequest) -> Plan:
-        table = open_table(self.backup, request.full_table)
+        table = _memo.table(self.backup, request.full_table)
         scan, least = _scan(table, request), request.options.splits or 1
         keys = _key_tokens(scan)
         if keys is None:
@@ -82,7 +83,14 @@ class BackupTables:
 
     @contextlib.contextmanager
     def opened(self, request: ReadRequest) -> Iterator[Callable[[Scan, int], Fetches]]:
-        yield lambda scan, page_rows: _Splits(self._planned(scan), scan, request.planned(page_rows))
+        found: list[BackupTable] = []  # one at most: all splits that a worker gets are of the same plan
+
+        def fetches(scan: Scan, page_rows: int) -> Fetches:
+            if not found:
+                found.append(self._planned(scan))
+            return _Splits(found[0], scan, request.planned(page_rows))
+
+        yield fetches
 
     def verified(self, request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
         coverage = ledger.verified(reads, planned.wanted)
@@ -110,6 +118,36 @@ class BackupTables:
                 f'{backup}: got other files of {scan.table} than planned, rule: a backup that stays as it is'
             )
         return table
+
+
+class _Memo:
+    """Keeps tables that were opened while somebody holds them: their small files are many, and in a store far away."""
+
+    def __init__(self) -> None:
+        self._users, self._lock = 0, threading.Lock()
+        self._tables: dict[tuple[CassandraBackup, str], BackupTable] = {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._tables.clear()
+
+    def table(self, backup: CassandraBackup, name: str) -> BackupTable:
+        found = self._tables.get((backup, name)) or open_table(backup, name)
+        with self._lock:
+            if self._users:
+                self._tables[backup, name] = found
+        return found
+
+
+_memo = _Memo()
 
 
 class _Splits:

@@ -9,7 +9,7 @@ from tfx_cassandra.components.dataset.spec import span as spans
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.scan.source import source_of
+from tfx_cassandra.components.scan.source import describe, source_of
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import EPOCH, TimeWindow
@@ -21,7 +21,8 @@ _PLACEHOLDER_WINDOW = TimeWindow(EPOCH, EPOCH + spans.DAY)
 def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None) -> TrainingSetOptions:
     """Returns the options with a window: their own, or that of their spans.
 
-    A rolling range is replaced by the fixed spans `first` to `last`, so that resolving again gives the same.
+    A rolling range is replaced by the fixed spans `first` to `last`, and the latest backup by its name, so that
+    resolving again gives the same.
 
     Args:
       settings: The options.
@@ -36,6 +37,8 @@ def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None)
     if settings.as_of is not None and settings.as_of > now:
         raise invalid('as_of', settings.as_of.isoformat(), f'not in the future (it is {now.isoformat()})')
     if settings.source is not None:
+        backup = describe(_main(settings)).request.connection
+        settings = dataclasses.replace(settings, source=backup.backup)  # type: ignore[union-attr]  # of BackupTables
         now = moment(settings)
     if settings.window is not None or settings.span is None:
         return settings

@@ -169,8 +169,8 @@ def joined(connection: CassandraConnection, drawn: dict[str, Any]) -> tuple[pa.T
     configured = TrainingSetOptions(
         connection, tuple(views(drawn['ttls'])), window, labels=labels, availability_cut_off=False
     )
-    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        found = sources.describe(session, configured)
+    with connections.session(connection, RawHandler) as raw:
+        found = sources.describe(configured)
         batches = [label.spine(batch, labels, window.end) for batch in rows_of(raw, found.reads[sources.LABELS])]
         spine = pa.Table.from_batches(batches).combine_chunks()
         scanned, looked_up = spine, spine

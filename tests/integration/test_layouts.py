@@ -150,8 +150,8 @@ def joined(connection: CassandraConnection, view: FeatureView, cut_off: bool) ->
     """Returns the training set of either plan, its events in order."""
     window = TimeWindow(at(-100), at(SPAN + 100))
     configured = TrainingSetOptions(connection, (view,), window, labels=LABELS, availability_cut_off=cut_off)
-    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        found = sources.describe(session, configured)
+    with connections.session(connection, RawHandler) as raw:
+        found = sources.describe(configured)
         batches = [
             label.spine(batch, LABELS, window.end) for batch in scanned(raw, found.reads[sources.LABELS].request)
         ]

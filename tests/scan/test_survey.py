@@ -119,12 +119,12 @@ def test_where_filtering_is_forbidden_no_statement_asks_for_it(monkeypatch: pyte
         metadata = [('ks', 't', 'k', cqltypes.Int32Type), ('ks', 't', 'at', cqltypes.DateType)]
         return types.SimpleNamespace(result_metadata=metadata)
 
-    monkeypatch.setattr(options.identity, 'identity', lambda *_: None)
+    monkeypatch.setattr(source.identity, 'identity', lambda *_: None)
     session = types.SimpleNamespace(prepare=prepare)
     table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
     scan = plan_scan(table, ['k'], TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z'))
     assert survey.arrow_schema(session, scan).names == ['k']
-    allowed = options._as_allowed(session, session, scan)
+    allowed = source._as_allowed(session, session, scan)
     assert 'FILTERING' not in allowed.cql(allowed.times)
     assert (allowed.window, allowed.columns) == (scan.window, scan.columns)
 
