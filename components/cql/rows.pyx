@@ -229,6 +229,7 @@ def checksum(list columns not None, const uint8_t[::1] kept=None):
 
     Raises:
       ReadError: The columns have different numbers of rows.
+      ValueError: `kept` has another.
     """
     cdef Py_ssize_t count = (<Cells?>columns[0]).count if columns else 0, width = len(columns), row, column, size, at
     cdef Py_ssize_t capacity = 0
@@ -238,8 +239,10 @@ def checksum(list columns not None, const uint8_t[::1] kept=None):
     cdef uint8_t* longer
     cdef bint every = kept is None, failed = False
     for found in columns:
-        if (<Cells?>found).count != count or (not every and kept.shape[0] != count):
+        if (<Cells?>found).count != count:
             raise _damaged_page(f'{(<Cells>found).count} values', f'{count}, as many as there are rows')
+    if not every and kept.shape[0] != count:
+        raise invalid('kept', kept.shape[0], f'one of each of the {count} rows')
     # (columns of pointers to the body, the starts and the lengths)
     cdef void** places = <void**>malloc((width + 1) * sizeof(void*) * 3)
     if places == NULL:

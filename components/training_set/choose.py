@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from cassandra.cluster import Session
+
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver import connection as connections
@@ -44,7 +46,10 @@ def lookups(settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
         return tuple(view.name for view in settings.views)
     limits = {view.name: _max_lookup_rows(sources, view) for view in settings.views if view.name not in reasons}
     max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
-    rows = _count(settings, sources.reads[LABELS], max_rows + 1) if max_rows else 1
+    rows = 1
+    if max_rows and settings.connection is not None:
+        with connections.session(settings.connection) as session:
+            rows = _count(session, sources.reads[LABELS], max_rows + 1)
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
     _log.info('Views looked up for %s events: %s; the others are scanned.', rows, chosen or 'none')
     return chosen
@@ -65,7 +70,7 @@ def _max_lookup_rows(sources: Sources, view: FeatureView) -> int:
     return int(seconds * LOOKUPS_PER_SECOND / reads)
 
 
-def _count(settings: TrainingSetOptions, spine: TableRead, max_rows: int) -> int:
+def _count(session: Session, spine: TableRead, max_rows: int) -> int:
     """Counts the rows of the spine's window, up to `max_rows`; returns `max_rows` if counting fails."""
     scan = spine.scan
     table = f'{quoted(scan.table.keyspace)}.{quoted(scan.table.name)}'
@@ -77,11 +82,10 @@ def _count(settings: TrainingSetOptions, spine: TableRead, max_rows: int) -> int
     else:  # the rows of the whole table, an upper bound
         query += f' LIMIT {max_rows}'
     try:
-        with connections.session(settings.connection) as session:  # type: ignore[arg-type]  # lookups have one
-            statement = session.prepare(query)
-            # A node reads whole rows even to send keys alone, so pages are as small as those of the scan.
-            statement.fetch_size = read.plan_splits(spine.request).page_rows
-            return sum(1 for _ in session.execute(statement, values))
+        statement = session.prepare(query)
+        # A node reads whole rows even to send keys alone, so pages are as small as those of the scan.
+        statement.fetch_size = read.plan_splits(spine.request).page_rows
+        return sum(1 for _ in session.execute(statement, values))
     except DRIVER_ERRORS as error:
         _log.info('Events of %s not counted: %s', scan.table, one_line(error))
         return max_rows
