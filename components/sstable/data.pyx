@@ -45,8 +45,8 @@ cdef extern from 'merge.h':
         int64_t size
 
     ctypedef struct Stream:
-        int wide_times, clustering, last, index, listed, promised, ended
-        int64_t min_time, min_ends, min_ttl, begin, size, capacity, offset, key_size, token, partitions, rows, deleted, open, after, until, owned_count
+        int wide_times, clustering, last, index, listed, promised, placed, ended
+        int64_t min_time, min_ends, min_ttl, begin, size, capacity, offset, key_size, token, partitions, rows, deleted, open, after, until, low, high, owned_count
         const int64_t* owned
         Columns statics, regulars
         const int64_t* fixed
@@ -75,12 +75,12 @@ cdef extern from 'merge.h':
         int64_t** times
 
     ctypedef struct Target:
-        int shape, place, time_place, ttl_place, fields
+        int shape, place, time_place, ttl_place, fields, asked
         Order path_order
 
     ctypedef struct Group:
         const Target* targets
-        int count, all
+        int count
 
     ctypedef struct Parts:
         int64_t* at
@@ -220,8 +220,8 @@ cdef class Merger:
         cdef Output* out = &self.out
         self._set_area(&out.batch, rows)
         self._set_area(&out.head, 1)
-        self._set_group(&out.statics, plan.statics, True)
-        self._set_group(&out.regulars, plan.regulars, True)
+        self._set_group(&out.statics, plan.statics)
+        self._set_group(&out.regulars, plan.regulars)
         out.keys, out.key_count = self._ints(plan.keys), len(plan.keys)
         out.clustering, out.clustering_count = self._ints(plan.clustering), len(plan.clustering)
         places = [place for place in (*plan.keys, *(target.place for target in plan.statics)) if place >= 0]
@@ -251,15 +251,15 @@ cdef class Merger:
             area.times[i] = <int64_t*>self.memory.zeros(rows, 8)
         return 0
 
-    cdef int _set_group(self, Group* group, object targets, bint all) except -1:
+    cdef int _set_group(self, Group* group, object targets) except -1:
         cdef Target* made = <Target*>self.memory.zeros(len(targets), sizeof(Target))
         cdef int i
         for i, target in enumerate(targets):
             made[i].shape, made[i].place = _SHAPES.index(target.shape), target.place
             made[i].time_place, made[i].ttl_place = target.time_place, target.ttl_place
-            made[i].fields = target.fields
+            made[i].fields, made[i].asked = target.fields, target.asked
             _set_order(self.memory, &made[i].path_order, target.path_order)
-        group.targets, group.count, group.all = made, len(targets), all
+        group.targets, group.count = made, len(targets)
         return 0
 
     cdef int _set_columns(self, Columns* columns, object given) except -1:
@@ -285,6 +285,8 @@ cdef class Merger:
         s.row.spans = <Span*>self.memory.zeros(len(plan.regulars), sizeof(Span))
         s.head.deleted = NEVER
         s.key = <uint8_t*>self.memory.zeros(65536 + SLACK, 1)
+        if given.part is None:
+            return 0
         self._set_part(s, given.part)
         key = given.part.first_key
         if key is None:
@@ -302,6 +304,8 @@ cdef class Merger:
     cdef int _set_part(self, Stream* s, object part) except -1:
         cdef int64_t* owned
         s.after, s.until = part.tokens
+        if part.place is not None:
+            s.placed, s.offset, s.low, s.high = 1, part.place.position, part.place.low, part.place.high
         if part.owned is None:
             return 0
         owned = <int64_t*>self.memory.zeros(len(part.owned), 16)

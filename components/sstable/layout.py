@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.cql.values import type_parts
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.sstable.index import Place
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.statistics import Header
 from tfx_cassandra.components.sstable.types import Order, fixed_size, order_of, parse_type, path_order, shape_of
@@ -26,6 +27,7 @@ class Target:
       time_place: Its place among the write times that are read; -1: they are not.
       ttl_place: Its place among the write times and times to live that are read; -1: they are not.
       fields: Number of the fields of a user-defined type.
+      asked: Whether the server takes it for a column that was asked for: where only keys were, it takes all for it.
       path_order: How its cells are ordered; None for one cell.
     """
 
@@ -34,6 +36,7 @@ class Target:
     time_place: int
     ttl_place: int
     fields: int
+    asked: bool
     path_order: Order | None
 
 
@@ -78,19 +81,24 @@ class Part:
     """What is read of an SSTable.
 
     Attributes:
-      first_key: The serialized key of the first partition in its bytes; None if not known.
+      first_key: The serialized key of the first partition in its bytes; None if not known, or not the one to begin at.
       tokens: Partitions whose tokens are in this range `(start, end]`.
       owned: Of those the ones in ranges `(start, end]`, in order and apart; None for all.
+      place: The partition at or below the start of `tokens` at which its bytes begin; None for the first one.
     """
 
     first_key: bytes | None = None
     tokens: tuple[int, int] = RING
     owned: tuple[tuple[int, int], ...] | None = None
+    place: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """How an SSTable is serialized; see statistics.Header. `clustering` are the sizes of values, -1 if they vary."""
+    """How an SSTable is serialized; see statistics.Header. `clustering` are the sizes of values, -1 if they vary.
+
+    `part` is what is read of it; None for nothing.
+    """
 
     name: str
     wide_times: bool
@@ -100,7 +108,7 @@ class Stream:
     clustering: tuple[int, ...]
     statics: tuple[Column, ...]
     regulars: tuple[Column, ...]
-    part: Part
+    part: Part | None
 
 
 def plan_of(
@@ -133,10 +141,12 @@ def plan_of(
         ]
         ttl = place(ttls, column)
         ttl += len(writetimes) if ttl >= 0 else 0
-        return Target(shape, place(columns, column), place(writetimes, column), ttl, fields, _widest(orders))
+        asked = not wanted or column in wanted
+        return Target(shape, place(columns, column), place(writetimes, column), ttl, fields, asked, _widest(orders))
 
     keys = (*table.partition_key, *table.clustering)
     others = [column for column, _ in table.types if column not in keys]
+    wanted = {*columns, *writetimes, *ttls}.difference(keys)
     return Plan(
         len(columns),
         len(writetimes) + len(ttls),
@@ -148,7 +158,7 @@ def plan_of(
     )
 
 
-def stream_of(schema: SchemaFile, header: Header, version: str, name: str, part: Part) -> Stream:
+def stream_of(schema: SchemaFile, header: Header, version: str, name: str, part: Part | None) -> Stream:
     """Returns how an SSTable is serialized.
 
     Raises:

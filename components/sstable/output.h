@@ -19,13 +19,13 @@ typedef struct {
 typedef struct {
   int shape, place, time_place, ttl_place; /* places in an Area; -1: not asked for */
   int fields;                              /* of a user-defined type */
+  int asked;                               /* whether the server takes it for a column that was asked for */
   Order path_order;
 } Target;
 
 typedef struct {
   const Target *targets;
   int count;
-  int all; /* whether cells that nobody asked for keep a row alive */
 } Group;
 
 typedef struct {

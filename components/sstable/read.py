@@ -22,10 +22,11 @@ from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
-from tfx_cassandra.components.sstable import chunks, data, layout, schema_file, statistics, summary
+from tfx_cassandra.components.sstable import chunks, data, index, layout, schema_file, statistics
 from tfx_cassandra.components.sstable.files import Files, Ranges, local_files
 from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH, aware
 
 BATCH_ROWS = 16_384
@@ -56,9 +57,46 @@ class SSTable:
         """What the names of its files have in common, such as 'nb-1-big'."""
         return self.files.name
 
-    def feed(self, file: Ranges | None = None) -> Iterator[bytes]:
-        """Yields the uncompressed bytes of its Data.db, in order; `file` is read in its place."""
-        return chunks.uncompressed(self.files, self.cut, file)
+    def feed(self, file: Ranges | None = None, start: int = 0) -> Iterator[bytes]:
+        """Yields the uncompressed bytes of its Data.db from `start` on, in order; `file` is read in its place."""
+        return chunks.uncompressed(self.files, self.cut, file, start)
+
+    def concerns(self, start: int, end: int) -> bool:
+        """Whether a window needs it: rows with times from `start` to before `end` in the first clustering column.
+
+        An SSTable that does not concern it may be left out: its rows are outside, and it deletes nothing inside.
+
+        Args:
+          start: Milliseconds since 1970, of a first clustering column of type timestamp.
+          end: The same, not included.
+        """
+        known = self.statistics
+        # A static column belongs to all rows of a partition, and so does the deletion of a partition.
+        if known.partitions_deleted or known.header.statics:
+            return True
+        times = [
+            int.from_bytes(value, 'big', signed=True) for value in known.bounds if value is not None and len(value) == 8
+        ]
+        return len(times) < 2 or (min(times) < end and start <= max(times))
+
+    def part(self, tokens: Tokens, owned: Sequence[Tokens] | None) -> Part | None:
+        """Returns what is to be read of it for ranges `(start, end]` of tokens; None for nothing.
+
+        Raises:
+          ReadError: Its index is damaged.
+        """
+        (start, end), last = tokens, self.statistics.last_key
+        if (last is not None and data.token(last) <= start) or (self.first_key and data.token(self.first_key) > end):
+            return None
+        ranges = None if owned is None else tuple(_ranges('owned', owned))
+        place = None
+        if start > RING[0] and (self.first_key is None or data.token(self.first_key) <= start):
+            place = index.place_of(self.files, start)
+        if place is None:
+            return Part(self.first_key, tokens, ranges)
+        if place.high > start or not 0 <= place.position < self.cut.size:
+            raise ReadError(f'{self.name}: got byte {place.position} for token {start} of its index, rule: undamaged')
+        return Part(None, tokens, ranges, place)
 
 
 def open_sstable(files: Files) -> SSTable:
@@ -71,7 +109,7 @@ def open_sstable(files: Files) -> SSTable:
     known = statistics.parse(files.content('Statistics.db'), files.version, name)
     key = known.first_key
     if key is None and 'Summary.db' in files:
-        key = summary.first_key(files.content('Summary.db'), f'{files.name}-Summary.db')
+        key = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').first
     return SSTable(files, known, chunks.compression(files), key)
 
 
@@ -158,8 +196,7 @@ class Reading:
         self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
         self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
         parts = [
-            Part(one.first_key, within, None if ranges is None else tuple(_ranges('owned', ranges)))
-            for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)
+            one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)
         ]
         headers = [sstable.statistics.header for sstable in sstables]
         self._merger = data.Merger(
@@ -168,7 +205,7 @@ class Reading:
                 layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
                 for one, part in zip(sstables, parts, strict=True)
             ],
-            [_feeder(sstable, file) for sstable, file in zip(sstables, self._files, strict=True)],
+            [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)],
             (aware('now', now) - EPOCH) // _SECOND,
             batch_rows,
             _BATCH_BYTES,
@@ -251,14 +288,14 @@ def _ranges(name: str, given: Sequence[Tokens]) -> list[Tokens]:
     return ranges
 
 
-def _feeder(sstable: SSTable, file: Ranges) -> Any:
+def _feeder(sstable: SSTable, file: Ranges, part: Part | None) -> Any:
     """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
     feed: list[Iterator[bytes]] = []
 
     def following() -> bytes:
         # It is opened when its first partition is due, so that memory holds only what is merged.
         if not feed:
-            feed.append(sstable.feed(file))
+            feed.append(sstable.feed(file, part.place.position if part and part.place else 0))
         return next(feed[0], b'')
 
     return following

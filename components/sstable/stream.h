@@ -61,6 +61,10 @@ static int next_partition(Stream *s) {
     CHECK(s->key_size == size && !memcmp(s->key, key, (size_t)size), "another first partition than its other files name");
     s->promised = 0;
   }
+  if (s->placed) {
+    CHECK(s->low <= token && token <= s->high, "another partition than its index names");
+    s->placed = 0;
+  }
   if (s->begun) {
     const int order = token != s->token ? (token > s->token) - (token < s->token)
                                         : raw_order((Bytes){key, size}, (Bytes){s->key, s->key_size});

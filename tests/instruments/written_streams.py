@@ -14,7 +14,7 @@ from tfx_cassandra.components.sstable.types import Order
 LIVE = struct.pack('>iq', 2**31 - 1, -(2**63))
 COLUMN = layout.Column(0, 'simple', -1, None)
 PLAN = layout.Plan(
-    3, 1, (0,), (1,), (Order('signed'),), (), (layout.Target('simple', 2, 0, -1, 0, None),)
+    3, 1, (0,), (1,), (Order('signed'),), (), (layout.Target('simple', 2, 0, -1, 0, True, None),)
 )  # a partition key, a clustering column of 4 bytes and a blob with its write time
 
 

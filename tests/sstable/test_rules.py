@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 from recorded_sstables import Recorded, unpacked
-from snapshots import in_files
+from snapshots import difference
 
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import data, read
@@ -32,8 +32,7 @@ RULES = {
         'merge.h', 'raw_order(a->value, b->value) >= 0 ? a : b', 'raw_order(a->value, b->value) < 0 ? a : b'
     ),
     'a deletion reaches its own time': (
-        'merge.h', 'if (cell->time > deleted) found = found ? newer(found, cell) : cell;\n  }\n  return found;',
-        'if (cell->time >= deleted) found = found ? newer(found, cell) : cell;\n  }\n  return found;',
+        'merge.h', 'cell->time > deleted && (asked', 'cell->time >= deleted && (asked'
     ),
     'a deletion reaches its own time in a collection': (
         'merge.h', 'if (cell->time > deleted) found = found ? newer(found, cell) : cell;\n    }',
@@ -65,6 +64,12 @@ RULES = {
         'row.h', 'row->cells[row->count].time > column->dropped', 'row->cells[row->count].time >= column->dropped'
     ),
     'clustering may descend': ('order.h', 'if (order->reversed) {', 'if (0) {'),
+    'a cell that nobody asked for counts unless its row is newer': (
+        'merge.h', '(asked || cell->time >= rows[i]->time)', 'asked'
+    ),
+    'a cell that nobody asked for does not count if its row is newer': (
+        'merge.h', '(asked || cell->time >= rows[i]->time)', '1'
+    ),
     'partitions are apart': ('merge.h', 'm->heap[0], m->here[0]))) {', 'm->heap[0], m->here[0]) || 1)) {'),
 }  # fmt: skip
 
@@ -109,7 +114,7 @@ def differing(recorded: dict[str, Recorded], module: ModuleType, monkeypatch: py
     found = []
     for name, one in recorded.items():
         try:
-            same = in_files(one.folder, one.now)[1] == one.values
+            same = difference(one) is None
         except ReadError:
             same = False
         if not same:
