@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import Files, checked
 from tfx_cassandra.components.sstable.read import Reading, open_sstable
@@ -32,12 +34,10 @@ def with_dropped(schema: SchemaFile, files: Sequence[Files], now: datetime.datet
     columns = ['keyspace_name', 'table_name', 'column_name', 'dropped_time']
     dropped = {}
     for batch in Reading(_TABLE, sstables, now, columns):
-        for row in batch.to_pylist():
-            if (row['keyspace_name'], row['table_name']) == (schema.table.keyspace, schema.table.name):
-                moment = row['dropped_time']
-                dropped[row['column_name']] = (moment - _EPOCH) // _MICROSECOND
+        milliseconds = batch.column(3).view(pa.int64())  # of no bounds that Python's datetime has
+        for *names, moment in zip(
+            *(batch.column(i).to_pylist() for i in range(3)), milliseconds.to_pylist(), strict=True
+        ):
+            if names[:2] == [schema.table.keyspace, schema.table.name]:
+                dropped[str(names[2])] = int(moment) * 1000
     return dataclasses.replace(schema, dropped={**schema.dropped, **dropped})
-
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MICROSECOND = datetime.timedelta(microseconds=1)

@@ -128,6 +128,9 @@ def _node_table(store: Store, backup: str, node: str, index: Indexed, table: tup
     # What was dropped is not in the schema as Medusa writes it, but in the server's own table.
     schema = with_dropped(schema, _files(store, manifest, _DROPPED), _started(store, index))
     place = store.at(posixpath.join(node, backup))
+    if not any(_is_of(section, table) for section in manifest):
+        # An empty table has a section, too. Medusa 0.31 writes an empty manifest where nodetool has failed.
+        raise ReadError(f'{place}: got no {".".join(table)} in its manifest, rule: what was in the snapshot')
     return NodeTable(node, place, schema, _started(store, index), _files(store, manifest, table), ring)
 
 
@@ -163,13 +166,18 @@ def _files(
 ) -> tuple[Files, ...]:
     """Returns the files of a table's SSTables, whose sizes have been compared."""
     found: tuple[Files, ...] = ()
-    for (keyspace, folder), objects in sorted(manifest.items()):
-        if (keyspace, folder.rpartition('-')[0]) == table and objects:
+    for section, objects in sorted(manifest.items()):
+        if _is_of(section, table) and objects:
             place = posixpath.dirname(objects[0].path)
             sizes = _checked(store, place, objects)
             listed = [name for name in sizes if name.endswith('-Data.db')]
             found += _summed(store, objects, files_of(store, place, listed, sizes))
     return found
+
+
+def _is_of(section: tuple[str, str], table: tuple[str, str]) -> bool:
+    """Whether a section of a manifest, keyspace and folder, is that of a table."""
+    return (section[0], section[1].rpartition('-')[0]) == table
 
 
 def _checked(store: Store, folder: str, objects: Sequence[_Object]) -> dict[str, int]:

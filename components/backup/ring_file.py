@@ -28,6 +28,17 @@ def ring_text(node: str, keyspaces: Mapping[str, Mapping[str, str]], tokenmap: M
     return json.dumps({'node': node, 'keyspaces': keyspaces, 'tokenmap': tokenmap}, indent=1, sort_keys=True)
 
 
+def write_ring(uri: str, tokenmap: Mapping[str, object], keyspace_cql: str) -> None:
+    """Writes tokenmap.json and schema.cql into a folder, as `ring_at` reads them.
+
+    Raises:
+      ReadError: They cannot be written.
+    """
+    store = Store(uri)
+    store.write('tokenmap.json', iter([json.dumps(tokenmap, indent=1).encode()]))
+    store.write('schema.cql', iter([keyspace_cql.encode()]))
+
+
 def node_and_ring(store: Store, path: str, keyspace: str) -> tuple[str, Ring]:
     """Returns the node that a ring.json names, and the ring; raises ReadError for a damaged file."""
     name = store.at(path)

@@ -9,8 +9,9 @@ import datetime
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from tfx_cassandra.components.backup.node_table import NodeTable, check_alike, files_of
 from tfx_cassandra.components.backup.ring_file import RING_FILE, node_and_ring
@@ -56,6 +57,32 @@ def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str,
     return tag or min(tags) or posixpath.basename(store.root.rstrip('/')), list(own.values())
 
 
+class Folder(NamedTuple):
+    """The folder of a table in a snapshot of a node: .../KEYSPACE/TABLE-ID/snapshots/TAG, with its manifest."""
+
+    node: str
+    table: str
+    tag: str
+    created_at: datetime.datetime
+    files: int
+    bytes: int
+
+
+def folders(store: Store) -> Iterator[Folder]:
+    """Yields the folders of all snapshots in a place; raises ReadError where a manifest is damaged."""
+    sizes: dict[str, dict[str, int]] = {}
+    for path, size in store.sizes().items():
+        folder, name = posixpath.split(path)
+        sizes.setdefault(folder, {})[name] = size
+    for path, found in sizes.items():
+        parts = _parts(store, path)
+        manifest = posixpath.join(path, _MANIFEST)
+        if parts and parts['tag'] and _MANIFEST in found:
+            moment = _moment_of(store, manifest, _parsed(store.content(manifest), store.at(manifest))[1])
+            table = f'{parts["keyspace"]}.{parts["table"]}'
+            yield Folder(parts['node'] or '', table, parts['tag'], moment, len(found), sum(found.values()))
+
+
 def _nothing(store: Store, bare: list[str], other: list[str], tag: str | None, table: str) -> str:
     if other:
         return f'{store.uri}: got snapshots of {", ".join(other)}, rule: of {table}'
@@ -84,15 +111,28 @@ def _may_hold(store: Store, path: str, tag: str | None, keyspace: str, table: st
 
 def _node_table(store: Store, path: str, sizes: Mapping[str, int]) -> NodeTable:
     manifest = posixpath.join(path, _MANIFEST)
-    listed, created_at = _parsed(store.content(manifest), store.at(manifest))
-    if created_at is None:
-        created_at = datetime.datetime.fromtimestamp(store.modified(manifest), datetime.timezone.utc)
+    listed, known = _parsed(store.content(manifest), store.at(manifest))
     schema = schema_file.parse(store.content(posixpath.join(path, _SCHEMA)).decode('utf-8', 'replace'))
     above = _parts(store, path).get('node')
     node, ring = path if above is None else posixpath.relpath(above or '/', store.root), None
     if RING_FILE in sizes:
         node, ring = node_and_ring(store, posixpath.join(path, RING_FILE), schema.table.keyspace)
-    return NodeTable(node, store.at(path), schema, created_at, files_of(store, path, listed, sizes), ring)
+    return NodeTable(
+        node, store.at(path), schema, _moment_of(store, manifest, known), files_of(store, path, listed, sizes), ring
+    )
+
+
+def created_at(folder: Path) -> datetime.datetime:
+    """Returns the moment of the snapshot in a folder of this machine; raises ReadError for a damaged manifest."""
+    store = Store(str(folder))
+    return _moment_of(store, _MANIFEST, _parsed(store.content(_MANIFEST), store.at(_MANIFEST))[1])
+
+
+def _moment_of(store: Store, manifest: str, known: datetime.datetime | None) -> datetime.datetime:
+    """Returns the moment of a snapshot: when its manifest was written, where that does not say it."""
+    if known is not None:
+        return known
+    return datetime.datetime.fromtimestamp(store.modified(manifest), datetime.timezone.utc)
 
 
 def _parsed(content: bytes, name: str) -> tuple[list[str], datetime.datetime | None]:
@@ -101,8 +141,8 @@ def _parsed(content: bytes, name: str) -> tuple[list[str], datetime.datetime | N
         values = json.loads(content)
         # What lies in a folder of its own belongs to an index.
         listed = [file for file in _texts(values['files']) if '/' not in file]
-        created_at = values.get('created_at')
-        moment = None if created_at is None else _moment(created_at)
+        text = values.get('created_at')
+        moment = None if text is None else _moment(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(f'{name}: got {error!r}, rule: the manifest of a snapshot') from error
     return listed, moment

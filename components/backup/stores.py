@@ -86,6 +86,17 @@ class Store:
         with ThreadPoolExecutor(THREADS) as threads:
             return list(threads.map(self.content, paths))
 
+    def write(self, path: str, parts: Iterable[bytes]) -> None:
+        """Writes a file; raises ReadError naming it where that fails."""
+        if self.is_local:
+            Path(self.path(path)).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.filesystem.open_output_stream(self.path(path)) as stream:
+                for part in parts:
+                    stream.write(part)
+        except OSError as error:
+            raise ReadError(f'{self.at(path)}: got {_line(error)}, rule: a place that can be written') from error
+
     def asked(self, path: str, request: Callable[[], T]) -> T:
         """Returns what a request for a path gives, repeated where it fails; raises ReadError where it fails often."""
         try:

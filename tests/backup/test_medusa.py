@@ -148,6 +148,7 @@ def in_folder(change: Callable[[Path], object]) -> Callable[[Path], object]:
     [
         (in_folder(Path.unlink), r'-Data.db: got no file, rule: \d+ bytes, as the manifest says'),
         (in_folder(lambda path: path.write_bytes(b'')), r'-Data.db: got 0 bytes, rule: \d+ bytes, as the manifest'),
+        (lambda root: next(root.glob('index/*/*/manifest_*')).write_text('[]'), r'nightly: got no recorded.t1 in its'),
         (lambda root: next(root.glob('index/*/*/manifest_*')).write_text('[{}]'), r'manifest_.*rule: a manifest of'),
         (lambda root: next(root.glob('index/*/*/tokenmap_*')).write_text('{'), r'tokenmap_.*rule: nodes with their'),
         (lambda root: next(root.glob('index/*/*/schema_*')).unlink(), r'nightly: got no schema of node.*, rule: what'),
@@ -164,7 +165,7 @@ def test_what_is_not_whole_is_refused(
 
 def test_another_table_is_refused(root: Path, dealt: dict[str, list[Path]]) -> None:
     write_backup(root, 'nightly', dealt, started=STARTED)
-    with pytest.raises(SchemaError, match='got no CREATE TABLE recorded.t9, rule'):
+    with pytest.raises(SchemaError, match=r'got no CREATE TABLE recorded.t9, rule'):
         open_table(backup(root), 't9')
     with pytest.raises(SchemaError, match='got a table of counters'):
         open_table(backup(root), 'other')

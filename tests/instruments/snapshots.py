@@ -28,7 +28,8 @@ from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.page import RawHandler, raw_rows
 from tfx_cassandra.components.scan.query import plan_scan
-from tfx_cassandra.components.sstable.read import Reading, open_snapshot
+from tfx_cassandra.components.sstable.read import Reading, SSTable, open_snapshot
+from tfx_cassandra.components.sstable.schema_file import SchemaFile
 
 SLACK = 60  # seconds
 
@@ -113,6 +114,14 @@ def selections(table: Table) -> list[list[str]]:
 def in_files(folder: Path, now: datetime.datetime, columns: Sequence[str] | None = None, **options: Any) -> Asked:
     """Returns the same of a snapshot."""
     schema, sstables = open_snapshot(folder)
+    return values_of(schema, sstables, now, columns, **options)
+
+
+def values_of(
+    schema: SchemaFile, sstables: Sequence[SSTable], now: datetime.datetime, columns: Sequence[str] | None = None,
+    **options: Any,
+) -> Asked:  # fmt: skip
+    """Returns the same of SSTables."""
     cells, single = with_times(schema.table, columns)
     reading = Reading(schema, sstables, now, columns, cells, ttls=single, **options)
     values: list[list[Any]] = [[] for _ in reading.schema]
