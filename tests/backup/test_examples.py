@@ -18,6 +18,7 @@ from backed_up import CLICKS, LEVELS, PEOPLE, UTC, WINDOW, taken
 from cassandra.cluster import Session
 from snapshots import snapshots_of
 from tfx import types
+from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
 from tfx_cassandra.components import (
@@ -31,10 +32,11 @@ from tfx_cassandra.components import (
     SpanRange,
     TimeSplits,
 )
+from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
-from tfx_cassandra.components.example_gen import config, executor
+from tfx_cassandra.components.example_gen import config, driver, executor
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
 from tfx_cassandra.components.scan.options import ReadRequest
@@ -269,3 +271,12 @@ def test_spans_and_labels_are_as_of_the_moment_of_the_backup(backup: CassandraBa
     moment = resolve.moment(settings)
     assert moment < datetime.datetime.now(UTC)
     assert moment == resolve.moment(settings)
+
+
+def test_the_files_of_a_backup_are_part_of_the_cache_key(backup: CassandraBackup) -> None:
+    component = CassandraExampleGen(source=backup, **JOINED, window=WINDOW)
+    info = data_types.ExecutionInfo(exec_properties=dict(component.exec_properties))
+    found = driver.Driver(None).run(info).exec_properties
+    tables = [open_table(backup, name) for name in ('clicks', 'levels', 'people')]
+    assert found['input_fingerprint'].string_value == '\n'.join(f'{one.name}@{one.digest}' for one in tables)
+    assert found['backup_name'].string_value == backup.backup
