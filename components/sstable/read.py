@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from cassandra.cqltypes import Int32Type, LongType
 
 from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.cql.table import ttl_name, writetime_name
@@ -199,6 +200,7 @@ class Reading:
         kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
         _check_cells(schema, writetimes, ttls)
         self._kinds = [types.kind_of(kind, decoding) for kind in kinds]
+        self._kinds += [types.kind_of(kind) for kind in (*[LongType] * len(writetimes), *[Int32Type] * len(ttls))]
         times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
         times += [pa.field(ttl_name(name), pa.int32(), metadata={b'cql': b'int'}) for name in ttls]
         self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
@@ -220,20 +222,31 @@ class Reading:
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for cells in self.cells():
+            arrays = [self.decoded(i, column) for i, column in enumerate(cells)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def cells(self) -> Iterator[list[rows.Cells]]:
+        """Yields the rows of each batch undecoded: their values by column, as a page of CQL has them."""
         while True:
             count, cells, times = self._merger.batch()
             if not count:
                 break
-            arrays = [self._decoded(i, column) for i, column in enumerate(cells)]
-            numbers = [np.frombuffer(column, np.int64) for column in times]
             fields = list(self.schema)[len(cells) :]
-            arrays += [
-                pa.array(column, pa.int64(), mask=column == _NULL_TIME).cast(field.type)
-                for field, column in zip(fields, numbers, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+            yield [*cells, *(_times(field, of_cells) for field, of_cells in zip(fields, times, strict=True))]
         if self._whole:
             self._check_counts()
+
+    def decoded(self, place: int, cells: rows.Cells) -> pa.Array:
+        """Returns the values of the column at a place.
+
+        Raises:
+          ReadError, DatasetError: A value is damaged or has no Arrow form; the message names the column.
+        """
+        try:
+            return rows.decode(self._kinds[place], cells)
+        except (ReadError, DatasetError) as error:
+            raise type(error)(f'column {self.schema.names[place]}: {error}') from error
 
     @property
     def counts(self) -> list[tuple[int, int]]:
@@ -245,12 +258,6 @@ class Reading:
         """Bytes of Data.db files that have been read."""
         return sum(file.bytes for file in self._files)
 
-    def _decoded(self, place: int, cells: rows.Cells) -> pa.Array:
-        try:
-            return rows.decode(self._kinds[place], cells)
-        except (ReadError, DatasetError) as error:
-            raise type(error)(f'column {self.schema.names[place]}: {error}') from error
-
     def _check_counts(self) -> None:
         """Checks that of each SSTable as many rows were read as its statistics name."""
         for sstable, (_, found) in zip(self._sstables, self._merger.counts, strict=True):
@@ -258,6 +265,15 @@ class Reading:
                 raise ReadError(
                     f'{sstable.name}: got {found} rows, rule: {sstable.statistics.rows}, as its statistics say'
                 )
+
+
+def _times(field: pa.Field, content: bytes) -> rows.Cells:
+    """Returns write times or times to live, native integers of 64 bits, as values of CQL."""
+    numbers = np.frombuffer(content, np.int64)
+    width = field.type.bit_width // 8
+    starts = np.arange(0, len(numbers) * width, width, np.int32)
+    lengths = np.where(numbers == _NULL_TIME, -1, width).astype(np.int32)
+    return rows.located(numbers.astype(f'>i{width}').tobytes(), starts, lengths)
 
 
 class _Counted:

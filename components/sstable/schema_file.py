@@ -13,9 +13,10 @@ from typing import Any
 
 from cassandra import cqltypes
 
+from tfx_cassandra.components.cql import layout
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.cql.types import SCALARS
-from tfx_cassandra.components.cql.values import type_parts
+from tfx_cassandra.components.cql.values import has_one_form, type_parts
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.sstable import types
 
@@ -219,14 +220,24 @@ def _table(words: list[str]) -> Table:
     keys = (*partition, *clustering)
     # As the driver lists them: keys first, the others by name.
     others = sorted((column for column in columns if column not in keys), key=str.encode)
-    options = [word.upper() for word in _behind(rest)]
+    behind = _behind(rest)
+    options = [word.upper() for word in behind]
     order = options.index('CLUSTERING') if 'CLUSTERING' in options else len(options)
     return Table(
         keyspace, name, tuple(partition), tuple(clustering),
         tuple((column, columns[column]) for column in (*keys, *others)),
         descending=options[order + 5 : order + 6] == ['DESC'],
         has_static=bool(static), static=tuple(sorted(static, key=str.encode)),
+        layout=layout.declared(_comment(behind), name, partition, clustering, columns, has_one_form),
     )  # fmt: skip
+
+
+def _comment(options: list[str]) -> str:
+    """Returns the comment among the options of a table; '' where there is none."""
+    for i, word in enumerate(options[:-2]):
+        if word.upper() == 'COMMENT' and options[i + 1] == '=':
+            return options[i + 2][1:-1].replace("''", "'")
+    return ''
 
 
 def _altered(found: SchemaFile, words: list[str]) -> SchemaFile:

@@ -114,7 +114,11 @@ def no_leaks(names: Names, connection: CassandraConnection, session: Session) ->
 def snapshot(names: Names, connection: CassandraConnection, session: Session) -> None:
     """A snapshot of a table."""
     recorded = recorded_sstables.unpacked(Path('recorded'))
-    shutil.copytree(next(iter(recorded.values())).folder, 'snapshots/nightly')
+    shutil.copytree(recorded['t1'].folder, 'snapshots/nightly')
+    schema = Path('snapshots/nightly/schema.cql')
+    schema.write_text(
+        schema.read_text().replace('recorded.t1 ', 'recorded.readings ').replace('recorded', 'ml_features')
+    )
 
 
 def days(names: Names, connection: CassandraConnection, session: Session) -> None:
