@@ -18,12 +18,13 @@ import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from tfx_cassandra.components.backup.dropped import with_dropped
 from tfx_cassandra.components.backup.node_table import NodeTable, check_alike, files_of
 from tfx_cassandra.components.backup.ownership import Ring, places_of, replication_of
-from tfx_cassandra.components.backup.stores import Store
+from tfx_cassandra.components.backup.stores import THREADS, Store
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import Files, Ranges
@@ -112,7 +113,12 @@ def find(store: Store, name: str | None, keyspace: str, table: str) -> tuple[str
     if not nodes:
         known = ', '.join(sorted(indexed(store, None))) or 'nothing'
         raise ReadError(f'{store.at(INDEX)}: got {known}, rule: backup {name!r} with a node that has finished')
-    found = [_node_table(store, name, node, one, (keyspace, table)) for node, one in sorted(nodes.items())]
+    with ThreadPoolExecutor(THREADS) as threads:
+        waiting = [
+            threads.submit(_node_table, store, name, node, one, (keyspace, table))
+            for node, one in sorted(nodes.items())
+        ]
+        found = [one.result() for one in waiting]
     check_alike(found, f'{keyspace}.{table}')
     return name, found
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tfx_cassandra.components.backup import medusa, snapshot
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.ring_file import ranges_of, ring_at
-from tfx_cassandra.components.backup.stores import Store
+from tfx_cassandra.components.backup.stores import THREADS, Store
 from tfx_cassandra.components.errors import ReadError, invalid
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import checked
@@ -18,7 +18,6 @@ from tfx_cassandra.components.sstable.read import SSTable, open_sstable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.window import EPOCH
 
-_THREADS = 16  # that read small files; in a store each waits for an answer
 LATE = datetime.timedelta(hours=3)  # as long as Cassandra keeps hints for a node that is down (max_hint_window)
 _Identity = tuple[str, int, str]  # name, bytes of Data.db, its CRC
 _LAYOUTS = {'snapshot': snapshot.find, 'medusa': medusa.find}
@@ -111,7 +110,7 @@ def _opened(backup: CassandraBackup, table: str) -> tuple[BackupTable, list[_Ide
     ranges = ranges_of(nodes, backup.replicas, ring)
     # What a node has and owned nothing of is not read.
     files = [(one, own) for node, own in zip(nodes, ranges, strict=True) for one in node.files if own != ()]
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         sstables = tuple(threads.map(open_sstable, threads.map(checked, (one for one, _ in files))))
         crcs = tuple(threads.map(_crc, sstables))
     owned = tuple(own for _, own in files)

@@ -10,12 +10,13 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tfx_cassandra.components.backup.node_table import NodeTable, check_alike, files_of
 from tfx_cassandra.components.backup.ring_file import RING_FILE, node_and_ring
-from tfx_cassandra.components.backup.stores import Store
+from tfx_cassandra.components.backup.stores import THREADS, Store
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
 
@@ -43,7 +44,9 @@ def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str,
         folders.setdefault(folder, {})[name] = size
     wanted = {path: names for path, names in sorted(folders.items()) if _may_hold(store, path, tag, keyspace, table)}
     whole = {path: names for path, names in wanted.items() if {_MANIFEST, _SCHEMA} <= set(names)}
-    found = {path: _node_table(store, path, names) for path, names in whole.items()}
+    with ThreadPoolExecutor(THREADS) as threads:
+        waiting = {path: threads.submit(_node_table, store, path, names) for path, names in whole.items()}
+        found = {path: one.result() for path, one in waiting.items()}
     own = {path: one for path, one in found.items() if str(one.schema.table) == f'{keyspace}.{table}'}
     if not own:
         bare = [path for path, names in wanted.items() if any(name.endswith('-Data.db') for name in names)]
