@@ -62,13 +62,18 @@ def copy(snapshots: Sequence[NodeSnapshot], uri: str, name: str, progress: Calla
       ReadError: A file cannot be read or written.
       ValueError: There is a backup of this name.
     """
+    check_new(uri, name)
     store = Store(uri)
-    if medusa.indexed(store, name):
-        raise invalid('name', name, f'one that {uri} does not have yet')
     copied = _Copied(progress)
     for snapshot in snapshots:
         _copy_node(store, name, snapshot, copied)
     return copied.files, copied.bytes
+
+
+def check_new(uri: str, name: str) -> None:
+    """Raises ValueError if a store has a backup of a name already."""
+    if medusa.indexed(Store(uri), name):
+        raise invalid('name', name, f'one that {uri} does not have yet')
 
 
 class _Copied:

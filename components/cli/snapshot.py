@@ -71,9 +71,9 @@ def take(
     runner, words = nodetool_of(nodetool, list(facts.nodes)), ['snapshot', '-t', name, *_scope(connection, tables)]
     if ring is not None:
         write_ring(ring, facts.tokenmap, facts.keyspace_cql)
+    if to is not None:
+        _check_target(to, name, runner, [node for node in facts.nodes if not data_folders(data, node)])
     if not runner.command:
-        if to is not None:
-            raise invalid('to', to, 'given with --nodetool: nothing here can run nodetool')
         return _print_lines(facts, words)
     with step(f'snapshot {name} on {len(facts.nodes)} nodes'):
         runner.run(list(facts.nodes), words)
@@ -132,10 +132,16 @@ def _replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def _check_target(to: str, name: str, runner: Nodetool, unseen: Sequence[str]) -> None:
+    """Checks, before anything is done, that snapshots can be copied."""
+    if not runner.command:
+        raise invalid('to', to, 'given with --nodetool: nothing here can run nodetool')
+    if unseen:
+        raise invalid('to', to, f'given with --data, so that the files of {", ".join(unseen)} are seen here')
+    copying.check_new(to, name)
+
+
 def _copy(facts: RingFacts, found: dict[str, list[Path]], to: str, name: str) -> None:
-    missing = [node for node, folders in found.items() if not folders]
-    if missing:
-        raise invalid('to', to, f'given with --data, so that the files of {", ".join(missing)} are seen here')
     snapshots = [
         copying.NodeSnapshot(
             node, folders, facts.tokenmap, [facts.keyspace_cql],

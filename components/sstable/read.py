@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,14 +44,23 @@ class SSTable:
     Attributes:
       files: Its files.
       statistics: What its Statistics.db says.
-      cut: How its Data.db is cut into chunks.
       first_key: The serialized key of its first partition; None if no file but Data.db says so.
     """
 
     files: Files
     statistics: statistics.Statistics
-    cut: chunks.Compression
     first_key: bytes | None
+
+    @functools.cached_property
+    def cut(self) -> chunks.Compression:
+        """How its Data.db is cut into chunks; raises ReadError where that is damaged.
+
+        It is read when it is needed, and left behind by pickles: it grows with the Data.db.
+        """
+        return chunks.compression(self.files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != 'cut'}
 
     @property
     def name(self) -> str:
@@ -110,7 +120,7 @@ def open_sstable(files: Files) -> SSTable:
     key = known.first_key
     if key is None and 'Summary.db' in files:
         key = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').first
-    return SSTable(files, known, chunks.compression(files), key)
+    return SSTable(files, known, key)
 
 
 def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import slow_pages
+from backup_rows import expected, rows
 from medusa_layout import ID, write_backup
 from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
-from tfx_cassandra.components.backup.opening import BackupTable, open_table
+from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
 from tfx_cassandra.components.sstable.read import Reading
 
@@ -40,19 +40,6 @@ def dealt(one: Recorded) -> dict[str, list[Path]]:
 
 def backup(root: Path, name: str | None = None, **options: str) -> CassandraBackup:
     return CassandraBackup(str(root), name, layout='medusa', keyspace='recorded', **options)
-
-
-def rows(table: BackupTable, one: Recorded) -> list[list[object]]:
-    columns = [name for name in one.names if not name.startswith('writetime(')]
-    values: list[list[object]] = [[] for _ in columns]
-    for batch in Reading(table.schema, table.sstables, one.now, columns, owned=table.owned):
-        for column, array in zip(values, batch.columns, strict=True):
-            column += slow_pages.values(array)
-    return values
-
-
-def expected(one: Recorded) -> list[list[object]]:
-    return [column for name, column in zip(one.names, one.values, strict=True) if not name.startswith('writetime(')]
 
 
 @pytest.mark.parametrize('differential', [False, True])

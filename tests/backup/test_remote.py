@@ -14,18 +14,17 @@ from typing import NamedTuple
 
 import engine_parts
 import pytest
-import slow_pages
+from backup_rows import expected, rows
 from medusa_layout import write_backup
 from pyarrow import fs
 from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup import remote, stores
 from tfx_cassandra.components.backup.backup import CassandraBackup
-from tfx_cassandra.components.backup.opening import BackupTable, open_table
+from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.backup.remote import RemoteFile
 from tfx_cassandra.components.backup.stores import Store
 from tfx_cassandra.components.errors import ReadError
-from tfx_cassandra.components.sstable.read import Reading
 
 HOST = '127.0.0.1'
 BUCKET = 'backups'
@@ -83,19 +82,6 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 @pytest.fixture(scope='module')
 def one(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return unpacked(tmp_path_factory.mktemp('recorded'))['t1']
-
-
-def rows(table: BackupTable, one: Recorded) -> list[list[object]]:
-    columns = [name for name in one.names if not name.startswith('writetime(')]
-    values: list[list[object]] = [[] for _ in columns]
-    for batch in Reading(table.schema, table.sstables, one.now, columns, owned=table.owned):
-        for column, array in zip(values, batch.columns, strict=True):
-            column += slow_pages.values(array)
-    return values
-
-
-def expected(one: Recorded) -> list[list[object]]:
-    return [column for name, column in zip(one.names, one.values, strict=True) if not name.startswith('writetime(')]
 
 
 def test_a_snapshot_in_a_bucket(bucket: Bucket, one: Recorded) -> None:
@@ -177,17 +163,17 @@ def test_bytes_out_of_order_are_no_more_than_asked_for(
 
 def test_many_files_share_the_memory(large: tuple[Store, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     store, content = large
-    monkeypatch.setattr(remote, 'BUDGET', 2_000_000)
-    files = [store.file('file', len(content)) for _ in range(40)]
+    monkeypatch.setattr(remote, 'BUDGET', 1_000_000)
+    files = [store.file('file', len(content)) for _ in range(20)]
     held = 0
-    for at in range(0, 400_000, 20_000):
+    for at in range(0, 200_000, 20_000):
         for file in files:
             assert file.read(at, 20_000) == content[at : at + 20_000]
         ahead = sum(len(file._bytes) + (file._next[1] if file._next else 0) for file in files)
         held = max(held, ahead)
-    assert held < 2_000_000 + 2 * 40 * 20_000
+    assert held < 1_000_000 + 2 * 20 * 20_000
     alone = store.file('file', len(content))
-    for at in range(0, 400_000, 20_000):
+    for at in range(0, 200_000, 20_000):
         alone.read(at, 20_000)
     assert alone._block > 20_000
 

@@ -94,8 +94,8 @@ def test_one_table_listed_and_removed(
     assert run('list', str(data), '--format', 'json', keyspace=False) == 0
     names = [row['name'] for row in json.loads(capsys.readouterr().out)]
     assert 'second' in names
-    assert run('take', 'second', '--table', 'other', '--to', place) == 2  # nodetool refuses
-    assert 'second' in capsys.readouterr().err
+    assert run('take', 'second', '--to', place) == 2
+    assert f"name: got 'second', rule: one that {place} does not have yet" in capsys.readouterr().err
     assert run('clear', 'second', '--from', place) == 0
     assert not [path for path in Path(place).rglob('*') if path.is_file()]
     assert run('clear', 'second', '--from', place) == 2
@@ -126,6 +126,7 @@ def test_what_cannot_be_reached_is_printed(
         (['take', 'a', '--table', 'none'], f'keyspace: got {KEYSPACE}.none, which the cluster lacks'),
         (['take', 'a', '--nodetool', f'{sys.executable} -c exit(3)'], ': exit code 3, rule: it works on'),
         (['take', 'a', '--nodetool', 'no-such-nodetool'], 'No such file or directory'),
+        (['take', 'a', '--nodetool', 'true', '--data', '/none'], "/none: got no snapshot 'a' of"),
         (['clear', 'a', '--nodetool', ''], "nodetool: got '', rule: a command with {host}"),
     ],
 )

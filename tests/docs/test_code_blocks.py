@@ -121,6 +121,13 @@ def snapshot(names: Names, connection: CassandraConnection, session: Session) ->
     )
 
 
+def days(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """Snapshots of a table on two days."""
+    snapshot(names, connection, session)
+    for day in ('monday', 'tuesday'):
+        shutil.copytree('snapshots/nightly', f'days/{day}')
+
+
 def flights(names: Names, connection: CassandraConnection, session: Session) -> None:
     """A week of the demo's flights, and the planes."""
     pytest.importorskip('torch', reason='PyTorch is not installed: tools/torch')
@@ -132,6 +139,7 @@ def flights(names: Names, connection: CassandraConnection, session: Session) -> 
 
 SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'README.md': training,
+    'docs/backups.md': days,
     'docs/engines.md': example_pipeline,
     'docs/parameters.md': example_pipeline,
     'docs/pipelines.md': training,

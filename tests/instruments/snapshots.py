@@ -118,9 +118,12 @@ def in_files(folder: Path, now: datetime.datetime, columns: Sequence[str] | None
 
 
 def values_of(
-    schema: SchemaFile, sstables: Sequence[SSTable], now: datetime.datetime, columns: Sequence[str] | None = None,
+    schema: SchemaFile,
+    sstables: Sequence[SSTable],
+    now: datetime.datetime,
+    columns: Sequence[str] | None = None,
     **options: Any,
-) -> Asked:  # fmt: skip
+) -> Asked:
     """Returns the same of SSTables."""
     cells, single = with_times(schema.table, columns)
     reading = Reading(schema, sstables, now, columns, cells, ttls=single, **options)
