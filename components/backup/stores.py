@@ -88,9 +88,9 @@ class Store:
 
     def write(self, path: str, parts: Iterable[bytes]) -> None:
         """Writes a file; raises ReadError naming it where that fails."""
-        if self.is_local:
-            Path(self.path(path)).parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self.is_local:
+                Path(self.path(path)).parent.mkdir(parents=True, exist_ok=True)
             with self.filesystem.open_output_stream(self.path(path)) as stream:
                 for part in parts:
                     stream.write(part)

@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 import engine_parts
 import pytest
-from backup_rows import expected, rows
+from backup_rows import expected, node_snapshots, rows
 from medusa_layout import write_backup
 from pyarrow import fs
 from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup import remote, stores
 from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.copying import copy, remove
+from tfx_cassandra.components.backup.listing import listed
 from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.backup.remote import RemoteFile
 from tfx_cassandra.components.backup.stores import Store
@@ -101,6 +103,17 @@ def test_a_backup_of_medusa_in_a_bucket(bucket: Bucket, one: Recorded, tmp_path:
     bucket.files.delete_file(f'{BUCKET}/{next(root.rglob("*-Data.db")).relative_to(root.parent)}')
     with pytest.raises(ReadError, match=r'^s3://backups/prefix/.*-Data.db: got no file, rule: \d+ bytes'):
         open_table(backup, 't1')
+
+
+def test_a_copy_in_a_bucket(bucket: Bucket, one: Recorded, tmp_path: Path) -> None:
+    place = bucket.uri('copies')
+    files, size = copy(node_snapshots(one, tmp_path), place, 'nightly', str)
+    backup = CassandraBackup(place, layout='medusa', keyspace='recorded')
+    assert repr(rows(open_table(backup, 't1'), one)) == repr(expected(one))
+    (found,) = listed(place)
+    assert (found.name, found.complete, found.files, found.bytes) == ('nightly', True, files, size)
+    remove(place, 'nightly')
+    assert listed(place) == []
 
 
 @pytest.fixture

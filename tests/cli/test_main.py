@@ -90,6 +90,7 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
         'ui',
         'tune',
         'doctor',
+        'snapshot',
         'sstable',
     }
     assert cli.main(['nonsense']) == 2

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from snapshots import in_cql, snapshots_of, values_of
 
-from tfx_cassandra.components.backup import copying
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.cli import main as cli
@@ -19,7 +18,6 @@ from tfx_cassandra.components.cli.cluster import default_directory
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import ReadError
 
 pytestmark = pytest.mark.integration
 KEYSPACE = 'snapshot_command'
@@ -137,21 +135,3 @@ def test_what_goes_wrong_is_one_line(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('tfx-cassandra: error: ')
     assert message in error
-
-
-def test_an_interrupted_copy_is_not_complete(
-    connection: CassandraConnection, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual, copied = copying._copy_file, []
-
-    def failing(*arguments: object) -> dict[str, object]:
-        if len(copied) == 5:
-            raise ReadError('no space is left')
-        copied.append(arguments)
-        return usual(*arguments)
-
-    monkeypatch.setattr(copying, '_copy_file', failing)
-    assert run('take', 'fourth', '--to', str(tmp_path)) == 2
-    assert run('clear', 'fourth') == 0
-    with pytest.raises(ReadError, match='rule: a backup that all its nodes have finished'):
-        open_table(CassandraBackup(str(tmp_path), layout='medusa', keyspace=KEYSPACE), 't')
