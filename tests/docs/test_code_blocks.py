@@ -115,10 +115,14 @@ def snapshot(names: Names, connection: CassandraConnection, session: Session) ->
     """A snapshot of a table."""
     recorded = recorded_sstables.unpacked(Path('recorded'))
     shutil.copytree(recorded['t1'].folder, 'snapshots/nightly')
+
+
+def readings(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """A snapshot of the table ml_features.readings."""
+    snapshot(names, connection, session)
     schema = Path('snapshots/nightly/schema.cql')
-    schema.write_text(
-        schema.read_text().replace('recorded.t1 ', 'recorded.readings ').replace('recorded', 'ml_features')
-    )
+    text = schema.read_text().replace('recorded.t1 ', 'recorded.readings ')
+    schema.write_text(text.replace('recorded', 'ml_features'))
 
 
 def days(names: Names, connection: CassandraConnection, session: Session) -> None:
@@ -149,7 +153,7 @@ SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'docs/retrieval.md': visits,
     'docs/rollout.md': versions,
     'docs/spans-and-splits.md': no_leaks,
-    'docs/sstables.md': snapshot,
+    'docs/sstables.md': readings,
 }
 
 

@@ -56,7 +56,7 @@ def main(name: str, version: str, seeds: list[int]) -> None:
 
 
 def _record(connection: Any, snapshots: Any, archive: tarfile.TarFile, seeds: list[int], many: bool) -> None:
-    from made_sstables import make
+    from made_sstables import make, says_all_types
     from snapshots import asking, selections
 
     from tfx_cassandra.components.sstable.read import open_snapshot
@@ -65,8 +65,8 @@ def _record(connection: Any, snapshots: Any, archive: tarfile.TarFile, seeds: li
     folders = made.check(chosen=True)
     with asking(made.connection) as ask:
         for table, folder in sorted(folders.items()):
-            if f'{table}/cql.txt' in archive.getnames():
-                continue  # the one that is written by hand
+            if f'{table}/cql.txt' in archive.getnames() or not says_all_types(folder):
+                continue  # the one that is written by hand is there already
             for path in sorted(folder.iterdir()):
                 _add(archive, f'{table}/{path.name}', path.read_bytes())
             seconds = 0
