@@ -36,10 +36,10 @@ class Recorded(NamedTuple):
     chosen: list[tuple[list[str], list[list[Any]]]]
 
 
-def unpacked(folder: Path, archive: str = 'recorded') -> dict[str, Recorded]:
-    """Unpacks an archive into a folder; returns the tables by name."""
+def unpacked(folder: Path, archive: str = 'recorded', only: str = '') -> dict[str, Recorded]:
+    """Unpacks an archive, or the one table that is named, into a folder; returns the tables by name."""
     with tarfile.open(ARCHIVES / f'{archive}.tar.xz') as files:
-        files.extractall(folder)
+        files.extractall(folder, [member for member in files if not only or member.name.startswith(f'{only}/')])
     return {path.name: _read(path) for path in sorted(folder.iterdir())}
 
 
@@ -69,12 +69,15 @@ def _record(connection: Any, snapshots: Any, archive: tarfile.TarFile, seeds: li
                 continue  # the one that is written by hand is there already
             for path in sorted(folder.iterdir()):
                 _add(archive, f'{table}/{path.name}', path.read_bytes())
-            seconds = 0
-            while seconds != _seconds():  # times to live are those of this second
-                seconds, (schema, values) = _seconds(), ask(table)
+            asked = _seconds()
+            schema, values = ask(table)
+            ttls = [any(column) for name, column in zip(schema.names, values, strict=True) if name.startswith('ttl(')]
+            while any(ttls) and asked != _seconds():  # times to live are those of this second
+                asked = _seconds()
+                schema, values = ask(table)
             choices = selections(open_snapshot(folder)[0].table)
             chosen = [(columns, ask(table, columns)[1]) for columns in choices]
-            _add(archive, f'{table}/cql.txt', repr((seconds, schema.names, values, chosen)).encode())
+            _add(archive, f'{table}/cql.txt', repr((asked, schema.names, values, chosen)).encode())
     made.drop()
 
 
