@@ -39,6 +39,10 @@ def connection(cluster_connection: CassandraConnection, cassandra_5: None) -> It
                 f'INSERT INTO {KEYSPACE}.t (k, c, v, gone, back, p, s) VALUES '
                 f"({n}, 'c{n % 3}', {n}, 'x', {n}, {{x: {n}, y: 'y'}}, {{{n}, 7}})"
             )
+        session.execute(f'ALTER TABLE {KEYSPACE}.t DROP gone')
+        session.execute(f'ALTER TABLE {KEYSPACE}.t DROP back')
+        session.execute(f'ALTER TABLE {KEYSPACE}.t ADD back int')
+        session.execute(f"UPDATE {KEYSPACE}.t SET back = 5 WHERE k = 9 AND c = 'c0'")
         yield cluster_connection
         session.execute(f'DROP KEYSPACE {KEYSPACE}')
 
@@ -58,11 +62,6 @@ def test_backups_equal_cql(connection: CassandraConnection, medusa: Medusa, mode
         for stage in range(2):
             session.execute(f'DELETE FROM {KEYSPACE}.t WHERE k = {stage}')
             session.execute(f"UPDATE {KEYSPACE}.t SET v = -1 WHERE k = {stage + 7} AND c = 'c1'")
-            if mode == 'full' and not stage:
-                session.execute(f'ALTER TABLE {KEYSPACE}.t DROP gone')
-                session.execute(f'ALTER TABLE {KEYSPACE}.t DROP back')
-                session.execute(f'ALTER TABLE {KEYSPACE}.t ADD back int')
-                session.execute(f"UPDATE {KEYSPACE}.t SET back = 5 WHERE k = 9 AND c = 'c0'")
             name = f'{mode}{stage}'
             medusa.back_up(name, mode)
             seen[name] = in_cql(own, 't')

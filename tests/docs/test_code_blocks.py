@@ -127,7 +127,7 @@ def readings(names: Names, connection: CassandraConnection, session: Session) ->
 
 def days(names: Names, connection: CassandraConnection, session: Session) -> None:
     """Snapshots of a table on two days."""
-    snapshot(names, connection, session)
+    readings(names, connection, session)
     for day in ('monday', 'tuesday'):
         shutil.copytree('snapshots/nightly', f'days/{day}')
 
