@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving test test-faults test-faults-all test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving bench-sstable test test-faults test-faults-all test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -28,6 +28,9 @@ bench-read: venv cluster  ## measures how fast Cassandra is read, here and by ot
 
 bench-write: venv cluster  ## measures how fast Cassandra is written, here and by others (BENCH="--help" for options)
 	@$(RUN)/python benchmarks/write/run.py $(BENCH)
+
+bench-sstable: venv cluster  ## measures how fast SSTables are read, beside the server and others (BENCH="--help" for options)
+	@$(RUN)/python benchmarks/sstable/run.py $(BENCH)
 
 bench-serving: venv cluster  ## measures how fast the newest features of a key are read, here and by others (BENCH="--help" for options)
 	@$(RUN)/python benchmarks/serving/run.py $(BENCH)

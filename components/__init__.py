@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfx_cassandra.components.ab_evaluator.component import ABEvaluator
+    from tfx_cassandra.components.backup.backup import CassandraBackup
+    from tfx_cassandra.components.backup.read import ReadFromSSTables
     from tfx_cassandra.components.champion.component import ChampionModel
     from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
     from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -36,6 +38,7 @@ _MODULES = {
     'Arm': 'experiment.design',
     'AsyncFeatureStore': 'feature_store.asynchronous',
     'AuditLimits': 'dataset.join.audit',
+    'CassandraBackup': 'backup.backup',
     'CassandraConnection': 'driver.connection',
     'CassandraEnrichmentHandler': 'lookup.retrieve',
     'CassandraExampleGen': 'example_gen.component',
@@ -54,6 +57,7 @@ _MODULES = {
     'ModelPromoter': 'promoter.component',
     'ModelRegistry': 'registry.registry',
     'ReadFromCassandra': 'scan.read',
+    'ReadFromSSTables': 'backup.read',
     'RetrieveFeatures': 'lookup.retrieve',
     'SpanRange': 'dataset.spec.span',
     'TimeSplits': 'dataset.files.split',
@@ -66,6 +70,7 @@ __all__ = [
     'Arm',
     'AsyncFeatureStore',
     'AuditLimits',
+    'CassandraBackup',
     'CassandraConnection',
     'CassandraEnrichmentHandler',
     'CassandraExampleGen',
@@ -84,6 +89,7 @@ __all__ = [
     'ModelPromoter',
     'ModelRegistry',
     'ReadFromCassandra',
+    'ReadFromSSTables',
     'RetrieveFeatures',
     'SpanRange',
     'TimeSplits',

@@ -41,6 +41,22 @@ class CassandraConnection(_message.Message):
     request_timeout: float
     def __init__(self, contact_points: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., local_datacenter: _Optional[str] = ..., keyspace: _Optional[str] = ..., username: _Optional[str] = ..., password_env: _Optional[str] = ..., tls: _Optional[_Union[Tls, _Mapping]] = ..., secure_connect_bundle: _Optional[str] = ..., connect_timeout: _Optional[float] = ..., request_timeout: _Optional[float] = ...) -> None: ...
 
+class CassandraBackup(_message.Message):
+    __slots__ = ("uri", "backup", "layout", "keyspace", "replicas", "ring")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    KEYSPACE_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    backup: str
+    layout: str
+    keyspace: str
+    replicas: str
+    ring: str
+    def __init__(self, uri: _Optional[str] = ..., backup: _Optional[str] = ..., layout: _Optional[str] = ..., keyspace: _Optional[str] = ..., replicas: _Optional[str] = ..., ring: _Optional[str] = ...) -> None: ...
+
 class TimeWindow(_message.Message):
     __slots__ = ("start", "end")
     START_FIELD_NUMBER: _ClassVar[int]
@@ -170,7 +186,7 @@ class ReadOptions(_message.Message):
     def __init__(self, consistency: _Optional[str] = ..., splits: _Optional[int] = ..., page_rows: _Optional[int] = ..., rows_per_second: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., decoding: _Optional[_Union[Decoding, _Mapping]] = ...) -> None: ...
 
 class TrainingSetOptions(_message.Message):
-    __slots__ = ("connection", "views", "window", "labels", "read", "availability_cut_off", "join_plan", "limits", "span", "as_of", "history")
+    __slots__ = ("connection", "views", "window", "labels", "read", "availability_cut_off", "join_plan", "limits", "span", "as_of", "history", "source")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +198,7 @@ class TrainingSetOptions(_message.Message):
     SPAN_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     window: TimeWindow
@@ -193,7 +210,8 @@ class TrainingSetOptions(_message.Message):
     span: SpanRange
     as_of: str
     history: int
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., history: _Optional[int] = ...) -> None: ...
+    source: CassandraBackup
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., window: _Optional[_Union[TimeWindow, _Mapping]] = ..., labels: _Optional[_Union[LabelSource, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ..., availability_cut_off: bool = ..., join_plan: _Optional[str] = ..., limits: _Optional[_Union[AuditLimits, _Mapping]] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., as_of: _Optional[str] = ..., history: _Optional[int] = ..., source: _Optional[_Union[CassandraBackup, _Mapping]] = ...) -> None: ...
 
 class ExampleGenConfig(_message.Message):
     __slots__ = ("training_set", "shards", "shuffle_seed", "entity_split", "time_split", "gap_seconds", "starts", "cache_by")

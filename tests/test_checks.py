@@ -47,6 +47,7 @@ VALID: dict[Any, dict[str, Any]] = {
     },
     components.Arm: {'name': 'a', 'model_id': 'm', 'version': '1', 'weight': 0.5},
     components.AuditLimits: {},
+    components.CassandraBackup: {'uri': '/backups'},
     components.CassandraConnection: {},
     components.CassandraExampleGen: {'connection': CONNECTION, 'views': VIEW, 'window': WINDOW},
     components.CassandraFeatureRetrieval: {
@@ -80,6 +81,7 @@ VALID: dict[Any, dict[str, Any]] = {
     },
     components.ModelRegistry: {'connection': CONNECTION},
     components.ReadFromCassandra: {'connection': CONNECTION, 'table': 't', 'window': WINDOW},
+    components.ReadFromSSTables: {'backup': components.CassandraBackup('/backups'), 'table': 't', 'window': WINDOW},
     components.SpanRange: {'count': 1},
     components.TimeSplits: {'buckets': BUCKETS, 'column': 'ts'},
     components.TimeWindow: {'start': MOMENT, 'end': MOMENT + DAY},
@@ -141,7 +143,7 @@ def test_what_is_valid_is_taken(kind: Any) -> None:
 @pytest.mark.parametrize(('kind', 'name'), ARGUMENTS, ids=lambda one: getattr(one, '__name__', one))
 def test_what_is_of_no_fitting_type_is_refused(kind: Any, name: str) -> None:
     for value in FOREIGN:
-        if (kind, name) == (components.ReadFromCassandra, 'where') and isinstance(value, dict):
+        if kind.__name__.startswith('ReadFrom') and name == 'where' and isinstance(value, dict):
             continue  # its values are checked against the column's type, once the table is known
         message = refused(kind, name, value)
         assert message is not None, value

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_cassandra.components import protos
+from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.champion.config import ChampionConfig
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
@@ -110,18 +111,30 @@ span_ranges = st.one_of(
     st.builds(SpanRange, count=st.integers(1, 99), skip=st.integers(0, 9)),
     st.builds(SpanRange, first=st.integers(-9, 9)),
 )
-training_sets = st.builds(
-    TrainingSetOptions,
-    connections,
-    st.lists(views, max_size=3).map(tuple),
-    windows,
-    st.one_of(st.none(), labels),
-    reads,
-    availability_cut_off=st.booleans(),
-    limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
-    span=st.one_of(st.none(), span_ranges),
-    as_of=st.one_of(st.none(), moments),
-    history=st.one_of(st.none(), st.integers(1, 99)),
+backups = st.builds(
+    CassandraBackup,
+    uri=st.sampled_from(['/backups', 's3://backups/cluster']),
+    backup=st.one_of(st.none(), names),
+    layout=st.sampled_from(['snapshot', 'medusa']),
+    keyspace=names,
+    replicas=st.sampled_from(['all', 'one']),
+    ring=st.sampled_from([None, '/backups/tokenmap.json']),
+)
+training_sets = st.one_of(
+    st.builds(
+        TrainingSetOptions,
+        views=st.lists(views, max_size=3).map(tuple),
+        window=windows,
+        labels=st.one_of(st.none(), labels),
+        read=reads,
+        availability_cut_off=st.booleans(),
+        limits=st.one_of(st.none(), st.builds(AuditLimits, shares, shares, shares, st.one_of(st.none(), spans))),
+        span=st.one_of(st.none(), span_ranges),
+        as_of=st.one_of(st.none(), moments),
+        history=st.one_of(st.none(), st.integers(1, 99)),
+        **origin,
+    )
+    for origin in ({'connection': connections}, {'connection': st.none(), 'source': backups})
 )
 example_gens = st.builds(
     ExampleGenConfig,
@@ -204,9 +217,10 @@ def test_a_span_survives_as_text(span: SpanRange) -> None:
 
 KINDS = [
     ExampleGenConfig, EvaluationOptions, PusherConfig, RetrievalOptions, TrainingSetOptions, ReadOptions, AuditLimits,
-    CassandraConnection, Decoding, Tls, Feature, FeatureView, Label, LabelSource, SpanRange, TimeWindow, Arm, Design,
-    Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit, results.MetricResult,
-    results.Point, results.Verdict, ChampionConfig, PromoterConfig, ColumnSource, FeatureWriterConfig,
+    CassandraBackup, CassandraConnection, Decoding, Tls, Feature, FeatureView, Label, LabelSource, SpanRange,
+    TimeWindow, Arm, Design, Metric, results.AaCheck, results.ArmEstimate, results.ArmResult, results.HeavyUnit,
+    results.MetricResult, results.Point, results.Verdict, ChampionConfig, PromoterConfig, ColumnSource,
+    FeatureWriterConfig,
 ]  # fmt: skip
 
 

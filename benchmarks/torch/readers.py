@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import probe
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
+from tfx_cassandra.components.scan.source import plan_splits
 from tfx_cassandra.components.torch.tensors import TensorOptions, tensors
 from tfx_cassandra.components.torch_dataset import CassandraIterableDataset
 

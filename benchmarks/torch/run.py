@@ -26,7 +26,8 @@ from tfx_cassandra.components.driver import connection as connections  # noqa: E
 from tfx_cassandra.components.driver.connection import CassandraConnection  # noqa: E402
 from tfx_cassandra.components.progress import step  # noqa: E402
 from tfx_cassandra.components.scan import probe  # noqa: E402
-from tfx_cassandra.components.scan.options import ReadRequest, plan_splits  # noqa: E402
+from tfx_cassandra.components.scan.options import ReadRequest  # noqa: E402
+from tfx_cassandra.components.scan.source import plan_splits  # noqa: E402
 
 READERS = ['ours', 'shuffled', 'workers', 'scan', 'loop', 'list', 'parquet']
 HOME = Path('.tfx-cassandra/bench')

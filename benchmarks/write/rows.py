@@ -16,7 +16,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.progress import step
-from tfx_cassandra.components.scan import options as scans
+from tfx_cassandra.components.scan import source as scans
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadRequest

@@ -23,6 +23,7 @@ from tfx_cassandra.components.cli.recurring import recurring_run
 from tfx_cassandra.components.cli.running import run_job
 from tfx_cassandra.components.cli.scan import scan
 from tfx_cassandra.components.cli.schema import schema
+from tfx_cassandra.components.cli.snapshot import snapshot
 from tfx_cassandra.components.cli.sstable import sstable
 from tfx_cassandra.components.cli.tune import tune
 from tfx_cassandra.components.cli.ui import ui
@@ -62,8 +63,8 @@ def top() -> None:
 
 
 COMMANDS = (
-    cluster, schema, ingest, ab, scan, sstable, models, metrics, leaks, compile_, run_job, recurring_run, ui, tune,
-    doctor,
+    cluster, schema, ingest, ab, scan, snapshot, sstable, models, metrics, leaks, compile_, run_job, recurring_run, ui,
+    tune, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     top.add_command(command)

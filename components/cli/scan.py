@@ -13,28 +13,29 @@ from typing import Any, Literal
 
 import click
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.cli import export
 from tfx_cassandra.components.cli.options import Command, connection_options, described, format_option
 from tfx_cassandra.components.cli.tables import print_json
 from tfx_cassandra.components.cql.types import Decoding
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.progress import Step, step
-from tfx_cassandra.components.scan import survey
-from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.source import describe, opened, plan_splits, source_of, verified
 from tfx_cassandra.components.window import TimeWindow
 
 _ABOUT = (
-    'Reads a whole table, or a window of it, to files, or counts it. It fails unless every token range was read '
-    'exactly once; the folder appears only when it is complete, with coverage.json beside the data.'
+    'Reads a whole table, or a window of it, of a cluster or a backup, to files, or counts it. It fails unless every '
+    'token range was read exactly once; the folder appears only when it is complete, with coverage.json in it.'
 )
 _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --out january
-  tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify"""
+  tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify
+  tfx-cassandra scan feature_store --backup s3://backups/cluster --backup-name nightly --out january"""
 
 
 @click.command(cls=Command, **described(_ABOUT, _EXAMPLE))
@@ -44,6 +45,18 @@ _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --
 )
 @click.option(
     '--out', type=click.Path(path_type=Path), metavar='FOLDER', help='Folder to make; it must not exist or be empty'
+)
+@click.option('--backup', 'uri', metavar='URI', help='Folder or prefix of a backup that is read instead of a cluster')
+@click.option('--backup-name', metavar='NAME', help='Its name  [default: the only snapshot, the latest of Medusa]')
+@click.option(
+    '--backup-layout', type=click.Choice(['snapshot', 'medusa']), default='snapshot', show_default=True, help='Its form'
+)
+@click.option(
+    '--replicas',
+    type=click.Choice(['all', 'one']),
+    default='all',
+    show_default=True,
+    help='Copies read of each row',
 )
 @click.option('--columns', metavar='NAME[,NAME]', help='Columns wanted  [default: all]')
 @click.option('--window', metavar='START/END', help='Event times wanted, [start, end), ISO-8601 with offsets')
@@ -78,8 +91,9 @@ def scan(connection: CassandraConnection, **given: Any) -> int:
     if (args.out is None) != (kind == 'count'):
         raise invalid('out', args.out and str(args.out), 'given, unless --to is count')
     folder = nullcontext() if args.out is None else export.folder(args.out)
-    with folder as target, connections.session(connection):  # one connection for all that follows
-        request = _request(args, connection)
+    source = _backup(args, connection) or connection
+    with folder as target, source_of(source).held():  # one connection for all that follows
+        request = _request(args, source)
         with step(f'plan {request.table}') as running:
             planned = plan_splits(request)
             running.update(f'{len(planned.splits)} splits, about {planned.bytes / 1e6:,.0f} MB')
@@ -107,6 +121,10 @@ class Arguments:
     table: str
     kind: str | None
     out: Path | None
+    uri: str | None
+    backup_name: str | None
+    backup_layout: Literal['snapshot', 'medusa']
+    replicas: Literal['all', 'one']
     columns: str | None
     window: str | None
     time_column: str | None
@@ -126,12 +144,10 @@ class Arguments:
 def _scanned(request: ReadRequest, planned: Plan, kind: str, target: Path | None) -> tuple[int, Coverage]:
     """Reads a plan into files; returns the rows that were kept, and what was read."""
     scan, rows, reads = planned.scan, 0, []
-    with connections.session(request.connection, RawHandler) as session, step(f'scan {scan.table}') as running:
-        schema = survey.arrow_schema(session, scan, request.options.decoding)
-        files = None if target is None else export.Files(target, kind, schema)
+    with opened(request) as fetches, step(f'scan {scan.table}') as running:
+        files = None if target is None else export.Files(target, kind, describe(request).schema)
         progress = _Progress(planned, running)
-        fetcher = Fetcher(session, scan, request.planned(planned.page_rows))
-        for found in fetcher.fetch(planned.splits):
+        for found in fetches(scan, planned.page_rows).fetch(planned.splits):
             if isinstance(found, RangeRead):
                 reads.append(found)
                 progress.read(found)
@@ -171,7 +187,20 @@ def _extent(area: Any) -> int:
     return area.tokens.width * (area.times.end - area.times.start)
 
 
-def _request(args: Arguments, connection: CassandraConnection) -> ReadRequest:
+def _backup(args: Arguments, connection: CassandraConnection) -> BackupTables | None:
+    """Returns the backup that is read instead of a cluster."""
+    if args.uri is None:
+        if args.backup_name is not None:
+            raise invalid('backup_name', args.backup_name, 'given together with --backup')
+        return None
+    for name in ('rows_per_second', 'bytes_per_second'):
+        if (got := getattr(args, name)) is not None:
+            raise invalid(name, got, 'not with --backup, which loads no server')
+    backup = CassandraBackup(args.uri, args.backup_name, args.backup_layout, connection.keyspace, args.replicas)
+    return BackupTables(backup)
+
+
+def _request(args: Arguments, connection: CassandraConnection | BackupTables) -> ReadRequest:
     columns = tuple(filter(None, args.columns.split(','))) if args.columns else None
     window = TimeWindow.parse(args.window) if args.window else None
     where: dict[str, list[str]] = {}

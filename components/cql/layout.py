@@ -164,6 +164,21 @@ def parse(comment: str, table: str) -> Layout:
     )
 
 
+def declared(
+    comment: str, table: str, partition_key: Sequence[str], clustering: Sequence[str], types: Mapping[str, str],
+    is_hashed: Callable[[str], bool],
+) -> Layout:  # fmt: skip
+    """Returns the layout that the comment of a table declares, which is of the table's columns; see `Layout.check`.
+
+    Raises:
+      SchemaError: A declaration is not of the form above, or not of the table's columns.
+    """
+    found = parse(comment, table)
+    if found.columns:
+        found.check(table, partition_key, clustering, types, is_hashed)
+    return found
+
+
 def _bucket(text: str, table: str) -> Bucket:
     match text.split(':'):
         case [column, unit, time_column] if column and time_column and unit in get_args(Unit):

@@ -12,7 +12,7 @@ The wire format is that of the CQL binary protocol, version 4 and 5 (native_prot
 from decimal import Decimal
 
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import pyarrow as pa
@@ -25,10 +25,12 @@ cdef extern from *:
     #include <string.h>
     static inline uint16_t load16(const uint8_t* p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
     static inline uint32_t load32(const uint8_t* p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }
+    static inline void store32(uint8_t* p, uint32_t v) { v = __builtin_bswap32(v); memcpy(p, &v, 4); }
     static inline uint64_t load64(const uint8_t* p) { uint64_t v; memcpy(&v, p, 8); return __builtin_bswap64(v); }
     """
     uint16_t load16(const uint8_t* p) nogil
     uint32_t load32(const uint8_t* p) nogil
+    void store32(uint8_t* p, uint32_t value) nogil
     uint64_t load64(const uint8_t* p) nogil
 
 cdef extern from 'utf8.h':
@@ -216,6 +218,68 @@ def located(const uint8_t[::1] body not None, const int32_t[::1] starts not None
     if bad or total > LARGEST:
         raise _damaged_page(f'{count} values of {total} bytes in {size} bytes', f'{_WITHIN}, at most {LARGEST} in all')
     return made
+
+
+def checksum(list columns not None, const uint8_t[::1] kept=None):
+    """Returns the sum over rows of a 64-bit hash of the row's bytes as a page has them, as `cells` does for a page.
+
+    Args:
+      columns: The Cells of each column, of equal numbers of rows.
+      kept: For each row whether it counts, as 1 or 0; None for all rows.
+
+    Raises:
+      ReadError: The columns have different numbers of rows.
+      ValueError: `kept` has another.
+    """
+    cdef Py_ssize_t count = (<Cells?>columns[0]).count if columns else 0, width = len(columns), row, column, size, at
+    cdef Py_ssize_t capacity = 0
+    cdef uint64_t total = 0
+    cdef int32_t length
+    cdef uint8_t* line = NULL
+    cdef uint8_t* longer
+    cdef bint every = kept is None, failed = False
+    for found in columns:
+        if (<Cells?>found).count != count:
+            raise _damaged_page(f'{(<Cells>found).count} values', f'{count}, as many as there are rows')
+    if not every and kept.shape[0] != count:
+        raise invalid('kept', kept.shape[0], f'one of each of the {count} rows')
+    # (columns of pointers to the body, the starts and the lengths)
+    cdef void** places = <void**>malloc((width + 1) * sizeof(void*) * 3)
+    if places == NULL:
+        raise MemoryError()
+    for column in range(width):
+        of_column = <Cells>columns[column]
+        places[column] = <void*>&(<Cells>of_column).body[0] if (<Cells>of_column).body.shape[0] else NULL
+        places[width + column] = (<Cells>of_column).starts
+        places[2 * width + column] = (<Cells>of_column).lengths
+    with nogil:
+        for row in range(count):
+            if not every and not kept[row]:
+                continue
+            size = 4 * width
+            for column in range(width):
+                length = (<int32_t*>places[2 * width + column])[row]
+                size += length if length > 0 else 0
+            if size > capacity:
+                longer = <uint8_t*>realloc(line, 2 * size)
+                if longer == NULL:
+                    failed = True
+                    break
+                line, capacity = longer, 2 * size
+            at = 0
+            for column in range(width):
+                length = (<int32_t*>places[2 * width + column])[row]
+                store32(line + at, <uint32_t>(length if length >= 0 else -1))
+                at += 4
+                if length > 0:
+                    memcpy(line + at, <uint8_t*>places[column] + (<int32_t*>places[width + column])[row], length)
+                    at += length
+            total += _hash(line, size)
+    free(line)
+    free(places)
+    if failed:
+        raise MemoryError()
+    return total
 
 
 cdef inline uint64_t _hash(const uint8_t* p, Py_ssize_t size) noexcept nogil:

@@ -74,14 +74,9 @@ def _layout(name: str, table: Any) -> Layout:
       SchemaError: It is not of the table's columns.
     """
     comment = (table.options or {}).get('comment') or ''
-    found = layout.parse(comment, name)
-    if found.columns:
-        partition, clustering = (
-            [column.name for column in part] for part in (table.partition_key, table.clustering_key)
-        )
-        types = {column.name: column.cql_type for column in table.columns.values()}
-        found.check(name, partition, clustering, types, has_one_form)
-    return found
+    partition, clustering = ([column.name for column in part] for part in (table.partition_key, table.clustering_key))
+    types = {column.name: column.cql_type for column in table.columns.values()}
+    return layout.declared(comment, name, partition, clustering, types, has_one_form)
 
 
 def _event_time(table: Any) -> str | None:

@@ -14,6 +14,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.checks import Count, Int64, Rate, checked
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.dataset.files.split import EntitySplits, TimeSplits
@@ -67,8 +68,8 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
     @checked
     def __init__(
         self,
-        connection: CassandraConnection,
-        views: FeatureView | Sequence[FeatureView],
+        connection: CassandraConnection | None = None,
+        views: FeatureView | Sequence[FeatureView] = (),
         labels: LabelSource | None = None,
         window: TimeWindow | str | Parameter | None = None,
         output_config: example_gen_pb2.Output | None = None,
@@ -90,14 +91,17 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
         emit_schema: bool = False,
         invalid_text: Literal['error', 'replace'] = 'error',
         wide_varints: Literal['error', 'text'] = 'error',
+        source: CassandraBackup | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
-        `window`, `span`, `as_of`, `consistency` and the connection's contact points, data center and keyspace may be
-        RuntimeParameters or Placeholders of text, which are resolved and checked at run time.
+        `window`, `span`, `as_of`, `consistency`, the connection's contact points, data center and keyspace, and the
+        backup's URI, name and keyspace may be RuntimeParameters or Placeholders of text, which are resolved and checked
+        at run time.
 
         Args:
-          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
+          connection: How to reach the cluster; None if `source` is given. Pipeline metadata stores it as plain text; it
+            holds no secret.
           views: Without labels the view whose rows become examples: in the wide layout one example per row, in the long
             layout one per entity and timestamp. With labels the views that are joined to the events.
           labels: The events, each of which becomes an example with the views' features as known at its time; None to
@@ -132,12 +136,14 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
             invalid part by U+FFFD.
           wide_varints: What to do with varints beyond 64 bits: 'error', or 'text' to read every varint as decimal text,
             so that its feature holds bytes.
+          source: Instead of a connection: a backup, whose files are read without the cluster, as of its moment. All
+            views are scanned, `consistency` has no meaning, and the examples of one backup are always the same.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
         properties = config.to_properties(
-            connection, window, span, as_of, consistency,
+            connection, source, window, span, as_of, consistency,
             read={
                 'splits': splits, 'page_rows': page_rows, 'rows_per_second': rows_per_second,
                 'bytes_per_second': bytes_per_second, 'decoding': Decoding(invalid_text, wide_varints),

@@ -12,6 +12,7 @@ from tfx.proto import example_gen_pb2
 from tfx.utils import proto_utils
 
 from tfx_cassandra.components import protos
+from tfx_cassandra.components.backup import properties as backups
 from tfx_cassandra.components.checks import Count, Int64, Name, check_fields
 from tfx_cassandra.components.dataset.files.split import EntitySplits, HashSplits, Splits, TimeSplits
 from tfx_cassandra.components.dataset.spec.span import SpanRange
@@ -27,6 +28,7 @@ from tfx_cassandra.proto import cassandra_pb2
 # Execution properties that may be parameters of a run, and the fields of ExampleGenConfig that they set.
 RUN = {
     **cluster.paths('training_set.connection'),
+    **backups.paths('training_set.source'),
     'window': 'training_set.window',
     'span': 'training_set.span',
     'as_of': 'training_set.as_of',
@@ -52,14 +54,14 @@ class ExampleGenConfig:
 
 
 def to_properties(
-    connection: Any, window: Any, span: Any, as_of: Any, consistency: Any, read: Mapping[str, Any],
+    connection: Any, source: Any, window: Any, span: Any, as_of: Any, consistency: Any, read: Mapping[str, Any],
     training_set: Mapping[str, Any], output_config: example_gen_pb2.Output | None,
     split: EntitySplits | TimeSplits | None, **files: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the execution properties for the component's arguments, checked except for parameters.
 
     Args:
-      connection, window, span, as_of, consistency: The component's arguments, or parameters for them.
+      connection, source, window, span, as_of, consistency: The component's arguments, or parameters for them.
       read: The other fields of ReadOptions.
       training_set: The other fields of TrainingSetOptions.
       output_config, split: The component's arguments.
@@ -78,7 +80,8 @@ def to_properties(
     span = span if span is None or is_open(span) else parse_span(span)
     as_of = parse_moment('as_of', as_of) if isinstance(as_of, str) else as_of
     settings = TrainingSetOptions(
-        cluster.checked(connection),
+        None if connection is None else cluster.checked(connection),
+        source=backups.checked(source),
         window=known('window', window, None),
         span=known('span', span, None),
         as_of=known('as_of', as_of, None),
@@ -92,7 +95,8 @@ def to_properties(
     return {
         'config': protos.to_message(config, cassandra_pb2.ExampleGenConfig(), RUN.values()),
         'output_config': output_config,
-        **cluster.declared(connection),
+        **(dict.fromkeys(cluster.paths()) if connection is None else cluster.declared(connection)),
+        **backups.declared(source),
         'window': property_of(window),
         'span': property_of(span, span_text),
         'as_of': property_of(as_of, datetime.datetime.isoformat),
@@ -112,7 +116,9 @@ def from_properties(properties: Mapping[str, Any]) -> tuple[ExampleGenConfig, Sp
     Raises:
       ValueError: A value breaks its rule; the message names field, value and rule.
     """
-    resolved = cluster.resolved(properties, 'training_set.connection') | {
+    resolved = {
+        **cluster.resolved(properties, 'training_set.connection'),
+        **backups.resolved(properties, 'training_set.source'),
         RUN['window']: optional(properties, 'window', TimeWindow.parse),
         RUN['span']: optional(properties, 'span', parse_span),
         RUN['as_of']: optional(properties, 'as_of', lambda moment: parse_moment('as_of', moment)),

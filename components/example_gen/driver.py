@@ -12,19 +12,19 @@ from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.training_set import resolve, sources
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 
 FINGERPRINT_KEY = 'input_fingerprint'  # TFX's own name for it
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
-    """Resolves the spans, and with cache_by 'content' reads the window once for its fingerprint.
+    """Resolves the spans and the latest backup, and with cache_by 'content' reads the window once for its fingerprint.
 
-    Both become execution properties and so part of the cache key: a newer span, or with 'content' a changed window, is
-    a cache miss.
+    They become execution properties and so part of the cache key: a newer span, other files of a backup, or with
+    'content' a changed window, is a cache miss.
     """
 
     def __init__(self, metadata_handle: metadata.Metadata) -> None:
@@ -38,10 +38,20 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         output = driver_output_pb2.DriverOutput()
         if settings.span is not None:
             output.exec_properties['span'].string_value = configs.span_text(settings.span)
-        # With as_of, later writes do not change the content.
-        if config.cache_by == 'content' and settings.as_of is None:
-            with connections.session(settings.connection) as session:
-                reads = sources.describe(session, settings).reads.values()
-            content = '\n'.join(probe.fingerprint(table.request) for table in reads)
+        content = _content(config, settings)
+        if content is not None:
             output.exec_properties[FINGERPRINT_KEY].string_value = content
+        if settings.source is not None and isinstance(settings.source.backup, str):
+            output.exec_properties['backup_name'].string_value = settings.source.backup
         return output
+
+
+def _content(config: configs.ExampleGenConfig, settings: TrainingSetOptions) -> str | None:
+    """Returns what stands for the rows in the cache key; None where the configuration alone does."""
+    if settings.source is not None:  # the digests of the files, of which only the small ones are read
+        identities = [table.table.identity for table in sources.describe(settings).reads.values()]
+        return '\n'.join(str(identity and identity.id) for identity in identities)
+    # With as_of, later writes do not change the content.
+    if config.cache_by == 'configuration' or settings.as_of is not None:
+        return None
+    return '\n'.join(probe.fingerprint(table.request) for table in sources.describe(settings).reads.values())

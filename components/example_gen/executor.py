@@ -7,7 +7,6 @@ tables -> rows, one per example (training_set/) -> tfrecord.py -> data_tfrecord-
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 from typing import Any
@@ -21,8 +20,8 @@ from tfx.types import artifact_utils
 
 from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.example_gen import config as configs
+from tfx_cassandra.components.scan.source import source_of
 from tfx_cassandra.components.training_set import choose, report, resolve, sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.read import ReadTrainingSet
@@ -51,10 +50,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         settings = resolve.windowed(config.training_set)
         artifact = artifact_utils.get_single_instance(output_dict['examples'])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
-        reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
-        with connections.session(settings.connection) as session:
-            tables = sources.describe(session, settings)
-            lookups = choose.lookups(session, settings, tables)
+        reference = settings.as_of or resolve.moment(settings)
+        with source_of(settings.origin).held():
+            tables = sources.describe(settings)
+            lookups = choose.lookups(settings, tables)
         spooled = os.path.join(artifact.uri, SPOOL)
         with spool.spooling(self._make_beam_pipeline, spooled) as pipeline:
             training_set = pipeline | 'Read' >> ReadTrainingSet(settings, tables, lookups, reference, spooled)
@@ -89,7 +88,7 @@ def _describe(artifact: types.Artifact, settings: TrainingSetOptions) -> None:
     formats = example_gen_pb2.PayloadFormat
     payload = formats.FORMAT_TF_SEQUENCE_EXAMPLE if settings.sequences else formats.FORMAT_TF_EXAMPLE
     artifact.set_string_custom_property('payload_format', formats.Name(payload))
-    for name in ('table', 'window', 'fingerprint', 'as_of'):
+    for name in ('table', 'window', 'fingerprint', 'as_of', 'backup_name', 'backup_digest'):
         if name in coverage:
             artifact.set_string_custom_property(name, coverage[name])
     artifact.set_int_custom_property('rows', coverage['rows'])

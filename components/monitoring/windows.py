@@ -17,12 +17,11 @@ from tfx_cassandra.components.checks import Count, Rate, check_fields
 from tfx_cassandra.components.dataset.join.facts import cell
 from tfx_cassandra.components.dataset.spec.rows import column_of
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.scan.fetch import Fetcher, ReadOptions
+from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
+from tfx_cassandra.components.scan.source import opened, plan_splits
 from tfx_cassandra.components.window import TimeWindow
 
 
@@ -88,17 +87,16 @@ def scanned(request: ReadRequest, max_rows: int) -> Iterator[pa.RecordBatch]:
     splits = plan.splits
     random.Random(0).shuffle(splits)  # the same order for both windows
     left = max_rows
-    with connections.session(request.connection, RawHandler) as session:
-        fetcher = Fetcher(session, plan.scan, request.planned(min(plan.page_rows, max_rows)))
-        with contextlib.closing(fetcher.fetch(splits)) as pages:
-            for page in pages:
-                if isinstance(page, RangeRead):
-                    continue
-                batch = filtered(page, plan.scan)[:left]
-                left -= batch.num_rows
-                yield batch
-                if left <= 0:
-                    return
+    with contextlib.ExitStack() as stack:
+        fetches = stack.enter_context(opened(request))(plan.scan, min(plan.page_rows, max_rows))
+        for page in stack.enter_context(contextlib.closing(fetches.fetch(splits))):
+            if isinstance(page, RangeRead):
+                continue
+            batch = filtered(page, plan.scan)[:left]
+            left -= batch.num_rows
+            yield batch
+            if left <= 0:
+                return
 
 
 def _held(batch: pa.RecordBatch, view: FeatureView, feature: Feature) -> Held:

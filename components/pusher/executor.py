@@ -156,6 +156,9 @@ def _facts(config: PusherConfig, input_dict: dict[str, list[types.Artifact]]) ->
     if examples is not None:
         properties = {name: examples.get_string_custom_property(name) for name in ('fingerprint', 'window')}
         facts |= {f'examples_{name}': value for name, value in properties.items() if value}
+        name, digest = (examples.get_string_custom_property(f'backup_{part}') for part in ('name', 'digest'))
+        if name and digest:
+            facts['examples_backup'] = f'{name}@{digest}'
     return facts
 
 

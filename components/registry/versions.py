@@ -44,6 +44,7 @@ class ModelVersion:
       pipeline_run: The pipeline run that pushed it.
       examples_fingerprint: The fingerprint of the examples it was trained on.
       examples_window: The window of event time of those examples.
+      examples_backup: The backup that they were made of, as NAME@DIGEST; None for those read from a cluster.
       gates: The gates that its first push passed, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
       evaluation_uri: The Evaluator's output that `metrics` was read from.
       verdict: The verdict of an A/B test on it: one of `VERDICTS`, or None before a test.
@@ -63,6 +64,7 @@ class ModelVersion:
     pipeline_run: str | None = None
     examples_fingerprint: str | None = None
     examples_window: str | None = None
+    examples_backup: str | None = None
     gates: tuple[str, ...] = ()
     evaluation_uri: str | None = None
     verdict: str | None = None
@@ -88,7 +90,8 @@ class ModelVersions:
         'add': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, verdict = ?'
         f' WHERE {_KEY} IF version = ?',
         'complete': 'UPDATE {keyspace}.model_versions SET metrics = metrics + ?, ab_test_group = ?, model_uri = ?,'
-        ' pipeline_run = ?, examples_fingerprint = ?, examples_window = ?, gates = ?, evaluation_uri = ?'
+        ' pipeline_run = ?, examples_fingerprint = ?, examples_window = ?, examples_backup = ?, gates = ?,'
+        ' evaluation_uri = ?'
         f' WHERE {_KEY} IF version = ? AND pipeline_run = ?',
         'version': f'{_SELECT} AND created_at = ? AND model_id = ?',
         'versions': _SELECT,
@@ -218,6 +221,7 @@ class ModelVersions:
             version.pipeline_run,
             version.examples_fingerprint,
             version.examples_window,
+            version.examples_backup,
             version.gates,
             version.evaluation_uri,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx_cassandra.components.errors import CoverageError
@@ -26,6 +26,7 @@ class RangeRead:
       retries: Requests for pages that were repeated.
       checksum: Sum over the rows of a 64-bit hash of each row's bytes, modulo 2^64.
       coordinator: The node that answered the last page, `address:port`.
+      files: Of a backup: the rows that were read of each SSTable, those included that others have replaced.
     """
 
     area: Area
@@ -35,6 +36,7 @@ class RangeRead:
     retries: int = 0
     checksum: int = 0
     coordinator: str = ''
+    files: tuple[int, ...] = ()
 
     @property
     def token_range(self) -> TokenRange:
@@ -74,6 +76,7 @@ class Coverage:
       reads: The entries, in ring order.
       rows, bytes, pages, retries: Sums over all entries.
       checksum: Sum over the entries, modulo 2^64: independent of the order and of how the scan was split.
+      backup: Of a backup: its name, digest and moment, and the rows that were read of each of its SSTables.
     """
 
     reads: tuple[RangeRead, ...]
@@ -82,6 +85,7 @@ class Coverage:
     pages: int
     retries: int
     checksum: int
+    backup: Mapping[str, Any] | None = None
 
     @property
     def ranges(self) -> int:
@@ -102,6 +106,7 @@ class Coverage:
             'pages': self.pages,
             'retries': self.retries,
             'checksum': f'{self.checksum:016x}',
+            **({} if self.backup is None else {'backup': dict(self.backup)}),
             'reads': [read.as_json() for read in self.reads],
         }
 
@@ -138,7 +143,8 @@ def _added(area: Area, reads: Sequence[RangeRead]) -> RangeRead:
     """Adds the entries of an area's pieces up."""
     sums = {field: sum(getattr(read, field) for read in reads) for field in ('rows', 'bytes', 'pages', 'retries')}
     checksum = sum(read.checksum for read in reads) % 2**64
-    return RangeRead(area, checksum=checksum, coordinator=reads[-1].coordinator, **sums)
+    files = tuple(map(sum, zip(*(read.files for read in reads), strict=True)))
+    return RangeRead(area, checksum=checksum, coordinator=reads[-1].coordinator, files=files, **sums)
 
 
 def verified(reads: Sequence[RangeRead], wanted: Sequence[Area] = (WHOLE,)) -> Coverage:

@@ -1,12 +1,12 @@
-"""What is asked of a scan, checked; its plan; and what the workers do of it that the server does not."""
+"""What is asked of a scan, checked; what a source of tables does; and what workers do of a scan that it does not."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,32 +15,68 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.checks import Name, Rule, TableName, check_fields
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.table import Table
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
-from tfx_cassandra.components.driver.connection import CassandraConnection, consistency_level
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, invalid
-from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.as_of import kept, microseconds
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.page import RawHandler
-from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.plan import Plan, Split
 from tfx_cassandra.components.scan.query import Scan, plan_scan
-from tfx_cassandra.components.scan.sampling import Bounds
 from tfx_cassandra.components.window import TimeWindow
-
-_log = logging.getLogger(__name__)
 
 Columns = Annotated[
     Sequence[Name], Rule('one or more names, each once, in a list', lambda names: 0 < len(names) == len(set(names)))
 ]
 
 
+class Fetches(Protocol):
+    """Reads splits of a planned scan."""
+
+    def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Generator[Any, None, None]:
+        """Yields record batches as `filtered` takes them, and a RangeRead for each area that was read completely.
+
+        Args:
+          splits: What is read.
+          in_order: Whether rows come in the same order each time: that of their tokens, within a partition as stored.
+        """
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where tables are read from, apart from the live cluster that a connection names; see scan/source.py."""
+
+    @property
+    def keyspace(self) -> str:
+        """The keyspace of tables that are named without one."""
+
+    def moment(self, request: ReadRequest) -> datetime.datetime:
+        """Returns the moment at which rows are what a scan gives: what has expired then is gone."""
+
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """Keeps open, for the duration of a `with` block, what several reads share."""
+
+    def describe(self, request: ReadRequest) -> TableRead:
+        """Checks a request against its table; raises SchemaError where they differ."""
+
+    def plan(self, request: ReadRequest) -> Plan:
+        """Plans a scan; raises SchemaError as `describe` does."""
+
+    def opened(self, request: ReadRequest) -> contextlib.AbstractContextManager[Callable[[Scan, int], Fetches]]:
+        """Connects for the duration of a `with` block; gives what reads a scan, by pages of so many rows at most."""
+
+    def verified(self, request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
+        """Adds up what was read of a plan, and proves that it is what was planned; raises CoverageError if not."""
+
+    def check_unchanged(self, planned: Plan) -> None:
+        """Raises SchemaError if the table that a plan is of has been replaced or altered since."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadRequest:
-    """What ReadFromCassandra is asked for, checked; see there."""
+    """What ReadFromCassandra is asked for, checked; see there. `connection` may be another source of tables."""
 
-    connection: CassandraConnection
+    connection: CassandraConnection | Source
     table: TableName
     columns: Columns | None = None
     window: TimeWindow | None = None
@@ -59,9 +95,17 @@ class ReadRequest:
         if self.as_of is not None:
             microseconds(self.as_of)
 
+    @property
+    def full_table(self) -> str:
+        """KEYSPACE.TABLE."""
+        return self.table if '.' in self.table else f'{self.connection.keyspace}.{self.table}'
+
     def scan(self, session: Session) -> Scan:
         """Checks the read against the live table; raises SchemaError where they differ."""
-        table = tables.describe(session, self.connection.keyspace, self.table)
+        return self.scan_of(tables.describe(session, self.connection.keyspace, self.table))
+
+    def scan_of(self, table: Table) -> Scan:
+        """Checks the read against a table; raises SchemaError where they differ."""
         needed = self.writetimes
         if self.as_of is not None:
             needed = tuple(dict.fromkeys([*self.writetimes, *self._dated(table)]))
@@ -108,11 +152,11 @@ class ReadRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TableRead:
-    """A request that was checked against the live table.
+    """A request that was checked against its table.
 
     Attributes:
       request: What is asked for.
-      scan: The scan, checked against the live table.
+      scan: The scan, checked against the table.
       schema: Of the batches that are read.
     """
 
@@ -123,62 +167,6 @@ class TableRead:
     @property
     def table(self) -> Table:
         return self.scan.table
-
-
-def plan_splits(request: ReadRequest) -> Plan:
-    """Asks the live cluster for its ring and for the table's size, and plans the scan.
-
-    Raises:
-      SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
-    """
-    connection, options = request.connection, request.options
-    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        scan = request.scan(session)
-        local = None if connection.secure_connect_bundle else connection.local_datacenter
-        owned = survey.owned_ranges(session, scan.table.keyspace, local)
-        if local is not None and options.consistency.upper().startswith('LOCAL_'):
-            survey.check_replicated(session, scan.table.keyspace, owned, local)
-        scan = _as_allowed(session, raw, scan)
-        nodes = sorted({node for owner in owned for node in owner.replicas})
-        keys = survey.key_tokens(session, scan, consistency_level(options.consistency))
-        return plan.plan(
-            scan,
-            owned,
-            survey.size_estimates(session, scan.table, nodes),
-            sampling.sample(
-                raw, scan, keys, Bounds(options.page_rows, options.rows_per_second, options.bytes_per_second)
-            ),
-            keys=keys,
-            min_splits=options.splits,
-            page_rows=options.page_rows,
-            one_worker=options.limited,
-        )
-
-
-def _as_allowed(session: Session, raw: Session, scan: Scan) -> Scan:
-    """Notes which table a scan is of, and goes without slices of time where the cluster forbids these."""
-    if not survey.takes_slices(session, scan):
-        _log.warning('%s: the cluster forbids ALLOW FILTERING, so all rows are read and filtered here', scan.table)
-        scan = dataclasses.replace(scan, slices=False)
-    table = dataclasses.replace(scan.table, identity=identity.identity(raw, scan))
-    return dataclasses.replace(scan, table=table)
-
-
-def verified(request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
-    """Adds up what the workers read of a plan, and proves that it is what was planned.
-
-    Raises:
-      CoverageError: The areas that were read do not tile what was asked for exactly once; or, where a second count
-        was asked for, it finds another number of rows.
-      SchemaError: The table, or a type of its columns, was changed while it was read.
-      ReadError: The cluster does not answer any more.
-    """
-    coverage = ledger.verified(reads, planned.wanted)
-    with connections.session(request.connection, RawHandler) as raw:
-        identity.check_unchanged(raw, planned.scan.table)
-        if request.recount:
-            recount.check(raw, planned, reads, request.options.consistency)
-    return coverage
 
 
 def filtered(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.source import opened, plan_splits, verified
 
 _PROBE_PAGE_ROWS = 200  # of a page, where the first row that is found ends the scan
 
@@ -56,6 +54,6 @@ def count(request: ReadRequest) -> int:
 
 
 def _scan(request: ReadRequest, plan: Plan) -> Iterator[pa.RecordBatch | RangeRead]:
-    with connections.session(request.connection, RawHandler) as session:
+    with opened(request) as fetches:
         for group in plan.groups:
-            yield from Fetcher(session, plan.scan, request.planned(plan.page_rows)).fetch(group)
+            yield from fetches(plan.scan, plan.page_rows).fetch(group)

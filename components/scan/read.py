@@ -1,6 +1,6 @@
 """ReadFromCassandra: a table as a PCollection of record batches, proven to be read once.
 
-    plan:   live cluster -> groups of splits, each split an area: a token range `(start, end]` inside one node's range
+    plan:   source of tables -> groups of splits, each split an area: a token range `(start, end]` of one node
     read:   group -> pages -> record batches, with the ledger entry of each area
     verify: all ledger entries -> one Coverage, or the pipeline fails
 
@@ -10,6 +10,7 @@ batches, so that a runner's retry of a bundle counts neither twice.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -20,14 +21,13 @@ import pyarrow as pa
 from tfx_cassandra.components.checks import Count, Name, Rate, TableName, checked
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import Decoding
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
-from tfx_cassandra.components.scan.fetch import PAGE_ROWS, Fetcher, ReadOptions
+from tfx_cassandra.components.scan.fetch import PAGE_ROWS, ReadOptions
 from tfx_cassandra.components.scan.ledger import RangeRead, merged
-from tfx_cassandra.components.scan.options import Columns, ReadRequest, filtered, plan_splits, verified
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import Columns, ReadRequest, filtered
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.source import opened, plan_splits, verified
 from tfx_cassandra.components.window import TimeWindow
 
 
@@ -151,16 +151,16 @@ class _ReadSplits(beam.DoFn):
         self._request = request
 
     def setup(self) -> None:
-        self._session = connections.acquire(self._request.connection, RawHandler)
+        self._open = contextlib.ExitStack()
+        self._fetches = self._open.enter_context(opened(self._request))
 
     def teardown(self) -> None:
-        connections.release(self._request.connection, RawHandler)
+        self._open.close()
 
     def process(self, group: tuple[Scan, int, Sequence[Split]]) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         scan, page_rows, splits = group
         reads: list[RangeRead] = []
-        fetched = Fetcher(self._session, scan, self._request.planned(page_rows)).fetch(splits)
-        yield from self._request.rows(fetched, scan, reads)
+        yield from self._request.rows(self._fetches(scan, page_rows).fetch(splits), scan, reads)
         # One worker verifies the whole ledger, so it grows with the plan and not with the table.
         for read in merged(reads, [split.area for split in splits]):
             yield beam.pvalue.TaggedOutput('ledger', read)

@@ -169,6 +169,7 @@ TABLES = (
             'pipeline_run': 'text',
             'examples_fingerprint': 'text',
             'examples_window': 'text',
+            'examples_backup': 'text',
             'gates': 'set<text>',
             'evaluation_uri': 'text',
             'verdict': 'text',

@@ -77,16 +77,19 @@ def _plain(files: Files, size: int) -> tuple[int, int, int, tuple[int, ...]]:
     return chunk, 0, size, (*range(0, size, chunk), size)
 
 
-def uncompressed(files: Files, cut: Compression) -> Iterator[bytes]:
-    """Yields the uncompressed bytes of a Data.db, in order, some chunks at a time.
+def uncompressed(files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0) -> Iterator[bytes]:
+    """Yields the uncompressed bytes of a Data.db from `begin` on, in order, some chunks at a time.
+
+    `file` is read in its place. The digest is only that of all of its bytes.
 
     Raises:
       ReadError: The file is shorter than its other files say, or a CRC is not that of its bytes; at the end, the
         digest is not that of the file.
     """
-    name, file, digest = f'{files.name}-Data.db', files.ranges('Data.db'), 0
+    name, file, digest = f'{files.name}-Data.db', file or files.ranges('Data.db'), 0
     crcs = None if cut.codec else _plain_crcs(files, len(cut.offsets) - 1)
-    first, last = 0, len(cut.offsets) - 1
+    first, last = begin // cut.chunk, len(cut.offsets) - 1
+    skipped = begin % cut.chunk
     while first < last:
         end = first + 1
         while end < last and cut.offsets[end + 1] - cut.offsets[first] <= _READ:
@@ -104,9 +107,10 @@ def uncompressed(files: Files, cut: Compression) -> Iterator[bytes]:
                 raise ReadError(
                     f'{name}: got a chunk at byte {cut.offsets[i]} with {error}, rule: undamaged'
                 ) from error
-        yield b''.join(parts)
-        first = end
-    _check_digest(files, cut, digest)
+        yield b''.join(parts)[skipped:]
+        first, skipped = end, 0
+    if not begin:
+        _check_digest(files, cut, digest)
 
 
 def _chunk(content: memoryview, size: int, cut: Compression, crc: int | None) -> bytes | memoryview:

@@ -45,8 +45,9 @@ cdef extern from 'merge.h':
         int64_t size
 
     ctypedef struct Stream:
-        int wide_times, clustering, last, index, listed, promised
-        int64_t min_time, min_ends, min_ttl, begin, size, capacity, offset, key_size, token, partitions, rows, deleted, open
+        int wide_times, clustering, last, index, listed, promised, placed, ended
+        int64_t min_time, min_ends, min_ttl, begin, size, capacity, offset, key_size, token, partitions, rows, deleted, open, after, until, low, high, owned_count
+        const int64_t* owned
         Columns statics, regulars
         const int64_t* fixed
         uint8_t* window
@@ -74,12 +75,12 @@ cdef extern from 'merge.h':
         int64_t** times
 
     ctypedef struct Target:
-        int shape, place, time_place, fields
+        int shape, place, time_place, ttl_place, fields, asked
         Order path_order
 
     ctypedef struct Group:
         const Target* targets
-        int count, all
+        int count
 
     ctypedef struct Parts:
         int64_t* at
@@ -219,12 +220,12 @@ cdef class Merger:
         cdef Output* out = &self.out
         self._set_area(&out.batch, rows)
         self._set_area(&out.head, 1)
-        self._set_group(&out.statics, plan.statics, True)
-        self._set_group(&out.regulars, plan.regulars, True)
+        self._set_group(&out.statics, plan.statics)
+        self._set_group(&out.regulars, plan.regulars)
         out.keys, out.key_count = self._ints(plan.keys), len(plan.keys)
         out.clustering, out.clustering_count = self._ints(plan.clustering), len(plan.clustering)
         places = [place for place in (*plan.keys, *(target.place for target in plan.statics)) if place >= 0]
-        times = [target.time_place for target in plan.statics if target.time_place >= 0]
+        times = [place for target in plan.statics for place in (target.time_place, target.ttl_place) if place >= 0]
         out.head_places, out.head_count = self._ints(places), len(places)
         out.head_times, out.head_time_count = self._ints(times), len(times)
         out.head_start, out.rows, out.bytes = -1, rows, size
@@ -250,14 +251,15 @@ cdef class Merger:
             area.times[i] = <int64_t*>self.memory.zeros(rows, 8)
         return 0
 
-    cdef int _set_group(self, Group* group, object targets, bint all) except -1:
+    cdef int _set_group(self, Group* group, object targets) except -1:
         cdef Target* made = <Target*>self.memory.zeros(len(targets), sizeof(Target))
         cdef int i
         for i, target in enumerate(targets):
             made[i].shape, made[i].place = _SHAPES.index(target.shape), target.place
-            made[i].time_place, made[i].fields = target.time_place, target.fields
+            made[i].time_place, made[i].ttl_place = target.time_place, target.ttl_place
+            made[i].fields, made[i].asked = target.fields, target.asked
             _set_order(self.memory, &made[i].path_order, target.path_order)
-        group.targets, group.count, group.all = made, len(targets), all
+        group.targets, group.count = made, len(targets)
         return 0
 
     cdef int _set_columns(self, Columns* columns, object given) except -1:
@@ -283,7 +285,10 @@ cdef class Merger:
         s.row.spans = <Span*>self.memory.zeros(len(plan.regulars), sizeof(Span))
         s.head.deleted = NEVER
         s.key = <uint8_t*>self.memory.zeros(65536 + SLACK, 1)
-        key = given.first_key
+        if given.part is None:
+            return 0
+        self._set_part(s, given.part)
+        key = given.part.first_key
         if key is None:
             self.m.moved[self.m.moving] = s
             self.m.moving += 1
@@ -292,7 +297,21 @@ cdef class Merger:
             raise ReadError(f'{given.name}: got a first key of {len(key)} bytes, rule: at most 65535')
         memcpy(s.key, <const uint8_t*><const char*>key, len(key))
         s.key_size, s.token, s.listed, s.promised = len(key), token_of(s.key, len(key)), 1, 1
-        push(&self.m, s)
+        if s.token <= s.until:
+            push(&self.m, s)
+        return 0
+
+    cdef int _set_part(self, Stream* s, object part) except -1:
+        cdef int64_t* owned
+        s.after, s.until = part.tokens
+        if part.place is not None:
+            s.placed, s.offset, s.low, s.high = 1, part.place.position, part.place.low, part.place.high
+        if part.owned is None:
+            return 0
+        owned = <int64_t*>self.memory.zeros(len(part.owned), 16)
+        for i, (start, end) in enumerate(part.owned):
+            owned[2 * <int>i], owned[2 * <int>i + 1] = start, end
+        s.owned, s.owned_count = owned, len(part.owned)
         return 0
 
     def __dealloc__(self):
@@ -309,7 +328,8 @@ cdef class Merger:
     def batch(self):
         """Returns the next rows: (their number, a list of `cql.rows.Cells` by place, a list of write times by place).
 
-        Write times are bytes of int64, microseconds since 1970, -2^63 for null. At the end the number is 0.
+        Write times are bytes of int64, microseconds since 1970, -2^63 for null; times to live, behind them, are the same in
+        seconds. At the end the number is 0.
 
         Raises:
           ReadError: An SSTable is damaged; the message names it.
@@ -335,7 +355,10 @@ cdef class Merger:
 
     @property
     def counts(self):
-        """For each SSTable the partitions that have been read, and the rows; a static row counts if it is not empty."""
+        """For each SSTable the partitions within `tokens` that have been read, owned or not, and their rows.
+
+        A static row counts if it is not empty.
+        """
         return [(self.streams[i].partitions, self.streams[i].rows) for i in range(self.count)]
 
     @property
@@ -390,6 +413,9 @@ cdef class Merger:
             cells.append(cql_rows.located(body, <int32_t[:count]>batch.starts[i], <int32_t[:count]>batch.lengths[i]))
         for i in range(self.time_places if count else 0):
             times.append((<char*>batch.times[i])[:count * 8])
+        for i in range(self.count):
+            if self.streams[i].ended:
+                self.feeds[i] = None
         batch.row = batch.size = self.out.repeated = 0
         self.out.head_start = -1
         return count, cells, times

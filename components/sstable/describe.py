@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from cassandra import cqltypes
 
-from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import data
-from tfx_cassandra.components.sstable.files import Files, Ranges
+from tfx_cassandra.components.sstable.files import Files
+from tfx_cassandra.components.sstable.index import entries
 from tfx_cassandra.components.sstable.read import open_sstable
 from tfx_cassandra.components.sstable.statistics import Reader
-from tfx_cassandra.components.sstable.summary import ends
+from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH
 
 _READ = 1 << 20  # bytes of Index.db that are read at once
@@ -120,7 +120,8 @@ def _moment(microseconds: int) -> datetime.datetime | int:
 
 def _tokens(files: Files, first: bytes | None, last: bytes | None) -> tuple[int, int] | None:
     if (first is None or last is None) and 'Summary.db' in files:
-        first, last = ends(files.content('Summary.db'), f'{files.name}-Summary.db')
+        summary = Summary(files.content('Summary.db'), f'{files.name}-Summary.db')
+        first, last = summary.first, summary.last
     return None if first is None or last is None else (data.token(first), data.token(last))
 
 
@@ -129,34 +130,14 @@ def _widest(files: Files, key: str, size: int, count: int) -> Iterator[Partition
 
     def sized() -> Iterator[tuple[int, bytes]]:
         before: tuple[bytes, int] | None = None
-        entries = _index(files.ranges('Index.db'), f'{files.name}-Index.db')
-        for entry in itertools.chain(entries, [(b'', size)]):
+        found = entries(files.ranges('Index.db'), f'{files.name}-Index.db', size=_READ)
+        for entry in itertools.chain(found, [(b'', size)]):
             if before is not None:
                 yield entry[1] - before[1], before[0]
             before = entry
 
     for found, serialized in heapq.nlargest(count, sized()):
         yield Partition(_text(key, serialized), found)
-
-
-def _index(file: Ranges, name: str) -> Iterator[tuple[bytes, int]]:
-    """Yields (serialized key, position in the uncompressed Data.db) of each partition from an Index.db."""
-    start, size = 0, _READ
-    while start < file.size:
-        reader = Reader(file.read(start, size), name)
-        used = 0
-        try:
-            while not reader.ended:
-                key, position = reader.take(reader.number('H')), reader.vint()
-                reader.take(reader.vint())  # where the partition's parts are, if it is wide
-                yield key, position
-                used = reader.at
-        except ReadError:
-            # The last entry goes on behind what was read; one that is longer than that needs a longer read.
-            if start + size >= file.size:
-                raise
-            size *= 1 if used else 2
-        start += used
 
 
 def _text(key: str, serialized: bytes) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from tfx_cassandra.components.cql.types import SCALARS
 from tfx_cassandra.components.cql.values import type_parts
 from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.sstable.index import Place
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.statistics import Header
 from tfx_cassandra.components.sstable.types import Order, fixed_size, order_of, parse_type, path_order, shape_of
 
+RING = (-(2**63), 2**63 - 1)  # (start, end] that holds every token
 _SHAPES = ('list', 'set', 'map')
 
 
@@ -23,14 +25,18 @@ class Target:
       shape: How its cells become a value: 'simple', or one of several, as a 'list', 'set', 'map' or 'fields'.
       place: Its place among the columns that are read; -1: it is not read.
       time_place: Its place among the write times that are read; -1: they are not.
+      ttl_place: Its place among the write times and times to live that are read; -1: they are not.
       fields: Number of the fields of a user-defined type.
+      asked: Whether the server takes it for a column that was asked for: where only keys were, it takes all for it.
       path_order: How its cells are ordered; None for one cell.
     """
 
     shape: str
     place: int
     time_place: int
+    ttl_place: int
     fields: int
+    asked: bool
     path_order: Order | None
 
 
@@ -40,7 +46,7 @@ class Plan:
 
     Attributes:
       places: Number of columns that are read.
-      time_places: Number of write times that are read.
+      time_places: Number of write times and times to live that are read.
       keys: Places of the partition key's columns, -1 where one is not read.
       clustering: The same of the clustering columns.
       clustering_orders: How the clustering columns are ordered.
@@ -71,8 +77,28 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """What is read of an SSTable.
+
+    Attributes:
+      first_key: The serialized key of the first partition in its bytes; None if not known, or not the one to begin at.
+      tokens: Partitions whose tokens are in this range `(start, end]`.
+      owned: Of those the ones in ranges `(start, end]`, in order and apart; None for all.
+      place: The partition at or below the start of `tokens` at which its bytes begin; None for the first one.
+    """
+
+    first_key: bytes | None = None
+    tokens: tuple[int, int] = RING
+    owned: tuple[tuple[int, int], ...] | None = None
+    place: Place | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Stream:
-    """How an SSTable is serialized; see statistics.Header. `clustering` are the sizes of values, -1 if they vary."""
+    """How an SSTable is serialized; see statistics.Header. `clustering` are the sizes of values, -1 if they vary.
+
+    `part` is what is read of it; None for nothing.
+    """
 
     name: str
     wide_times: bool
@@ -82,17 +108,23 @@ class Stream:
     clustering: tuple[int, ...]
     statics: tuple[Column, ...]
     regulars: tuple[Column, ...]
-    first_key: bytes | None
+    part: Part | None
 
 
-def plan_of(schema: SchemaFile, headers: Sequence[Header], columns: Sequence[str], writetimes: Sequence[str]) -> Plan:
-    """Returns the plan for reading columns, and the write times of some.
+def plan_of(
+    schema: SchemaFile,
+    headers: Sequence[Header],
+    columns: Sequence[str],
+    writetimes: Sequence[str] = (),
+    ttls: Sequence[str] = (),
+) -> Plan:
+    """Returns the plan for reading columns, and the write times and times to live of some.
 
     Args:
       schema: The table.
       headers: Those of all SSTables.
       columns: Names of the columns, in this order.
-      writetimes: Names of columns, in this order.
+      writetimes, ttls: Names of columns, in this order.
     """
     table = schema.table
 
@@ -107,13 +139,17 @@ def plan_of(schema: SchemaFile, headers: Sequence[Header], columns: Sequence[str
             for name, text in (*header.statics, *header.regulars)
             if name == column and shape_of(parse_type(text)) == shape
         ]
-        return Target(shape, place(columns, column), place(writetimes, column), fields, _widest(orders))
+        ttl = place(ttls, column)
+        ttl += len(writetimes) if ttl >= 0 else 0
+        asked = not wanted or column in wanted
+        return Target(shape, place(columns, column), place(writetimes, column), ttl, fields, asked, _widest(orders))
 
     keys = (*table.partition_key, *table.clustering)
     others = [column for column, _ in table.types if column not in keys]
+    wanted = {*columns, *writetimes, *ttls}.difference(keys)
     return Plan(
         len(columns),
-        len(writetimes),
+        len(writetimes) + len(ttls),
         tuple(place(columns, column) for column in table.partition_key),
         tuple(place(columns, column) for column in table.clustering),
         _clustering_orders(headers, len(table.clustering)),
@@ -122,7 +158,7 @@ def plan_of(schema: SchemaFile, headers: Sequence[Header], columns: Sequence[str
     )
 
 
-def stream_of(schema: SchemaFile, header: Header, version: str, name: str, first_key: bytes | None) -> Stream:
+def stream_of(schema: SchemaFile, header: Header, version: str, name: str, part: Part | None) -> Stream:
     """Returns how an SSTable is serialized.
 
     Raises:
@@ -156,8 +192,13 @@ def stream_of(schema: SchemaFile, header: Header, version: str, name: str, first
         tuple(fixed_size(parse_type(text)) for text in header.clustering),
         tuple(column_of(column, text, statics) for column, text in header.statics),
         tuple(column_of(column, text, regulars) for column, text in header.regulars),
-        first_key,
+        part,
     )
+
+
+def shape_of_column(schema: SchemaFile, cql_type: str) -> str:
+    """Returns how the cells of a column of a CQL type become a value; see Target."""
+    return _shape(schema, cql_type)[0]
 
 
 def _shape(schema: SchemaFile, cql_type: str) -> tuple[str, int]:

@@ -90,14 +90,17 @@ static int item_order(const Merge *m, const Stream *a, const Stream *b) {
   return a->prefix < b->prefix ? side(a) : -side(b);
 }
 
-/* Finds the newest cell that is not deleted among the rows' cells of a simple column. */
-static const Cell *newest(const Row **rows, int count, int target, int64_t deleted) {
+/* Finds the newest cell that is not deleted among the rows' cells of a simple column.
+ *
+ * Of a column that nobody asked for, the server leaves out cells that are older than the row's own write in their SSTable,
+ * as that is taken for proof that the row lives (DeserializationHelper.includes). */
+static const Cell *newest(const Row **rows, int count, int target, int64_t deleted, int asked) {
   const Cell *found = NULL;
   for (int i = 0; i < count; i++) {
     const Span *span = &rows[i]->spans[target];
     if (span->stamp != rows[i]->stamp || span->from == span->to) continue;
     const Cell *cell = &rows[i]->cells[span->from];
-    if (cell->time > deleted) found = found ? newer(found, cell) : cell;
+    if (cell->time > deleted && (asked || cell->time >= rows[i]->time)) found = found ? newer(found, cell) : cell;
   }
   return found;
 }
@@ -139,12 +142,13 @@ static int put_columns(Output *out, Area *area, const Group *group, const Row **
                        int64_t now, int alive) {
   for (int i = 0; i < group->count; i++) {
     const Target *target = &group->targets[i];
-    if (target->place < 0 && target->time_place < 0 && (alive || !group->all)) continue;
-    int64_t time = NEVER;
+    if (alive && target->place < 0 && target->time_place < 0 && target->ttl_place < 0) continue;
+    int64_t time = NEVER, left = NEVER;
     if (target->shape == SIMPLE) {
-      const Cell *cell = newest(rows, count, i, deleted);
+      const Cell *cell = newest(rows, count, i, deleted, target->asked);
       const int lives = cell && cell_lives(cell, now);
       if (lives) time = cell->time;
+      if (lives && cell->ttl) left = cell->ends - now;
       if (target->place >= 0 && !put_value(out, area, target->place, lives ? cell->value : NULL_VALUE)) return -1;
     } else {
       if (!merge_parts(out, rows, count, target, i, deleted, now)) return -1;
@@ -153,6 +157,7 @@ static int put_columns(Output *out, Area *area, const Group *group, const Row **
         if (out->parts.cells[j].time > time) time = out->parts.cells[j].time;
     }
     if (target->time_place >= 0) area->times[target->time_place][area->row] = time;
+    if (target->ttl_place >= 0) area->times[target->ttl_place][area->row] = left;
     alive |= time != NEVER;
   }
   return alive;
@@ -246,7 +251,7 @@ static int merge(Merge *m, Output *out) {
     if (is_full(out)) return FULL;
     for (; m->moving; m->moving--) {
       Stream *s = m->moved[m->moving - 1];
-      const int status = next_partition(s);
+      const int status = next_wanted(s);
       if (status == MORE) return s->index;
       if (status) return failed(m, s, s->error);
       if (s->kind != END) push(m, s);

@@ -12,20 +12,20 @@ typedef struct {
   uint8_t *body;
   int64_t size, capacity;
   int32_t **starts, **lengths; /* by place, then by row; a length of -1: null */
-  int64_t **times;             /* write times by place, then by row; NEVER: null */
+  int64_t **times;             /* write times and times to live by place, then by row; NEVER: null */
   int64_t row;
 } Area;
 
 typedef struct {
-  int shape, place, time_place; /* places in an Area; -1: not asked for */
-  int fields;                   /* of a user-defined type */
+  int shape, place, time_place, ttl_place; /* places in an Area; -1: not asked for */
+  int fields;                              /* of a user-defined type */
+  int asked;                               /* whether the server takes it for a column that was asked for */
   Order path_order;
 } Target;
 
 typedef struct {
   const Target *targets;
   int count;
-  int all; /* whether cells that nobody asked for keep a row alive */
 } Group;
 
 typedef struct {
@@ -196,6 +196,7 @@ static int put_static_row(Output *out) {
     const Target *target = &out->regulars.targets[i];
     if (target->place >= 0 && !put_value(out, batch, target->place, NULL_VALUE)) return 0;
     if (target->time_place >= 0) batch->times[target->time_place][batch->row] = NEVER;
+    if (target->ttl_place >= 0) batch->times[target->ttl_place][batch->row] = NEVER;
   }
   return end_row(out, NULL);
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,20 +17,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from cassandra.cqltypes import Int32Type, LongType
 
 from tfx_cassandra.components.cql import rows, types
-from tfx_cassandra.components.cql.table import writetime_name
+from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
-from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
-from tfx_cassandra.components.sstable import chunks, data, layout, schema_file, statistics, summary
-from tfx_cassandra.components.sstable.files import Files, local_files
+from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
+from tfx_cassandra.components.sstable import chunks, data, index, layout, schema_file, statistics
+from tfx_cassandra.components.sstable.files import Files, Ranges, local_files
+from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH, aware
 
 BATCH_ROWS = 16_384
 _BATCH_BYTES = 1 << 24  # of values
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
+Tokens = tuple[int, int]  # a range of tokens (start, end], start < end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +44,69 @@ class SSTable:
     Attributes:
       files: Its files.
       statistics: What its Statistics.db says.
-      cut: How its Data.db is cut into chunks.
       first_key: The serialized key of its first partition; None if no file but Data.db says so.
     """
 
     files: Files
     statistics: statistics.Statistics
-    cut: chunks.Compression
     first_key: bytes | None
+
+    @functools.cached_property
+    def cut(self) -> chunks.Compression:
+        """How its Data.db is cut into chunks; raises ReadError where that is damaged.
+
+        It is read when it is needed, and left behind by pickles: it grows with the Data.db.
+        """
+        return chunks.compression(self.files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != 'cut'}
 
     @property
     def name(self) -> str:
         """What the names of its files have in common, such as 'nb-1-big'."""
         return self.files.name
 
-    def feed(self) -> Iterator[bytes]:
-        """Yields the uncompressed bytes of its Data.db, in order."""
-        return chunks.uncompressed(self.files, self.cut)
+    def feed(self, file: Ranges | None = None, start: int = 0) -> Iterator[bytes]:
+        """Yields the uncompressed bytes of its Data.db from `start` on, in order; `file` is read in its place."""
+        return chunks.uncompressed(self.files, self.cut, file, start)
+
+    def concerns(self, start: int, end: int) -> bool:
+        """Whether a window needs it: rows with times from `start` to before `end` in the first clustering column.
+
+        An SSTable that does not concern it may be left out: its rows are outside, and it deletes nothing inside.
+
+        Args:
+          start: Milliseconds since 1970, of a first clustering column of type timestamp.
+          end: The same, not included.
+        """
+        known = self.statistics
+        # A static column belongs to all rows of a partition, and so does the deletion of a partition.
+        if known.partitions_deleted or known.header.statics:
+            return True
+        times = [
+            int.from_bytes(value, 'big', signed=True) for value in known.bounds if value is not None and len(value) == 8
+        ]
+        return len(times) < 2 or (min(times) < end and start <= max(times))
+
+    def part(self, tokens: Tokens, owned: Sequence[Tokens] | None) -> Part | None:
+        """Returns what is to be read of it for ranges `(start, end]` of tokens; None for nothing.
+
+        Raises:
+          ReadError: Its index is damaged.
+        """
+        (start, end), last = tokens, self.statistics.last_key
+        if (last is not None and data.token(last) <= start) or (self.first_key and data.token(self.first_key) > end):
+            return None
+        ranges = None if owned is None else tuple(_ranges('owned', owned))
+        place = None
+        if start > RING[0] and (self.first_key is None or data.token(self.first_key) <= start):
+            place = index.place_of(self.files, start)
+        if place is None:
+            return Part(self.first_key, tokens, ranges)
+        if place.high > start or not 0 <= place.position < self.cut.size:
+            raise ReadError(f'{self.name}: got byte {place.position} for token {start} of its index, rule: undamaged')
+        return Part(None, tokens, ranges, place)
 
 
 def open_sstable(files: Files) -> SSTable:
@@ -68,8 +119,8 @@ def open_sstable(files: Files) -> SSTable:
     known = statistics.parse(files.content('Statistics.db'), files.version, name)
     key = known.first_key
     if key is None and 'Summary.db' in files:
-        key = summary.first_key(files.content('Summary.db'), f'{files.name}-Summary.db')
-    return SSTable(files, known, chunks.compression(files), key)
+        key = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').first
+    return SSTable(files, known, key)
 
 
 def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:
@@ -110,13 +161,21 @@ class Reading:
         `writetime(column)` behind the others: microseconds since 1970, of the newest part of a collection.
       decoding: How to decode values that Arrow cannot represent.
       batch_rows: Rows of a record batch at most.
+      tokens: Only partitions whose tokens are in this range `(start, end]`; None for the whole ring.
+      owned: For each SSTable the ranges `(start, end]` of tokens that its node owned: what else it holds is left out,
+        for other nodes hold it, and may know that it was deleted since. None for all, of one SSTable or of all of them.
+      ttls: Names of columns outside of the primary key, of one cell each, whose times to live are wanted: each an int32
+        column `ttl(column)` behind the write times, in seconds that remain; null for what does not expire.
 
     Attributes:
       schema: Arrow schema of the batches.
+      counts: For each SSTable its partitions within `tokens` that have been read, owned or not, and their rows; a
+        static row counts if it is not empty. Ranges that tile the ring have as many rows together as `statistics.rows`.
+      bytes: Bytes of Data.db files that have been read.
 
     Raises:
       SchemaError: The table or an SSTable lacks a column, or a type has no Arrow form.
-      ValueError: `now` has no time zone.
+      ValueError: `now` has no time zone; a range of tokens is empty, or ranges overlap.
     """
 
     def __init__(
@@ -128,43 +187,76 @@ class Reading:
         writetimes: Sequence[str] = (),
         decoding: Decoding = DEFAULT,
         batch_rows: int = BATCH_ROWS,
+        *,
+        tokens: Tokens | None = None,
+        owned: Sequence[Sequence[Tokens] | None] | None = None,
+        ttls: Sequence[str] = (),
     ) -> None:
-        self._sstables = list(sstables)
+        self._sstables, self._whole = list(sstables), tokens is None
+        if owned is not None and len(owned) != len(sstables):
+            raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
+        within = RING if tokens is None else _ranges('tokens', [tokens])[0]
         names = schema.table.readable if columns is None else tuple(columns)
         kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
-        _check_writetimes(schema, writetimes)
+        _check_cells(schema, writetimes, ttls)
         self._kinds = [types.kind_of(kind, decoding) for kind in kinds]
+        self._kinds += [types.kind_of(kind) for kind in (*[LongType] * len(writetimes), *[Int32Type] * len(ttls))]
         times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
+        times += [pa.field(ttl_name(name), pa.int32(), metadata={b'cql': b'int'}) for name in ttls]
         self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
+        self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
+        parts = [
+            one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)
+        ]
         headers = [sstable.statistics.header for sstable in sstables]
         self._merger = data.Merger(
-            layout.plan_of(schema, headers, names, writetimes),
+            layout.plan_of(schema, headers, names, writetimes, ttls),
             [
-                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, one.first_key)
-                for one in sstables
+                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
+                for one, part in zip(sstables, parts, strict=True)
             ],
-            [_feeder(sstable) for sstable in sstables],
+            [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)],
             (aware('now', now) - EPOCH) // _SECOND,
             batch_rows,
             _BATCH_BYTES,
         )
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for cells in self.cells():
+            arrays = [self.decoded(i, column) for i, column in enumerate(cells)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def cells(self) -> Iterator[list[rows.Cells]]:
+        """Yields the rows of each batch undecoded: their values by column, as a page of CQL has them."""
         while True:
             count, cells, times = self._merger.batch()
             if not count:
                 break
-            arrays = [self._decoded(i, column) for i, column in enumerate(cells)]
-            written = [np.frombuffer(column, np.int64) for column in times]
-            arrays += [pa.array(column, pa.int64(), mask=column == _NULL_TIME) for column in written]
-            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        self._check_counts()
+            fields = list(self.schema)[len(cells) :]
+            yield [*cells, *(_times(field, of_cells) for field, of_cells in zip(fields, times, strict=True))]
+        if self._whole:
+            self._check_counts()
 
-    def _decoded(self, place: int, cells: rows.Cells) -> pa.Array:
+    def decoded(self, place: int, cells: rows.Cells) -> pa.Array:
+        """Returns the values of the column at a place.
+
+        Raises:
+          ReadError, DatasetError: A value is damaged or has no Arrow form; the message names the column.
+        """
         try:
             return rows.decode(self._kinds[place], cells)
         except (ReadError, DatasetError) as error:
             raise type(error)(f'column {self.schema.names[place]}: {error}') from error
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """For each SSTable the numbers of partitions and rows that have been read of it; see above."""
+        return self._merger.counts
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of Data.db files that have been read."""
+        return sum(file.bytes for file in self._files)
 
     def _check_counts(self) -> None:
         """Checks that of each SSTable as many rows were read as its statistics name."""
@@ -175,21 +267,56 @@ class Reading:
                 )
 
 
-def _feeder(sstable: SSTable) -> Any:
+def _times(field: pa.Field, content: bytes) -> rows.Cells:
+    """Returns write times or times to live, native integers of 64 bits, as values of CQL."""
+    numbers = np.frombuffer(content, np.int64)
+    width = field.type.bit_width // 8
+    starts = np.arange(0, len(numbers) * width, width, np.int32)
+    lengths = np.where(numbers == _NULL_TIME, -1, width).astype(np.int32)
+    return rows.located(numbers.astype(f'>i{width}').tobytes(), starts, lengths)
+
+
+class _Counted:
+    """A file, and the number of its bytes that have been read."""
+
+    def __init__(self, file: Ranges) -> None:
+        self._file, self.size, self.bytes = file, file.size, 0
+
+    def read(self, start: int, length: int) -> bytes:
+        content = self._file.read(start, length)
+        self.bytes += len(content)
+        return content
+
+
+def _ranges(name: str, given: Sequence[Tokens]) -> list[Tokens]:
+    """Returns ranges (start, end] of tokens in order; raises ValueError for one that is empty, and for overlaps."""
+    ranges = sorted((start, end) for start, end in given)
+    ends = [RING[0], *(end for _, end in ranges)]
+    for (start, end), before in zip(ranges, ends, strict=False):
+        if not before <= start < end <= RING[1]:
+            raise invalid(name, (start, end), 'ranges (start, end] of tokens, start < end, that do not overlap')
+    return ranges
+
+
+def _feeder(sstable: SSTable, file: Ranges, part: Part | None) -> Any:
     """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
     feed: list[Iterator[bytes]] = []
 
     def following() -> bytes:
         # It is opened when its first partition is due, so that memory holds only what is merged.
         if not feed:
-            feed.append(sstable.feed())
+            feed.append(sstable.feed(file, part.place.position if part and part.place else 0))
         return next(feed[0], b'')
 
     return following
 
 
-def _check_writetimes(schema: SchemaFile, writetimes: Sequence[str]) -> None:
+def _check_cells(schema: SchemaFile, writetimes: Sequence[str], ttls: Sequence[str]) -> None:
     keys = (*schema.table.partition_key, *schema.table.clustering)
+    for column in ttls:
+        cql_type = schema.table.type_of('ttls', column)
+        if column in keys or cql_type == 'counter' or layout.shape_of_column(schema, cql_type) != 'simple':
+            raise SchemaError(f'ttls: got {column!r}, rule: a column of one cell, no key, collection or counter')
     for column in writetimes:
         if column in keys or schema.table.type_of('writetimes', column) == 'counter':
             raise SchemaError(f'writetimes: got {column!r}, rule: a column with a write time, no key and no counter')

@@ -65,6 +65,13 @@ typedef struct {
   int index;
   int listed; /* whether key and token are those that the SSTable's other files have, and nothing has been read */
   int promised; /* whether they were */
+  int placed;   /* whether the token of the first partition is that of an index, between low and high */
+  int64_t low, high;
+  /* What is read of it: partitions whose token is above `after`, up to `until`, and in one of the `owned` ranges. */
+  int64_t after, until;
+  const int64_t *owned; /* starts and ends of ranges (start, end], in order; NULL: all */
+  int64_t owned_count;
+  int begun, passing, ended; /* whether a partition has been read; is passed over; no other follows */
   int stale;  /* whether the item has been used */
   /* The partition. */
   uint8_t *key;

@@ -13,9 +13,10 @@ from typing import Any
 
 from cassandra import cqltypes
 
+from tfx_cassandra.components.cql import layout
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.cql.types import SCALARS
-from tfx_cassandra.components.cql.values import type_parts
+from tfx_cassandra.components.cql.values import has_one_form, type_parts
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.sstable import types
 
@@ -84,8 +85,12 @@ def completed(schema: SchemaFile, names: Iterable[str]) -> SchemaFile:
     return dataclasses.replace(schema, user_types={**found, **schema.user_types})
 
 
-def parse(text: str) -> SchemaFile:
+def parse(text: str, only: tuple[str, str] | None = None) -> SchemaFile:
     """Parses the text of a schema.cql.
+
+    Args:
+      text: The text.
+      only: Keyspace and name of the table in the schema of a whole cluster; None for the only table in the text.
 
     Raises:
       SchemaError: It does not create a table, or one that cannot be read from its files: a view, or one with counters.
@@ -94,6 +99,8 @@ def parse(text: str) -> SchemaFile:
     user_types: dict[str, tuple[tuple[str, str], ...]] = {}
     for words in _statements(text):
         head = [word.upper() for word in words[:3]]
+        if only is not None and not _concerns(head, words, only):
+            continue
         if head[:2] == ['CREATE', 'TYPE']:
             (_, name), rest = _named(words[2:])
             user_types[name] = tuple((_plain(field[0]), _type(field[1:])) for field in _items(rest))
@@ -104,8 +111,18 @@ def parse(text: str) -> SchemaFile:
         elif head[:2] == ['ALTER', 'TABLE'] and found is not None:
             found = _altered(found, words[2:])
     if found is None:
-        raise SchemaError('schema.cql: got no CREATE TABLE, rule: the file that a snapshot has')
+        table = '' if only is None else f' {".".join(only)}'
+        raise SchemaError(f'schema.cql: got no CREATE TABLE{table}, rule: the file that a snapshot has')
     return found
+
+
+def _concerns(head: list[str], words: list[str], only: tuple[str, str]) -> bool:
+    """Whether a statement is about a table, or a type of its keyspace."""
+    if head == ['CREATE', 'MATERIALIZED', 'VIEW']:
+        return _named(words[3:])[0] == only
+    if head[:2] == ['CREATE', 'TYPE']:
+        return _named(words[2:])[0][0] == only[0]
+    return head[:2] in (['CREATE', 'TABLE'], ['ALTER', 'TABLE']) and _named(words[2:])[0] == only
 
 
 def _statements(text: str) -> Iterator[list[str]]:
@@ -203,14 +220,24 @@ def _table(words: list[str]) -> Table:
     keys = (*partition, *clustering)
     # As the driver lists them: keys first, the others by name.
     others = sorted((column for column in columns if column not in keys), key=str.encode)
-    options = [word.upper() for word in _behind(rest)]
+    behind = _behind(rest)
+    options = [word.upper() for word in behind]
     order = options.index('CLUSTERING') if 'CLUSTERING' in options else len(options)
     return Table(
         keyspace, name, tuple(partition), tuple(clustering),
         tuple((column, columns[column]) for column in (*keys, *others)),
         descending=options[order + 5 : order + 6] == ['DESC'],
         has_static=bool(static), static=tuple(sorted(static, key=str.encode)),
+        layout=layout.declared(_comment(behind), name, partition, clustering, columns, has_one_form),
     )  # fmt: skip
+
+
+def _comment(options: list[str]) -> str:
+    """Returns the comment among the options of a table; '' where there is none."""
+    for i, word in enumerate(options[:-2]):
+        if word.upper() == 'COMMENT' and options[i + 1] == '=':
+            return options[i + 2][1:-1].replace("''", "'")
+    return ''
 
 
 def _altered(found: SchemaFile, words: list[str]) -> SchemaFile:

@@ -115,6 +115,9 @@ class Statistics:
       cells: Number of cells.
       rows: Number of rows, and of static rows that are not empty.
       first_key, last_key: The serialized keys of the first and the last partition; None in version nb.
+      bounds: Values of the first clustering column between which all rows and deletions of ranges are, in the order of
+        the clustering; None where there is no bound.
+      partitions_deleted: Whether a partition may have been deleted as a whole.
     """
 
     header: Header
@@ -129,6 +132,8 @@ class Statistics:
     rows: int
     first_key: bytes | None
     last_key: bytes | None
+    bounds: tuple[bytes | None, bytes | None]
+    partitions_deleted: bool
 
 
 def parse(content: bytes, version: str, name: str) -> Statistics:
@@ -192,13 +197,15 @@ def _statistics(reader: Reader, header: Header, wide: bool) -> Statistics:
     reader.take(4)
     tombstones = reader.numbers('qi' if wide else 'dq', reader.number('i'))
     level, repaired = reader.number('i'), reader.number('q')
-    _skip_clustering(reader, wide)
+    bounds = _bounds(reader, wide)
     reader.take(1)  # whether there are old counters
     cells, rows = reader.number('q'), reader.number('q')
-    first, last = _keys(reader) if wide else (None, None)
+    # Where nothing says so, a partition may have been deleted if anything was.
+    deleted, first, last = _rest(reader) if wide else (least not in _NO_DELETION, None, None)
     return Statistics(
         header, tuple(sizes), times, (least, None if most in _NO_DELETION else most), ttls,
         tuple((int(point), int(count)) for point, count in tombstones), level, repaired, cells, rows, first, last,
+        bounds, deleted,
     )  # fmt: skip
 
 
@@ -210,31 +217,34 @@ def _histogram(reader: Reader) -> list[tuple[int, int]]:
     return [(bound, number) for bound, (_, number) in zip(bounds, buckets, strict=True) if number]
 
 
-def _skip_clustering(reader: Reader, wide: bool) -> None:
-    """Passes over the least and the greatest clustering."""
+def _bounds(reader: Reader, wide: bool) -> tuple[bytes | None, bytes | None]:
+    """Returns the first values of the least and the greatest clustering."""
     fixed = [fixed_size(parse_type(name)) for name in reader.many(reader.text)] if wide else []
-    for _ in range(2):
-        if not wide:
-            for _ in range(reader.number('i')):
-                reader.take(reader.number('H'))
-            continue
-        reader.take(1)  # the kind of bound
-        bits = 0
-        for i in range(reader.number('H')):
-            bits = bits >> 2 if i % 32 else reader.vint()
-            if not bits & 3:
-                reader.take(reader.vint() if fixed[i] < 0 else fixed[i])
+    least, greatest = (_clustering(reader, fixed) if wide else _old_clustering(reader) for _ in range(2))
+    return least, greatest
 
 
-def _keys(reader: Reader) -> tuple[bytes, bytes]:
-    """Returns the first and the last key, which stand behind what the commit log and repairs need."""
+def _old_clustering(reader: Reader) -> bytes | None:
+    values = [reader.take(reader.number('H')) for _ in range(reader.number('i'))]
+    return values[0] if values else None
+
+
+def _clustering(reader: Reader, fixed: list[int]) -> bytes | None:
+    reader.take(1)  # the kind of bound
+    values: list[bytes | None] = []
+    bits = 0
+    for i in range(reader.number('H')):
+        bits = bits >> 2 if i % 32 else reader.vint()
+        empty, null = bits & 1, bits & 2
+        found = b'' if empty or null else reader.take(reader.vint() if fixed[i] < 0 else fixed[i])
+        values.append(None if null else found)
+    return values[0] if values else None
+
+
+def _rest(reader: Reader) -> tuple[bool, bytes, bytes]:
+    """Returns whether partitions were deleted, and the first and the last key."""
     reader.take(_POSITION)
     reader.take(2 * _POSITION * reader.number('i'))
-    for optional in (
-        16,
-        0,
-        16,
-        0,
-    ):  # a pending repair, whether it is transient, its first node, whether it has deletions
+    for optional in (16, 0, 16):  # a pending repair, whether it is transient, its first node
         reader.take(optional * reader.number('?'))
-    return reader.sized(), reader.sized()
+    return bool(reader.number('?')), reader.sized(), reader.sized()

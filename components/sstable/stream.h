@@ -10,6 +10,7 @@ static void release(Stream *s) {
   free(s->window);
   s->window = NULL;
   s->begin = s->size = s->capacity = 0;
+  s->ended = 1;
 }
 
 /* Reads the deletion of a partition. */
@@ -60,14 +61,22 @@ static int next_partition(Stream *s) {
     CHECK(s->key_size == size && !memcmp(s->key, key, (size_t)size), "another first partition than its other files name");
     s->promised = 0;
   }
-  if (s->partitions) {
+  if (s->placed) {
+    CHECK(s->low <= token && token <= s->high, "another partition than its index names");
+    s->placed = 0;
+  }
+  if (s->begun) {
     const int order = token != s->token ? (token > s->token) - (token < s->token)
                                         : raw_order((Bytes){key, size}, (Bytes){s->key, s->key_size});
     CHECK(order > 0, "partitions out of order");
   }
+  if (token > s->until) {
+    s->kind = END;
+    return OK;
+  }
   memcpy(s->key, key, (size_t)size);
   s->key_size = size, s->token = token, s->open = NEVER, s->kind = ROW;
-  s->partitions++, s->rows += has_static;
+  s->begun = 1, s->partitions += token > s->after, s->rows += has_static && token > s->after;
   s->begin = at - s->window;
   return OK;
 }
@@ -93,7 +102,7 @@ static int next_item(Stream *s) {
     if (!read_clustering(s, &at, end, s->prefix, s->values)) return longer(s, end);
     const int status = read_row(s, &s->row, s->regulars, flags, &at, end);
     if (status) return status;
-    s->rows++;
+    s->rows += s->token > s->after;
   } else {
     TAKE(end - at >= 3);
     s->bound = at[0], s->prefix = load16(at + 1);
@@ -115,6 +124,28 @@ static int next_item(Stream *s) {
   }
   s->begin = at - s->window;
   return OK;
+}
+
+/* Whether the partition that has been started is one to read. */
+static int is_wanted(Stream *s) {
+  if (s->token <= s->after) return 0;
+  if (!s->owned) return 1;
+  while (s->owned_count && s->owned[1] < s->token) s->owned += 2, s->owned_count--;
+  return s->owned_count && s->owned[0] < s->token;
+}
+
+/* Reads the start of the next partition that is wanted, and passes over the others. Behind the last one kind is END. */
+static int next_wanted(Stream *s) {
+  for (;;) {
+    const int status = s->passing ? next_item(s) : next_partition(s);
+    if (status) return status;
+    if (s->passing) {
+      s->passing = s->kind != END;
+      continue;
+    }
+    if (s->kind == END || is_wanted(s)) return OK;
+    s->passing = 1;
+  }
 }
 
 #endif

@@ -28,8 +28,9 @@ from tfx_cassandra.components.progress import Step
 from tfx_cassandra.components.scan import identity, probe
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage
-from tfx_cassandra.components.scan.options import ReadRequest, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import opened, plan_splits
 from tfx_cassandra.components.scan.units import Units
 from tfx_cassandra.components.table_copy.cells import TTL, WRITTEN, writes
 from tfx_cassandra.components.table_copy.record import Record
@@ -115,11 +116,12 @@ def copy(connection: CassandraConnection, options: CopyOptions, running: Step) -
         writer = TableWriter(session, target, writing)
         plan = plan_splits(request)
         record = Record(options.checkpoint, _what(session, [source, target], options))
-        units = Units(raw, request, plan, options.units)
-        for unit in range(options.units):
-            if unit not in record.rows:
-                record.done(unit, _copy_unit(units.read(unit), source, writer, options))
-            running.update(f'{sum(record.rows.values()):,} rows, {len(record.rows)} of {options.units} ranges')
+        with opened(request) as fetches:
+            units = Units(fetches, request, plan, options.units)
+            for unit in range(options.units):
+                if unit not in record.rows:
+                    record.done(unit, _copy_unit(units.read(unit), source, writer, options))
+                running.update(f'{sum(record.rows.values()):,} rows, {len(record.rows)} of {options.units} ranges')
         identity.check_unchanged(raw, plan.scan.table)
     counts = [probe.count(_counting(connection, table, options)) for table in (source, target)]
     return Copied(sum(record.rows.values()), *counts)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.checks import Count, Name, TableName, checked, conform
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import Decoding
@@ -41,7 +42,7 @@ from tfx_cassandra.components.torch.progress import VERSION, Progress, begun, re
 from tfx_cassandra.components.torch.sources import OpenSource, Source, TableSource
 from tfx_cassandra.components.torch.tensors import tensors
 from tfx_cassandra.components.training_set import resolve
-from tfx_cassandra.components.training_set.options import TrainingSetOptions
+from tfx_cassandra.components.training_set.options import TrainingSetOptions, origin
 from tfx_cassandra.components.window import TimeWindow
 
 RANGES = 256
@@ -66,8 +67,8 @@ class CassandraIterableDataset(IterableDataset):
     @checked
     def __init__(
         self,
-        connection: CassandraConnection,
-        table: TableName,
+        connection: CassandraConnection | None = None,
+        table: TableName | None = None,
         columns: Columns | None = None,
         window: TimeWindow | str | None = None,
         time_column: Name | None = None,
@@ -78,6 +79,7 @@ class CassandraIterableDataset(IterableDataset):
         as_of: datetime.datetime | None = None,
         invalid_text: Literal['error', 'replace'] = 'error',
         wide_varints: Literal['error', 'text'] = 'error',
+        source: CassandraBackup | None = None,
         **loading: Any,
     ) -> None:
         """Declares what is read; nothing connects before it is iterated.
@@ -86,6 +88,7 @@ class CassandraIterableDataset(IterableDataset):
           connection, table, columns, window, time_column, where: As of ReadFromCassandra.
           consistency, page_rows, as_of, invalid_text, wide_varints: As of ReadFromCassandra.
           ranges: Token ranges that the readers share, at least some for each of them: 8 to balance their work.
+          source: Instead of a connection: a backup, whose files are read without the cluster, as of its moment.
           loading: `batch_rows` to `ledger` of `Loading`.
 
         Raises:
@@ -94,14 +97,17 @@ class CassandraIterableDataset(IterableDataset):
         filters = tuple((column, values.alternatives(value)) for column, value in (where or {}).items())
         window = None if window is None else TimeWindow.parse(window)
         options = ReadOptions(consistency, page_rows=page_rows, decoding=Decoding(invalid_text, wide_varints))
-        request = ReadRequest(connection, table, columns, window, time_column, filters, options, as_of=as_of)
+        if table is None:
+            raise invalid('table', None, 'given')
+        tables = origin(connection, source)
+        request = ReadRequest(tables, table, columns, window, time_column, filters, options, as_of=as_of)
         self._declare(TableSource(request, ranges), Loading(**loading))
 
     @classmethod
     def training_set(
         cls,
-        connection: CassandraConnection,
-        views: FeatureView | Sequence[FeatureView],
+        connection: CassandraConnection | None = None,
+        views: FeatureView | Sequence[FeatureView] = (),
         labels: LabelSource | None = None,
         window: TimeWindow | str | None = None,
         *,
@@ -117,6 +123,7 @@ class CassandraIterableDataset(IterableDataset):
         invalid_text: Literal['error', 'replace'] = 'error',
         wide_varints: Literal['error', 'text'] = 'error',
         beam_pipeline_args: Sequence[str] = (),
+        source: CassandraBackup | None = None,
         **loading: Any,
     ) -> CassandraIterableDataset:
         """Declares a training set: labels with the features of views as they were known at each label's time.
@@ -132,6 +139,7 @@ class CassandraIterableDataset(IterableDataset):
           consistency, availability_cut_off, join_plan, limits, span, as_of, history: As of CassandraExampleGen.
           invalid_text, wide_varints: As of CassandraExampleGen.
           beam_pipeline_args: Options of the Beam pipeline that joins.
+          source: As of CassandraExampleGen.
           loading: `batch_rows` to `ledger` of `Loading`.
 
         Raises:
@@ -149,13 +157,14 @@ class CassandraIterableDataset(IterableDataset):
             None if span is None else SpanRange.parse(span),
             as_of,
             history,
+            source,
         )
         resolve.check(settings)
         columns = conform('columns', columns, Columns | None)
         dataset = cls.__new__(cls)
         wanted = None if columns is None else tuple(columns)
-        source = TrainingSetSource(settings, os.fspath(folder), wanted, tuple(beam_pipeline_args))
-        dataset._declare(source, Loading(**loading))
+        joined = TrainingSetSource(settings, os.fspath(folder), wanted, tuple(beam_pipeline_args))
+        dataset._declare(joined, Loading(**loading))
         return dataset
 
     def _declare(self, source: Source, loading: Loading) -> None:

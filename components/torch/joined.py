@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from tfx_cassandra.components.errors import DatasetError
+from tfx_cassandra.components.scan.source import source_of
 from tfx_cassandra.components.torch.interleave import UnitRead
 from tfx_cassandra.components.torch.sources import Rows
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
@@ -58,13 +59,11 @@ class TrainingSetSource:
     @property
     def _joined(self) -> str:
         """A hash of what is joined, from wherever it is read."""
-        keyspace = self.settings.connection.keyspace
-        settings = {
-            field.name: getattr(self.settings, field.name)
-            for field in dataclasses.fields(self.settings)
-            if field.name != 'connection'
-        }
-        return hashlib.sha256(repr((keyspace, settings)).encode()).hexdigest()
+        settings = {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        keyspace = source_of(self.settings.origin).keyspace
+        left_out = [name for name in ('connection', 'source') if name == 'connection' or settings[name] is None]
+        named = {name: value for name, value in settings.items() if name not in left_out}
+        return hashlib.sha256(repr((keyspace, named)).encode()).hexdigest()
 
     def describe(self, unit: int) -> str:
         return f'part {unit} of {self.folder}'

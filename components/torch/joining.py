@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import uuid
@@ -19,9 +18,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tfx_cassandra.components.dataset.files import spool
 from tfx_cassandra.components.dataset.files.spool import Spooling, serialized
 from tfx_cassandra.components.dataset.join.audit import Audit
-from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.scan.ledger import Coverage
+from tfx_cassandra.components.scan.source import source_of
 from tfx_cassandra.components.torch.joined import MANIFEST, VERSION, read_file
 from tfx_cassandra.components.training_set import choose, resolve, sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
@@ -45,10 +44,10 @@ def join(settings: TrainingSetOptions, folder: str, files: str, joined: str, bea
       DatasetError: A feature exceeds a limit of the audit.
     """
     settings = resolve.windowed(settings)
-    reference = settings.as_of or datetime.datetime.now(datetime.timezone.utc)
-    with connections.session(settings.connection) as session:
-        tables = sources.describe(session, settings)
-        lookups = choose.lookups(session, settings, tables)
+    reference = settings.as_of or resolve.moment(settings)
+    with source_of(settings.origin).held():
+        tables = sources.describe(settings)
+        lookups = choose.lookups(settings, tables)
     spool.clean(files)  # of an attempt that failed
     spooled = os.path.join(folder, 'spool')
     manifest = os.path.join(folder, MANIFEST)

@@ -8,17 +8,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.scan import identity, ring
+from tfx_cassandra.components.scan import ring
 from tfx_cassandra.components.scan.ledger import Coverage
-from tfx_cassandra.components.scan.options import ReadRequest, plan_splits
-from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.options import Fetches, ReadRequest
 from tfx_cassandra.components.scan.plan import Plan
+from tfx_cassandra.components.scan.query import Scan
+from tfx_cassandra.components.scan.source import check_unchanged, opened, plan_splits
 from tfx_cassandra.components.scan.units import Units
 from tfx_cassandra.components.torch.interleave import UnitRead
 
@@ -92,10 +92,9 @@ class TableSource:
     @property
     def digest(self) -> str:
         request = self.request
-        table = request.table if '.' in request.table else f'{request.connection.keyspace}.{request.table}'
         parts = (
-            table, request.columns, str(request.window), request.time_column, request.filters, request.as_of,
-            self.ranges,
+            request.full_table, request.columns, str(request.window), request.time_column, request.filters,
+            request.as_of, self.ranges,
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -115,14 +114,14 @@ class TableSource:
     @contextlib.contextmanager
     def open(self) -> Iterator[_OpenTable]:
         plan = plan_splits(self.request)
-        with connections.session(self.request.connection, RawHandler) as session:
-            yield _OpenTable(self, plan, session)
+        with opened(self.request) as fetches:
+            yield _OpenTable(self, plan, fetches)
 
 
 class _OpenTable:
-    def __init__(self, source: TableSource, plan: Plan, session: Any) -> None:
-        self._plan, self._session = plan, session
-        self._units = Units(session, source.request, plan, source.ranges)
+    def __init__(self, source: TableSource, plan: Plan, fetches: Callable[[Scan, int], Fetches]) -> None:
+        self._request, self._plan = source.request, plan
+        self._units = Units(fetches, source.request, plan, source.ranges)
         table = plan.scan.table
         keys = {*table.partition_key, *table.clustering} if not table.has_static else set(table.partition_key)
         self.rows = Rows(
@@ -144,7 +143,7 @@ class _OpenTable:
                 yield item
 
     def check(self) -> None:
-        identity.check_unchanged(self._session, self._plan.scan.table)
+        check_unchanged(self._request, self._plan)
 
 
 __all__ = ['OpenSource', 'Rows', 'Source', 'TableSource']

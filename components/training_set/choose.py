@@ -8,6 +8,7 @@ from cassandra.cluster import Session
 
 from tfx_cassandra.components.cql.table import quoted
 from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.lookup.spine import unavailable
@@ -24,7 +25,7 @@ _MAX_COUNTED = 200_000  # rows of the spine; with more, views are scanned
 _log = logging.getLogger(__name__)
 
 
-def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
+def lookups(settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
     """Returns the names of the views that are looked up.
 
     The estimated cost of a scan is the view's bytes; that of lookups is a read for each row of the spine and each
@@ -33,8 +34,8 @@ def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) ->
     Raises:
       SchemaError: join_plan is 'lookup', and a view cannot be read by key; the message says why.
     """
-    # A lookup reads current values, and stops at the newest one.
-    scan_only = settings.as_of is not None or settings.history is not None
+    # A lookup reads current values of a live cluster, and stops at the newest one.
+    scan_only = settings.as_of is not None or settings.history is not None or settings.connection is None
     if settings.labels is None or settings.join_plan == 'scan' or scan_only:
         return ()
     reasons = unavailable((view, sources.reads[view.name].table) for view in settings.views)
@@ -45,7 +46,10 @@ def lookups(session: Session, settings: TrainingSetOptions, sources: Sources) ->
         return tuple(view.name for view in settings.views)
     limits = {view.name: _max_lookup_rows(sources, view) for view in settings.views if view.name not in reasons}
     max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
-    rows = _count(session, sources.reads[LABELS], max_rows + 1) if max_rows else 1
+    rows = 1
+    if max_rows and settings.connection is not None:
+        with connections.session(settings.connection) as session:
+            rows = _count(session, sources.reads[LABELS], max_rows + 1)
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
     _log.info('Views looked up for %s events: %s; the others are scanned.', rows, chosen or 'none')
     return chosen

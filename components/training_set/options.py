@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from typing import Any, Literal
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.checks import Count, check_fields
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
@@ -14,15 +16,30 @@ from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.fetch import ReadOptions
-from tfx_cassandra.components.scan.options import ReadRequest
+from tfx_cassandra.components.scan.options import ReadRequest, Source
 from tfx_cassandra.components.window import TimeWindow
+
+
+def origin(connection: CassandraConnection | None, source: CassandraBackup | None) -> CassandraConnection | Source:
+    """Returns where tables are read from: a connection, or the tables of a backup.
+
+    Raises:
+      ValueError: Neither is given, or both are.
+    """
+    if source is None:
+        if connection is None:
+            raise invalid('connection', None, 'given, unless source is')
+        return connection
+    if connection is not None:
+        raise invalid('source', str(source), 'not together with connection')
+    return BackupTables(source)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSetOptions:
     """The arguments of CassandraExampleGen that define the rows of the examples; see there."""
 
-    connection: CassandraConnection
+    connection: CassandraConnection | None
     views: tuple[FeatureView, ...]
     window: TimeWindow | None
     labels: LabelSource | None = None
@@ -33,9 +50,16 @@ class TrainingSetOptions:
     span: SpanRange | None = None
     as_of: datetime.datetime | None = None
     history: Count | None = None
+    source: CassandraBackup | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        _ = self.origin
+
+    @property
+    def origin(self) -> CassandraConnection | Source:
+        """Where the tables are read from."""
+        return origin(self.connection, self.source)
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -60,6 +84,4 @@ class TrainingSetOptions:
         filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
     ) -> ReadRequest:  # fmt: skip
         """Returns the request that reads one of the tables."""
-        return ReadRequest(
-            self.connection, table, columns, window, time_column, filters, self.read, writetimes, self.as_of
-        )
+        return ReadRequest(self.origin, table, columns, window, time_column, filters, self.read, writetimes, self.as_of)

@@ -41,6 +41,7 @@ from tfx_cassandra.components.dataset.join.facts import facts
 from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec import label
 from tfx_cassandra.components.dataset.spec.view import FeatureView
+from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan import read
 from tfx_cassandra.components.scan.fetch import PAGE_ROWS
@@ -126,7 +127,8 @@ class ReadTrainingSet(beam.PTransform):
         time, cut_off = settings.labels.timestamp_column, settings.availability_cut_off  # type: ignore[union-attr]
         if group[0].name in self._lookups:
             views = [(view, self._sources.reads[view.name]) for view in group]
-            look_up = LookUp(settings.connection, settings.read, views, time, cut_off)
+            connection: CassandraConnection = settings.connection  # type: ignore[assignment]  # lookups have one
+            look_up = LookUp(connection, settings.read, views, time, cut_off)
             joined = (
                 rows
                 | f'Share[{number}]' >> beam.Reshuffle()

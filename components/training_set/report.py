@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import text_format
@@ -44,6 +44,8 @@ def write_coverage(
         content['views'] = {view.name: _read(view.name, coverages, sources, '') for view in settings.views}
         fingerprints = [content['fingerprint'], *(view.get('fingerprint', '') for view in content['views'].values())]
         content['fingerprint'] = hashlib.sha256('\n'.join(fingerprints).encode()).hexdigest()
+    if settings.source is not None:
+        content |= _backup([coverages[name].backup for name in sorted(coverages)])
     content['examples'] = dict(sorted(counts.items()))
     content['examples_checksum'] = checksum
     content['beyond_float32'] = dict(sorted(overflows.items()))
@@ -107,6 +109,14 @@ def _read(name: str, coverages: Mapping[str, ledger.Coverage], sources: Sources,
     coverage, cql = coverages[name], scan.cql(scan.times)
     content = {'table': str(table.table), 'plan': 'scan', 'cql': cql}
     return content | {'fingerprint': coverage.fingerprint(cql, window), **coverage.as_json()}
+
+
+def _backup(backups: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Returns which backup was read, and a digest of the files of all tables."""
+    found = [backup for backup in backups if backup is not None]
+    digests = [backup['digest'] for backup in found]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256('\n'.join(digests).encode()).hexdigest()
+    return {'backup_name': found[0]['name'], 'backup_digest': digest}
 
 
 def _write(path: str, text: str) -> None:

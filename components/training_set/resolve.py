@@ -9,6 +9,7 @@ from tfx_cassandra.components.dataset.spec import span as spans
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan import probe
 from tfx_cassandra.components.scan.options import ReadRequest
+from tfx_cassandra.components.scan.source import describe, source_of
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import EPOCH, TimeWindow
@@ -20,7 +21,8 @@ _PLACEHOLDER_WINDOW = TimeWindow(EPOCH, EPOCH + spans.DAY)
 def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None) -> TrainingSetOptions:
     """Returns the options with a window: their own, or that of their spans.
 
-    A rolling range is replaced by the fixed spans `first` to `last`, so that resolving again gives the same.
+    A rolling range is replaced by the fixed spans `first` to `last`, and the latest backup by its name, so that
+    resolving again gives the same.
 
     Args:
       settings: The options.
@@ -34,6 +36,10 @@ def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None)
     now = now or datetime.datetime.now(datetime.timezone.utc)
     if settings.as_of is not None and settings.as_of > now:
         raise invalid('as_of', settings.as_of.isoformat(), f'not in the future (it is {now.isoformat()})')
+    if settings.source is not None:
+        backup = describe(_main(settings)).request.connection
+        settings = dataclasses.replace(settings, source=backup.backup)  # type: ignore[union-attr]  # of BackupTables
+        now = moment(settings)
     if settings.window is not None or settings.span is None:
         return settings
     reference = min(now, settings.as_of or now)
@@ -41,11 +47,15 @@ def windowed(settings: TrainingSetOptions, now: datetime.datetime | None = None)
     def has_data(window: TimeWindow) -> bool:
         return probe.has_rows(_main(dataclasses.replace(settings, window=window)))
 
-    table = _main(settings).table
-    full_name = table if '.' in table else f'{settings.connection.keyspace}.{table}'
-    resolved = spans.resolve(settings.span, reference, has_data, full_name)
+    resolved = spans.resolve(settings.span, reference, has_data, _main(settings).full_table)
     fixed = dataclasses.replace(settings.span, first=resolved.first, last=resolved.last, count=None, skip=0)
     return dataclasses.replace(settings, window=resolved.window, span=fixed)
+
+
+def moment(settings: TrainingSetOptions) -> datetime.datetime:
+    """Returns the moment of what is read: the current time, or that of the backup."""
+    main = _main(settings)
+    return source_of(main.connection).moment(main)
 
 
 def _main(settings: TrainingSetOptions) -> ReadRequest:
@@ -60,11 +70,22 @@ def check(settings: TrainingSetOptions) -> None:
     sources.check(settings)
     if settings.as_of is not None and settings.join_plan == 'lookup':
         raise invalid('join_plan', settings.join_plan, "'scan' or 'auto' with as_of: a lookup reads current values")
+    if settings.source is not None:
+        _check_backup(settings)
     if settings.history is not None:
         _check_history(settings, settings.history)
     _main(settings)
     if (settings.window is None) == (settings.span is None):
         raise invalid('window', settings.window and str(settings.window), 'either window or span')
+
+
+def _check_backup(settings: TrainingSetOptions) -> None:
+    """Raises ValueError for options that only a live cluster has."""
+    if settings.join_plan == 'lookup':
+        raise invalid('join_plan', settings.join_plan, "'scan' or 'auto' with a backup, which is not read by key")
+    for name in ('rows_per_second', 'bytes_per_second'):
+        if (got := getattr(settings.read, name)) is not None:
+            raise invalid(name, got, 'None with a backup, which loads no server')
 
 
 def _check_history(settings: TrainingSetOptions, history: int) -> None:

@@ -1,4 +1,4 @@
-"""The tables of a training set, checked against the live cluster before anything is read."""
+"""The tables of a training set, checked against their schema before anything is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from cassandra.cluster import Session
 
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.dataset.files import examples
@@ -16,8 +15,9 @@ from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.dataset.join.join import with_default
 from tfx_cassandra.components.dataset.spec.view import FeatureView, Source
 from tfx_cassandra.components.errors import DatasetError, SchemaError, invalid
-from tfx_cassandra.components.scan import survey
+from tfx_cassandra.components.scan import source as scans
 from tfx_cassandra.components.scan.options import ReadRequest, TableRead
+from tfx_cassandra.components.scan.source import source_of
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimesBefore, TimeWindow
 
@@ -78,24 +78,27 @@ def check(settings: TrainingSetOptions) -> None:
             raise invalid('features', duplicates, 'unique names of labels and features (use prefix or rename)')
 
 
-def describe(session: Session, settings: TrainingSetOptions) -> Sources:
-    """Returns the tables and columns of the training set, from the live schema.
+def describe(settings: TrainingSetOptions) -> Sources:
+    """Returns the tables and columns of the training set, from their schema.
 
     Raises:
       SchemaError: A table or column does not exist, or is of an unsupported type; the message names it.
     """
+    with source_of(settings.origin).held():
+        return _described(settings)
+
+
+def _described(settings: TrainingSetOptions) -> Sources:
     if settings.labels is None:
         (view,) = settings.views
         window, time = settings.window, view.timestamp_column
-        read = _read(session, settings, view.table, view.columns, window, time, view.filters)
+        read = _read(settings, view.table, view.columns, window, time, view.filters)
         columns = {} if time is None else {time: _column(read, f'view {view.name}', Source(time), True)}
         for name, source in zip(view.entity_names, view.entity, strict=True):
             columns[name] = _column(read, f'view {view.name}', source, _is_key(read.table, source))
         return Sources({view.name: read}, columns | _feature_columns(read, view))
     labels = settings.labels
-    spine = _read(
-        session, settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters
-    )
+    spine = _read(settings, labels.table, labels.columns, settings.window, labels.timestamp_column, labels.filters)
     columns = {
         name: _column(spine, 'labels', Source(name), True) for name in (*labels.entity_columns, labels.timestamp_column)
     }
@@ -105,7 +108,7 @@ def describe(session: Session, settings: TrainingSetOptions) -> Sources:
         columns[label.rename or label.name] = _column(spine, 'labels', source, required)
     reads = {LABELS: spine}
     for view in settings.views:
-        reads[view.name] = _view_read(session, settings, view, spine.table)
+        reads[view.name] = _view_read(settings, view, spine.table)
         columns |= _feature_columns(reads[view.name], view)
         if settings.history is not None and view.timestamp_column is not None:
             _check_steps(reads[view.name].table, view)
@@ -122,9 +125,9 @@ def view_window(view: FeatureView, window: TimeWindow) -> TimeWindow | None:
     return TimeWindow(window.start - view.ttl, window.end)
 
 
-def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView, spine: Table) -> TableRead:
+def _view_read(settings: TrainingSetOptions, view: FeatureView, spine: Table) -> TableRead:
     field = f'view {view.name}'
-    table = ReadRequest(settings.connection, view.table).scan(session).table
+    table = scans.describe(ReadRequest(settings.origin, view.table)).table
     for column in filter(None, (view.timestamp_column, view.created_column)):
         if (got := table.type_of(field, column)) != 'timestamp':
             raise SchemaError(f'{field}: got {column!r} of type {got}, rule: a column of type timestamp')
@@ -140,9 +143,7 @@ def _view_read(session: Session, settings: TrainingSetOptions, view: FeatureView
     unneeded = not settings.availability_cut_off and _unique(view, table)
     writetimes = () if view.created_column or unneeded else with_writetime
     window = view_window(view, settings.event_times)
-    return _read(
-        session, settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes)
-    )
+    return _read(settings, view.table, view.columns, window, view.timestamp_column, view.filters, tuple(writetimes))
 
 
 def _check_dated(view: FeatureView, table: Table) -> None:
@@ -169,12 +170,10 @@ def _unique(view: FeatureView, table: Table) -> bool:
 
 
 def _read(
-    session: Session, settings: TrainingSetOptions, table: str, columns: tuple[str, ...], window: TimeWindow | None,
+    settings: TrainingSetOptions, table: str, columns: tuple[str, ...], window: TimeWindow | None,
     time_column: str | None, filters: tuple[tuple[str, tuple[Any, ...]], ...], writetimes: tuple[str, ...] = (),
 ) -> TableRead:  # fmt: skip
-    request = settings.request(table, columns, window, time_column, filters, writetimes)
-    scan = request.scan(session)
-    return TableRead(request, scan, survey.arrow_schema(session, scan, settings.read.decoding))
+    return scans.describe(settings.request(table, columns, window, time_column, filters, writetimes))
 
 
 def _feature_columns(read: TableRead, view: FeatureView) -> dict[str, Column]:

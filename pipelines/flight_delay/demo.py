@@ -13,13 +13,15 @@ import os
 import pathlib
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO, TypeVar
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import TfxCassandraError, invalid
+from tfx_cassandra.components.errors import ReadError, TfxCassandraError, invalid
 from tfx_cassandra.components.progress import step
 from tfx_cassandra.components.window import TimeWindow
 from tfx_cassandra.pipelines import local_runner
@@ -53,6 +55,7 @@ class Demo:
       stop_cluster: Whether the dev cluster is stopped at the end.
       cache: Whether components may reuse earlier outputs if the tables are unchanged.
       leaky: Whether flights get the weather of the hour they landed in, to show the effect of such a mistake.
+      from_snapshot: Whether the examples are made of a snapshot of the tables, which is taken first, and not by CQL.
     """
 
     state: pathlib.Path
@@ -61,6 +64,7 @@ class Demo:
     stop_cluster: bool
     cache: bool = True
     leaky: bool = False
+    from_snapshot: bool = False
 
     @property
     def log(self) -> pathlib.Path:
@@ -98,6 +102,7 @@ class Demo:
         return self._summary(terminal)
 
     def _train(self, enable_cache: bool, terminal: TextIO) -> None:
+        source = self._snapshot(terminal) if self.from_snapshot else None
         with step('load TensorFlow and TFX', terminal):
             from tfx_cassandra.pipelines.flight_delay import pipeline
         local_runner.run(
@@ -109,9 +114,21 @@ class Demo:
                 self._model_id,
                 enable_cache=enable_cache,
                 leaky=self.leaky,
+                source=source,
             ),
             terminal,
         )
+
+    def _snapshot(self, terminal: TextIO) -> CassandraBackup:
+        """Takes a snapshot of the tables on each node."""
+        if self.cluster is None:
+            raise invalid('from_snapshot', True, 'with the dev cluster, whose nodes this command may ask for snapshots')
+        tag, keyspace = f'demo-{uuid.uuid4().hex[:8]}', self.connection.keyspace
+        with step(f'snapshot {tag} of {keyspace}', terminal):
+            for node in range(1, self.cluster.nodes + 1):
+                if self.cluster.nodetool(['snapshot', '-t', tag, keyspace], node):
+                    raise ReadError(f'snapshot: got an error of nodetool on node {node}, rule: a node that runs')
+        return CassandraBackup(str(self.cluster.directory), tag, keyspace=keyspace)
 
     def _summary(self, terminal: TextIO) -> int:
         from tfx_cassandra.pipelines.flight_delay import pipeline, results
@@ -207,6 +224,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         '--leaky', action='store_true', help='join the weather at landing, to show the effect of such a mistake'
     )
+    made.add_argument(
+        '--from-snapshot',
+        action='store_true',
+        help='take a snapshot, and make the examples of its files instead of by CQL',
+    )
     add_no_cache(made)
     return made
 
@@ -243,7 +265,7 @@ def add_no_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> Demo:
-    return from_options(options, Demo, cache=options.cache, leaky=options.leaky)
+    return from_options(options, Demo, cache=options.cache, leaky=options.leaky, from_snapshot=options.from_snapshot)
 
 
 def from_options(options: argparse.Namespace, kind: type[_Kind], **fields: Any) -> _Kind:

@@ -20,6 +20,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import BaseChannel
 
 from tfx_cassandra.components import (
+    CassandraBackup,
     CassandraConnection,
     CassandraExampleGen,
     CassandraPusher,
@@ -70,6 +71,8 @@ def create_pipeline(
     leaky: bool = False,
     beam_pipeline_args: Sequence[str] = (),
     alias: str | RuntimeParameter | None = None,
+    *,
+    source: CassandraBackup | None = None,
 ) -> tfx.dsl.Pipeline:
     """Builds the flight-delay pipeline for one window of departures.
 
@@ -92,6 +95,7 @@ def create_pipeline(
         better than it is such a model looks.
       beam_pipeline_args: Options of every Beam pipeline; the DirectRunner by default.
       alias: Points at the version once it is recorded; None or '' for no alias.
+      source: A backup of the tables that the examples are made of, instead of by CQL.
 
     Returns:
       The pipeline, for LocalDagRunner or a compiler.
@@ -99,7 +103,8 @@ def create_pipeline(
     state = os.fspath(state)
     labels = dataclasses.replace(FLIGHTS, timestamp_column='landed') if leaky else FLIGHTS
     example_gen = CassandraExampleGen(
-        connection,
+        connection if source is None else None,
+        source=source,
         views=[WEATHER_VIEW, PLANES],
         labels=labels,
         window=window,

@@ -16,6 +16,7 @@ from tfx_cassandra.components.cli import options as cli_options
 from tfx_cassandra.components.cli import scan as cli_scan
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.scan import source
 from tfx_cassandra.components.scan.options import ReadRequest
 
 
@@ -89,6 +90,7 @@ def test_every_command_is_there(capsys: pytest.CaptureFixture) -> None:
         'ui',
         'tune',
         'doctor',
+        'snapshot',
         'sstable',
     }
     assert cli.main(['nonsense']) == 2
@@ -149,7 +151,7 @@ def test_how_values_are_decoded_reaches_the_scan(monkeypatch: pytest.MonkeyPatch
         raise ValueError('enough')
 
     monkeypatch.setattr(cli_scan, 'plan_splits', plan)
-    monkeypatch.setattr(cli_scan.connections, 'session', lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(source.connections, 'session', lambda *_: contextlib.nullcontext())
     assert cli.main(['scan', 't']) == 2
     assert cli.main(['scan', 't', '--invalid-text', 'replace', '--wide-varints', 'text']) == 2
     assert [request.options.decoding for request in requests] == [Decoding(), Decoding('replace', 'text')]

@@ -459,3 +459,31 @@ def test_located_cells_that_no_array_can_hold_are_an_error() -> None:
         located(body, *[(0, 2**30)] * 3)
     with pytest.raises(ReadError, match=r'^page: got 1 starts and 2 lengths'):
         rows.located(b'', np.zeros(1, np.int32), np.zeros(2, np.int32))
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=20), st.none() | st.binary(max_size=3), st.booleans())))
+def test_the_checksum_of_cells_is_that_of_their_page(lines: list[tuple[bytes | None, bytes | None, bool]]) -> None:
+    given, kept = ([row[:2] for row in lines], [row[:2] for row in lines if row[2]])
+    bodies = [b''.join(sized(value) for row in some for value in row) for some in (given, kept)]
+    (cells, whole), (_, part) = (
+        rows.cells(body, 0, len(some), 2) for body, some in zip(bodies, (given, kept), strict=True)
+    )
+    assert rows.checksum(cells) == whole
+    assert rows.checksum(cells, np.array([row[2] for row in lines], np.uint8)) == part
+    # Values that stand in another order in bodies of their own, and each only once.
+    moved = []
+    for column in (0, 1):
+        values = list(dict.fromkeys(row[column] or b'' for row in reversed(given)))
+        places = [(b''.join(values[: values.index(row[column] or b'')]), row[column]) for row in given]
+        ends = [(len(before), -1 if value is None else len(value)) for before, value in places]
+        moved.append(located(b''.join(values), *ends) if ends else cells[column])
+    assert rows.checksum(moved) == whole
+
+
+def test_a_checksum_needs_as_many_values_of_each_column() -> None:
+    columns = [located(b'ab', (0, 1), (1, 1)), located(b'ab', (0, 1))]
+    with pytest.raises(ReadError, match=r'^page: got 1 values, rule: 2, as many as there are rows'):
+        rows.checksum(columns)
+    with pytest.raises(ValueError, match=r'^kept: got 1, rule: one of each of the 2 rows'):
+        rows.checksum(columns[:1], np.ones(1, np.uint8))
+    assert rows.checksum([]) == 0

@@ -114,7 +114,22 @@ def no_leaks(names: Names, connection: CassandraConnection, session: Session) ->
 def snapshot(names: Names, connection: CassandraConnection, session: Session) -> None:
     """A snapshot of a table."""
     recorded = recorded_sstables.unpacked(Path('recorded'))
-    shutil.copytree(next(iter(recorded.values())).folder, 'snapshots/nightly')
+    shutil.copytree(recorded['t1'].folder, 'snapshots/nightly')
+
+
+def readings(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """A snapshot of the table ml_features.readings."""
+    snapshot(names, connection, session)
+    schema = Path('snapshots/nightly/schema.cql')
+    text = schema.read_text().replace('recorded.t1 ', 'recorded.readings ')
+    schema.write_text(text.replace('recorded', 'ml_features'))
+
+
+def days(names: Names, connection: CassandraConnection, session: Session) -> None:
+    """Snapshots of a table on two days."""
+    readings(names, connection, session)
+    for day in ('monday', 'tuesday'):
+        shutil.copytree('snapshots/nightly', f'days/{day}')
 
 
 def flights(names: Names, connection: CassandraConnection, session: Session) -> None:
@@ -128,6 +143,7 @@ def flights(names: Names, connection: CassandraConnection, session: Session) -> 
 
 SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'README.md': training,
+    'docs/backups.md': days,
     'docs/parameters.md': example_pipeline,
     'docs/pipelines.md': training,
     'docs/pusher.md': training,
@@ -136,7 +152,7 @@ SETUPS: dict[str, Callable[[Names, CassandraConnection, Session], None]] = {
     'docs/retrieval.md': visits,
     'docs/rollout.md': versions,
     'docs/spans-and-splits.md': no_leaks,
-    'docs/sstables.md': snapshot,
+    'docs/sstables.md': readings,
 }
 
 

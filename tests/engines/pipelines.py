@@ -178,8 +178,7 @@ def files(out: str, options: list[str]) -> dict[str, Any]:
     component = _join()
     config, splits = configs.from_properties(_stored(component))
     settings = resolve.windowed(config.training_set)
-    with connections.session(settings.connection) as session:
-        tables = sources.describe(session, settings)
+    tables = sources.describe(settings)
     uri = os.path.join(out, 'files')
     spooled = os.path.join(uri, SPOOL)
     with spool.spooling(lambda: beam.Pipeline(argv=options), spooled) as pipeline:

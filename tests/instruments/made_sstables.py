@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cassandra.cluster import Session
 from cassandra.concurrent import execute_concurrent
-from snapshots import Snapshots, in_cql, in_files
-from sstable_tables import EXPIRED, SECONDS, TYPES, MadeTable, WrittenTable, quoted
+from nodes import running
+from snapshots import Snapshots, asking, in_files, is_same, selections
+from sstable_tables import EXPIRED, SECONDS, TYPES, MadeTable, ManyPartitions, WrittenTable, quoted
 
+from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.sstable.read import open_snapshot
+
+AnyTable = MadeTable | WrittenTable | ManyPartitions
 
 
 @dataclasses.dataclass
@@ -23,18 +30,28 @@ class Made:
 
     connection: CassandraConnection
     snapshots: Snapshots
-    tables: list[MadeTable | WrittenTable]
+    tables: list[AnyTable]
 
-    def check(self) -> dict[str, Path]:
-        """Compares every cell and write time with CQL; returns the folders of the tables."""
+    def check(self, chosen: bool = False) -> dict[str, Path]:
+        """Compares every cell, write time and time to live with CQL; returns the folders of the tables.
+
+        Args:
+          chosen: Whether to compare choices of columns too.
+        """
         folders = self.snapshots.take(self.connection.keyspace)
-        now = datetime.datetime.now(datetime.timezone.utc)
-        for table in self.tables:
-            schema, values = in_cql(self.connection, table.name)
-            found_schema, found = in_files(folders[table.name], now)
-            assert found_schema.equals(schema, check_metadata=True), (found_schema, schema)
-            for name, expected, column in zip(schema.names, values, found, strict=True):
-                assert column == expected, (name, folders[table.name], table.create)
+        with asking(self.connection) as ask:
+            for table in self.tables:
+                folder = folders[table.name]
+                if not says_all_types(folder):
+                    continue
+                choices = selections(open_snapshot(folder)[0].table) if chosen else []
+                for columns in (None, *choices):
+                    now = datetime.datetime.now(datetime.timezone.utc)
+                    schema, values = ask(table.name, columns)
+                    found_schema, found = in_files(folder, now, columns)
+                    assert found_schema.equals(schema, check_metadata=True), (found_schema, schema)
+                    for name, expected, column in zip(schema.names, values, found, strict=True):
+                        assert is_same(name, column, expected), (name, columns, folder, table.create)
         return folders
 
     def drop(self) -> None:
@@ -44,12 +61,38 @@ class Made:
             session.execute(f'DROP KEYSPACE {self.connection.keyspace}', timeout=120)
 
 
+def says_all_types(folder: Path) -> bool:
+    """Whether a snapshot says what its columns' types are.
+
+    Cassandra's schema.cql leaves out user-defined types that only stand within tuples; an SSTable names the types of
+    those columns that it has.
+    """
+    schema, sstables = open_snapshot(folder)
+    held = {name for one in sstables for name, _ in (*one.statistics.header.statics, *one.statistics.header.regulars)}
+    for column, kind in schema.table.types:
+        try:
+            schema.driver_type(kind)
+        except SchemaError:
+            assert column not in held
+            return False
+    return True
+
+
 def make(
-    connection: CassandraConnection, snapshots: Snapshots, keyspace: str, seeds: Sequence[int], most_stages: int = 8
+    connection: CassandraConnection,
+    snapshots: Snapshots,
+    keyspace: str,
+    seeds: Sequence[int],
+    most_stages: int = 8,
+    many: bool = False,
 ) -> Made:
-    """Writes the tables of seeds into a new keyspace, and one that is written by hand."""
-    made: list[MadeTable | WrittenTable] = [MadeTable(keyspace, f't{seed}', seed, most_stages) for seed in seeds]
+    """Writes the tables of seeds into a new keyspace, and one that is written by hand; `many`: ManyPartitions too."""
+    made: list[MadeTable | WrittenTable | ManyPartitions] = [
+        MadeTable(keyspace, f't{seed}', seed, most_stages) for seed in seeds
+    ]
     made.append(WrittenTable(keyspace, 'written'))
+    if many:
+        made.append(ManyPartitions(keyspace, 'many'))
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
     with connections.session(connection) as session:
         session.execute(f'DROP KEYSPACE IF EXISTS {keyspace}', timeout=120)
@@ -78,3 +121,16 @@ def _write(session: Session, stages: list[list[str]]) -> None:
         assert success or type(error).__name__ == 'InvalidRequest', error
         refused += not success
     assert refused <= 3 + len(writes) // 5, f'{refused} of {len(writes)} statements are invalid'
+
+
+@contextlib.contextmanager
+def writing(version: str, folder: Path, worker: int = 0) -> Iterator[tuple[CassandraConnection, Snapshots]]:
+    """Runs a node that writes SSTables of version 'oa' or 'da'; yields a connection to it, and its snapshots."""
+    cluster = DevCluster(
+        folder, subnet=f'127.0.{66 + worker}', storage_port=7066, jmx_port=7601 + worker, heap='768M'
+    )  # fmt: skip
+    form = {'oa': 'big', 'da': 'bti'}[version]
+    settings = {'storage_compatibility_mode': 'NONE', 'sstable': {'selected_format': form}}
+    with running(cluster, settings, '-XX:TieredStopAtLevel=1'):
+        connection = CassandraConnection(cluster.contact_points, cluster.port, request_timeout=60.0)
+        yield connection, Snapshots(cluster)

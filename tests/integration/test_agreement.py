@@ -32,8 +32,9 @@ from tfx_cassandra.components.lookup.options import RetrievalOptions
 from tfx_cassandra.components.lookup.retrieve import Retriever
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.options import TableRead, filtered, plan_splits
+from tfx_cassandra.components.scan.options import TableRead, filtered
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import plan_splits
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 
@@ -168,8 +169,8 @@ def joined(connection: CassandraConnection, drawn: dict[str, Any]) -> tuple[pa.T
     configured = TrainingSetOptions(
         connection, tuple(views(drawn['ttls'])), window, labels=labels, availability_cut_off=False
     )
-    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        found = sources.describe(session, configured)
+    with connections.session(connection, RawHandler) as raw:
+        found = sources.describe(configured)
         batches = [label.spine(batch, labels, window.end) for batch in rows_of(raw, found.reads[sources.LABELS])]
         spine = pa.Table.from_batches(batches).combine_chunks()
         scanned, looked_up = spine, spine

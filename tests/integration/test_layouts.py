@@ -37,8 +37,9 @@ from tfx_cassandra.components.lookup.latest import plan_lookup
 from tfx_cassandra.components.lookup.reader import Reader
 from tfx_cassandra.components.lookup.spine import LookUp
 from tfx_cassandra.components.scan.fetch import Fetcher
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import plan_splits
 from tfx_cassandra.components.training_set import sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow
@@ -149,8 +150,8 @@ def joined(connection: CassandraConnection, view: FeatureView, cut_off: bool) ->
     """Returns the training set of either plan, its events in order."""
     window = TimeWindow(at(-100), at(SPAN + 100))
     configured = TrainingSetOptions(connection, (view,), window, labels=LABELS, availability_cut_off=cut_off)
-    with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
-        found = sources.describe(session, configured)
+    with connections.session(connection, RawHandler) as raw:
+        found = sources.describe(configured)
         batches = [
             label.spine(batch, LABELS, window.end) for batch in scanned(raw, found.reads[sources.LABELS].request)
         ]

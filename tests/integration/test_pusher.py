@@ -125,12 +125,15 @@ def evaluation(directory: pathlib.Path) -> Artifact:
     return artifact(standard_artifacts.ModelEvaluation, directory)
 
 
+EXAMPLES = {'fingerprint': 'f00d', 'window': '2013-01/2013-02', 'backup_name': 'nightly', 'backup_digest': 'd16e57'}
+
+
 def test_a_blessed_model_is_served_and_recorded(push: Push, session: Session) -> None:
     pushed = push.run(
         model_blessing=artifact(standard_artifacts.ModelBlessing, push.folder, blessed=1),
         infra_blessing=artifact(standard_artifacts.InfraBlessing, push.folder, blessed=1),
         evaluation=evaluation(push.folder / 'evaluation'),
-        examples=artifact(standard_artifacts.Examples, push.folder, fingerprint='f00d', window='2013-01/2013-02'),
+        examples=artifact(standard_artifacts.Examples, push.folder, **EXAMPLES),
     )
     version = pushed.get_string_custom_property('pushed_version')
     directory = push.base / version
@@ -156,6 +159,7 @@ def test_a_blessed_model_is_served_and_recorded(push: Push, session: Session) ->
         'pipeline_run': 'run-1',
         'examples_fingerprint': 'f00d',
         'examples_window': '2013-01/2013-02',
+        'examples_backup': 'nightly@d16e57',
         'gates': {'infra_blessing', 'model_blessing'},
         'evaluation_uri': str(push.folder / 'evaluation'),
         'verdict': None,

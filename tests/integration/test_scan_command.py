@@ -18,7 +18,7 @@ from cassandra.cluster import Session
 from tfx_cassandra.components.cli import export
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.scan import options
+from tfx_cassandra.components.scan import ring
 
 pytestmark = pytest.mark.integration
 
@@ -177,8 +177,8 @@ def test_nothing_is_left_of_a_scan_that_did_not_end(
 def test_a_lost_split_fails_and_leaves_nothing(
     scan: Command, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subdivide = options.plan.ring.subdivide
-    monkeypatch.setattr(options.plan.ring, 'subdivide', lambda ranges, count: subdivide(ranges, count)[1:])
+    subdivide = ring.subdivide
+    monkeypatch.setattr(ring, 'subdivide', lambda ranges, count: subdivide(ranges, count)[1:])
     assert scan('readings', '--out', tmp_path / 'out') == 2
     assert 'tfx-cassandra: error: token ranges not read: (-9223372036854775808, ' in capsys.readouterr().err
     assert os.listdir(tmp_path) == []

@@ -18,8 +18,9 @@ from tfx_cassandra.components.scan import ledger
 from tfx_cassandra.components.scan.area import ALL_TIMES
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import RangeRead
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
 from tfx_cassandra.components.scan.page import RawHandler
+from tfx_cassandra.components.scan.source import plan_splits, verified
 from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration

@@ -28,7 +28,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from tfx_cassandra.components import CassandraConnection
 from tfx_cassandra.components.errors import CoverageError, DatasetError, SchemaError
 from tfx_cassandra.components.scan import probe
-from tfx_cassandra.components.scan.options import ReadRequest, filtered, plan_splits, verified
+from tfx_cassandra.components.scan.options import ReadRequest, filtered
+from tfx_cassandra.components.scan.source import plan_splits, verified
 from tfx_cassandra.components.torch import epochs
 from tfx_cassandra.components.torch.shares import Reader
 from tfx_cassandra.components.torch_dataset import CassandraIterableDataset

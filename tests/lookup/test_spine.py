@@ -178,15 +178,15 @@ def test_a_setup_that_fails_gives_the_session_back(monkeypatch: pytest.MonkeyPat
 def test_reads_by_key_are_not_used_with_as_of_or_history(changes: dict, plan: str) -> None:
     tables = Sources({'v': found(VIEW), LABELS: found(VIEW)}, {})
     settings = dataclasses.replace(SETTINGS, join_plan=plan, **changes)
-    assert choose.lookups(None, settings, tables) == ()
-    assert choose.lookups(None, dataclasses.replace(SETTINGS, join_plan='lookup'), tables) == ('v',)
+    assert choose.lookups(settings, tables) == ()
+    assert choose.lookups(dataclasses.replace(SETTINGS, join_plan='lookup'), tables) == ('v',)
 
 
 def test_a_view_that_cannot_be_looked_up_is_an_error() -> None:
     broken = dataclasses.replace(VIEW, where={})
     settings = dataclasses.replace(SETTINGS, views=(broken,), join_plan='lookup')
     with pytest.raises(SchemaError, match="join_plan: got 'lookup', rule: every view can be read by its key"):
-        choose.lookups(None, settings, Sources({'v': found(broken)}, {}))
+        choose.lookups(settings, Sources({'v': found(broken)}, {}))
 
 
 def test_a_spine_that_cannot_be_counted_is_taken_for_a_large_one() -> None:

@@ -12,7 +12,7 @@ from cassandra import InvalidRequest, ReadTimeout, cqltypes
 from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.scan import options, survey
+from tfx_cassandra.components.scan import options, source, survey
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.page import token_of
 from tfx_cassandra.components.scan.query import plan_scan
@@ -80,12 +80,12 @@ def test_a_data_center_with_replicas_is_accepted() -> None:
 @pytest.mark.parametrize('consistency', ['LOCAL_ONE', 'LOCAL_QUORUM'])
 def test_no_scan_is_planned_where_nothing_is_replicated_to(consistency: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session, table = _cluster({'a': 'dc1', 'b': 'dc2'}, ('b',)), Table('ks', 't', ('k',), (), (('k', 'int'),))
-    monkeypatch.setattr(options.connections, 'session', lambda *_: contextlib.nullcontext(session))
+    monkeypatch.setattr(source.connections, 'session', lambda *_: contextlib.nullcontext(session))
     monkeypatch.setattr(options.ReadRequest, 'scan', lambda *_: plan_scan(table))
     request = options.ReadRequest(CassandraConnection(), 't', options=ReadOptions(consistency))
     # The fake session can do nothing else, so the error is raised before anything is asked.
     with pytest.raises(SchemaError, match=r"^local_datacenter: got 'dc1', rule: .* ks is replicated to \(dc2\)$"):
-        options.plan_splits(request)
+        source.plan_splits(request)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_where_filtering_is_forbidden_no_statement_asks_for_it(monkeypatch: pyte
         metadata = [('ks', 't', 'k', cqltypes.Int32Type), ('ks', 't', 'at', cqltypes.DateType)]
         return types.SimpleNamespace(result_metadata=metadata)
 
-    monkeypatch.setattr(options.identity, 'identity', lambda *_: None)
+    monkeypatch.setattr(source.identity, 'identity', lambda *_: None)
     session = types.SimpleNamespace(prepare=prepare)
     table = Table('ks', 't', ('k',), ('at',), (('k', 'int'), ('at', 'timestamp')))
     scan = plan_scan(table, ['k'], TimeWindow.parse('2013-01-01T00:00Z/2013-01-02T00:00Z'))
     assert survey.arrow_schema(session, scan).names == ['k']
-    allowed = options._as_allowed(session, session, scan)
+    allowed = source._as_allowed(session, session, scan)
     assert 'FILTERING' not in allowed.cql(allowed.times)
     assert (allowed.window, allowed.columns) == (scan.window, scan.columns)
 

@@ -62,7 +62,7 @@ CONTRACT = {
     'model_versions': (
         'experiment_id text, model_id text, version text, created_at timestamp, metrics map<text, double>, '
         'ab_test_group text, digest text, model_uri text, pipeline_run text, examples_fingerprint text, '
-        'examples_window text, gates set<text>, evaluation_uri text, verdict text',
+        'examples_window text, examples_backup text, gates set<text>, evaluation_uri text, verdict text',
         ['experiment_id'],
         [('created_at', 'desc'), ('model_id', 'asc')],
         {'compaction': None, 'gc_grace_seconds': 864000, 'default_time_to_live': 0},

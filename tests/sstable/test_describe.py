@@ -13,6 +13,7 @@ from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import data, describe, layout, read
 from tfx_cassandra.components.sstable.files import Files, data_files, local_files
+from tfx_cassandra.components.sstable.index import entries
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +28,7 @@ def test_numbers_are_those_of_what_is_read(recorded: dict[str, Recorded]) -> Non
         for sstable in sstables:
             found = describe.describe(sstable.files, widest=100)
             plan = layout.plan_of(schema, headers, [], [])
-            stream = layout.stream_of(schema, sstable.statistics.header, found.version, found.name, None)
+            stream = layout.stream_of(schema, sstable.statistics.header, found.version, found.name, layout.Part())
             content = list(sstable.feed())
             merger = data.Merger(plan, [stream], [iter([*content, b'']).__next__], 0, 1000, 1 << 20)
             while merger.batch()[0]:
@@ -69,16 +70,16 @@ class Whole:
 
 
 @pytest.mark.parametrize('size', [1, 7, 30, 1 << 20])
-def test_an_index_is_read_in_any_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(describe, '_READ', size)
-    entries = [(bytes([n]) * (n % 40), n * 100) for n in range(100)]
+def test_an_index_is_read_in_any_pieces(size: int) -> None:
+    expected = [(bytes([n]) * (n % 40), n * 100) for n in range(100)]
     content = b''.join(
         len(key).to_bytes(2, 'big') + key + b'\xc0' + position.to_bytes(2, 'big') + b'\3abc'
-        for key, position in entries
+        for key, position in expected
     )
-    assert list(describe._index(Whole(content), 'i')) == entries
+    assert list(entries(Whole(content), 'i', size=size)) == expected
+    assert list(entries(Whole(content), 'i', len(expected[0][0]) + 9, size)) == expected[1:]
     with pytest.raises(ReadError, match=r'^i: got \d+ bytes, rule: \d+ more'):
-        list(describe._index(Whole(content[:-1]), 'i'))
+        list(entries(Whole(content[:-1]), 'i', size=size))
 
 
 def test_keys_as_text() -> None:
