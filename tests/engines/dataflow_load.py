@@ -23,6 +23,8 @@ for path in sys.argv[1:]:
             function = beam_runner_api_pb2.CombinePayload.FromString(spec.payload).combine_fn
         else:
             continue
+        if not function.payload:  # one that Beam knows by its name, as beam:dofn:python_key_with_none:v1
+            continue
         pickler.loads(function.payload)
         loaded += 1
 own = [module for name, module in sorted(sys.modules.items()) if name.startswith('tfx_cassandra.')]
