@@ -141,10 +141,10 @@ def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:
 
 
 def _listed(manifest: Path) -> list[str]:
-    """Returns the names of the Data.db files of a snapshot."""
+    """Returns the names of the Data.db files of a snapshot; those of indexes are in folders of their own."""
     try:
         names = json.loads(manifest.read_text('utf-8'))['files']
-        return sorted(Path(name).name for name in names)
+        return sorted(name for name in names if '/' not in name)
     except (ValueError, KeyError, TypeError) as error:
         raise ReadError(f'{manifest}: got no list of files, rule: the manifest of a snapshot ({error})') from error
 
