@@ -44,10 +44,10 @@ class ModelVersion:
       pipeline_run: The pipeline run that pushed it.
       examples_fingerprint: The fingerprint of the examples it was trained on.
       examples_window: The window of event time of those examples.
-      examples_backup: The backup that they were made of, as NAME@DIGEST; None for those read from a cluster.
       gates: The gates that its first push passed, sorted: of `infra_blessing`, `model_blessing` and `verdict`.
       evaluation_uri: The Evaluator's output that `metrics` was read from.
       verdict: The verdict of an A/B test on it: one of `VERDICTS`, or None before a test.
+      examples_backup: The backup that its examples were made of, as NAME@DIGEST; None for those read from a cluster.
 
     Raises:
       ValueError: A field breaks its rule; the message names field, value and rule.
@@ -64,10 +64,10 @@ class ModelVersion:
     pipeline_run: str | None = None
     examples_fingerprint: str | None = None
     examples_window: str | None = None
-    examples_backup: str | None = None
     gates: tuple[str, ...] = ()
     evaluation_uri: str | None = None
     verdict: str | None = None
+    examples_backup: str | None = None
 
     def __post_init__(self) -> None:
         for field in ('experiment_id', 'model_id', 'version'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 
 from authority import Authority
@@ -10,7 +11,8 @@ from authority import Authority
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
-SUBNET = '127.0.51'
+WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))  # each has a node of its own
+SUBNET = f'127.0.{80 + WORKER}'
 ELSEWHERE = f'{SUBNET}.9'  # an address of the node that its certificate does not name
 PASSWORD = 'canary-7b1e4f'  # of every role; nothing that is produced may hold it
 

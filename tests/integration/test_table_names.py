@@ -56,7 +56,7 @@ def test_tables_of_another_keyspace(
             TrainingSetOptions(elsewhere, (joined,), WINDOW, labels),
         ):
             resolve.check(settings)
-            found = sources.describe(opened, settings)
+            found = sources.describe(settings)
             assert {str(read.table) for read in found.reads.values()} == {name}
         (lookup,) = Retriever(RetrievalOptions(elsewhere, (view,)), 0).lookups(opened)
         assert str(lookup.table) == name

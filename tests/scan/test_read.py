@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import types
+
 import apache_beam as beam
 import pyarrow as pa
-import pytest
 from apache_beam.transforms.display import DisplayData
 
 from tfx_cassandra.components.cql.table import Table
@@ -39,16 +40,14 @@ def test_how_values_are_decoded_reaches_the_read() -> None:
     assert chosen._request.options.decoding == Decoding('replace', 'text')
 
 
-def test_a_group_gives_one_entry_for_each_split_however_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_gives_one_entry_for_each_split_however_it_was_cut() -> None:
     """A table of 75 TB is cut every 16 MB: its ledger would be millions of entries in the one worker that verifies."""
     splits = [Split(Area(tokens), ('n:9042',)) for tokens in ring.subdivide(ring.ring_ranges([0]), 2)]
     pieces = [Area(tokens) for split in splits for tokens in ring.subdivide([split.area.tokens], 5)]
     page = pa.RecordBatch.from_pydict({'k': [1, 2]})
     fetched = [found for piece in pieces for found in (page, RangeRead(piece, 2, 20, 1, 0, 7, 'n:9042'))]
-    monkeypatch.setattr(read.Fetcher, '__init__', lambda *_: None)
-    monkeypatch.setattr(read.Fetcher, 'fetch', lambda *_: iter(fetched))
     reading = read._ReadSplits(ReadRequest(CassandraConnection(), 't'))
-    reading._session = None
+    reading._fetches = lambda *_: types.SimpleNamespace(fetch=lambda _: iter(fetched))
     scan = plan_scan(Table('ks', 't', ('k',), (), (('k', 'int'),)))
     found = list(reading.process((scan, 5000, splits)))
     entries = [entry.value for entry in found[len(pieces) :]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from authority import Authority
 from nodes import running
-from tls_node import PASSWORD, SUBNET, TlsNode
+from tls_node import PASSWORD, SUBNET, WORKER, TlsNode
 
 from tfx_cassandra.components import schema
 from tfx_cassandra.components.devcluster.cluster import DevCluster
@@ -23,7 +23,9 @@ def tls_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
     files = folder / 'node-with-key.pem'
     files.write_text(pathlib.Path(key).read_text() + pathlib.Path(certificate).read_text())
     # A port of its own, for it listens on every address.
-    cluster = DevCluster(folder / 'node', subnet=SUBNET, port=9951, jmx_port=7511, heap='512M', authenticated=True)
+    cluster = DevCluster(
+        folder / 'node', subnet=SUBNET, port=9951 + WORKER, jmx_port=7511 + WORKER, heap='512M', authenticated=True
+    )
     settings = {
         'authorizer': 'CassandraAuthorizer', 'permissions_validity': '50ms', 'roles_validity': '50ms',
         'credentials_validity': '50ms',
