@@ -48,7 +48,7 @@ demo-torch: venv  ## trains the flight-delay model in PyTorch on rows from Cassa
 
 test: lint cluster browser  ## runs the whole test suite against the development cluster, with branch coverage (TESTS="-k scan" to choose)
 	@tools/torch
-	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(TESTS)
+	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest -n 3 --dist loadfile --cov --cov-report= $(TESTS)
 
 browser:  ## installs Chromium for the tests of the status page where it may (root on Debian or Ubuntu)
 	@tools/chromium

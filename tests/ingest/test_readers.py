@@ -70,7 +70,7 @@ def test_csv_with_all_that_it_can_have(written: Callable[..., Path]) -> None:
 CELL = st.text(st.sampled_from('a,"\n\r é'), max_size=5)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6),
     st.integers(4, 60),

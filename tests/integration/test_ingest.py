@@ -268,7 +268,7 @@ def events(kind: str, count: int, keys: int, chance: random.Random) -> tuple[Pat
 
 @pytest.mark.parametrize(
     ('kind', 'kills'),
-    [('csv', 3), pytest.param('csv', 10, marks=pytest.mark.slow), pytest.param('jsonl', 10, marks=pytest.mark.slow),
+    [('csv', 2), pytest.param('csv', 10, marks=pytest.mark.slow), pytest.param('jsonl', 10, marks=pytest.mark.slow),
      pytest.param('parquet', 10, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_a_load_that_is_killed_at_any_moment_ends_with_the_newest_events(
