@@ -53,6 +53,8 @@ def convert(source: Source, kind: Any) -> Converted:
     try:
         return Converted(_whole(array, kind, target), {})
     except _REASONS:
+        if isinstance(array, pa.ListArray) and _item_of(kind) and len(array) > 1:
+            return _by_list(array, kind, target)
         if pa.types.is_string(array.type) or pa.types.is_nested(array.type) or pa.types.is_decimal(array.type):
             return _by_value(_plain(array, kind), kind, target)
         return _by_row(array, kind, target)
@@ -141,6 +143,13 @@ def _by_value(source: Source, kind: Any, target: pa.DataType) -> Converted:
                 errors[row] = ' '.join(str(error).split()) or type(error).__name__
         values.append(converted)
     return Converted(pa.array(values, target), errors)
+
+
+def _by_list(lists: pa.ListArray, kind: Any, target: pa.DataType) -> Converted:
+    """Converts lists of scalars one by one, so that each is what it would be without the others."""
+    found = [convert(lists.slice(row, 1), kind) for row in range(len(lists))]
+    values = pa.chunked_array([each.values for each in found], target).combine_chunks()
+    return Converted(values, {row: each.errors[0] for row, each in enumerate(found) if each.errors})
 
 
 def _by_row(array: pa.Array, kind: Any, target: pa.DataType) -> Converted:

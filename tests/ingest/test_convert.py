@@ -321,6 +321,14 @@ def test_lists_of_examples_equal_each_item_by_itself(data: st.DataObject, source
             assert row in found.errors
 
 
+def test_a_wrong_number_in_a_list_fails_its_own_row() -> None:
+    lists = pa.array([[0, 1], [0, -1], None], pa.list_(pa.int64()))
+    for kind in (LIST([KINDS['boolean']]), vector(KINDS['boolean'], 2)):
+        found = convert(lists, kind)
+        assert found.values.to_pylist() == [[False, True], None, None]
+        assert found.errors.keys() == {1}
+
+
 def test_a_wrong_text_in_a_list_fails_its_own_row() -> None:
     lists = pa.array([[b'a'], [b'b', b'\xff'], None, [b'c']], pa.list_(pa.binary()))
     found = convert(lists, LIST([KINDS['text']]))
