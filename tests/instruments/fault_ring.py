@@ -144,4 +144,4 @@ class Case:
         chance = random.Random(seed)
         # Paths and faults come in turn, so that any row of seeds meets every pair of them.
         path, fault = paths[seed % len(paths)], FAULTS[seed // len(paths) % len(FAULTS)]
-        return cls(seed, path, fault, chance.randrange(3), chance.uniform(0, 1.0), chance.uniform(1.0, 6.0))
+        return cls(seed, path, fault, chance.randrange(3), chance.uniform(0, 0.4), chance.uniform(1.0, 6.0))
