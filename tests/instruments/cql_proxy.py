@@ -12,13 +12,12 @@ import dataclasses
 import io
 import re
 import struct
-import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from cassandra import ConsistencyLevel
 from cassandra.protocol import ResultMessage, read_int, read_string, read_stringmultimap, write_stringmultimap
+from proxy import Proxy
 
 _ERROR, _OPTIONS, _SUPPORTED, _RESULT, _PREPARE, _EXECUTE = 0x00, 0x05, 0x06, 0x08, 0x09, 0x0A
 _WARNINGS = 0x08  # flag of a frame whose body begins with a list of texts
@@ -111,7 +110,7 @@ READ_TIMEOUT = Fail(0x1200, 'made by the proxy: timed out', struct.pack('>HiiB',
 OVERLOADED = Fail(0x1001, 'made by the proxy: overloaded')
 
 
-class CqlProxy:
+class CqlProxy(Proxy):
     """Listens on an address and forwards to a node; a context manager.
 
     Attributes:
@@ -122,22 +121,8 @@ class CqlProxy:
     def __init__(self, address: str, port: int, node: tuple[str, int]) -> None:
         self.rule: Rule = lambda execute: None
         self.record: list[Execute] = []
-        self._listen, self._node = (address, port), node
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        super().__init__((address, port), node)
         self._prepared: dict[bytes, str] = {}
-        self._connections: set[asyncio.Task] = set()
-
-    def __enter__(self) -> CqlProxy:
-        self._thread.start()
-        self._server = self._run(asyncio.start_server(self._accept, *self._listen))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def reset(self) -> None:
         """Forgets the rule and the record."""
@@ -147,19 +132,10 @@ class CqlProxy:
         """The record's reads of token ranges, in the order they were asked."""
         return [execute for execute in self.record if execute.token_range]
 
-    def _run(self, coroutine: Coroutine) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
-    async def _close(self) -> None:
-        self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._tasks.add(task)
         try:
             node = await asyncio.open_connection(*self._node)
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -167,7 +143,7 @@ class CqlProxy:
             node[1].close()
         finally:
             writer.close()
-            self._connections.discard(task)
+            self._tasks.discard(task)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -129,10 +130,9 @@ class Place:
         if failures := writer.write(batch_of(keys)):
             raise RuntimeError(failures[0].message)
 
-    def rows(self, table: str, **options: object) -> dict[tuple[int, int], str]:
-        """Reads a table past the proxies; raises MismatchError for a row that comes twice."""
-        connection = self.ring.straight if 'through' not in options else self.ring.connection
-        options.pop('through', None)
+    def rows(self, table: str, through: bool = False, **options: Any) -> dict[tuple[int, int], str]:
+        """Reads a table past the proxies, or `through` them; raises MismatchError for a row that comes twice."""
+        connection = self.ring.connection if through else self.ring.straight
         batches = read_batches(connection, table, columns=['k', 'n', 'v'], consistency='QUORUM', **options)
         rows = [row for batch in batches for row in rows_of(batch)]
         doubled = [key for key, count in collections.Counter((k, n) for k, n, _ in rows).items() if count > 1]

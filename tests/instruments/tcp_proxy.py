@@ -8,9 +8,9 @@ import dataclasses
 import random
 import socket
 import struct
-import threading
-from collections.abc import Coroutine
 from typing import Any
+
+from proxy import Proxy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ _CHUNK = 1 << 16
 _RESET = struct.pack('ii', 1, 0)  # SO_LINGER: what is left is thrown away, and the other side gets a reset
 
 
-class TcpProxy:
+class TcpProxy(Proxy):
     """Listens on an address and forwards to another one; a context manager.
 
     Args:
@@ -62,30 +62,14 @@ class TcpProxy:
     """
 
     def __init__(self, listen: tuple[str, int], upstream: tuple[str, int]) -> None:
-        self._listen, self._upstream = listen, upstream
+        super().__init__(listen, upstream)
         self._fault: NetworkFault | None = None
         self._random = random.Random(0)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._tasks: set[asyncio.Task] = set()
-        self.met = 0
-
-    def __enter__(self) -> TcpProxy:
-        self._thread.start()
-        self._server = self._run(asyncio.start_server(self._accept, *self._listen))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     @contextlib.contextmanager
     def faulty(self, fault: NetworkFault) -> Any:
-        """Has a fault for the length of the block. `met` counts connections and chunks that the fault touched."""
-        self.met = 0
+        """Has a fault for the length of the block."""
         self._run(self._set(fault))
         try:
             yield
@@ -96,7 +80,6 @@ class TcpProxy:
         if isinstance(self._fault, Hole) or isinstance(fault, Cut):
             # After a hole what was swallowed is missing, so that its connections cannot go on.
             reset = not isinstance(fault, Cut) or fault.reset
-            self.met += len(self._pairs)
             for pair in self._pairs:
                 for writer in pair:
                     _end(writer, reset)
@@ -104,26 +87,16 @@ class TcpProxy:
         if isinstance(fault, Corrupt):
             self._random = random.Random(fault.seed)
 
-    def _run(self, coroutine: Coroutine) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
-
-    async def _close(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
             if isinstance(self._fault, Cut):
-                self.met += 1
                 _end(writer, self._fault.reset)
                 return
             with contextlib.suppress(OSError, asyncio.CancelledError):
-                far_reader, far_writer = await asyncio.open_connection(*self._upstream)
+                far_reader, far_writer = await asyncio.open_connection(*self._node)
                 pair = (writer, far_writer)
                 self._pairs.add(pair)
                 try:
@@ -147,8 +120,6 @@ class TcpProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
             fault = self._fault
-            if isinstance(fault, (Hole, Late, Slow)):
-                self.met += 1
             if isinstance(fault, Hole):
                 continue
             if isinstance(fault, Late):
@@ -156,7 +127,6 @@ class TcpProxy:
             elif isinstance(fault, Slow):
                 await asyncio.sleep(len(chunk) / fault.bytes_per_second)
             elif isinstance(fault, Corrupt) and self._random.random() < fault.share:
-                self.met += 1
                 place, bit = self._random.randrange(len(chunk)), self._random.randrange(8)
                 chunk = chunk[:place] + bytes([chunk[place] ^ 1 << bit]) + chunk[place + 1 :]
             writer.write(chunk)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 
+import pytest
 from authority import Authority
 
 from tfx_cassandra.components.devcluster.cluster import DevCluster
@@ -32,6 +33,18 @@ class TlsNode:
     authority: Authority
     files: pathlib.Path
     connection: CassandraConnection
+
+    def as_role(self, role: str, patch: pytest.MonkeyPatch) -> CassandraConnection:
+        """Returns a connection as a role with PASSWORD, which the environment's variables name, too."""
+        root = self.connection
+        assert root.tls is not None
+        for name, value in {
+            'CONTACT_POINTS': root.contact_points[0], 'PORT': str(root.port), 'KEYSPACE': root.keyspace,
+            'USERNAME': role, 'PASSWORD': PASSWORD, 'CA_FILE': root.tls.ca_file,
+            'CERT_FILE': root.tls.cert_file, 'KEY_FILE': root.tls.key_file,
+        }.items():  # fmt: skip
+            patch.setenv(f'CASSANDRA_{name}', value or '')
+        return CassandraConnection.from_env()
 
     def present(self, certificate: tuple[str, str]) -> None:
         """Makes the node show another certificate, given the certificate's file and the key's."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from authority import Authority
 from nodes import running
-from tls_node import PASSWORD, SUBNET, WORKER, TlsNode
+from tls_node import SUBNET, WORKER, TlsNode
 
 from tfx_cassandra.components import schema
 from tfx_cassandra.components.devcluster.cluster import DevCluster
@@ -42,7 +42,6 @@ def tls_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
     client = authority.issue('client')
     with pytest.MonkeyPatch.context() as patch, running(cluster, settings, '-XX:TieredStopAtLevel=1'):
         patch.setenv('TLS_NODE_PASSWORD', 'cassandra')
-        patch.setenv('ROLE_PASSWORD', PASSWORD)
         connection = CassandraConnection(
             cluster.contact_points, cluster.port, keyspace='guarded', username='cassandra',
             password_env='TLS_NODE_PASSWORD', tls=Tls(authority.file, *client),

@@ -50,20 +50,13 @@ def with_a_secret(folder: pathlib.Path, wanted: tuple[bytes, ...]) -> list[str]:
 def canary(tls_node: TlsNode, monkeypatch: pytest.MonkeyPatch) -> CassandraConnection:
     """A connection, also of the environment's variables, as a role that may do everything."""
     root = tls_node.connection
-    assert root.tls is not None
     with connections.session(root) as session:
         session.execute(
             f"CREATE ROLE IF NOT EXISTS canary WITH PASSWORD = '{PASSWORD}' AND LOGIN = true AND SUPERUSER = true"
         )
-        session.execute(role_uses.TABLE.format(keyspace=root.keyspace).replace('TABLE', 'TABLE IF NOT EXISTS'))
+        session.execute(role_uses.TABLE.format(keyspace=root.keyspace))
     role_uses.filled(root)
-    for name, value in {
-        'CONTACT_POINTS': root.contact_points[0], 'PORT': str(root.port), 'KEYSPACE': root.keyspace,
-        'USERNAME': 'canary', 'PASSWORD': PASSWORD, 'CA_FILE': root.tls.ca_file,
-        'CERT_FILE': root.tls.cert_file, 'KEY_FILE': root.tls.key_file,
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f'CASSANDRA_{name}', value or '')
-    return CassandraConnection.from_env()
+    return tls_node.as_role('canary', monkeypatch)
 
 
 def run_pipeline(connection: CassandraConnection, folder: pathlib.Path) -> None:

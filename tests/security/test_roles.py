@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import re
 import time
@@ -42,15 +41,7 @@ def as_role(
     """A connection, also of the environment's variables, as a role without any right."""
     role = re.sub(r'\W', '_', request.node.callspec.id).lower()
     superuser.execute(f"CREATE ROLE {role} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true")
-    connection = dataclasses.replace(tls_node.connection, username=role, password_env='ROLE_PASSWORD')
-    assert connection.tls is not None
-    for name, value in {
-        'CONTACT_POINTS': connection.contact_points[0], 'PORT': str(connection.port), 'KEYSPACE': connection.keyspace,
-        'USERNAME': role, 'PASSWORD': PASSWORD, 'CA_FILE': connection.tls.ca_file,
-        'CERT_FILE': connection.tls.cert_file, 'KEY_FILE': connection.tls.key_file,
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f'CASSANDRA_{name}', value or '')
-    yield connection
+    yield tls_node.as_role(role, monkeypatch)
     superuser.execute(f'DROP ROLE {role}')
 
 
