@@ -10,11 +10,9 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import heapq
-import itertools
 import queue
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from cassandra import OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
@@ -41,10 +39,10 @@ from tfx_cassandra.components.scan.page_size import PAGE_BYTES
 from tfx_cassandra.components.scan.plan import Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.reading import Failure, Reading
+from tfx_cassandra.components.scan.schedule import OrderedSchedule, Schedule
 from tfx_cassandra.components.scan.spans import ScanSpans
 from tfx_cassandra.components.scan.survey import name_of
 
-PER_NODE = 4  # areas read at once from one node by one worker thread; more did not read faster
 IN_FLIGHT = 16  # areas read at once by one worker thread
 PAGE_ROWS = 5000
 
@@ -60,6 +58,23 @@ _FAILURES: dict[Failure, tuple[type[Exception], ...]] = {
 
 # (reading, rows requested, the page or why it did not arrive, next paging state)
 _Arrived = queue.SimpleQueue[tuple[Reading, int, Page | Exception, bytes | None]]
+
+
+@dataclasses.dataclass
+class _Call:
+    """What one call of `fetch` waits for. Its queue is its own: a call that ends early leaves pages behind.
+
+    Attributes:
+      schedule: Areas to be started.
+      spans: The spans of the areas.
+      active: Areas being read, by node.
+      arrived: Pages that nobody has taken.
+    """
+
+    schedule: Schedule
+    spans: ScanSpans
+    active: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    arrived: _Arrived = dataclasses.field(default_factory=queue.SimpleQueue)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,73 +155,67 @@ class Fetcher:
         Raises:
           ReadError: An area could not be read; the message names table, area, node and cause.
         """
-        # A queue for this call alone: one that ends early leaves pages behind.
-        arrived: _Arrived = queue.SimpleQueue()
         readings = [Reading.of(split, self._page_rows, self._page_bytes) for split in splits]
-        schedule = _OrderedSchedule(readings, self._keys.descending) if in_order else _Schedule(readings)
-        active: collections.Counter[str] = collections.Counter()
-        spans = ScanSpans(self._table)
-        self._request_ready(schedule, active, arrived, spans)
-        return self._pages(schedule, active, arrived, spans)
+        schedule = OrderedSchedule(readings, self._keys.descending) if in_order else Schedule(readings)
+        call = _Call(schedule, ScanSpans(self._table))
+        self._request_ready(call)
+        return self._pages(call)
 
-    def _request_ready(
-        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
-    ) -> None:
-        while active.total() < self._max_in_flight() and (next_reading := schedule.pop(active)):
-            active[next_reading.node] += 1
-            spans.begin(next_reading)
-            self._request(next_reading, arrived)
+    def _request_ready(self, call: _Call) -> None:
+        while call.active.total() < self._max_in_flight() and (reading := call.schedule.pop(call.active)):
+            call.active[reading.node] += 1
+            call.spans.begin(reading)
+            self._request(reading, call.arrived)
 
-    def _pages(
-        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
-    ) -> Generator[Any, None, None]:
-        with spans:
-            yield from self._arriving(schedule, active, arrived, spans)
-
-    def _arriving(
-        self, schedule: _Schedule, active: collections.Counter[str], arrived: _Arrived, spans: ScanSpans
-    ) -> Iterator[Any]:
-        while schedule or active.total():
-            self._request_ready(schedule, active, arrived, spans)
-            try:
-                timeout = schedule.seconds_to_next() if schedule else None
-                reading, requested_rows, page, paging_state = arrived.get(timeout=timeout)
-            except queue.Empty:
-                continue
-            node = reading.node
-            reading.request.observe()
-            if isinstance(page, Exception):
-                active[node] -= 1
-                self._limiter.adjust(requested_rows, 0, 0)
-                done = self._handle_failure(reading, page, schedule)
+    def _pages(self, call: _Call) -> Generator[Any, None, None]:
+        with call.spans:
+            while call.schedule or call.active.total():
+                self._request_ready(call)
+                try:
+                    reading, requested_rows, page, paging_state = call.arrived.get(
+                        timeout=call.schedule.seconds_to_next()
+                    )
+                except queue.Empty:
+                    continue
+                reading.request.observe()
+                if isinstance(page, Exception):
+                    call.active[reading.node] -= 1
+                    self._limiter.adjust(requested_rows, 0, 0)
+                    done = self._handle_failure(reading, page, call.schedule)
+                else:
+                    self._limiter.adjust(requested_rows, page.rows, len(page.body))
+                    content, done = self._accept(call, reading, page, paging_state)
+                    yield content
+                    if paging_state is None:
+                        call.spans.end(reading)
                 if done is not None:
                     yield done
-                continue
-            self._limiter.adjust(requested_rows, page.rows, len(page.body))
-            reading.record_page(page.rows, len(page.body), paging_state)
-            self._count(page)
-            oversized = paging_state is not None and reading.oversized
-            if paging_state is None:
-                active[node] -= 1
-            elif not oversized:
-                self._request(reading, arrived)  # the next page arrives while the caller works on this one
-            decoded = self._decoded(page, reading)
-            reading.record_position(decoded.last, self._keys.descending)
-            read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
-            reading.read = dataclasses.replace(read, coordinator=node)
-            done = reading.read if paging_state is None else None
-            if oversized:  # cut before the next page is requested, so that the page is one of the smaller area
-                done, (_, *fresh) = reading.split_oversized(self._scan)
-                self._request(reading, arrived)
-                for part in fresh:
-                    schedule.add(part, delay=0.0)
-                metrics.READ_DIVISIONS.add(len(fresh), self._table, 'size')
-            self._request_ready(schedule, active, arrived, spans)  # the next areas arrive meanwhile, too
-            yield decoded.content
-            if paging_state is None:
-                spans.end(reading)
-            if done is not None:
-                yield done
+
+    def _accept(
+        self, call: _Call, reading: Reading, page: Page, paging_state: bytes | None
+    ) -> tuple[Any, RangeRead | None]:
+        """Requests what follows a page and decodes the page; returns its content, and the entry of a complete area."""
+        reading.record_page(page.rows, len(page.body), paging_state)
+        self._count(page)
+        oversized = paging_state is not None and reading.oversized
+        node = reading.node
+        if paging_state is None:
+            call.active[node] -= 1
+        elif not oversized:
+            self._request(reading, call.arrived)  # the next page arrives while the caller works on this one
+        decoded = self._decoded(page, reading)
+        reading.record_position(decoded.last, self._keys.descending)
+        read = reading.read.with_page(page.rows, len(page.body), decoded.checksum)
+        reading.read = dataclasses.replace(read, coordinator=node)
+        done = reading.read if paging_state is None else None
+        if oversized:  # cut before the next page is requested, so that the page is one of the smaller area
+            done, (_, *fresh) = reading.split_oversized(self._scan)
+            self._request(reading, call.arrived)
+            for part in fresh:
+                call.schedule.add(part, delay=0.0)
+            metrics.READ_DIVISIONS.add(len(fresh), self._table, 'size')
+        self._request_ready(call)  # the next areas arrive meanwhile, too
+        return decoded.content, done
 
     def _max_in_flight(self) -> int:
         """Returns how many areas may be read at once: only one while a limit delays the requests."""
@@ -258,7 +267,7 @@ class Fetcher:
             return
         future.add_callbacks(lambda pages: arrive(pages[0], future._paging_state), lambda error: arrive(error, None))
 
-    def _handle_failure(self, reading: Reading, error: Exception, schedule: _Schedule) -> RangeRead | None:
+    def _handle_failure(self, reading: Reading, error: Exception, schedule: Schedule) -> RangeRead | None:
         """Schedules a retry of a reading, or of what it is cut into; returns the entry of the part that is complete."""
         node = reading.node
         failure = next((failure for failure, errors in _FAILURES.items() if isinstance(error, errors)), None)
@@ -282,55 +291,3 @@ class Fetcher:
             statement.is_idempotent = True
             self._statements[ends] = statement
         return self._statements[ends]
-
-
-class _Schedule:
-    """Readings to be started: those that are ready, and those that wait for the end of their backoff."""
-
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        self._ready = collections.deque(readings)
-        self._delayed: list[tuple[float, int, Reading]] = []  # (ready at, tie breaker, reading), a heap
-        self._ties = itertools.count()
-
-    def __bool__(self) -> bool:
-        return bool(self._ready or self._delayed)
-
-    def add(self, reading: Reading, delay: float) -> None:
-        """Adds a reading that becomes ready after a delay in seconds."""
-        heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._ties), reading))
-
-    def seconds_to_next(self) -> float | None:
-        """Returns the seconds until the next delayed reading becomes ready; None if there is none."""
-        return max(0.0, self._delayed[0][0] - time.monotonic()) + 0.001 if self._delayed else None
-
-    def pop(self, active: collections.Counter[str]) -> Reading | None:
-        """Removes and returns the first ready reading whose node serves fewer than PER_NODE, or returns None."""
-        while self._delayed and self._delayed[0][0] <= time.monotonic():
-            self._ready.appendleft(heapq.heappop(self._delayed)[2])
-        for i, reading in enumerate(self._ready):
-            if active[reading.node] < PER_NODE:
-                del self._ready[i]
-                return reading
-        return None
-
-
-class _OrderedSchedule(_Schedule):
-    """Readings one after the other, in the order of their rows: the first is waited for even while it is delayed."""
-
-    def __init__(self, readings: Sequence[Reading], descending: bool) -> None:
-        super().__init__(sorted(readings, key=lambda reading: reading.area.order(descending)))
-        self._descending = descending
-
-    def pop(self, active: collections.Counter[str]) -> Reading | None:
-        """Removes and returns the first reading, if none is active and its backoff has ended."""
-        if active.total() or not self:
-            return None
-        now = time.monotonic()
-        waiting = [(reading, 0.0) for reading in self._ready] + [(reading, at) for at, _, reading in self._delayed]
-        first, ready_at = min(waiting, key=lambda entry: entry[0].area.order(self._descending))
-        if ready_at > now:
-            return None
-        self._ready = collections.deque(reading for reading in self._ready if reading is not first)
-        self._delayed = [entry for entry in self._delayed if entry[2] is not first]
-        heapq.heapify(self._delayed)
-        return first

@@ -16,12 +16,12 @@ from cql_proxy import CqlProxy
 
 from tfx_cassandra.components import ReadFromCassandra
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.scan import fetch
+from tfx_cassandra.components.scan import schedule
 
 pytestmark = pytest.mark.integration
 
 PARTITIONS, ROWS, PAGE_ROWS = 200, 40, 50
-MOST_PAGES = 2 * fetch.PER_NODE  # that a worker thread holds of one node
+MOST_PAGES = 2 * schedule.PER_NODE  # that a worker thread holds of one node
 
 
 @pytest.fixture(scope='module', autouse=True)

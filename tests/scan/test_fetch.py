@@ -14,7 +14,7 @@ from fake_server import NODE, TABLE, Asked, FakeSession, Row
 
 from tfx_cassandra.components.cql.table import Identity
 from tfx_cassandra.components.errors import ReadError, SchemaError
-from tfx_cassandra.components.scan import fetch, identity, ledger, reading, ring
+from tfx_cassandra.components.scan import fetch, identity, ledger, reading, ring, schedule
 from tfx_cassandra.components.scan.area import Area, Slice
 from tfx_cassandra.components.scan.fetch import Fetcher, ReadOptions
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
@@ -152,7 +152,7 @@ def test_an_error_that_a_retry_cannot_help_is_not_retried() -> None:
 
 
 def test_no_more_areas_are_read_at_once_than_the_limit_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, 'PER_NODE', 3)
+    monkeypatch.setattr(schedule, 'PER_NODE', 3)
     session = FakeSession(ROWS)
     fetcher = Fetcher(session, SCAN).fetch(splits(50))
     next(fetcher)
@@ -218,7 +218,7 @@ def test_a_damaged_page_is_the_package_s_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_limits_are_those_documented() -> None:
-    assert (fetch.PER_NODE, fetch.IN_FLIGHT) == (4, 16)
+    assert (schedule.PER_NODE, fetch.IN_FLIGHT) == (4, 16)
 
 
 def in_order(session: FakeSession, parts: list[Split], **options: object) -> list[tuple]:
