@@ -150,7 +150,8 @@ class CsvReader:
             block = b'\n'.join(block[start:end] for start, end in places)
         else:
             block = block[: found.used]
-        table = pa_csv.read_csv(
+        # pa_csv.read_csv searches all objects of the process for references after each call (25 ms with TFX loaded).
+        opened = pa_csv.open_csv(
             pa.py_buffer(block),
             pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self.fields),
             pa_csv.ParseOptions(delimiter=self._format.delimiter, newlines_in_values=True),
@@ -160,6 +161,7 @@ class CsvReader:
                 include_columns=list(wanted),
             ),
         )  # fmt: skip
+        table = opened.read_all()
         if table.num_rows != count:
             raise AssertionError(f'{self._path}: pyarrow parsed {table.num_rows} records of {count}')
         return {name: _texts(table.column(name).combine_chunks()) for name in wanted}
