@@ -204,13 +204,19 @@ JOINED: dict[str, Any] = {'views': [LEVELS, PEOPLE], 'labels': CLICKS, 'join_pla
             'split': EntitySplits((('train', 2), ('eval', 1)), ('user',)),
             'emit_schema': True,
         },
-        {
-            **JOINED,
-            'window': WINDOW,
-            'split': TimeSplits((('train', 3), ('eval', 1)), 'at'),
-            'availability_cut_off': False,
-        },
-        {**JOINED, 'views': [dataclasses.replace(LEVELS, features=('level',))], 'window': WINDOW, 'history': 3},
+        pytest.param(
+            {
+                **JOINED,
+                'window': WINDOW,
+                'split': TimeSplits((('train', 3), ('eval', 1)), 'at'),
+                'availability_cut_off': False,
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {**JOINED, 'views': [dataclasses.replace(LEVELS, features=('level',))], 'window': WINDOW, 'history': 3},
+            marks=pytest.mark.slow,
+        ),
         {**JOINED, 'span': SpanRange(count=2), 'limits': AuditLimits(missing=1.0)},
     ],
     ids=['view', 'entities', 'times', 'sequences', 'spans'],

@@ -256,7 +256,7 @@ def stock_run(generate: CassandraExampleGen, folder: Path) -> dict[str, anomalie
     ('settings', 'sequence'),
     [
         ({}, True),
-        ({'history': None, 'views': [CLICKS, MOODS, SHOPS]}, False),
+        pytest.param({'history': None, 'views': [CLICKS, MOODS, SHOPS]}, False, marks=pytest.mark.slow),
         ({'history': None, 'labels': None, 'views': FeatureView('shows', 'clicks', ('user',), 'ts', CLICKS.features)},
          False),
     ],

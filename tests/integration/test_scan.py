@@ -77,6 +77,20 @@ def scanned(connection: CassandraConnection, table: str, **options: Any) -> list
     return rows_of(collected(ReadFromCassandra(connection, table, **options)))
 
 
+def scanned_at_once(
+    connection: CassandraConnection, table: str, columns: list[str], restrictions: list[dict[str, Any]]
+) -> list[list[tuple]]:
+    """Runs a read for each restriction in one pipeline, which takes a third of the time of as many pipelines."""
+    with tempfile.TemporaryDirectory() as folder:
+        targets = [pathlib.Path(folder) / str(number) for number in range(len(restrictions))]
+        with TestPipeline() as pipeline:
+            for target, where in zip(targets, restrictions, strict=True):
+                target.mkdir()
+                read_where = f'read {target.name}' >> ReadFromCassandra(connection, table, columns=columns, where=where)
+                _ = pipeline | read_where | f'save {target.name}' >> beam.Map(_save, str(target))
+        return [rows_of([pickle.loads(path.read_bytes()) for path in target.iterdir()]) for target in targets]
+
+
 def looped(session: Session, connection: CassandraConnection, table: str, columns: str = 'k, hour, n') -> list[tuple]:
     """The oracle: one driver loop over the whole table."""
     rows = session.execute(f'SELECT {columns} FROM {connection.keyspace}.{table}')
@@ -167,7 +181,7 @@ def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraCon
     )
     session.execute(f'INSERT INTO {name} (price, id, big, n) VALUES (1.5, {key}, blobAsVarint(0x0007), 2)')
     session.execute(f'INSERT INTO {name} (price, id, n) VALUES (2.5, {uuid.UUID(int=1)}, 3)')
-    for where, rows in [
+    cases: list[tuple[dict[str, Any], list[int]]] = [
         ({'id': str(key).upper()}, [1, 2]), ({'id': f'{{{key}}}'}, [1, 2]), ({'id': key.hex}, [1, 2]),
         ({'id': key}, [1, 2]), ({'ip': '2001:DB8:0::1'}, [1]), ({'ip': ipaddress.ip_address('2001:db8::1')}, [1]),
         ({'n': [1, '2']}, [1, 2]), ({'price': 1.5}, [1, 2]), ({'price': decimal.Decimal('2.500')}, [3]),
@@ -176,8 +190,10 @@ def test_restrictions_are_compared_as_the_column_s_type(connection: CassandraCon
         ({'day': '2020-01-01'}, [1]), ({'day': datetime.date(2020, 1, 1)}, [1]), ({'hour': datetime.time(12, 30)}, [1]),
         ({'big': 7}, [1, 2]), ({'f': 0.1}, [1]), ({'raw': b'\xca\xfe'}, [1]), ({'few': [['b', 'a']]}, [1]),
         ({'pair': [(1, 'x'), (2, 'y')]}, [1]), ({'near': [[0.5, 1.0]]}, [1]),
-    ]:  # fmt: skip
-        assert scanned(connection, 'typed', columns=['n'], where=where) == [(row,) for row in rows], where
+    ]  # fmt: skip
+    found = scanned_at_once(connection, 'typed', ['n'], [where for where, _ in cases])
+    for (where, rows), got in zip(cases, found, strict=True):
+        assert got == [(row,) for row in rows], where
     for where, message in [
         ({'n': True}, 'where n: got True, rule: a int'), ({'day': 'today'}, "where day: got 'today', rule: a date"),
         ({'pair': (1, 'x')}, 'where pair: got 1, rule: a frozen<tuple<int, text>>'),

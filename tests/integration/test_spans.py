@@ -69,9 +69,9 @@ def tables(folder: Path, names: list[str]) -> dict[str, pa.Table]:
     [
         ('latest', LAST, LAST, 200),
         (SpanRange(count=2), LAST - 1, LAST, 400),
-        (SpanRange(count=3, first=LAST), LAST, LAST, 200),
+        pytest.param(SpanRange(count=3, first=LAST), LAST, LAST, 200, marks=pytest.mark.slow),
         (SpanRange(count=1, skip=1), LAST - 1, LAST - 1, 200),
-        (LAST, LAST, LAST, 200),
+        pytest.param(LAST, LAST, LAST, 200, marks=pytest.mark.slow),
         (LAST + 3, LAST + 3, LAST + 3, 0),
         (SpanRange(LAST - 3, LAST), LAST - 3, LAST, 400),
     ],

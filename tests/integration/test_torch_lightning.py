@@ -66,7 +66,7 @@ def trainer(folder: pathlib.Path, **options: Any) -> Trainer:
     return Trainer(default_root_dir=folder, **{'enable_checkpointing': False, 'max_epochs': 2, **quiet, **options})
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_row_an_epoch_in_a_new_order(filled, tmp_path, workers):
     model = Line()
     module = CassandraDataModule(samples(filled), samples(filled), num_workers=workers)
@@ -78,7 +78,7 @@ def test_every_row_an_epoch_in_a_new_order(filled, tmp_path, workers):
 
 
 @pytest.mark.parametrize('steps', [5, 14])  # within an epoch, and at its end
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_checkpoint_within_an_epoch_continues(filled, tmp_path, workers, steps):
     def module() -> CassandraDataModule:
         return CassandraDataModule(samples(filled), num_workers=workers)
