@@ -10,9 +10,10 @@ import polars as pl
 
 from tfx_cassandra.components.experiment import sequential, statistics
 from tfx_cassandra.components.experiment.design import Design, Metric
+from tfx_cassandra.components.experiment.estimates import MIN_ADJUSTED_UNITS, Estimate, adjusted, proportion, ratio
 from tfx_cassandra.components.experiment.moments import Moments, total
 from tfx_cassandra.components.experiment.results import MetricResult, decisive_interval
-from tfx_cassandra.components.experiment.statistics import Comparison, Estimate
+from tfx_cassandra.components.experiment.statistics import Comparison
 from tfx_cassandra.components.experiment.tally import MAX_EXACT_UNITS, Tally
 
 Estimates = Mapping[str, Sequence[Estimate]]  # by metric, of each arm
@@ -26,8 +27,8 @@ def by_arm(moments: Moments) -> list[Moments]:
 def estimates_of(metric: Metric, arms: Sequence[Moments]) -> Sequence[Estimate]:
     """Returns each arm's estimate; raises ValueError if its values are too few or out of range."""
     if metric.covariate is not None:
-        return statistics.adjusted(arms)
-    return [(statistics.proportion if metric.kind == 'proportion' else statistics.ratio)(arm) for arm in arms]
+        return adjusted(arms)
+    return [(proportion if metric.kind == 'proportion' else ratio)(arm) for arm in arms]
 
 
 def compare(metric: Metric, control: Estimate, treatment: Estimate, alpha: float) -> tuple[str, Comparison]:
@@ -100,9 +101,9 @@ def results_of(design: Design, estimates: Estimates, tally: Tally) -> dict[str, 
 
     def exact(metric: Metric, place: int) -> float:
         # The permutation test compares unadjusted values.
-        adjusted = metric.covariate and min(arm.n for arm in estimates[metric.name]) >= statistics.MIN_ADJUSTED_UNITS
+        is_adjusted = metric.covariate and min(arm.n for arm in estimates[metric.name]) >= MIN_ADJUSTED_UNITS
         control, treatment = (tally.units_of(metric.name, i) for i in (0, place))
-        if adjusted or control is None or treatment is None or len(control) + len(treatment) > MAX_EXACT_UNITS:
+        if is_adjusted or control is None or treatment is None or len(control) + len(treatment) > MAX_EXACT_UNITS:
             return 0.0
         return exact_p_value(control, treatment)
 

@@ -22,6 +22,7 @@ from tfx_cassandra.components.experiment.comparisons import (
     results_of,
 )
 from tfx_cassandra.components.experiment.design import Design, Metric
+from tfx_cassandra.components.experiment.estimates import Estimate, proportion
 from tfx_cassandra.components.experiment.moments import total
 from tfx_cassandra.components.experiment.results import (
     AaCheck,
@@ -33,7 +34,6 @@ from tfx_cassandra.components.experiment.results import (
     decisive_interval,
 )
 from tfx_cassandra.components.experiment.series import series_of
-from tfx_cassandra.components.experiment.statistics import Estimate
 from tfx_cassandra.components.experiment.tally import Tally
 
 
@@ -131,7 +131,7 @@ def _lost_outcomes(design: Design, tally: Tally) -> Iterator[str]:
         shares = tally.valued[metric.name]
         if place and min(shares.n[0], shares.n[place]) > 1 and shares.mean[[0, place], 0].min() >= 0:
             key = f'{metric.name} {arm.name}'
-            control, treatment = (statistics.proportion(shares[i]) for i in (0, place))
+            control, treatment = (proportion(shares[i]) for i in (0, place))
             p_values[key] = _share_p_value(control, treatment)
             shares_text[key] = (
                 f'metric {metric.name}: {control.value:.2%} of the requests of {design.control.name} have a value, and '

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from tfx_cassandra.components.experiment import sequential, statistics
+from tfx_cassandra.components.experiment import estimates, sequential, statistics
 from tfx_cassandra.components.experiment.comparisons import estimates_of, result_of
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.moments import Moments
@@ -34,13 +34,13 @@ def arm(*columns: np.ndarray) -> Moments:
 
 
 def proportions(rng: np.random.Generator, effect: float) -> Comparison:
-    arms = [statistics.proportion(arm(rng.binomial(1, p, 2000).astype(float))) for p in (0.2, 0.2 + effect)]
+    arms = [estimates.proportion(arm(rng.binomial(1, p, 2000).astype(float))) for p in (0.2, 0.2 + effect)]
     return statistics.two_proportions(*arms, ALPHA)
 
 
 def means(rng: np.random.Generator, effect: float) -> Comparison:
     arms = [
-        statistics.ratio(arm(rng.gamma(2, scale, n) + shift)) for scale, n, shift in ((1, 800, 0), (1, 1600, effect))
+        estimates.ratio(arm(rng.gamma(2, scale, n) + shift)) for scale, n, shift in ((1, 800, 0), (1, 1600, effect))
     ]
     return statistics.welch(*arms, ALPHA)
 
@@ -49,7 +49,7 @@ def ratios(rng: np.random.Generator, effect: float) -> Comparison:
     arms = []
     for lift in (0.0, effect):
         d = rng.poisson(4, 1000) + 1.0
-        arms.append(statistics.ratio(arm(d * lift + rng.gamma(2, 1, 1000) * d, d)))
+        arms.append(estimates.ratio(arm(d * lift + rng.gamma(2, 1, 1000) * d, d)))
     return statistics.z_test(*arms, ALPHA)
 
 
@@ -57,7 +57,7 @@ def cuped(rng: np.random.Generator, effect: float) -> Comparison:
     x = rng.normal(0, 2, (2, 1000))
     y = x + rng.normal(0, 1, (2, 1000)) + np.array([[0.0], [effect]])
     arms = [arm(ys, np.ones(1000), xs) for ys, xs in zip(y, x, strict=True)]
-    return statistics.welch(*statistics.adjusted(arms), ALPHA)
+    return statistics.welch(*estimates.adjusted(arms), ALPHA)
 
 
 KINDS = [proportions, means, ratios, cuped]

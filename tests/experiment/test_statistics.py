@@ -12,7 +12,7 @@ from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from tfx_cassandra.components.experiment import statistics
+from tfx_cassandra.components.experiment import estimates, statistics
 from tfx_cassandra.components.experiment.moments import Moments
 
 ALPHA = 0.05
@@ -33,7 +33,7 @@ def rng(seed: int = 3) -> np.random.Generator:
 )
 def test_two_proportions_is_statsmodels(ones: tuple[int, int], sizes: tuple[int, int]) -> None:
     samples = [np.repeat([1.0, 0.0], [k, n - k]) for k, n in zip(ones, sizes, strict=True)]
-    control, treatment = (statistics.proportion(arm(sample)) for sample in samples)
+    control, treatment = (estimates.proportion(arm(sample)) for sample in samples)
     compared = statistics.two_proportions(control, treatment, ALPHA)
     assert compared.p_value == pytest.approx(proportions_ztest(ones, sizes)[1], rel=1e-9)
     low, high = confint_proportions_2indep(ones[1], sizes[1], ones[0], sizes[0], method='agresti-caffo', alpha=ALPHA)
@@ -43,7 +43,7 @@ def test_two_proportions_is_statsmodels(ones: tuple[int, int], sizes: tuple[int,
 @pytest.mark.parametrize('sizes', [(2, 3), (50, 500), (4000, 4000)])
 def test_welch_is_statsmodels_and_scipy(sizes: tuple[int, int]) -> None:
     a, b = rng().normal(5, 1, sizes[0]), rng(4).normal(5.1, 3, sizes[1])
-    compared = statistics.welch(statistics.ratio(arm(a)), statistics.ratio(arm(b)), ALPHA)
+    compared = statistics.welch(estimates.ratio(arm(a)), estimates.ratio(arm(b)), ALPHA)
     assert compared.p_value == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
     oracle = CompareMeans(DescrStatsW(b), DescrStatsW(a)).tconfint_diff(ALPHA, usevar='unequal')
     assert (compared.low, compared.high) == pytest.approx(oracle, rel=1e-9)
@@ -54,7 +54,7 @@ def test_the_delta_method_is_a_test_of_linearized_rows() -> None:
     for seed, lift in ((1, 1.0), (2, 1.2)):
         d = rng(seed).poisson(5, 3000) + 1.0
         y = d * lift * rng(seed + 10).gamma(2, 1, 3000)
-        estimates.append(statistics.ratio(arm(y, d)))
+        estimates.append(estimates.ratio(arm(y, d)))
         r = y.sum() / d.sum()
         rows.append(r + (y - r * d) / d.mean())
     compared = statistics.z_test(*estimates, ALPHA)
@@ -70,7 +70,7 @@ def test_the_delta_methods_error_is_the_bootstraps() -> None:
     y = d * rng(2).gamma(2, 1, 2000)
     drawn = stats.bootstrap((y, d), lambda y, d, axis: y.sum(axis) / d.sum(axis), paired=True, vectorized=True,
                             n_resamples=2000, random_state=rng(5), method='basic', batch=200)  # fmt: skip
-    assert math.sqrt(statistics.ratio(arm(y, d)).variance) == pytest.approx(drawn.standard_error, rel=0.05)
+    assert math.sqrt(estimates.ratio(arm(y, d)).variance) == pytest.approx(drawn.standard_error, rel=0.05)
 
 
 def test_cuped_is_a_test_of_adjusted_rows() -> None:
@@ -79,15 +79,15 @@ def test_cuped_is_a_test_of_adjusted_rows() -> None:
         3 * xs + rng(seed + 5).normal(effect, 1, len(xs))
         for seed, (xs, effect) in enumerate(zip(x, (0, 0.1), strict=True))
     ]
-    estimates = statistics.adjusted([arm(ys, x=xs) for ys, xs in zip(y, x, strict=True)])
+    adjusted = estimates.adjusted([arm(ys, x=xs) for ys, xs in zip(y, x, strict=True)])
     within = [(ys - ys.mean(), xs - xs.mean()) for ys, xs in zip(y, x, strict=True)]
     theta = sum(ys @ xs for ys, xs in within) / sum(xs @ xs for _, xs in within)
     center = np.concatenate(x).mean()
     rows = [ys - theta * (xs - center) for ys, xs in zip(y, x, strict=True)]
-    compared = statistics.welch(*estimates, ALPHA)
-    assert [estimate.value for estimate in estimates] == pytest.approx([row.mean() for row in rows], rel=1e-12)
+    compared = statistics.welch(*adjusted, ALPHA)
+    assert [estimate.value for estimate in adjusted] == pytest.approx([row.mean() for row in rows], rel=1e-12)
     assert compared.p_value == pytest.approx(stats.ttest_ind(*rows, equal_var=False).pvalue, rel=1e-6)
-    plain = statistics.welch(*(statistics.ratio(arm(ys)) for ys in y), ALPHA)
+    plain = statistics.welch(*(estimates.ratio(arm(ys)) for ys in y), ALPHA)
     assert compared.stderr < 0.2 * plain.stderr
 
 
@@ -105,24 +105,24 @@ def test_cuped_of_a_ratio_is_a_test_of_adjusted_linearized_rows() -> None:
     theta = sum(slope[0, 1] for slope in slopes) / sum(slope[1, 1] for slope in slopes)
     center = np.concatenate(covariates).mean()
     rows = [row - theta * (x - center) for row, x in zip(linear, covariates, strict=True)]
-    for estimate, row in zip(statistics.adjusted(arms), rows, strict=True):
+    for estimate, row in zip(estimates.adjusted(arms), rows, strict=True):
         assert estimate.value == pytest.approx(row.mean(), rel=1e-9)
         assert estimate.variance == pytest.approx(row.var(ddof=1) / len(row), rel=1e-9)
 
 
 def test_a_covariate_that_does_not_vary_changes_nothing() -> None:
     y = rng().normal(size=50)
-    assert statistics.adjusted([arm(y), arm(y + 1)])[1] == statistics.ratio(arm(y + 1))
+    assert estimates.adjusted([arm(y), arm(y + 1)])[1] == estimates.ratio(arm(y + 1))
 
 
 def test_the_relative_lift_is_a_ratio_of_means() -> None:
     a, b = rng(1).normal(4, 1, 800), rng(2).normal(5, 2, 900)
-    lift, low, high = statistics.welch(statistics.ratio(arm(a)), statistics.ratio(arm(b)), ALPHA).relative or (0, 0, 0)
+    lift, low, high = statistics.welch(estimates.ratio(arm(a)), estimates.ratio(arm(b)), ALPHA).relative or (0, 0, 0)
     drawn = stats.bootstrap((a, b), lambda a, b, axis: b.mean(axis) / a.mean(axis) - 1, vectorized=True,
                             n_resamples=3000, random_state=rng(5), method='percentile', batch=200)  # fmt: skip
     assert lift == pytest.approx(b.mean() / a.mean() - 1)
     assert (low, high) == pytest.approx(tuple(drawn.confidence_interval), abs=0.005)
-    zero = statistics.Estimate(10, 0.0, 1.0, 1.0)
+    zero = estimates.Estimate(10, 0.0, 1.0, 1.0)
     assert statistics.welch(zero, zero, ALPHA).relative is None
 
 
@@ -156,18 +156,18 @@ def test_weights_are_shares(weights: list[float]) -> None:
 def test_no_traffic_is_refused() -> None:
     with pytest.raises(ValueError, match=r'counts: got \[0, 0\], rule: at least one unit'):
         statistics.sample_ratio_mismatch([0, 0], [0.5, 0.5])
-    for estimate in (statistics.proportion, statistics.ratio):
+    for estimate in (estimates.proportion, estimates.ratio):
         with pytest.raises(ValueError, match='units with a value: got 1, rule: at least two in each arm'):
             estimate(arm(np.ones(1)))
 
 
 def test_a_ratio_has_a_denominator() -> None:
     with pytest.raises(ValueError, match=r'denominator: got 0.0, rule: a mean above zero'):
-        statistics.ratio(arm(np.ones(3), np.zeros(3)))
+        estimates.ratio(arm(np.ones(3), np.zeros(3)))
 
 
 def test_values_that_never_vary_are_certain() -> None:
-    same, other = statistics.ratio(arm(np.ones(5))), statistics.ratio(arm(np.full(5, 2.0)))
+    same, other = estimates.ratio(arm(np.ones(5))), estimates.ratio(arm(np.full(5, 2.0)))
     assert statistics.welch(same, same, ALPHA).p_value == 1.0
     assert statistics.welch(same, other, ALPHA).p_value == 0.0
 
@@ -179,14 +179,14 @@ def test_tea_tasting_gives_the_same_figures() -> None:
     d, x = draw.poisson(4, n) + 1.0, draw.normal(10, 2, n)
     y = d * draw.gamma(2, 1, n) + 0.3 * x + 0.2 * treated
     arms = [arm(y[of], d[of], x[of]) for of in (~treated, treated)]
-    plain = statistics.welch(*map(statistics.ratio, [arm(y[of]) for of in (~treated, treated)]), ALPHA)
+    plain = statistics.welch(*map(estimates.ratio, [arm(y[of]) for of in (~treated, treated)]), ALPHA)
     assert plain.difference == pytest.approx(0.06817327306663579, rel=1e-9)
     assert plain.p_value == pytest.approx(0.8579112726028909, rel=1e-9)
     assert (plain.low, plain.high) == pytest.approx((-0.6785071361317504, 0.814853682265022), rel=1e-9)
-    delta = statistics.z_test(*map(statistics.ratio, arms), ALPHA)
+    delta = statistics.z_test(*map(estimates.ratio, arms), ALPHA)
     assert delta.difference == pytest.approx(-0.019430105864221225, rel=1e-9)
     assert delta.difference / delta.stderr == pytest.approx(-0.2807948250346117, rel=1e-9)
-    cuped = statistics.welch(*statistics.adjusted([arm(y[of], x=x[of]) for of in (~treated, treated)]), ALPHA)
+    cuped = statistics.welch(*estimates.adjusted([arm(y[of], x=x[of]) for of in (~treated, treated)]), ALPHA)
     # Its theta is that of all rows, ours that of the rows within arms.
     assert cuped.difference == pytest.approx(0.09301322534754242, rel=1e-2)
     assert cuped.difference / cuped.stderr == pytest.approx(0.24455068759598392, rel=1e-2)

@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from tfx_cassandra.components import protos
-from tfx_cassandra.components.experiment import statistics
+from tfx_cassandra.components.experiment import estimates, statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.evaluate import evaluation_time
 from tfx_cassandra.components.experiment.moments import Moments
@@ -423,13 +423,13 @@ def test_the_units_of_an_arm_are_kept_until_they_are_many() -> None:
 
 
 def test_few_heavy_units_are_told_from_many_by_students_t() -> None:
-    light = statistics.Estimate(500, 0.0, 0.5, 0.5, effective=500.0)
-    heavy = statistics.Estimate(500, 3.0, 0.5, 0.5, effective=4.0)
+    light = estimates.Estimate(500, 0.0, 0.5, 0.5, effective=500.0)
+    heavy = estimates.Estimate(500, 3.0, 0.5, 0.5, effective=4.0)
     assert statistics.z_test(light, heavy, 0.05).p_value == pytest.approx(2 * stats.norm.sf(3.0))
     df = 1 / (0.25 / 499 + 0.25 / 3)
     assert statistics.cautious_p_value(light, heavy) == pytest.approx(2 * stats.t.sf(3.0, df))
     assert statistics.cautious_p_value(light, dataclasses.replace(heavy, effective=None)) < 0.003
-    two = statistics.Estimate(2, 0.0, 1e-9, 1e-9), statistics.Estimate(2, 1.0, 1e-9, 1e-9)
+    two = estimates.Estimate(2, 0.0, 1e-9, 1e-9), estimates.Estimate(2, 1.0, 1e-9, 1e-9)
     assert statistics.cautious_p_value(*two) == pytest.approx(1 / 3)
 
 
@@ -459,9 +459,9 @@ def test_a_mean_next_to_zero_or_beyond_squares_is_no_raw_error(size: float) -> N
 
 @pytest.mark.parametrize(('control', 'treatment'), [(1e-200, 1.0), (-1e-200, 1.0), (1e-99, 1e60), (0.0, 1.0)])
 def test_a_lift_that_is_no_number_is_none(control: float, treatment: float) -> None:
-    first, second = (statistics.Estimate(900, value, 1e-4, 1e-4) for value in (control, treatment))
+    first, second = (estimates.Estimate(900, value, 1e-4, 1e-4) for value in (control, treatment))
     assert statistics.z_test(first, second, 0.05).relative is None
-    wide = (statistics.Estimate(900, value, 1e200, 1e200) for value in (1e-10, 1e80))
+    wide = (estimates.Estimate(900, value, 1e200, 1e200) for value in (1e-10, 1e80))
     assert statistics.z_test(*wide, 0.05).relative is None
 
 
@@ -476,7 +476,7 @@ def test_a_value_beyond_squares_is_told(value: float, verdict: str) -> None:
 def test_a_ratio_beyond_squares_is_an_error() -> None:
     units = Moments.of(np.array([[1e60, 1e-99, 0, 0], [2e60, 1e-99, 0, 0]]))
     with pytest.raises(ValueError, match=r'^value: got .*, rule: a size of at most 1e100'):
-        statistics.ratio(units)
+        estimates.ratio(units)
 
 
 @pytest.mark.parametrize('field', ['missing', 'margin', 'cap'])
@@ -545,7 +545,7 @@ def test_one_request_id_of_two_units_counts_for_neither() -> None:
 
 def test_a_lift_over_a_negative_control_has_the_sign_of_the_difference() -> None:
     comparison = statistics.z_test(
-        statistics.Estimate(900, -0.01, 1e-4, 1e-4), statistics.Estimate(900, 0.3, 1e-4, 1e-4), 0.05
+        estimates.Estimate(900, -0.01, 1e-4, 1e-4), estimates.Estimate(900, 0.3, 1e-4, 1e-4), 0.05
     )
     assert comparison.relative is not None
     lift, low, high = comparison.relative
@@ -570,4 +570,4 @@ def test_the_control_against_itself_is_judged_by_its_own_alpha(aa_alpha: float, 
 
 def test_moments_of_few_units_are_those_of_the_frame() -> None:
     units = Moments.of(np.array([[1.0, 1, 0, 0], [3.0, 2, 0, 0]]))
-    assert statistics.ratio(units).weight == pytest.approx(9 / 5)
+    assert estimates.ratio(units).weight == pytest.approx(9 / 5)

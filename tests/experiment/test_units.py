@@ -14,7 +14,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from tfx_cassandra.components.experiment import sequential, statistics
+from tfx_cassandra.components.experiment import estimates, sequential, statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.moments import Moments
 from tfx_cassandra.components.experiment.observations import Counts
@@ -163,7 +163,7 @@ def test_looking_while_units_still_come_back_errs_at_most_once_in_twenty() -> No
             for place in (0, 1):
                 of_arm = (arm == place) & (d > 0)
                 zero = np.zeros(of_arm.sum())
-                arms.append(statistics.ratio(Moments.of(np.column_stack([total[of_arm], d[of_arm], zero, zero]))))
+                arms.append(estimates.ratio(Moments.of(np.column_stack([total[of_arm], d[of_arm], zero, zero]))))
             compared = statistics.z_test(*arms, ALPHA)
             p_values.append(sequential.p_value(compared.difference, compared.stderr, arms[0].n + arms[1].n, rho2))
         wrong += min(p_values) < ALPHA
