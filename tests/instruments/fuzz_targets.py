@@ -9,18 +9,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import random
 import struct
 import tarfile
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from cassandra import cqltypes
 from snapshots import with_times
 
 from tfx_cassandra.components.cql import rows, types
@@ -143,104 +140,64 @@ def _cell(value: bytes | None) -> bytes:
 
 
 def encode_target(given: Input) -> None:
-    """Arrays of one to three columns: (columns, rows, rows before the slice, a type for each (16 bits), content).
+    """Arrays of the columns of a page: (rows before the slice, how, validity of eight rows, a page as above).
 
-    What is encoded is decoded and encoded again, which must give the same bytes; then requests are made of it.
+    How to change what the page has: 1, other rows are null, with their values below; 2, text is taken for a uuid,
+    decimal or inet. What is encoded is decoded and encoded again, which must give the same bytes; then requests are
+    made of it.
     """
-    if len(given) < 5:
+    if len(given) < 7 or not given[4]:
         return
-    width, count, before = 1 + given[0] % 3, given[1] % 17, given[2] % 5
-    chosen = [columns()[number % len(columns())] for number in _numbers(given[3 : 3 + 2 * width])]
-    source = Source(given[3 + 2 * width :])
-    values = []
-    for column in chosen:
-        array = source.array(column.cql, column.coding.arrow, before + count).slice(before)
-        values.append(encode.encode(column.coding, array))
-    page = encode.packed(values)
-    cells, _ = rows.cells(page, 0, count, len(chosen))
-    again = [
-        encode.encode(column.coding, rows.decode(column.kind, one)) for column, one in zip(chosen, cells, strict=True)
+    before, how, bits, page = given[0] % 5, given[1], bytes(given[2:3]) * 32, given[3:]
+    width, count = 1 + page[0] % 4, page[1]
+    chosen = [columns()[number % len(columns())] for number in _numbers(page[2 : 2 + 2 * width])]
+    cells, _ = rows.cells(page[2 + 2 * width :], 0, count, len(chosen))
+    arrays = [rows.decode(column.kind, one) for column, one in zip(chosen, cells, strict=True)]
+    if how & 2:
+        chosen = [texts()[how >> 2 & 7] if column.coding.arrow == pa.string() else column for column in chosen]
+    if how & 1:
+        arrays = [_masked(array, bits) for array in arrays]
+    values = [encode.encode(column.coding, array.slice(before)) for column, array in zip(chosen, arrays, strict=True)]
+    whole = encode.packed(values)
+    again, _ = rows.cells(whole, 0, values[0].count, len(chosen))
+    same = [
+        encode.encode(column.coding, rows.decode(column.kind, one)) for column, one in zip(chosen, again, strict=True)
     ]
-    if encode.packed(again) != page:
-        raise AssertionError(f'{bytes(page).hex()} became {encode.packed(again).hex()}')
+    if encode.packed(same) != whole:
+        raise AssertionError(f'{whole.hex()} became {encode.packed(same).hex()}')
     keys = encode.Keys(values[:2])
-    order = np.arange(count, dtype=np.int64)
+    order = np.arange(values[0].count, dtype=np.int64)
     bodies = encode.bodies(b'q' * 16, values, [encode.UNSET] * len(chosen), keys, order, 64, 5, b'end')
-    if sum(rows_of for _, _, rows_of in bodies) != count:
-        raise AssertionError(f'{bodies} of {count} rows')
+    if sum(made for _, _, made in bodies) != len(order):
+        raise AssertionError(f'{bodies} of {len(order)} rows')
     encode.salts(values[:2], 7)
 
 
+@functools.lru_cache(None)
+def texts() -> list[Column]:
+    """Returns eight columns whose arrays are text, of every type that has it."""
+    found = [column for column in columns() if column.coding.arrow == pa.string()]
+    return (found * 8)[:8]
+
+
+def _masked(array: pa.Array, bits: bytes) -> pa.Array:
+    """Returns an array that is null where `bits` say so; what was a value then lies below a null."""
+    arrow, children = array.type, []
+    if pa.types.is_map(arrow):
+        return array
+    if pa.types.is_struct(arrow):
+        children = [array.field(i) for i in range(arrow.num_fields)]
+    elif pa.types.is_list(arrow) or pa.types.is_fixed_size_list(arrow):
+        children = [array.values]
+    own = 1 if children and not pa.types.is_list(arrow) else 3 if arrow in (pa.string(), pa.binary()) else 2
+    buffers = [pa.py_buffer(bits), *array.buffers()[1:own]]
+    return pa.Array.from_buffers(arrow, len(array), buffers, children=children)
+
+
 def encode_seeds() -> Iterator[bytes]:
-    for number in range(len(columns())):
-        yield struct.pack('<BBBH', 0, 4, number % 3, number) + random.Random(number).randbytes(160)
-
-
-_DIGITS = bytes(b'0123456789-+eE.'[i % 15] for i in range(256))
-_ADDRESS = bytes(b'0123456789abcdef.:::'[i % 20] for i in range(256))
-_TEXT = bytes(i & 0x7F for i in range(256))
-
-
-class Source:
-    """Makes Arrow arrays of bytes; behind their end are zeros."""
-
-    def __init__(self, content: Input) -> None:
-        self._content, self._at = bytes(content), 0
-
-    def take(self, size: int) -> bytes:
-        found = self._content[self._at : self._at + size]
-        self._at += size
-        return found.ljust(size, b'\0')
-
-    def array(self, cql: Any, arrow: pa.DataType, count: int, nulls: bool = True) -> pa.Array:
-        """Returns `count` values of a CQL type, whose Arrow type is `arrow`."""
-        if cql.typename == 'frozen':
-            return self.array(cql.subtypes[0], arrow, count, nulls)
-        # Half of the arrays have no nulls, so that what refuses nulls is passed.
-        first = self.take(1)[0]
-        valid = pa.py_buffer(self.take((count + 7) // 8)) if nulls and first & 1 else None
-        if pa.types.is_struct(arrow):
-            subtypes = cql.subtypes or [cqltypes.LongType] * 3  # a duration's numbers
-            fields = [self.array(kind, field.type, count) for kind, field in zip(subtypes, arrow, strict=True)]
-            return pa.Array.from_buffers(arrow, count, [valid], children=fields)
-        if pa.types.is_fixed_size_list(arrow):
-            items = self.array(cql.subtype, arrow.value_type, count * arrow.list_size)
-            return pa.Array.from_buffers(arrow, count, [valid], children=[items])
-        if pa.types.is_list(arrow) or pa.types.is_map(arrow):
-            return self._collection(cql, arrow, count, valid)
-        if pa.types.is_string(arrow) or pa.types.is_binary(arrow):
-            return self._text(cql.typename, arrow, count, valid)
-        return pa.Array.from_buffers(arrow, count, [valid, pa.py_buffer(self.take((count * arrow.bit_width + 7) // 8))])
-
-    def _collection(self, cql: Any, arrow: pa.DataType, count: int, valid: pa.Buffer | None) -> pa.Array:
-        offsets = self._offsets(count, 3)
-        total = int(offsets[-1])
-        if pa.types.is_map(arrow):
-            key, item = cql.subtypes
-            keys = self.array(key, arrow.key_type, total, nulls=False)
-            made = pa.MapArray.from_arrays(pa.array(offsets), keys, self.array(item, arrow.item_type, total))
-            return made.cast(arrow) if made.type != arrow else made
-        items = self.array(cql.subtypes[0], arrow.value_type, total)
-        return pa.Array.from_buffers(arrow, count, [valid, pa.py_buffer(offsets)], children=[items])
-
-    def _offsets(self, count: int, most: int) -> np.ndarray:
-        lengths = np.frombuffer(self.take(count), np.uint8) & most
-        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-
-    def _text(self, name: str, arrow: pa.DataType, count: int, valid: pa.Buffer | None) -> pa.Array:
-        if name in ('uuid', 'timeuuid') and self.take(1)[0] & 3:
-            parts = [str(uuid.UUID(bytes=self.take(16))).encode() for _ in range(count)]
-            offsets, content = np.arange(0, 36 * count + 1, 36, np.int32), b''.join(parts)
-        else:
-            offsets = self._offsets(count, 15)
-            content = self.take(int(offsets[-1]))
-        if name == 'decimal':
-            content = content.translate(_DIGITS)
-        elif name == 'inet':
-            content = content.translate(_ADDRESS)
-        elif pa.types.is_string(arrow):
-            content = content.translate(_TEXT)
-        return pa.Array.from_buffers(arrow, count, [valid, pa.py_buffer(offsets), pa.py_buffer(content)])
+    for number, page in enumerate(rows_seeds()):
+        if page[1]:
+            yield bytes([number % 3, number % 2, number % 256]) + page
 
 
 _PIECES = (4096, 64, 13, 5)
