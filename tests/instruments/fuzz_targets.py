@@ -255,6 +255,14 @@ TARGETS: dict[str, tuple[Target, Callable[[], Iterator[bytes]]]] = {
     'encode': (encode_target, encode_seeds),
     'sstable': (sstable_target, sstable_seeds),
 }
+FOUND = Path(__file__).parents[1] / 'fuzz' / 'found'  # inputs that were not refused as they should, before a change
+
+
+def found(name: str) -> list[bytes]:
+    """Returns what fuzzing has found of a target."""
+    return [path.read_bytes() for path in sorted(FOUND.glob(f'{name}-*'))]
+
+
 REFUSALS = (ReadError, DatasetError, SchemaError, ValueError)  # what a target may end with
 
 
