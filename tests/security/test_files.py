@@ -1,4 +1,4 @@
-"""Files that hold rows, or say what was done with them, are for their owner alone, whatever the umask lets others do."""
+"""Files that hold rows, or say what was done with them, are for their owner alone, whatever the umask is."""
 
 from __future__ import annotations
 
