@@ -6,7 +6,7 @@ TYPES := $(STATE)/types/tfx_cassandra
 PIN := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --extra demo --extra dev --extra kfp --extra otel setup.py
 PIN_TORCH := $(RUN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate constraints/torch.in
 
-.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving bench-sstable test test-faults test-faults-all test-sanitized test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
+.PHONY: help venv browser cluster cluster-stop demo bench-read bench-write bench-serving bench-sstable load test test-faults test-faults-all test-sanitized fuzz test-slow test-versions test-lane-b test-engines lint format proto constraints clean demo-ab demo-vertex demo-torch mutants wheel wheels sbom docs
 
 help:  ## lists the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -34,6 +34,9 @@ bench-sstable: venv cluster  ## measures how fast SSTables are read, beside the 
 
 bench-serving: venv cluster  ## measures how fast the newest features of a key are read, here and by others (BENCH="--help" for options)
 	@$(RUN)/python benchmarks/serving/run.py $(BENCH)
+
+load: venv cluster  ## writes and reads features for LOAD minutes (10) without a pause, and says whether anything grows
+	@$(RUN)/python benchmarks/load.py $(or $(LOAD),10) --plot docs/images/load.svg
 
 demo-ab: venv  ## runs an A/B test of two versions of the flight-delay model (DEMO="--help" for options)
 	@$(RUN)/python -m tfx_cassandra.pipelines.flight_delay.ab_demo $(DEMO)
@@ -65,6 +68,9 @@ test-faults-all: venv  ## runs seeded faults of nodes and networks under reads a
 
 test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/cql/test_rows.py" to choose)
 	@tools/test-sanitized $(TESTS)
+
+fuzz: venv  ## fuzzes the compiled parts, guided by coverage, with AddressSanitizer and UBSan (FUZZ="rows 5000000" to choose)
+	@tools/fuzz $(FUZZ)
 
 test-versions: venv  ## runs the read, write and registry tests on each Cassandra release that is known (VERSIONS="4.1 5.0.9" to choose)
 	@tools/test-versions $(VERSIONS)

@@ -91,6 +91,7 @@ class Store:
         try:
             if self.is_local:
                 Path(self.path(path)).parent.mkdir(parents=True, exist_ok=True)
+                Path(self.path(path)).touch(0o600)  # it holds rows
             with self.filesystem.open_output_stream(self.path(path)) as stream:
                 for part in parts:
                     stream.write(part)

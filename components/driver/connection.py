@@ -127,6 +127,8 @@ class CassandraConnection:
 
     def __str__(self) -> str:
         points, keyspace = (shown(value) if is_open(value) else value for value in (self.contact_points, self.keyspace))
+        if self.secure_connect_bundle is not None:
+            return f'{self.secure_connect_bundle}/{keyspace}'
         return f'{points if isinstance(points, str) else ",".join(points)}:{self.port}/{keyspace}'
 
 

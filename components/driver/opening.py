@@ -31,7 +31,7 @@ def open_session(connection: CassandraConnection) -> Session:
     options = _cluster_options(connection)
     cluster = None
     try:
-        cluster = Cluster(**options)
+        cluster = _cluster(connection, options)
         return cluster.connect()
     except (NoHostAvailable, DriverException, OSError) as error:
         hosts = cluster.metadata.all_hosts() if cluster else []
@@ -42,6 +42,16 @@ def open_session(connection: CassandraConnection) -> Session:
         if cluster:
             cluster.shutdown()
         raise
+
+
+def _cluster(connection: CassandraConnection, options: Mapping[str, Any]) -> Cluster:
+    try:
+        return Cluster(**options)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if connection.secure_connect_bundle is None:
+            raise
+        # The driver takes what a bundle's metadata service says as it is.
+        raise DriverException(f'its metadata service named no cluster: {error!r}') from error
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

@@ -101,6 +101,7 @@ class Checkpoint:
             'inputs': self._inputs,
         }
         partial = self._path.with_name(f'.{self._path.name}.partial')
+        partial.touch(0o600)
         with partial.open('w') as file:
             json.dump(content, file, indent=1)
             file.flush()

@@ -75,6 +75,7 @@ class DeadLetters:
         if not self._lines or self._path is None:
             self._lines.clear()
             return
+        self._path.touch(0o600)  # it holds rows
         with self._path.open('ab') as file:
             file.write(''.join(self._lines).encode())
             file.flush()

@@ -166,7 +166,7 @@ static int end_row(Output *out, const Bytes *clustering) {
   Area *batch = &out->batch, *head = &out->head;
   if (out->head_start < 0) {
     if (!reserve(out, batch, head->size)) return 0;
-    memcpy(batch->body + batch->size, head->body, (size_t)head->size);
+    if (head->size) memcpy(batch->body + batch->size, head->body, (size_t)head->size); /* without a value it may have no body */
     out->head_start = batch->size;
     batch->size += head->size;
   }

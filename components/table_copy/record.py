@@ -49,6 +49,7 @@ class Record:
             return
         content = {'version': _VERSION, 'what': self._what, 'rows': self.rows}
         partial = self._path.with_name(f'.{self._path.name}.partial')
+        partial.touch(0o600)
         with partial.open('w') as file:
             json.dump(content, file)
             file.flush()

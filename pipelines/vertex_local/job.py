@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -55,6 +55,11 @@ class Job:
         """Returns a component's specification."""
         return self.spec['components'][name]
 
+    @property
+    def declared(self) -> Message:
+        """The definition of each parameter of the pipeline."""
+        return (self.spec['root'].get('inputDefinitions') or {}).get('parameters') or {}
+
     def parameters(self, given: Message) -> dict[str, Any]:
         """Returns the value of each parameter of the pipeline.
 
@@ -64,7 +69,7 @@ class Job:
         Raises:
           ValueError: A parameter is unknown, has no value, or the value is not of its type.
         """
-        declared = (self.spec['root'].get('inputDefinitions') or {}).get('parameters') or {}
+        declared = self.declared
         for name in given:
             if name not in declared:
                 raise invalid('parameter', name, f'one of the pipeline: {", ".join(sorted(declared)) or "it has none"}')
@@ -93,16 +98,31 @@ def load(path: str | os.PathLike[str]) -> Job:
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = ' '.join(str(error).split())
         raise invalid('job', os.fspath(path), f'a readable file of JSON or YAML ({reason})') from error
+    rule = 'a PipelineJob or a PipelineSpec, as `tfx-cassandra compile` writes it'
     first = documents[0] if documents else None
     spec = first.get('pipelineSpec', first) if isinstance(first, Mapping) else None
     if not isinstance(spec, Mapping) or not {'root', 'deploymentSpec', 'components', 'pipelineInfo'} <= set(spec):
-        raise invalid('job', os.fspath(path), 'a PipelineJob or a PipelineSpec, as `tfx-cassandra compile` writes it')
+        raise invalid('job', os.fspath(path), rule)
+    try:
+        job = _job(documents, spec)
+        faults = list(_faults(job))
+        for definition in job.declared.values():
+            definition.get('parameterType')
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise invalid('job', os.fspath(path), f'{rule} ({reason})') from error
+    for fault in faults:
+        raise PipelineError(fault)
+    return job
+
+
+def _job(documents: Sequence[Any], spec: Message) -> Job:
     runtime = documents[0].get('runtimeConfig') or {}
     platform: dict[str, Any] = {}
     for document in documents[1:]:
         kubernetes = (document.get('platforms') or {}).get('kubernetes') or {}
         platform |= (kubernetes.get('deploymentSpec') or {}).get('executors') or {}
-    job = Job(
+    return Job(
         name=spec['pipelineInfo']['name'],
         spec=spec,
         platform=platform,
@@ -110,9 +130,6 @@ def load(path: str | os.PathLike[str]) -> Job:
         values={**_legacy(runtime.get('parameters')), **(runtime.get('parameterValues') or {})},
         digest=hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest(),
     )
-    for fault in _faults(job):
-        raise PipelineError(fault)
-    return job
 
 
 def _faults(job: Job) -> Iterator[str]:
