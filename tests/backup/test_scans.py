@@ -19,7 +19,7 @@ from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 from tfx_cassandra.components.window import EPOCH, TimeWindow
 
 pytestmark = pytest.mark.integration

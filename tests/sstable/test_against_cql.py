@@ -17,7 +17,7 @@ from snapshots import snapshots_of
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 pytestmark = pytest.mark.integration
 
