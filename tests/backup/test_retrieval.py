@@ -54,6 +54,7 @@ KINDS: dict[str, tuple[bytes | int, str]] = {
 @pytest.fixture(scope='module')
 def filled(connection: CassandraConnection, session: Session, cassandra_5: None) -> CassandraConnection:
     chance, keyspace = random.Random(5), connection.keyspace
+    connection = dataclasses.replace(connection, connect_timeout=60.0)
     session.set_keyspace(keyspace)
     session.execute(
         'CREATE TABLE visits (shop uuid, customer int, at timestamp, spent double, items int, tags frozen<list<text>>, '
@@ -184,7 +185,7 @@ def test_an_entity_of_each_type(filled: CassandraConnection, backup: CassandraBa
 
 def test_missing_features_can_be_an_error(backup: CassandraBackup, tmp_path: Path) -> None:
     source = written(tmp_path / 'in', {'all': made(20)})
-    with pytest.raises(Exception, match=r'feature v_\w+: got none for \d+ of \d+ examples, rule: in each'):
+    with pytest.raises(Exception, match=r'feature v_[\w.]+: got none for \d+ of \d+ examples, rule: in each'):
         run(source, tmp_path / 'a', VISITS, source=backup, missing='error', as_of='asked')
     with pytest.raises(Exception, match="as_of: got 'when', rule"):
         run(source, tmp_path / 'b', VISITS, source=backup, as_of='when')
