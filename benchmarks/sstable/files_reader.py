@@ -42,7 +42,11 @@ def main() -> None:
             table = open_table(CassandraBackup(chosen.uri, keyspace=chosen.keyspace), chosen.table)
             reading = Reading(table.schema, table.sstables, NOW, owned=table.owned)
         else:
-            reading = Reading(*open_snapshot(chosen.folder), NOW)
+            schema, sstables = open_snapshot(chosen.folder)
+            kinds = dict(schema.table.types)
+            # A tf.Example has no maps.
+            columns = [name for name in schema.table.readable if 'map<' not in kinds[name]]
+            reading = Reading(schema, sstables, NOW, columns if chosen.sink == 'tfrecord' else None)
         if chosen.sink == 'arrow':
             return sum(batch.num_rows for batch in reading)
         rows, files = 0, Files(Path(chosen.out), chosen.sink, reading.schema)

@@ -28,7 +28,7 @@ from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH, aware
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 32_768
 _BATCH_BYTES = 1 << 24  # of values
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
