@@ -536,15 +536,17 @@ class Verdict(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., verdict: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., winner: _Optional[str] = ..., control: _Optional[_Union[ArmResult, _Mapping]] = ..., treatments: _Optional[_Iterable[_Union[ArmResult, _Mapping]]] = ..., srm_p_value: _Optional[float] = ..., aa_checks: _Optional[_Iterable[_Union[AaCheck, _Mapping]]] = ..., outcomes: _Optional[int] = ..., outcomes_without_request: _Optional[int] = ..., series: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., as_of: _Optional[str] = ..., immature: _Optional[int] = ...) -> None: ...
 
 class RetrievalOptions(_message.Message):
-    __slots__ = ("connection", "views", "as_of", "missing", "consistency")
+    __slots__ = ("connection", "views", "as_of", "missing", "consistency", "source")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     connection: CassandraConnection
     views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     as_of: str
     missing: str
     consistency: str
-    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., as_of: _Optional[str] = ..., missing: _Optional[str] = ..., consistency: _Optional[str] = ...) -> None: ...
+    source: CassandraBackup
+    def __init__(self, connection: _Optional[_Union[CassandraConnection, _Mapping]] = ..., views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., as_of: _Optional[str] = ..., missing: _Optional[str] = ..., consistency: _Optional[str] = ..., source: _Optional[_Union[CassandraBackup, _Mapping]] = ...) -> None: ...

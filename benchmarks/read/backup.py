@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/read/backup.py                  # 2 M rows of feature_store, three rounds, two workers
     .venv/bin/python benchmarks/read/backup.py --rows 500000 --table wide_features --rounds 1 --workers 1
 
-On the development cluster of one node. Each run is a process of its own, and CQL and files take turns; both write
-gzipped TFRecords with hash splits, whose fingerprints must be equal. CPU seconds are those of the process and its
-workers; those of the node, which has work to do for CQL alone, are not among them.
+On the development cluster of one node, into which the table is imported as one SSTable. Each run is a process of its
+own, and CQL and files take turns; both write gzipped TFRecords with hash splits, whose fingerprints must be equal. CPU
+seconds are those of the process and its workers; those of the node, which has work to do for CQL alone, are not among
+them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 
 import load
 import ours
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'sstable'))
+
+import tables
 
 from tfx_cassandra.components import CassandraBackup, CassandraExampleGen, FeatureView
 from tfx_cassandra.components.cli.cluster import default_directory
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.scan import probe
-from tfx_cassandra.components.scan.options import ReadRequest
 
 KEYSPACE = 'bench_backup'
 
@@ -48,26 +50,22 @@ def main() -> int:
     cluster = DevCluster.saved(default_directory())
     if cluster is None or cluster.nodes != 1:
         sys.exit('backup: error: needs the development cluster of one node: tfx-cassandra cluster start')
-    table = load.Table(load.LAYOUTS[options.table], options.rows)
+    table = tables.Table(load.LAYOUTS[options.table], options.rows)
     connection = ours.connection_to(cluster.contact_points[0], cluster.port, 'dc1', KEYSPACE)
-    with connections.session(connection) as session:
-        load.load(session, KEYSPACE, table, lambda name: probe.count(ReadRequest(connection, name)))
-    tag = f'bench-{uuid.uuid4().hex[:8]}'
-    if cluster.nodetool(['snapshot', '-t', tag, KEYSPACE]):
-        sys.exit('backup: error: nodetool has failed')
+    with connections.session(connection) as session, tempfile.TemporaryDirectory(dir=cluster.directory) as scratch:
+        tables.make(cluster, session, KEYSPACE, table, pathlib.Path(scratch))
     common = {'table': table.name, 'workers': options.workers, 'host': cluster.contact_points[0], 'port': cluster.port}
     found: dict[str, list[dict[str, float]]] = {'by CQL': [], 'from files': []}
     for _ in range(options.rounds):
         for name, uri in (('by CQL', None), ('from files', str(cluster.directory))):
-            one = json.dumps({**common, 'uri': uri, 'tag': tag})
+            one = json.dumps({**common, 'uri': uri})
             answer = subprocess.run([sys.executable, __file__, '--one', one], stdout=subprocess.PIPE, check=True)
             found[name].append(json.loads(answer.stdout.splitlines()[-1]))
-    cluster.nodetool(['clearsnapshot', '-t', tag, '--', KEYSPACE])
     report(found, options.rows)
     return 0
 
 
-def run(table: str, workers: int, host: str, port: int, uri: str | None, tag: str) -> dict[str, object]:
+def run(table: str, workers: int, host: str, port: int, uri: str | None) -> dict[str, object]:
     """Makes the examples once; returns the seconds of Beam's part, CPU seconds of it and the fingerprint."""
     from tfx.dsl.components.base import base_beam_executor
     from tfx.types import standard_artifacts
@@ -77,7 +75,7 @@ def run(table: str, workers: int, host: str, port: int, uri: str | None, tag: st
     layout = load.layout_of(table)
     view = FeatureView('bench', table, layout.entity, layout.timestamp, layout.features)
     connection = ours.connection_to(host, port, 'dc1', KEYSPACE)
-    source = None if uri is None else CassandraBackup(uri, tag, keyspace=KEYSPACE)
+    source = None if uri is None else CassandraBackup(uri, tables.TAG, keyspace=KEYSPACE)
     component = CassandraExampleGen(None if source else connection, view, window=ours.WINDOW, source=source)
     artifact = standard_artifacts.Examples()
     beam_args = [f'--direct_num_workers={workers}']

@@ -7,6 +7,7 @@ changes on the machine meets all alike. Readers that take long run in the first 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -23,6 +24,7 @@ READ = HERE.parent / 'read'
 sys.path.append(str(READ))
 
 import measure  # noqa: E402
+import object_store  # noqa: E402
 from environments import AbsentError, Packages, python_of  # noqa: E402
 from figures import table as aligned  # noqa: E402
 from load import FEATURE_STORE, WIDE  # noqa: E402
@@ -41,6 +43,9 @@ TITLES = {
     'arrow': 'SSTables to Arrow',
     'cold': 'SSTables to Arrow, files not in memory',
     'parquet': 'SSTables to Parquet',
+    'tfrecord': 'SSTables to gzipped TFRecord',
+    's3': 'SSTables in S3 to Arrow, 20 ms a request',
+    's3_asked': 'the same without reading ahead',
     'raw': 'raw CQL pages, undecoded',
     'batches': 'CQL scan to Arrow',
     'cqlite': 'cqlite-py 0.17 to Parquet',
@@ -48,7 +53,9 @@ TITLES = {
     'spark_parquet': 'Spark 3.5 connector to Parquet',
 }
 ONCE = ('cqlite', 'dsbulk', 'spark_parquet')
-OF_FILES = ('arrow', 'cold', 'parquet', 'cqlite')
+OF_FILES = ('arrow', 'cold', 'parquet', 'tfrecord', 'cqlite')
+OF_S3 = ('s3', 's3_asked')
+LATENCY = 0.02  # seconds of each request to the store, which answers faster than one far away
 CQLITE = Packages('cqlite', ('cqlite-py==0.17.0',))
 # figure, floor, aim, (reader, table) and what it is compared with
 TARGETS = (
@@ -82,11 +89,18 @@ def main() -> int:
     HOME.mkdir(parents=True, exist_ok=True)
     with connections.session(connection) as session, tempfile.TemporaryDirectory(dir=HOME) as scratch:
         folders = {key: make(cluster, session, options.keyspace, table, Path(scratch)) for key, table in tables.items()}
-    commands, absent = fetch(options.only or list(TITLES), tables, folders)
+    readers = options.only or list(TITLES)
     bench = Bench(connection, tables, options.timeout)
-    for number in range(options.rounds):
-        order = [one for one in commands if not number or one.reader not in ONCE]
-        bench.round(f'round {number + 1} of {options.rounds}', order[:: -1 if number % 2 else 1])
+    with contextlib.ExitStack() as servers:
+        uri = None
+        if set(readers) & set(OF_S3):
+            with contextlib.suppress(AbsentError):
+                endpoint = servers.enter_context(object_store.serving(HOME, connection.contact_points[0]))
+                uri = object_store.upload(endpoint, folders['one'], 'one')
+        commands, absent = fetch(readers, tables, folders, uri)
+        for number in range(options.rounds):
+            order = [one for one in commands if not number or one.reader not in ONCE]
+            bench.round(f'round {number + 1} of {options.rounds}', order[:: -1 if number % 2 else 1])
     report(bench, tables, {**absent, **bench.failed}, options.rounds)
     if options.json:
         content = {'rows': options.rows, 'rounds': options.rounds, 'cores': os.cpu_count(), 'runs': bench.runs}
@@ -111,9 +125,15 @@ def parse() -> argparse.Namespace:
 
 
 def fetch(
-    readers: list[str], tables: Mapping[str, Table], folders: Mapping[str, Path]
+    readers: list[str], tables: Mapping[str, Table], folders: Mapping[str, Path], uri: str | None
 ) -> tuple[list[Command], dict[str, str]]:
-    """Returns the commands of all readers on their tables, and why some are absent."""
+    """Returns the commands of all readers on their tables, and why some are absent.
+
+    Args:
+      readers: Their keys.
+      tables, folders: The tables, and the snapshot of each.
+      uri: Where table 'one' is in an object store; None where there is none.
+    """
     found, absent = [], {}
     for reader in readers:
         try:
@@ -121,10 +141,14 @@ def fetch(
         except AbsentError as reason:
             absent[reader] = str(reason)
             continue
+        if reader in OF_S3 and uri is None:
+            absent[reader] = 'no moto, which serves S3'
+            continue
         for key in tables:
-            if (key == 'large' and reader != 'arrow') or (reader in ONCE and key != 'one'):
+            if (key == 'large' and reader != 'arrow') or (reader in (*ONCE, *OF_S3) and key != 'one'):
                 continue
             where = ('--folder', str(folders[key])) if reader in OF_FILES else ()
+            where = ('--uri', str(uri)) if reader in OF_S3 else where
             found.append(Command(reader, key, (*start, *where)))
     return found, absent
 
@@ -132,8 +156,11 @@ def fetch(
 def _start(reader: str) -> tuple[str, ...]:
     if reader == 'cqlite':
         return str(python_of(CQLITE, HOME)), str(HERE / 'cqlite_reader.py')
+    if reader in OF_S3:
+        asked = ('--no-ahead',) if reader == 's3_asked' else ()
+        return sys.executable, str(HERE / 'files_reader.py'), '--sink', 'arrow', '--latency', str(LATENCY), *asked
     if reader in OF_FILES:
-        sink = 'parquet' if reader == 'parquet' else 'arrow'
+        sink = reader if reader in ('parquet', 'tfrecord') else 'arrow'
         cold = ('--cold',) if reader == 'cold' else ()
         return sys.executable, str(HERE / 'files_reader.py'), '--sink', sink, *cold
     return tuple(BY_KEY[reader].command(HOME))

@@ -9,16 +9,18 @@ from a compaction of old ones, rows are taken by their write times.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tfx_cassandra.components.backup.opening import BackupTable
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.sstable.read import Reading
-from tfx_cassandra.components.window import EPOCH
+from tfx_cassandra.components.window import EPOCH, MICROSECOND
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -44,24 +46,33 @@ def rows_since(
     """
     if table.since is None:
         raise invalid('table', table.name, 'one that was opened with `since`')
-    known = table.schema.table
-    names = list(known.readable if columns is None else columns)
-    keys = {*known.partition_key, *known.clustering}
-    timed = [name for name, _ in known.types if name not in keys]
-    first = (table.since - EPOCH) // np.timedelta64(1, 'us').astype(object)
+    names, timed = list(table.schema.table.readable if columns is None else columns), dated(table)
     reading = Reading(
         table.schema, table.sstables, table.created_at, names, timed, decoding, owned=table.owned
     )  # fmt: skip
     for batch in reading:
-        times = [
-            batch.column(len(names) + i).fill_null(_NEVER).to_numpy(zero_copy_only=False) for i in range(len(timed))
-        ]
-        newest = np.maximum.reduce(times) if times else np.full(batch.num_rows, _NEVER)
-        kept = (newest >= first) | (newest == _NEVER)
+        new = are_new(batch.columns[len(names) :], table.since) if timed else np.ones(batch.num_rows, bool)
         found = pa.RecordBatch.from_arrays(
             batch.columns[: len(names)], schema=pa.schema(list(batch.schema)[: len(names)])
         )
-        if kept.all():
+        if new.all():
             yield found
-        elif kept.any():
-            yield found.filter(pa.array(kept))
+        elif new.any():
+            yield found.filter(pa.array(new))
+
+
+def dated(table: BackupTable) -> list[str]:
+    """Returns the columns of a table whose cells have write times: those outside of its primary key."""
+    known = table.schema.table
+    return [name for name, _ in known.types if name not in (*known.partition_key, *known.clustering)]
+
+
+def are_new(writetimes: Sequence[pa.Array], since: datetime.datetime) -> NDArray[np.bool_]:
+    """Says for each row whether one of its cells was written at a time or later, or it has none.
+
+    Args:
+      writetimes: Of each column the write times of its cells, microseconds since 1970; null where there is none.
+      since: The time.
+    """
+    newest = np.maximum.reduce([times.fill_null(_NEVER).to_numpy(zero_copy_only=False) for times in writetimes])
+    return (newest >= (since - EPOCH) // MICROSECOND) | (newest == _NEVER)

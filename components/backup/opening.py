@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tfx_cassandra.components.backup import medusa, snapshot
@@ -51,6 +52,25 @@ class BackupTable:
     rows: int
     since: datetime.datetime | None = None
 
+    def within(self, start: int, end: int) -> BackupTable:
+        """Returns the table with those SSTables alone that a window needs, `[start, end)` in its first clustering.
+
+        Args:
+          start, end: Milliseconds since 1970, of a first clustering column of type timestamp.
+        """
+        return self.of([i for i, sstable in enumerate(self.sstables) if sstable.concerns(start, end)])
+
+    def of(self, kept: Sequence[int]) -> BackupTable:
+        """Returns the table with some of its SSTables, by their places; its digest stays."""
+        sstables = tuple(self.sstables[i] for i in kept)
+        return dataclasses.replace(
+            self,
+            sstables=sstables,
+            owned=tuple(self.owned[i] for i in kept),
+            size=sum(sstable.files.ranges('Data.db').size for sstable in sstables),
+            rows=sum(sstable.statistics.rows for sstable in sstables),
+        )
+
 
 def open_table(
     backup: CassandraBackup, table: str, since: CassandraBackup | None = None, late: datetime.timedelta = LATE
@@ -90,15 +110,8 @@ def _reduced(
         i for i, (sstable, identity) in enumerate(zip(found.sstables, identities, strict=True))
         if identity not in known and sstable.statistics.times[1] >= first
     ]  # fmt: skip
-    return dataclasses.replace(
-        found,
-        sstables=tuple(found.sstables[i] for i in kept),
-        owned=tuple(found.owned[i] for i in kept),
-        digest=_digest([(*identities[i], str(found.owned[i])) for i in kept]),
-        size=sum(identities[i][1] for i in kept),
-        rows=sum(found.sstables[i].statistics.rows for i in kept),
-        since=since,
-    )
+    digest = _digest([(*identities[i], str(found.owned[i])) for i in kept])
+    return dataclasses.replace(found.of(kept), digest=digest, since=since)
 
 
 def _opened(backup: CassandraBackup, table: str) -> tuple[BackupTable, list[_Identity]]:

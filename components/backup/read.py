@@ -9,6 +9,7 @@ from typing import Any, Literal
 import apache_beam as beam
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.opening import LATE
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.checks import Count, Name, TableName, checked
 from tfx_cassandra.components.cql import values
@@ -43,6 +44,8 @@ class ReadFromSSTables(beam.PTransform):
         as_of: datetime.datetime | None = None,
         invalid_text: Literal['error', 'replace'] = 'error',
         wide_varints: Literal['error', 'text'] = 'error',
+        since: CassandraBackup | None = None,
+        late: datetime.timedelta = LATE,
     ) -> None:
         """Declares a scan; nothing is opened before the pipeline runs.
 
@@ -58,6 +61,10 @@ class ReadFromSSTables(beam.PTransform):
           batch_rows: Rows of a batch at most.
           as_of: A reference time, at or after the moment of the backup; see scan/as_of.py.
           invalid_text, wide_varints: As of ReadFromCassandra.
+          since: An earlier backup: only rows of which a cell was written since are wanted. Only SSTables that it lacks
+            are read, and rows have the values that stand in these; see changes.py for what cannot be seen so.
+          late: How much later than its write time a write may have reached a node; rows of so long before `since` come
+            again.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
@@ -66,8 +73,8 @@ class ReadFromSSTables(beam.PTransform):
         filters = tuple((column, values.alternatives(value)) for column, value in (where or {}).items())
         options = ReadOptions(splits=splits, page_rows=batch_rows, decoding=Decoding(invalid_text, wide_varints))
         self._request = ReadRequest(
-            BackupTables(backup), table, columns, None if window is None else TimeWindow.parse(window), time_column,
-            filters, options, as_of=as_of,
+            BackupTables(backup, since, late), table, columns, None if window is None else TimeWindow.parse(window),
+            time_column, filters, options, as_of=as_of,
         )  # fmt: skip
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:

@@ -6,10 +6,9 @@ A folder belongs to a node by the path before KEYSPACE/TABLE-ID, and has a manif
 from __future__ import annotations
 
 import datetime
-import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,10 +18,10 @@ from tfx_cassandra.components.backup.ring_file import RING_FILE, node_and_ring
 from tfx_cassandra.components.backup.stores import THREADS, Store
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
+from tfx_cassandra.components.sstable.snapshot import MANIFEST, SCHEMA, manifest
 
 # A folder of a table as Cassandra names it. Both names are words, case included.
 _FOLDER = re.compile(r'(?:(?P<node>.*)/)?(?P<keyspace>\w+)/(?P<table>\w+)-[0-9a-f]{32}(?:/snapshots/(?P<tag>[^/]+))?')
-_MANIFEST, _SCHEMA = 'manifest.json', 'schema.cql'
 
 
 def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str, list[NodeTable]]:
@@ -43,7 +42,7 @@ def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str,
         folder, name = posixpath.split(path)
         folders.setdefault(folder, {})[name] = size
     wanted = {path: names for path, names in sorted(folders.items()) if _may_hold(store, path, tag, keyspace, table)}
-    whole = {path: names for path, names in wanted.items() if {_MANIFEST, _SCHEMA} <= set(names)}
+    whole = {path: names for path, names in wanted.items() if {MANIFEST, SCHEMA} <= set(names)}
     with ThreadPoolExecutor(THREADS) as threads:
         waiting = {path: threads.submit(_node_table, store, path, names) for path, names in whole.items()}
         found = {path: one.result() for path, one in waiting.items()}
@@ -79,9 +78,8 @@ def folders(store: Store) -> Iterator[Folder]:
         sizes.setdefault(folder, {})[name] = size
     for path, found in sizes.items():
         parts = _parts(store, path)
-        manifest = posixpath.join(path, _MANIFEST)
-        if parts and parts['tag'] and _MANIFEST in found:
-            moment = _moment_of(store, manifest, _parsed(store.content(manifest), store.at(manifest))[1])
+        if parts and parts['tag'] and MANIFEST in found:
+            _, moment = _manifest(store, posixpath.join(path, MANIFEST))
             table = f'{parts["keyspace"]}.{parts["table"]}'
             yield Folder(parts['node'] or '', table, parts['tag'], moment, len(found), sum(found.values()))
 
@@ -91,7 +89,7 @@ def _nothing(store: Store, bare: list[str], other: list[str], tag: str | None, t
         return f'{store.uri}: got snapshots of {", ".join(other)}, rule: of {table}'
     if bare:
         rule = 'a folder of a snapshot, which has both, not one that Cassandra writes to'
-        return f'{store.at(bare[0])}: got no {_MANIFEST} or no {_SCHEMA}, rule: {rule}'
+        return f'{store.at(bare[0])}: got no {MANIFEST} or no {SCHEMA}, rule: {rule}'
     named = '' if tag is None else f' {tag!r}'
     return f'{store.uri}: got no snapshot{named} of {table}, rule: a folder of snapshots, as nodetool makes them'
 
@@ -113,52 +111,21 @@ def _may_hold(store: Store, path: str, tag: str | None, keyspace: str, table: st
 
 
 def _node_table(store: Store, path: str, sizes: Mapping[str, int]) -> NodeTable:
-    manifest = posixpath.join(path, _MANIFEST)
-    listed, known = _parsed(store.content(manifest), store.at(manifest))
-    schema = schema_file.parse(store.content(posixpath.join(path, _SCHEMA)).decode('utf-8', 'replace'))
+    listed, moment = _manifest(store, posixpath.join(path, MANIFEST))
+    schema = schema_file.parse(store.content(posixpath.join(path, SCHEMA)).decode('utf-8', 'replace'))
     above = _parts(store, path).get('node')
     node, ring = path if above is None else posixpath.relpath(above or '/', store.root), None
     if RING_FILE in sizes:
         node, ring = node_and_ring(store, posixpath.join(path, RING_FILE), schema.table.keyspace)
-    return NodeTable(
-        node, store.at(path), schema, _moment_of(store, manifest, known), files_of(store, path, listed, sizes), ring
-    )
+    return NodeTable(node, store.at(path), schema, moment, files_of(store, path, listed, sizes), ring)
 
 
 def created_at(folder: Path) -> datetime.datetime:
     """Returns the moment of the snapshot in a folder of this machine; raises ReadError for a damaged manifest."""
-    store = Store(str(folder))
-    return _moment_of(store, _MANIFEST, _parsed(store.content(_MANIFEST), store.at(_MANIFEST))[1])
+    return _manifest(Store(str(folder)), MANIFEST)[1]
 
 
-def _moment_of(store: Store, manifest: str, known: datetime.datetime | None) -> datetime.datetime:
-    """Returns the moment of a snapshot: when its manifest was written, where that does not say it."""
-    if known is not None:
-        return known
-    return datetime.datetime.fromtimestamp(store.modified(manifest), datetime.timezone.utc)
-
-
-def _parsed(content: bytes, name: str) -> tuple[list[str], datetime.datetime | None]:
-    """Returns the Data.db files that a manifest names, and its moment where it has one (Cassandra 4.1 and later)."""
-    try:
-        values = json.loads(content)
-        # What lies in a folder of its own belongs to an index.
-        listed = [file for file in _texts(values['files']) if '/' not in file]
-        text = values.get('created_at')
-        moment = None if text is None else _moment(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReadError(f'{name}: got {error!r}, rule: the manifest of a snapshot') from error
-    return listed, moment
-
-
-def _texts(values: Iterable[object]) -> list[str]:
-    if not all(isinstance(value, str) for value in values):
-        raise TypeError('files that are not texts')
-    return [str(value) for value in values]
-
-
-def _moment(text: str) -> datetime.datetime:
-    """Parses a moment of UTC such as 2026-01-01T00:00:00.123Z."""
-    digits, _, fraction = text.removesuffix('Z').partition('.')
-    moment = datetime.datetime.strptime(digits, '%Y-%m-%dT%H:%M:%S').replace(tzinfo=datetime.timezone.utc)
-    return moment + datetime.timedelta(microseconds=int(fraction[:6].ljust(6, '0')))
+def _manifest(store: Store, path: str) -> tuple[list[str], datetime.datetime]:
+    """Returns the Data.db files that a manifest names, and its moment: when it was written, if it does not say it."""
+    listed, moment = manifest(store.content(path), store.at(path))
+    return listed, moment or datetime.datetime.fromtimestamp(store.modified(path), datetime.timezone.utc)

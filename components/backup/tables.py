@@ -3,6 +3,8 @@
 A split is a range of tokens, read from all SSTables at once. Its ledger entry has the rows and the checksum that a scan
 by CQL has of these tokens, and how many rows were read of each SSTable: over all splits as many as its Statistics.db
 says. So the ledger proves that the splits tile the ring, and the files that nothing in them was passed over.
+SSTables that a window does not need are not read at all: which they are follows from the window and Statistics.db, so
+that whoever verifies the ledger knows it without the workers.
 """
 
 from __future__ import annotations
@@ -10,30 +12,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import itertools
 import math
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from tfx_cassandra.components import metrics
 from tfx_cassandra.components.backup.backup import CassandraBackup
-from tfx_cassandra.components.backup.opening import BackupTable, open_table
-from tfx_cassandra.components.cql import rows, values
-from tfx_cassandra.components.cql.table import Identity
-from tfx_cassandra.components.errors import CoverageError, DatasetError, ReadError, invalid
+from tfx_cassandra.components.backup.opening import LATE, BackupTable, open_table
+from tfx_cassandra.components.backup.splits import Splits
+from tfx_cassandra.components.cql import values
+from tfx_cassandra.components.cql.table import Identity, Table
+from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.errors import CoverageError, ReadError, invalid
 from tfx_cassandra.components.scan import ledger, page
 from tfx_cassandra.components.scan.area import ALL_TIMES, Area
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
-from tfx_cassandra.components.scan.options import Fetches, ReadRequest, TableRead
+from tfx_cassandra.components.scan.options import Fetches, ReadRequest, Source, TableRead
 from tfx_cassandra.components.scan.plan import Plan, Split
 from tfx_cassandra.components.scan.query import Scan
 from tfx_cassandra.components.scan.ring import RING, TokenRange
 from tfx_cassandra.components.scan.survey import MOST_KEYS
-from tfx_cassandra.components.sstable.read import Reading
 
 SPLIT_BYTES = 64 << 20  # of Data.db files; seconds of reading
 _MAX_SPLITS = 8192
@@ -42,35 +44,43 @@ _PER_GROUP = 64  # splits of one partition each that a worker reads
 
 @dataclasses.dataclass(frozen=True)
 class BackupTables:
-    """Reads tables from the files of a backup."""
+    """Reads tables from the files of a backup.
+
+    Attributes:
+      backup: The backup.
+      since: An earlier one: only rows written since are read; see changes.py.
+      late: How much later than its write time a write may have reached a node.
+    """
 
     backup: CassandraBackup
+    since: CassandraBackup | None = None
+    late: datetime.timedelta = LATE
 
     def __str__(self) -> str:
-        return str(self.backup)
+        return str(self.backup) if self.since is None else f'{self.backup} since {self.since}'
 
     @property
     def keyspace(self) -> str:
         return self.backup.keyspace
 
     def moment(self, request: ReadRequest) -> datetime.datetime:
-        return _memo.table(self.backup, request.full_table).created_at
+        return _memo.table(self, request.full_table).created_at
 
     def held(self) -> contextlib.AbstractContextManager[None]:
         return _memo.held()
 
     def describe(self, request: ReadRequest) -> TableRead:
-        table = _memo.table(self.backup, request.full_table)
+        table = _memo.table(self, request.full_table)
         scan = _scan(table, request)
-        named = dataclasses.replace(request, connection=BackupTables(_named(self.backup, table)))
+        named = dataclasses.replace(request, connection=dataclasses.replace(self, backup=_named(self.backup, table)))
         return TableRead(named, scan, _schema(table, scan, request))
 
     def plan(self, request: ReadRequest) -> Plan:
-        table = _memo.table(self.backup, request.full_table)
+        table = _memo.table(self, request.full_table)
         scan, least = _scan(table, request), request.options.splits or 1
         keys = _key_tokens(scan)
         if keys is None:
-            count = min(-(-table.size // SPLIT_BYTES), _MAX_SPLITS)
+            count = min(-(-_read_of(table, scan).size // SPLIT_BYTES), _MAX_SPLITS)
             count = 1 << max(count - 1, 0).bit_length()
             wanted: tuple[Area, ...] = (Area(RING, scan.times),)
             areas, most = [Area(tokens, scan.times) for tokens in RING.split(max(count, least))], 1
@@ -87,14 +97,15 @@ class BackupTables:
 
         def fetches(scan: Scan, page_rows: int) -> Fetches:
             if not found:
-                found.append(self._planned(scan))
-            return _Splits(found[0], scan, request.planned(page_rows))
+                found.append(_read_of(self._planned(scan), scan))
+            return Splits(found[0], scan, request.planned(page_rows))
 
         yield fetches
 
     def verified(self, request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
         coverage = ledger.verified(reads, planned.wanted)
-        table = self._planned(planned.scan)
+        whole_table = self._planned(planned.scan)
+        table = _read_of(whole_table, planned.scan)
         found = tuple(map(sum, zip(*(read.files for read in reads), strict=True)))
         whole = all(area.tokens == RING for area in planned.wanted)
         for sstable, count in zip(table.sstables, found, strict=False):
@@ -102,17 +113,18 @@ class BackupTables:
                 rule = f'{sstable.statistics.rows}, as its statistics say'
                 raise CoverageError(f'{sstable.name}: got {count} rows read over all token ranges, rule: {rule}')
         files = [[sstable.name, count] for sstable, count in zip(table.sstables, found, strict=False)]
-        return dataclasses.replace(coverage, backup={**_facts(self.backup, table), 'rows_of_files': files})
+        left_out = len(whole_table.sstables) - len(table.sstables)
+        facts = {**_facts(self.backup, whole_table), 'rows_of_files': files, 'files_left_out': left_out}
+        return dataclasses.replace(coverage, backup=facts)
 
     def check_unchanged(self, planned: Plan) -> None:
         self._planned(planned.scan)
 
     def _planned(self, scan: Scan) -> BackupTable:
         """Opens the table that a scan was planned for; raises ReadError if its files are not the same any more."""
-        identity = scan.table.identity
-        name, _, digest = str(identity and identity.id).rpartition('@')
+        name, digest = name_and_digest(scan.table)
         backup = dataclasses.replace(self.backup, backup=name) if self.backup.layout == 'medusa' else self.backup
-        table = open_table(backup, str(scan.table))
+        table = open_table(backup, str(scan.table), self.since, self.late)
         if table.digest != digest:
             raise ReadError(
                 f'{backup}: got other files of {scan.table} than planned, rule: a backup that stays as it is'
@@ -120,12 +132,38 @@ class BackupTables:
         return table
 
 
+def origin(connection: CassandraConnection | None, source: CassandraBackup | None) -> CassandraConnection | Source:
+    """Returns where tables are read from: a connection, or the tables of a backup.
+
+    Raises:
+      ValueError: Neither is given, or both are.
+    """
+    if source is None:
+        if connection is None:
+            raise invalid('connection', None, 'given, unless source is')
+        return connection
+    if connection is not None:
+        raise invalid('source', str(source), 'not together with connection')
+    return BackupTables(source)
+
+
+def name_and_digest(table: Table) -> tuple[str, str]:
+    """Returns the name of the backup that a described table is of, and the digest of its files."""
+    name, _, digest = str(table.identity and table.identity.id).rpartition('@')
+    return name, digest
+
+
+def digest_of(tables: Sequence[str]) -> str:
+    """Returns one digest for those of several tables."""
+    return tables[0] if len(tables) == 1 else hashlib.sha256('\n'.join(tables).encode()).hexdigest()
+
+
 class _Memo:
     """Keeps tables that were opened while somebody holds them: their small files are many, and in a store far away."""
 
     def __init__(self) -> None:
         self._users, self._lock = 0, threading.Lock()
-        self._tables: dict[tuple[CassandraBackup, str], BackupTable] = {}
+        self._tables: dict[tuple[BackupTables, str], BackupTable] = {}
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -139,70 +177,20 @@ class _Memo:
                 if not self._users:
                     self._tables.clear()
 
-    def table(self, backup: CassandraBackup, name: str) -> BackupTable:
-        found = self._tables.get((backup, name)) or open_table(backup, name)
+    def table(self, tables: BackupTables, name: str) -> BackupTable:
+        found = self._tables.get((tables, name)) or open_table(tables.backup, name, tables.since, tables.late)
         with self._lock:
             if self._users:
-                self._tables[backup, name] = found
+                self._tables[tables, name] = found
         return found
 
 
 _memo = _Memo()
 
 
-class _Splits:
-    """Reads splits of a table of a backup, one after the other."""
-
-    def __init__(self, table: BackupTable, scan: Scan, options: Any) -> None:
-        self._table, self._scan, self._options = table, scan, options
-        behind, cells = len(scan.columns) + len(scan.selected), len(scan.names) - len(scan.columns)
-        # The order of a page: the columns wanted, write times and times to live, what is read besides.
-        self._page = (*range(len(scan.columns)), *range(behind, behind + cells), *range(len(scan.columns), behind))
-        self._batch = [self._page[i] for i in page.key_columns(scan).columns or ()]
-        self._time = None if scan.sliced_column is None else self._page[scan.index(scan.sliced_column)]
-
-    def fetch(self, splits: Sequence[Split], in_order: bool = False) -> Generator[Any, None, None]:
-        for split in sorted(splits, key=lambda split: split.area.order()) if in_order else splits:
-            try:
-                yield from self._read(split.area)
-            except (ReadError, DatasetError) as error:
-                raise type(error)(f'{self._scan.table} token range {split.area}: {error}') from error
-
-    def _read(self, area: Area) -> Iterator[Any]:
-        reading, entry, name = self._reading(area.tokens), RangeRead(area), str(self._scan.table)
-        schema = pa.schema([reading.schema[i] for i in self._batch])
-        for cells in reading.cells():
-            within = self._within(area, reading, cells)
-            checksum = rows.checksum([cells[i] for i in self._page], within)
-            arrays = [reading.decoded(i, cells[i]) for i in self._batch]
-            batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-            if within is not None:
-                batch = batch.filter(pa.array(within.view(bool)))
-            entry = entry.with_page(batch.num_rows, 0, checksum)
-            metrics.READ_PAGES.add(1, name)
-            metrics.READ_ROWS.add(batch.num_rows, name)
-            yield batch
-        metrics.READ_BYTES.add(reading.bytes, name)
-        yield dataclasses.replace(entry, bytes=reading.bytes, files=tuple(count for _, count in reading.counts))
-
-    def _reading(self, tokens: TokenRange) -> Reading:
-        return _reading(self._table, self._scan, self._options, (tokens.start, tokens.end))
-
-    def _within(self, area: Area, reading: Reading, cells: list[rows.Cells]) -> Any:
-        """Returns for each row whether it is in the area's slice of time, as 1 or 0; None for a whole partition."""
-        if area.times == ALL_TIMES or self._time is None:
-            return None
-        times = reading.decoded(self._time, cells[self._time])
-        moments = times.cast(pa.int64()).fill_null(0).to_numpy()
-        inside = (moments >= area.times.start) & (moments < area.times.end)
-        return (inside & times.is_valid().to_numpy(zero_copy_only=False)).astype(np.uint8)
-
-
-def _reading(table: BackupTable, scan: Scan, options: Any, tokens: tuple[int, int] | None) -> Reading:
-    return Reading(
-        table.schema, table.sstables, table.created_at, (*scan.columns, *scan.selected), scan.writetimes,
-        options.decoding, options.page_rows, tokens=tokens, owned=table.owned, ttls=scan.ttls,
-    )  # fmt: skip
+def _read_of(table: BackupTable, scan: Scan) -> BackupTable:
+    """Returns a table with the SSTables that a scan reads: all but those that its window does not need."""
+    return table if scan.times == ALL_TIMES else table.within(scan.times.start, scan.times.end)
 
 
 def _scan(table: BackupTable, request: ReadRequest) -> Scan:
@@ -224,8 +212,7 @@ def _scan(table: BackupTable, request: ReadRequest) -> Scan:
 
 def _schema(table: BackupTable, scan: Scan, request: ReadRequest) -> pa.Schema:
     """Returns the schema of the batches that a request gets."""
-    fields = list(_reading(table, scan, request.options, None).schema)
-    return pa.schema([*fields[: len(scan.columns)], *fields[len(scan.columns) + len(scan.selected) :]])
+    return Splits(table, scan, request.options).schema
 
 
 def _named(backup: CassandraBackup, table: BackupTable) -> CassandraBackup:
@@ -240,6 +227,7 @@ def _facts(backup: CassandraBackup, table: BackupTable) -> dict[str, Any]:
         'created_at': table.created_at.isoformat(),
         'nodes': list(table.nodes),
         'replicas': backup.replicas,
+        **({} if table.since is None else {'since': table.since.isoformat()}),
     }
 
 

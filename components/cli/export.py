@@ -84,15 +84,20 @@ class Files:
 
 
 class _Parquet:
-    """Gathers batches to row groups of a size that readers like."""
+    """Gathers batches to row groups of a size that readers like.
+
+    Texts and bytes have dictionaries, for they often repeat; numbers and times seldom do, and only cost the attempt.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer, self._schema = pq.ParquetWriter(path, schema), schema
+        self._writer, self._schema = pq.ParquetWriter(path, schema, use_dictionary=_texts(schema)), schema
         self._gathered: list[pa.RecordBatch] = []
+        self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._gathered.append(batch)
-        if sum(gathered.nbytes for gathered in self._gathered) >= _GROUP_BYTES:
+        self._bytes += batch.nbytes
+        if self._bytes >= _GROUP_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -101,9 +106,17 @@ class _Parquet:
 
     def _flush(self) -> None:
         table = pa.Table.from_batches(self._gathered, self._schema)
-        self._gathered = []
+        self._gathered, self._bytes = [], 0
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    """Returns the paths of the columns, parts of nested ones too, that hold texts or bytes."""
+    empty = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), empty)
+    columns = pq.ParquetFile(pa.BufferReader(empty.getvalue())).schema
+    return [column.path for column in columns if column.physical_type == 'BYTE_ARRAY']
 
 
 class _Arrow:

@@ -35,7 +35,8 @@ _ABOUT = (
 )
 _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --out january
   tfx-cassandra scan inference_results --where model_id=flight-delay --to count --verify
-  tfx-cassandra scan feature_store --backup s3://backups/cluster --backup-name nightly --out january"""
+  tfx-cassandra scan feature_store --backup s3://backups/cluster --backup-name nightly --out january
+  tfx-cassandra scan clicks --backup s3://backups/cluster --backup-name tuesday --since monday --out day"""
 
 
 @click.command(cls=Command, **described(_ABOUT, _EXAMPLE))
@@ -51,6 +52,7 @@ _EXAMPLE = """scan feature_store --window 2013-01-01T00:00Z/2013-02-01T00:00Z --
 @click.option(
     '--backup-layout', type=click.Choice(['snapshot', 'medusa']), default='snapshot', show_default=True, help='Its form'
 )
+@click.option('--since', metavar='NAME', help='Only rows written since this earlier backup in the same place')
 @click.option(
     '--replicas',
     type=click.Choice(['all', 'one']),
@@ -124,6 +126,7 @@ class Arguments:
     uri: str | None
     backup_name: str | None
     backup_layout: Literal['snapshot', 'medusa']
+    since: str | None
     replicas: Literal['all', 'one']
     columns: str | None
     window: str | None
@@ -190,14 +193,16 @@ def _extent(area: Any) -> int:
 def _backup(args: Arguments, connection: CassandraConnection) -> BackupTables | None:
     """Returns the backup that is read instead of a cluster."""
     if args.uri is None:
-        if args.backup_name is not None:
-            raise invalid('backup_name', args.backup_name, 'given together with --backup')
+        for name in ('backup_name', 'since'):
+            if (got := getattr(args, name)) is not None:
+                raise invalid(name, got, 'given together with --backup')
         return None
     for name in ('rows_per_second', 'bytes_per_second'):
         if (got := getattr(args, name)) is not None:
             raise invalid(name, got, 'not with --backup, which loads no server')
     backup = CassandraBackup(args.uri, args.backup_name, args.backup_layout, connection.keyspace, args.replicas)
-    return BackupTables(backup)
+    since = None if args.since is None else dataclasses.replace(backup, backup=args.since)
+    return BackupTables(backup, since)
 
 
 def _request(args: Arguments, connection: CassandraConnection | BackupTables) -> ReadRequest:

@@ -111,7 +111,7 @@ class CassandraExampleGen(base_beam_component.BaseBeamComponent):
           output_config: Output splits by hash buckets as TFX defines them; None for train:eval = 2:1.
           consistency: Consistency level of every read.
           splits: Minimum number of token ranges that are read separately; None to derive it from the table's size.
-          page_rows: Maximum rows per page.
+          page_rows: Maximum rows of a page; with `source`, of a record batch as it is read from files.
           shards: Files per split; None for one per 32 MB.
           shuffle_seed: Seed for the order of the chunks within and across the files.
           rows_per_second, bytes_per_second: Limits of each table's scan over all workers; None for no limit.

@@ -12,6 +12,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import channel, component_spec, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
+from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.checks import checked
 from tfx_cassandra.components.dataset.spec.view import FeatureView
 from tfx_cassandra.components.driver.connection import CassandraConnection, Consistency
@@ -50,30 +51,34 @@ class CassandraFeatureRetrieval(base_beam_component.BaseBeamComponent):
     def __init__(
         self,
         examples: channel.BaseChannel,
-        connection: CassandraConnection,
-        views: FeatureView | Sequence[FeatureView],
+        connection: CassandraConnection | None = None,
+        views: FeatureView | Sequence[FeatureView] = (),
         as_of: str | RuntimeParameter | Placeholder = 'latest',
         missing: Literal['absent', 'error'] = 'absent',
         consistency: Consistency = 'LOCAL_QUORUM',
+        source: CassandraBackup | None = None,
     ) -> None:
         """Declares the component; nothing connects before it runs.
 
-        `as_of` and the connection's contact points, data center and keyspace may be RuntimeParameters or Placeholders
-        of text, which are resolved and checked at run time.
+        `as_of`, the connection's contact points, data center and keyspace, and the backup's URI, name and keyspace may
+        be RuntimeParameters or Placeholders of text, which are resolved and checked at run time.
 
         Args:
           examples: A channel of Examples with tf.Examples, which have each view's entity columns as features.
-          connection: How to reach the cluster. Pipeline metadata stores it as plain text; it holds no secret.
+          connection: How to reach the cluster; None if `source` is given. Pipeline metadata stores it as plain text; it
+            holds no secret.
           views: The views that are looked up. Their entity, with the feature name in the long layout, must be the
             whole key of their table before the time.
           as_of: 'latest', or the name of a feature of the examples with milliseconds since 1970: then a feature has the
             newest value with a timestamp at or before it. A value is not older than the view's ttl at that time.
           missing: 'absent': an example may lack a feature; 'error': it may not.
           consistency: Consistency level of every read.
+          source: Instead of a connection: a backup, as of its moment. Each view's table is scanned once and joined to
+            the examples, which come in another order; 'latest' counts a ttl back from the moment of the backup.
 
         Raises:
           ValueError: An argument breaks its rule; the message names field, value and rule.
         """
-        properties = config.to_properties(connection, views, as_of, missing, consistency)
+        properties = config.to_properties(connection, views, as_of, missing, consistency, source)
         enriched = types.Channel(type=standard_artifacts.Examples)
         super().__init__(spec=CassandraFeatureRetrievalSpec(source_examples=examples, examples=enriched, **properties))

@@ -1,6 +1,6 @@
 """Adapts TFX's artifacts and properties to the retrieval.
 
-files of a split -> lists of examples -> retrieve -> framed chunks -> data_tfrecord-*.gz of the same split
+files of a split -> lists of examples -> retrieve, or join to scans -> framed chunks -> data_tfrecord-*.gz of the split
                                       -> statistics, summed -> retrieval.json
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -21,6 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from tfx_cassandra.components.artifacts import example_files
+from tfx_cassandra.components.backup.tables import digest_of, name_and_digest
 from tfx_cassandra.components.dataset.files.decode import records
 from tfx_cassandra.components.dataset.files.spool import spooling
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, WriteChunks
@@ -28,8 +29,10 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.errors import DatasetError
 from tfx_cassandra.components.feature_retrieval import config
 from tfx_cassandra.components.lookup.latest import no_moments
-from tfx_cassandra.components.lookup.options import LATEST
+from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
 from tfx_cassandra.components.lookup.retrieve import Retrieve, Retriever, now
+from tfx_cassandra.components.scan.source import source_of
+from tfx_cassandra.components.training_set.enrich import EnrichByScan, scanned_views
 
 RETRIEVAL_FILE = 'retrieval.json'
 SOURCE_KEY = 'source_examples'  # an input and an output cannot both be called examples
@@ -55,15 +58,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         sources = input_dict[SOURCE_KEY]
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         files = {split: example_files(sources, split) for split in _splits(sources)}
-        splits, present = list(files), now()
-        with connections.session(settings.connection) as session:
-            Retriever(settings, present).lookups(session)
+        splits, spooled = list(files), os.path.join(artifact.uri, SPOOL)
+        enrich = _by_key(settings) if settings.source is None else _by_scan(settings, artifact, spooled)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-        with spooling(self._make_beam_pipeline, os.path.join(artifact.uri, SPOOL)) as pipeline:
-            enriched = [
-                _enriched(pipeline, split, paths, Retrieve(settings, present, split)) for split, paths in files.items()
-            ]
+        with spooling(self._make_beam_pipeline, spooled) as pipeline:
+            enriched = enrich(pipeline, files)
             _ = (
                 [outputs.chunks for outputs in enriched]
                 | 'Chunks' >> beam.Flatten()
@@ -81,14 +81,53 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 artifact.set_int_custom_property(name, sources[0].get_int_custom_property(name))
 
 
-def _enriched(pipeline: beam.Pipeline, split: str, paths: list[str], retrieve: Retrieve) -> beam.pvalue.DoOutputsTuple:
-    """Enriches one split; returns `chunks`, and `statistics`: ((split, statistic), number)."""
+Enrich = Callable[[beam.Pipeline, Mapping[str, list[str]]], list[beam.pvalue.DoOutputsTuple]]
+
+
+def _by_key(settings: RetrievalOptions) -> Enrich:
+    """Returns what enriches the files of each split by lookups: `chunks`, `statistics`: ((split, name), number)."""
+    present = now()
+    with connections.session(settings.live) as session:
+        Retriever(settings, present).lookups(session)
+
+    def enrich(pipeline: beam.Pipeline, files: Mapping[str, list[str]]) -> list[beam.pvalue.DoOutputsTuple]:
+        return [
+            _read(pipeline, split, paths)
+            | f'Retrieve[{split}]'
+            >> beam.ParDo(Retrieve(settings, present, split)).with_outputs('statistics', main='chunks')
+            for split, paths in files.items()
+        ]
+
+    return enrich
+
+
+def _by_scan(settings: RetrievalOptions, artifact: types.Artifact, spooled: str) -> Enrich:
+    """Returns what does the same by scans of the backup's tables, and records in the artifact which backup it is."""
+    with source_of(settings.origin).held():
+        views = scanned_views(settings)
+        request = views[0].read.request
+        moment = source_of(request.connection).moment(request)
+    names, digests = zip(*(name_and_digest(view.read.table) for view in views), strict=True)
+    artifact.set_string_custom_property('backup_name', names[0])
+    artifact.set_string_custom_property('backup_digest', digest_of(digests))
+
+    def enrich(pipeline: beam.Pipeline, files: Mapping[str, list[str]]) -> list[beam.pvalue.DoOutputsTuple]:
+        lists = [
+            _read(pipeline, split, paths) | f'Split[{split}]' >> beam.Map(lambda some, split=split: (split, some))
+            for split, paths in files.items()
+        ]
+        return [lists | beam.Flatten() | 'Enrich' >> EnrichByScan(settings, views, moment, spooled)]
+
+    return enrich
+
+
+def _read(pipeline: beam.Pipeline, split: str, paths: list[str]) -> beam.PCollection:
+    """Reads the files of a split as lists of serialized examples."""
     return (
         pipeline
         | f'Files[{split}]' >> beam.Create(paths)
         | f'Share[{split}]' >> beam.Reshuffle()
         | f'Read[{split}]' >> beam.FlatMap(records)
-        | f'Retrieve[{split}]' >> beam.ParDo(retrieve).with_outputs('statistics', main='chunks')
     )
 
 

@@ -133,19 +133,27 @@ class Lookup:
         table = f'{quoted(self.table.keyspace)}.{quoted(self.table.name)}'
         return f'SELECT {columns} FROM {table} WHERE {" AND ".join(where)}{order}'
 
+    def entity(self, key: Key) -> Row | None:
+        """Returns the parsed values of a key's entity columns, or None if no row can have such a key.
+
+        Raises:
+          DatasetError: A value is not of its column's type.
+        """
+        columns = zip(self.view.spine_columns, self.view.entity_columns, key[:-1], strict=True)
+        parsed = tuple(_parse_entity(name, self._types[column], value) for name, column, value in columns)
+        return None if None in parsed else parsed
+
     def bind(self, request: Request) -> Bound | None:
         """Returns the values of a request's statement, or None if no row can have such a key.
 
         Raises:
           DatasetError: A value is not of its column's type.
         """
-        (*entity, time), feature = request
-        view = self.view
-        columns = zip(view.spine_columns, view.entity_columns, entity, strict=True)
-        parsed = [_parse_entity(name, self._types[column], value) for name, column, value in columns]
-        if None in parsed:
+        (*_, time), feature = request
+        view, entity = self.view, self.entity(request[0])
+        if entity is None:
             return None
-        parsed += [value for _, value in self.where]
+        parsed = [*entity, *(value for _, value in self.where)]
         parsed += [values.parse(self._types[str(view.feature_name_column)], feature)] if feature is not None else []
         equal = list(zip(self._equal, parsed, strict=True))
         given, key = dict(equal), tuple(values.bound(self._types[column], value) for column, value in equal)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -18,6 +18,7 @@ from tfx_cassandra.components.checks import checked, conform
 from tfx_cassandra.components.cql.values import plain
 from tfx_cassandra.components.dataset.files.decode import decode
 from tfx_cassandra.components.dataset.files.encode import Framed, encode
+from tfx_cassandra.components.dataset.files.examples import Kind
 from tfx_cassandra.components.dataset.files.tfrecord import Chunk
 from tfx_cassandra.components.dataset.join.unit import check_milliseconds
 from tfx_cassandra.components.dataset.spec.view import FeatureView
@@ -53,7 +54,7 @@ class Retriever:
 
     def open(self) -> None:
         """Connects; raises SchemaError where a view does not fit the live tables."""
-        session = connections.acquire(self._settings.connection, RawHandler)
+        session = connections.acquire(self._settings.live, RawHandler)
         try:
             self._readers = [Reader(session, lookup, self._settings.consistency) for lookup in self.lookups(session)]
         except BaseException:
@@ -62,14 +63,14 @@ class Retriever:
 
     def lookups(self, session: Any) -> list[Lookup]:
         """Plans the lookup of each view by the live schema."""
-        keyspace, timed = self._settings.connection.keyspace, self._settings.as_of != LATEST
+        keyspace, timed = self._settings.live.keyspace, self._settings.as_of != LATEST
         return [
             plan_lookup(view, describe(session, keyspace, view.table), timed or view.ttl is not None)
             for view in self._settings.views
         ]
 
     def close(self) -> None:
-        connections.release(self._settings.connection, RawHandler)
+        connections.release(self._settings.live, RawHandler)
 
     @property
     def requests(self) -> int:
@@ -87,34 +88,83 @@ class Retriever:
             (with missing 'error') lacks a feature.
           ReadError: Cassandra did not answer.
         """
-        batch, kinds = decode(examples)
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        added: dict[str, pa.Array] = {}
-        times = self._moments(batch)
-        for reader, view in zip(self._readers, self._settings.views, strict=True):
-            found = reader.read(reader.lookup.keys(batch, times))
-            if clash := sorted(found.keys() & (columns.keys() | added.keys())):
-                raise DatasetError(f'view {view.name}: got feature {clash[0]!r}, rule: a name no example has yet')
-            added |= found
-            kinds |= reader.lookup.kinds
-        missing = {name: array.null_count for name, array in added.items()}
-        if self._settings.missing == 'error' and any(missing.values()):
-            name = max(missing, key=lambda feature: missing[feature])
-            raise DatasetError(
-                f'feature {name}: got none for {missing[name]} of {len(examples)} examples, rule: in each'
-            )
-        if self._settings.as_of != LATEST:
-            missing[self._settings.as_of] = times.count(None)
-        columns |= added
-        rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-        return encode(rows, kinds), missing
+        return enriched(examples, self._found, self._settings, self._present)
 
-    def _moments(self, batch: pa.RecordBatch) -> list[int | None]:
-        if self._settings.as_of == LATEST:
-            return [self._present] * batch.num_rows
-        if self._settings.as_of not in batch.schema.names:  # other batches may have it
-            return [None] * batch.num_rows
-        return moments(batch, self._settings.as_of)
+    def _found(self, batch: pa.RecordBatch, times: Sequence[int | None]) -> Iterator[Found]:
+        for reader, view in zip(self._readers, self._settings.views, strict=True):
+            yield Found(view, reader.read(reader.lookup.keys(batch, times)), reader.lookup.kinds)
+
+
+class Found(NamedTuple):
+    """Features of a view for some examples: their values and their kinds, by their names in the examples."""
+
+    view: FeatureView
+    columns: Mapping[str, pa.Array]
+    kinds: Mapping[str, Kind]
+
+
+def enriched(
+    examples: Sequence[bytes],
+    find: Callable[[pa.RecordBatch, Sequence[int | None]], Iterable[Found]],
+    settings: RetrievalOptions,
+    present: int,
+) -> tuple[Framed, dict[str, int]]:
+    """Adds features to examples.
+
+    Args:
+      examples: Serialized examples.
+      find: Returns each view's features, given the decoded examples and their moments.
+      settings: What is looked up, and as of when.
+      present: The moment of all examples with as_of 'latest', in milliseconds since 1970.
+
+    Returns:
+      (the enriched examples, in order; for each added feature and the moment the number of examples that lack it)
+
+    Raises:
+      DatasetError: An example has a feature of the same name, or several values for one of its entity or moment, or
+        (with missing 'error') lacks a feature.
+    """
+    batch, kinds = decode(examples)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    added: dict[str, pa.Array] = {}
+    times = moments_of(batch, settings.as_of, present)
+    for found in find(batch, times):
+        if clash := sorted(found.columns.keys() & (columns.keys() | added.keys())):
+            raise DatasetError(f'view {found.view.name}: got feature {clash[0]!r}, rule: a name no example has yet')
+        added |= found.columns
+        kinds |= found.kinds
+    missing = {name: array.null_count for name, array in added.items()}
+    if settings.missing == 'error' and any(missing.values()):
+        name = max(missing, key=lambda feature: missing[feature])
+        raise DatasetError(f'feature {name}: got none for {missing[name]} of {len(examples)} examples, rule: in each')
+    if settings.as_of != LATEST:
+        missing[settings.as_of] = times.count(None)
+    columns |= added
+    rows = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    return encode(rows, kinds), missing
+
+
+def moments_of(batch: pa.RecordBatch, as_of: str, present: int) -> list[int | None]:
+    """Returns the moment of each example, in milliseconds since 1970; None for one without.
+
+    Args:
+      batch: Examples as `decode` returns them.
+      as_of: 'latest', or the feature that holds the moment.
+      present: The moment of all with 'latest'.
+    """
+    if as_of == LATEST:
+        return [present] * batch.num_rows
+    if as_of not in batch.schema.names:  # other batches may have it
+        return [None] * batch.num_rows
+    return moments(batch, as_of)
+
+
+def results(split: str, framed: Framed, numbers: Mapping[str, int]) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+    """Yields enriched examples as a Chunk of a split, and on 'statistics' numbers to be summed."""
+    (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
+    yield Chunk(split, framed.buffer.to_pybytes(), len(framed), checksum)
+    for name, count in {**numbers, 'examples': len(framed)}.items():
+        yield beam.pvalue.TaggedOutput('statistics', ((split, name), count))
 
 
 class RetrieveFeatures(beam.PTransform):
@@ -161,12 +211,12 @@ class Retrieve(beam.DoFn):
         before = self._retriever.requests
         framed, missing = self._retriever.enrich(examples)
         sent = self._retriever.requests - before
-        (checksum,) = framed.checksums_by(pa.array([0] * len(framed), pa.int32()), 1)
-        yield Chunk(self._split, framed.buffer.to_pybytes(), len(framed), checksum)
-        for name, count in missing.items():
-            yield beam.pvalue.TaggedOutput('statistics', ((self._split, f'missing {name}'), count))
-        yield beam.pvalue.TaggedOutput('statistics', ((self._split, 'examples'), len(examples)))
-        yield beam.pvalue.TaggedOutput('statistics', ((self._split, 'lookups'), sent))
+        yield from results(self._split, framed, {**lacking(missing), 'lookups': sent})
+
+
+def lacking(missing: Mapping[str, int]) -> dict[str, int]:
+    """Returns numbers of examples that lack a feature, by the names that statistics have for them."""
+    return {f'missing {name}': count for name, count in missing.items()}
 
 
 def _records(chunk: Chunk) -> Iterator[bytes]:
@@ -201,7 +251,7 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         self._settings = RetrievalOptions(connection, (view,), as_of, 'absent', consistency)
 
     def __enter__(self) -> CassandraEnrichmentHandler:
-        session = connections.acquire(self._settings.connection, RawHandler)
+        session = connections.acquire(self._settings.live, RawHandler)
         try:
             (lookup,) = Retriever(self._settings, now()).lookups(session)
             self._reader = Reader(session, lookup, self._settings.consistency)
@@ -211,7 +261,7 @@ class CassandraEnrichmentHandler(EnrichmentSourceHandler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        connections.release(self._settings.connection, RawHandler)
+        connections.release(self._settings.live, RawHandler)
 
     def __call__(self, request: beam.Row, *_: Any, **__: Any) -> tuple[beam.Row, beam.Row]:
         found = self._reader.read([self._key(request)], use_cache=False)

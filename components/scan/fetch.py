@@ -84,7 +84,7 @@ class ReadOptions:
     Attributes:
       consistency: Consistency level of every read.
       splits: Minimum number of token ranges; None to derive it from the table's size.
-      page_rows: Rows of a page at most.
+      page_rows: Rows of a page at most; of a backup, which has no pages, of a record batch.
       rows_per_second, bytes_per_second: Limits of a scan, or None.
       decoding: How to decode values that Arrow cannot represent.
 

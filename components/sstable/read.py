@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,14 @@ from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
-from tfx_cassandra.components.sstable import chunks, data, index, layout, schema_file, statistics
-from tfx_cassandra.components.sstable.files import Files, Ranges, local_files
+from tfx_cassandra.components.sstable import chunks, data, index, layout, statistics
+from tfx_cassandra.components.sstable.files import Files, Ranges
 from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH, aware
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 32_768
 _BATCH_BYTES = 1 << 24  # of values
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
@@ -123,32 +121,6 @@ def open_sstable(files: Files) -> SSTable:
     return SSTable(files, known, key)
 
 
-def open_snapshot(folder: Path) -> tuple[SchemaFile, list[SSTable]]:
-    """Returns the table and the SSTables of a folder that `nodetool snapshot` has made: those that its manifest lists.
-
-    Raises:
-      ReadError: The folder has no manifest.json or schema.cql, lacks a file, or an SSTable is damaged.
-      SchemaError: schema.cql is not that of a table that can be read.
-    """
-    for name in ('manifest.json', 'schema.cql'):
-        if not (folder / name).is_file():
-            rule = 'the folder of a snapshot, not one that Cassandra writes to'
-            raise ReadError(f'{folder}: got no {name}, rule: {rule}')
-    sstables = [open_sstable(local_files(folder / name)) for name in _listed(folder / 'manifest.json')]
-    schema = schema_file.parse((folder / 'schema.cql').read_text('utf-8'))
-    names = {name for sstable in sstables for name in sstable.statistics.header.types}
-    return schema_file.completed(schema, sorted(names)), sstables
-
-
-def _listed(manifest: Path) -> list[str]:
-    """Returns the names of the Data.db files of a snapshot; those of indexes are in folders of their own."""
-    try:
-        names = json.loads(manifest.read_text('utf-8'))['files']
-        return sorted(name for name in names if '/' not in name)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReadError(f'{manifest}: got no list of files, rule: the manifest of a snapshot ({error})') from error
-
-
 class Reading:
     """SSTables of one table as record batches: iterate over it once.
 
@@ -193,33 +165,19 @@ class Reading:
         ttls: Sequence[str] = (),
     ) -> None:
         self._sstables, self._whole = list(sstables), tokens is None
-        if owned is not None and len(owned) != len(sstables):
-            raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
-        within = RING if tokens is None else _ranges('tokens', [tokens])[0]
         names = schema.table.readable if columns is None else tuple(columns)
-        kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
-        _check_cells(schema, writetimes, ttls)
-        self._kinds = [types.kind_of(kind, decoding) for kind in kinds]
-        self._kinds += [types.kind_of(kind) for kind in (*[LongType] * len(writetimes), *[Int32Type] * len(ttls))]
-        times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
-        times += [pa.field(ttl_name(name), pa.int32(), metadata={b'cql': b'int'}) for name in ttls]
-        self.schema = pa.schema([*types.schema_of(names, kinds, decoding), *times])
+        self.schema, self._kinds = _columns(schema, names, writetimes, ttls, decoding)
         self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
-        parts = [
-            one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)
-        ]
+        parts = _parts(sstables, tokens, owned)
         headers = [sstable.statistics.header for sstable in sstables]
-        self._merger = data.Merger(
-            layout.plan_of(schema, headers, names, writetimes, ttls),
-            [
-                layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
-                for one, part in zip(sstables, parts, strict=True)
-            ],
-            [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)],
-            (aware('now', now) - EPOCH) // _SECOND,
-            batch_rows,
-            _BATCH_BYTES,
-        )
+        streams = [
+            layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
+            for one, part in zip(sstables, parts, strict=True)
+        ]
+        feeds = [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)]
+        moment = (aware('now', now) - EPOCH) // _SECOND
+        plan = layout.plan_of(schema, headers, names, writetimes, ttls)
+        self._merger = data.Merger(plan, streams, feeds, moment, batch_rows, _BATCH_BYTES)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for cells in self.cells():
@@ -265,6 +223,29 @@ class Reading:
                 raise ReadError(
                     f'{sstable.name}: got {found} rows, rule: {sstable.statistics.rows}, as its statistics say'
                 )
+
+
+def _columns(
+    schema: SchemaFile, names: Sequence[str], writetimes: Sequence[str], ttls: Sequence[str], decoding: Decoding
+) -> tuple[pa.Schema, list[rows.Kind]]:
+    """Returns the schema of a reading's batches, and how to decode each of their columns."""
+    kinds = [schema.driver_type(schema.table.type_of('columns', name)) for name in names]
+    _check_cells(schema, writetimes, ttls)
+    found = [types.kind_of(kind, decoding) for kind in kinds]
+    found += [types.kind_of(kind) for kind in (*[LongType] * len(writetimes), *[Int32Type] * len(ttls))]
+    times = [pa.field(writetime_name(name), pa.int64(), metadata={b'cql': b'bigint'}) for name in writetimes]
+    times += [pa.field(ttl_name(name), pa.int32(), metadata={b'cql': b'int'}) for name in ttls]
+    return pa.schema([*types.schema_of(names, kinds, decoding), *times]), found
+
+
+def _parts(
+    sstables: Sequence[SSTable], tokens: Tokens | None, owned: Sequence[Sequence[Tokens] | None] | None
+) -> list[Part | None]:
+    """Returns what is to be read of each SSTable."""
+    if owned is not None and len(owned) != len(sstables):
+        raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
+    within = RING if tokens is None else _ranges('tokens', [tokens])[0]
+    return [one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)]
 
 
 def _times(field: pa.Field, content: bytes) -> rows.Cells:

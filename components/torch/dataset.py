@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.tables import origin
 from tfx_cassandra.components.checks import Count, Name, TableName, checked, conform
 from tfx_cassandra.components.cql import values
 from tfx_cassandra.components.cql.types import Decoding
@@ -42,7 +43,7 @@ from tfx_cassandra.components.torch.progress import VERSION, Progress, begun, re
 from tfx_cassandra.components.torch.sources import OpenSource, Source, TableSource
 from tfx_cassandra.components.torch.tensors import tensors
 from tfx_cassandra.components.training_set import resolve
-from tfx_cassandra.components.training_set.options import TrainingSetOptions, origin
+from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.window import TimeWindow
 
 RANGES = 256

@@ -7,7 +7,7 @@ import datetime
 from typing import Any, Literal
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
-from tfx_cassandra.components.backup.tables import BackupTables
+from tfx_cassandra.components.backup.tables import origin
 from tfx_cassandra.components.checks import Count, check_fields
 from tfx_cassandra.components.dataset.join.audit import AuditLimits
 from tfx_cassandra.components.dataset.spec.label import LabelSource
@@ -18,21 +18,6 @@ from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.options import ReadRequest, Source
 from tfx_cassandra.components.window import TimeWindow
-
-
-def origin(connection: CassandraConnection | None, source: CassandraBackup | None) -> CassandraConnection | Source:
-    """Returns where tables are read from: a connection, or the tables of a backup.
-
-    Raises:
-      ValueError: Neither is given, or both are.
-    """
-    if source is None:
-        if connection is None:
-            raise invalid('connection', None, 'given, unless source is')
-        return connection
-    if connection is not None:
-        raise invalid('source', str(source), 'not together with connection')
-    return BackupTables(source)
 
 
 @dataclasses.dataclass(frozen=True)

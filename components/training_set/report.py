@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from tfx import types
 from tfx.dsl.io import fileio
 
+from tfx_cassandra.components.backup.tables import digest_of
 from tfx_cassandra.components.dataset.files import tfmd
 from tfx_cassandra.components.dataset.join.audit import Audit, readable
 from tfx_cassandra.components.scan import ledger
@@ -114,9 +115,7 @@ def _read(name: str, coverages: Mapping[str, ledger.Coverage], sources: Sources,
 def _backup(backups: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Returns which backup was read, and a digest of the files of all tables."""
     found = [backup for backup in backups if backup is not None]
-    digests = [backup['digest'] for backup in found]
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256('\n'.join(digests).encode()).hexdigest()
-    return {'backup_name': found[0]['name'], 'backup_digest': digest}
+    return {'backup_name': found[0]['name'], 'backup_digest': digest_of([backup['digest'] for backup in found])}
 
 
 def _write(path: str, text: str) -> None:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+import scanned
+from apache_beam.testing.util import assert_that, equal_to
 from snapshots import Snapshots, in_cql, snapshots_of
 
+from tfx_cassandra.components import ReadFromSSTables
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.changes import rows_since
 from tfx_cassandra.components.backup.opening import BackupTable, open_table
+from tfx_cassandra.components.backup.tables import BackupTables
+from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import ReadError
+from tfx_cassandra.components.scan.fetch import ReadOptions
+from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.window import EPOCH
 
 pytestmark = pytest.mark.integration
@@ -103,6 +113,39 @@ def test_what_may_have_come_late_comes_again(stages: dict) -> None:
     found = {(row['k'], row['c']) for batch in rows_since(table, ['k', 'c']) for row in batch.to_pylist()}
     assert found == expected(stages, 'wednesday', table.since)
     assert len(found) >= 290
+
+
+@pytest.mark.parametrize(('name', 'since'), [('tuesday', 'monday'), ('wednesday', 'monday')])
+def test_scans_read_the_same_rows(stages: dict, name: str, since: str) -> None:
+    late = datetime.timedelta(0)
+    table = opened(stages, name, since, late=late)
+    expected = sorted(row for batch in rows_since(table) for row in scanned.rows(batch))
+    tables = BackupTables(*(CassandraBackup(str(stages[day][0]), keyspace=KEYSPACE) for day in (name, since)), late)
+    found, _, coverage = scanned.scanned(ReadRequest(tables, 't', options=ReadOptions(splits=4, page_rows=7)))
+    assert sorted(found) == expected
+    assert coverage.backup is not None
+    assert coverage.backup['since'] == table.since.isoformat()
+    assert coverage.bytes >= table.size
+    timed, _, _ = scanned.scanned(ReadRequest(tables, 't', ('v', 'k', 'c'), writetimes=('s',), ttls=('v',)))
+    assert sorted(row[1:3] for row in timed) == sorted(row[:2] for row in expected)
+    assert all(row[3] >= (table.since - EPOCH) // MICROSECOND and row[4] is None for row in timed if row[2] != 5)
+
+
+def test_beam_and_the_command_read_the_same_rows(stages: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both snapshots in one place, as a store of backups has them.
+    for day in ('monday', 'tuesday'):
+        shutil.copytree(stages[day][0], tmp_path / KEYSPACE / f't-{0:032x}' / 'snapshots' / day)
+    monday, tuesday = (CassandraBackup(str(tmp_path), day, keyspace=KEYSPACE) for day in ('monday', 'tuesday'))
+    expected = [repr(row) for batch in rows_since(open_table(tuesday, 't', monday)) for row in scanned.rows(batch)]
+    with beam.Pipeline() as pipeline:
+        found = pipeline | ReadFromSSTables(tuesday, 't', since=monday) | beam.FlatMap(scanned.rows) | beam.Map(repr)
+        assert_that(found, equal_to(expected))
+    monkeypatch.setenv('CASSANDRA_KEYSPACE', KEYSPACE)
+    command = ['scan', 't', '--backup', str(tmp_path), '--backup-name', 'tuesday', '--since', 'monday']
+    assert cli.main([*command, '--out', str(tmp_path / 'out')]) == 0
+    written = json.loads((tmp_path / 'out' / 'coverage.json').read_text())
+    assert (written['rows_written'], len(written['backup']['rows_of_files'])) == (len(expected), 1)
+    assert cli.main(['scan', 't', '--since', 'monday']) == 2
 
 
 def test_what_is_refused(stages: dict) -> None:

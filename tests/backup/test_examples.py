@@ -16,6 +16,7 @@ import tensorflow as tf
 from apache_beam.testing.util import assert_that, equal_to
 from backed_up import CLICKS, LEVELS, PEOPLE, UTC, WINDOW, taken
 from cassandra.cluster import Session
+from scanned import rows, scanned
 from snapshots import snapshots_of
 from tfx import types
 from tfx.orchestration.portable import data_types
@@ -38,24 +39,13 @@ from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
 from tfx_cassandra.components.example_gen import config, driver, executor
 from tfx_cassandra.components.scan.fetch import ReadOptions
-from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
+from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.source import opened, plan_splits, verified
 from tfx_cassandra.components.training_set import resolve
 from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration
-
-
-def scanned(request: ReadRequest) -> tuple[list[Any], str, Coverage]:
-    """Returns the rows of a scan in a fixed order, its fingerprint, and what was read."""
-    plan, reads, rows = plan_splits(request), [], []  # type: ignore[var-annotated]
-    with opened(request) as fetches:
-        for group in plan.groups:
-            for batch in request.rows(fetches(plan.scan, plan.page_rows).fetch(group), plan.scan, reads):
-                rows += batch.to_pylist()
-    coverage = verified(request, plan, reads)
-    return sorted(rows, key=repr), coverage.fingerprint(plan.scan.cql(plan.scan.times), str(request.window)), coverage
 
 
 @pytest.mark.parametrize(
@@ -125,8 +115,8 @@ def test_beam_reads_the_same_rows(connection: CassandraConnection, backup: Cassa
     for splits in (None, 3):
         reading = ReadFromSSTables(backup, 'clicks', window=WINDOW, where={'late': True}, splits=splits)
         with beam.Pipeline() as pipeline:
-            rows = pipeline | reading | beam.FlatMap(pa.RecordBatch.to_pylist) | beam.Map(repr)
-            assert_that(rows, equal_to(expected))
+            found = pipeline | reading | beam.FlatMap(rows) | beam.Map(repr)
+            assert_that(found, equal_to(expected))
 
 
 @pytest.mark.parametrize('kind', ['parquet', 'arrow', 'tfrecord'])

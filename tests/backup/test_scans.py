@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from made_sstables import Made, make
-from slow_pages import values
+from scanned import scanned
 from snapshots import snapshots_of
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
@@ -18,10 +18,8 @@ from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.cql.types import Decoding
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.fetch import ReadOptions
-from tfx_cassandra.components.scan.ledger import Coverage
 from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.scan.source import opened, plan_splits, verified
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 from tfx_cassandra.components.window import EPOCH, TimeWindow
 
 pytestmark = pytest.mark.integration
@@ -40,17 +38,6 @@ def made(cluster_connection: CassandraConnection, cassandra_5: None) -> Iterator
 @pytest.fixture(scope='module')
 def folders(made: Made) -> dict[str, Path]:
     return made.snapshots.take(made.connection.keyspace)
-
-
-def scanned(request: ReadRequest) -> tuple[list[tuple[Any, ...]], str, Coverage]:
-    """Returns the rows of a scan in a fixed order, its fingerprint, and what was read."""
-    plan, reads, found = plan_splits(request), [], []
-    with opened(request) as fetches:
-        for group in plan.groups:
-            batches = request.rows(fetches(plan.scan, plan.page_rows).fetch(group), plan.scan, reads)
-            found += [row for batch in batches for row in zip(*map(values, batch.columns), strict=True)]
-    coverage = verified(request, plan, reads)
-    return sorted(found, key=repr), coverage.fingerprint(plan.scan.cql(plan.scan.times), str(request.window)), coverage
 
 
 def both(made: Made, folder: Path, table: str, **fields: Any) -> tuple[Any, Any]:

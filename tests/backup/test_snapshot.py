@@ -15,7 +15,7 @@ from recorded_sstables import Recorded, unpacked
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.errors import ReadError, SchemaError
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 ID = '0123456789abcdef0123456789abcdef'
 

@@ -19,7 +19,7 @@ from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 AnyTable = MadeTable | WrittenTable | ManyPartitions
 

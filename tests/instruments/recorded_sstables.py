@@ -59,7 +59,7 @@ def _record(connection: Any, snapshots: Any, archive: tarfile.TarFile, seeds: li
     from made_sstables import make, says_all_types
     from snapshots import asking, selections
 
-    from tfx_cassandra.components.sstable.read import open_snapshot
+    from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
     made = make(connection, snapshots, 'recorded', seeds, many=many)
     folders = made.check(chosen=True)

@@ -75,10 +75,8 @@ class MadeTable:
         self.times = TIMES
         # Few keys, so that rows meet.
         self.keys = [[self.literal(c.kind) for c in self.of('partition')] for _ in range(rng.choice([1, 2, 4]))]
-        # Of rows whose keys are equal and written otherwise, as 1.5 and 1.50, the server shows the key of any one.
         self.clusterings = [
-            [self.literal(c.kind).replace('1.50', '1.5') for _ in range(rng.choice([1, 2, 4]))]
-            for c in self.of('clustering')
+            [one_form(self.literal(c.kind)) for _ in range(rng.choice([1, 2, 4]))] for c in self.of('clustering')
         ]
         self.create = self._create()
         self.stages = [list(self._stage(i)) for i in range(rng.randint(1, most_stages))]
@@ -116,8 +114,8 @@ class MadeTable:
         whole = inner[shape]() if shape in inner else shape
         return whole if many and rng.random() < 0.6 else f'frozen<{whole}>'
 
-    def literal(self, kind: str) -> str:
-        """Returns a value of a type as CQL writes it, often one of a few."""
+    def literal(self, kind: str, frozen: bool = False) -> str:
+        """Returns a value of a type as CQL writes it, often one of a few; `frozen`: it is one cell."""
         rng = self.rng
         name, _, rest = kind.partition('<')
         if kind in QUOTED:
@@ -132,7 +130,8 @@ class MadeTable:
         parts = split(rest[:-1])
         some = lambda kind: [self.literal(kind) for _ in range(rng.choice([1, 1, 2, 3]))]  # noqa: E731
         if name == 'frozen':
-            return self.literal(parts[0])
+            return self.literal(parts[0], frozen=True)
+        key = (lambda literal: literal) if frozen else one_form
         if name == 'tuple':
             return f'({", ".join(self.literal(part) for part in parts)})'
         if name == 'vector':
@@ -140,8 +139,8 @@ class MadeTable:
         if name == 'list':
             return f'[{", ".join(some(parts[0]))}]'
         if name == 'set':
-            return f'{{{", ".join(some(parts[0]))}}}'
-        return f'{{{", ".join(f"{key}: {self.literal(parts[1])}" for key in some(parts[0]))}}}'
+            return f'{{{", ".join(map(key, some(parts[0])))}}}'
+        return f'{{{", ".join(f"{key(one)}: {self.literal(parts[1])}" for one in some(parts[0]))}}}'
 
     def _create(self) -> str:
         rng = self.rng
@@ -233,7 +232,8 @@ class MadeTable:
             return f'{name}.{quoted(field)} = {"null" if choice < 0.4 else self.literal(kind)}'
         parts = split(rest[:-1])
         if shape == 'map' and choice < 0.6:
-            return f'{name}[{self.literal(parts[0])}] = {"null" if choice < 0.4 else self.literal(parts[1])}'
+            key = one_form(self.literal(parts[0]))
+            return f'{name}[{key}] = {"null" if choice < 0.4 else self.literal(parts[1])}'
         if shape == 'map' and choice < 0.7:
             return f'{name} = {name} - {{{self.literal(parts[0])}}}'
         if shape == 'set' and choice < 0.6:
@@ -317,6 +317,14 @@ class ManyPartitions:
             for stage in (0, 1)
         ]
         self.stages = [[*small[0], *wide], [*small[1], f'DELETE FROM {table} WHERE k = 1500']]
+
+
+def one_form(literal: str) -> str:
+    """Returns a key with its decimals in one form.
+
+    Of rows and elements whose keys are equal and written otherwise, as 1.5 and 1.50, the server shows any one.
+    """
+    return literal.replace('1.50', '1.5').replace('0.00', '0')
 
 
 def split(parameters: str) -> list[str]:

@@ -17,7 +17,7 @@ from snapshots import snapshots_of
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.sstable.read import open_snapshot
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 pytestmark = pytest.mark.integration
 
@@ -57,11 +57,11 @@ def test_made_tables_equal_cql_after_a_compaction(made: Made, folders: dict[str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('first', range(1000, 6000, 100))
+@pytest.mark.parametrize('first', range(1000, 6000, 250))
 def test_thousands_of_made_tables_equal_cql(
     cluster_connection: CassandraConnection, cassandra_5: None, first: int
 ) -> None:
-    many = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_many', range(first, first + 100))
+    many = make(cluster_connection, snapshots_of(cluster_connection), 'sstable_many', range(first, first + 250))
     check_and_compact(many)
 
 

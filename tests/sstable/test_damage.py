@@ -19,7 +19,8 @@ from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
 from tfx_cassandra.components.sstable import data, layout
 from tfx_cassandra.components.sstable.files import LocalFile, split_name
-from tfx_cassandra.components.sstable.read import Reading, open_snapshot
+from tfx_cassandra.components.sstable.read import Reading
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 
 @pytest.fixture(scope='module')

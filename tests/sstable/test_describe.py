@@ -11,9 +11,10 @@ from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import ReadError
-from tfx_cassandra.components.sstable import data, describe, layout, read
+from tfx_cassandra.components.sstable import data, describe, layout
 from tfx_cassandra.components.sstable.files import Files, data_files, local_files
 from tfx_cassandra.components.sstable.index import entries
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +24,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
 
 def test_numbers_are_those_of_what_is_read(recorded: dict[str, Recorded]) -> None:
     for one in recorded.values():
-        schema, sstables = read.open_snapshot(one.folder)
+        schema, sstables = open_snapshot(one.folder)
         headers = [sstable.statistics.header for sstable in sstables]
         for sstable in sstables:
             found = describe.describe(sstable.files, widest=100)

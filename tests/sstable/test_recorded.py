@@ -11,8 +11,9 @@ from recorded_sstables import unpacked
 from snapshots import difference, in_files
 
 from tfx_cassandra.components.sstable import data, layout
-from tfx_cassandra.components.sstable.read import SSTable, open_snapshot
+from tfx_cassandra.components.sstable.read import SSTable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 
 @pytest.mark.parametrize('archive', ['recorded_nb', 'recorded_oa', 'recorded_da'])

@@ -14,7 +14,8 @@ from written_streams import PLAN, batches, feed, partition, row, stream
 
 from tfx_cassandra.components.sstable import data
 from tfx_cassandra.components.sstable.layout import Part
-from tfx_cassandra.components.sstable.read import Reading, open_snapshot
+from tfx_cassandra.components.sstable.read import Reading
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
 LEAST, MOST = -(2**63), 2**63 - 1
 TOKENS = (LEAST + 1, -5, 0, 7, 8, MOST)
