@@ -114,6 +114,9 @@ def _change(session: Session, table: str, kind: str) -> None:
     elif kind == 'other':
         session.execute(f'CREATE TYPE {table}_other (a int)')
         session.execute(f'ALTER TABLE {table} ADD later int')
+    elif kind == 'column':
+        session.execute(f'ALTER TABLE {table} DROP v')
+        session.execute(f'ALTER TABLE {table} ADD v frozen<{table.partition(".")[2]}_outer>')
     else:
         session.execute(f'DROP TABLE {table}')
         if kind == 'anew':
@@ -126,6 +129,7 @@ def _change(session: Session, table: str, kind: str) -> None:
         ('dropped', 'dropped while it was read'),
         ('anew', 'dropped and created again while it was read'),
         ('type', r'altered( \(type .*_inner\))? while it was read'),
+        ('column', r'altered \(column v dropped\) while it was read'),
         ('other', None),
     ],
 )
