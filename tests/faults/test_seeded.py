@@ -21,7 +21,7 @@ from fault_ring import Case, fault_ring
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 FIRST, LAST = map(int, os.environ.get('TFX_CASSANDRA_FAULT_SEEDS', '0-32').split('-'))
-PATIENCE = 240.0  # seconds within which a path ends, whatever happens
+PATIENCE = 600.0  # seconds within which a path ends, whatever happens
 
 
 @pytest.fixture(scope='module')

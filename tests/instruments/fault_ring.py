@@ -78,8 +78,8 @@ class FaultRing:
                     patch.delenv('CASSANDRA_CONTACT_POINTS', raising=False)
                     self.cluster.start()
 
-    def wait_whole(self, seconds: float = 120.0) -> None:
-        """Waits until every node answers at ALL through its proxy."""
+    def wait_whole(self, seconds: float = 300.0) -> None:
+        """Waits until every node answers at ALL through its proxy; raises TimeoutError after so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -92,9 +92,9 @@ class FaultRing:
                         statement.consistency_level = 5  # ALL
                         session.execute(statement)
                 return
-            except Exception:
+            except Exception as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise TimeoutError(f'the ring is not whole after {seconds:.0f} s') from error
                 time.sleep(0.5)
 
 
