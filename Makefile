@@ -62,9 +62,9 @@ test-lane-b: cluster  ## runs the test suite on lane B, in a Debian 13 root wher
 test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a node of their own
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
 
-test-faults-all: venv  ## runs seeded faults of nodes and networks under reads and writes on a ring of three (SEEDS=0-299 to choose)
-	@TFX_CASSANDRA_FAULT_SEEDS=$(or $(SEEDS),0-299) TFX_CASSANDRA_FAULT_RESULTS=$(CURDIR)/$(STATE)/faults.jsonl TF_CPP_MIN_LOG_LEVEL=3 \
-	  $(RUN)/python -m pytest tests/faults/test_seeded.py -m slow $(TESTS)
+test-faults-all: venv  ## runs seeded faults on a ring of three (SEEDS=17-17 to choose), and tests of rings, disks, clocks and schemas that change
+	@TFX_CASSANDRA_FAULT_SEEDS=$(or $(SEEDS),0-109) TFX_CASSANDRA_FAULT_RESULTS=$(CURDIR)/$(STATE)/faults.jsonl TF_CPP_MIN_LOG_LEVEL=3 \
+	  $(RUN)/python -m pytest tests/faults -m slow $(TESTS)
 
 test-sanitized: venv  ## tests the compiled parts with AddressSanitizer and UBSan (TESTS="tests/cql/test_rows.py" to choose)
 	@tools/test-sanitized $(TESTS)

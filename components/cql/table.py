@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ class Identity(NamedTuple):
       id: The table's id; None if there is no such table.
       user_types: The user-defined types of the table's columns.
       schema: Arrow schema of all columns that are read.
+      dropped: Columns of the table that were dropped, and perhaps added again, with the time: `(name, time)`, in order.
     """
 
     id: str | None
     user_types: tuple[UserType, ...]
     schema: pa.Schema
+    dropped: tuple[tuple[str, datetime.datetime], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

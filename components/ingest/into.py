@@ -45,7 +45,7 @@ def into(
 
     Raises:
       SchemaError: Inputs and table do not fit each other; nothing was written.
-      WriteError: More records failed than may.
+      WriteError: More records failed than may, or the table cannot be written.
       InputError: An input is damaged; what came before is written.
       ValueError: An argument breaks its rule.
     """
@@ -53,16 +53,16 @@ def into(
         live = tables.describe(session, connection.keyspace, table)
         if is_counter(live):
             raise invalid('table', str(live), 'a table without counters: rows that are written again would count twice')
-        target = target_of(session, live, options)
-        writing = WriteOptions(
-            consistency=consistency, ttl=ttl, timestamp_column=target.timestamp_column, rows_per_second=options.rate
-        )
         try:
+            target = target_of(session, live, options)
+            writing = WriteOptions(
+                consistency=consistency, ttl=ttl, timestamp_column=target.timestamp_column, rows_per_second=options.rate
+            )
             writer = TableWriter(session, live, writing)
+            load = Load(target, options, writer.write, _destination(session, live, options))
         except DRIVER_ERRORS as error:
-            rule = f'a table that this user may write ({one_line(error)})'
+            rule = f'a table that this user may read, on nodes that answer ({one_line(error)})'
             raise WriteError(f'table: got {str(live)!r}, rule: {rule}') from error
-        load = Load(target, options, writer.write, _destination(session, live, options))
         load.check(inputs)
         return load.run(inputs, running)
 

@@ -1,10 +1,12 @@
 """Checks that a scan reads one and the same table: its id and column types, when the scan is planned and when it ends.
 
-If a table is dropped and created again while it is read, or a type is altered, the result would be a mixture of both.
+If a table or a column is dropped and created again while it is read, or a type is altered, the result would be a
+mixture of both.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
 from collections.abc import Sequence
@@ -33,29 +35,33 @@ def identity(session: Session, scan: Scan) -> Identity:
     """
     columns = session.prepare(scan.cql()).result_metadata
     schema = types.schema_of([column[2] for column in columns], [column[3] for column in columns])
-    return Identity(*_stored(session, scan.table), schema)
+    return Identity(*_stored(session, scan.table), schema, _dropped(session, scan.table))
 
 
 def check_unchanged(session: Session, table: Table) -> None:
     """Checks that a table is still the one that its scan was planned for; `session` has page.RawHandler.
 
     Raises:
-      SchemaError: The table, or a type of its columns, has been replaced or altered.
+      SchemaError: The table, a column that is read, or a type of its columns, has been replaced or altered.
       ReadError: No node answers.
     """
     before = table.identity
     if before is None:
         return
     now, user_types = _stored(session, table)
-    if now == before.id and user_types == before.user_types:
-        return
     if now is None:
         what = 'dropped'
     elif now != before.id:
         what = 'dropped and created again'
-    else:
+    elif user_types != before.user_types:
         changed = sorted({name for name, *_ in {*before.user_types} ^ {*user_types}})
         what = f'altered (type {", ".join(changed)})'
+    else:
+        # A column that was added again has none of its former values.
+        dropped = {name for name, _ in {*before.dropped} ^ {*_dropped(session, table)}} & {*before.schema.names}
+        if not dropped:
+            return
+        what = f'altered (column {", ".join(sorted(dropped))} dropped)'
     raise SchemaError(f'table: got {table} {what} while it was read, rule: the same table until a scan ends')
 
 
@@ -88,6 +94,15 @@ def _stored(session: Session, table: Table) -> tuple[str | None, tuple[UserType,
         used |= fresh
         texts += [text for name in fresh for text in known[name][2]]
     return (ids[0] if ids else None), tuple(known[name] for name in sorted(used))
+
+
+def _dropped(session: Session, table: Table) -> tuple[tuple[str, datetime.datetime], ...]:
+    """Returns a table's columns that were dropped, whether or not they were added again, and when."""
+    query = (
+        'SELECT column_name, dropped_time FROM system_schema.dropped_columns WHERE keyspace_name = ? AND table_name = ?'
+    )
+    found = _answer(session, query, (table.keyspace, table.name))
+    return tuple(sorted((row['column_name'], row['dropped_time']) for row in found))
 
 
 def _names(text: str) -> set[str]:

@@ -16,6 +16,8 @@ from cassandra.cluster import Session
 
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection, consistency_level
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.scan import identity, ledger, plan, recount, sampling, survey
 from tfx_cassandra.components.scan.fetch import Fetcher
 from tfx_cassandra.components.scan.ledger import Coverage, RangeRead
@@ -40,6 +42,7 @@ def describe(request: ReadRequest) -> TableRead:
 
     Raises:
       SchemaError: The table or a column does not exist, or is of another type than the request needs.
+      ReadError: The nodes do not say.
     """
     return source_of(request.connection).describe(request)
 
@@ -49,6 +52,7 @@ def plan_splits(request: ReadRequest) -> Plan:
 
     Raises:
       SchemaError: The table or a column does not exist, or the cluster's partitioner is not Murmur3.
+      ReadError: The nodes do not say.
     """
     return source_of(request.connection).plan(request)
 
@@ -92,13 +96,17 @@ class LiveCluster:
         return connections.session(self.connection)
 
     def describe(self, request: ReadRequest) -> TableRead:
-        with connections.session(self.connection) as session:
+        with _answering(request), connections.session(self.connection) as session:
             scan = request.scan(session)
             return TableRead(request, scan, survey.arrow_schema(session, scan, request.options.decoding))
 
     def plan(self, request: ReadRequest) -> Plan:
         connection, options = self.connection, request.options
-        with connections.session(connection) as session, connections.session(connection, RawHandler) as raw:
+        with (
+            _answering(request),
+            connections.session(connection) as session,
+            connections.session(connection, RawHandler) as raw,
+        ):
             scan = request.scan(session)
             local = None if connection.secure_connect_bundle else connection.local_datacenter
             owned = survey.owned_ranges(session, scan.table.keyspace, local)
@@ -136,6 +144,16 @@ class LiveCluster:
     def check_unchanged(self, planned: Plan) -> None:
         with connections.session(self.connection, RawHandler) as raw:
             identity.check_unchanged(raw, planned.scan.table)
+
+
+@contextlib.contextmanager
+def _answering(request: ReadRequest) -> Iterator[None]:
+    """Raises ReadError for what nodes refuse or leave unanswered while a scan is planned."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        rule = f'a table that this user may read, on nodes that answer ({one_line(error)})'
+        raise ReadError(f'table: got {request.table!r}, rule: {rule}') from error
 
 
 def _as_allowed(session: Session, raw: Session, scan: Scan) -> Scan:

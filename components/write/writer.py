@@ -23,7 +23,8 @@ from tfx_cassandra.components.cql.table import Table
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.buckets import Buckets
 from tfx_cassandra.components.driver.encoded import EncodedBatch, ending
-from tfx_cassandra.components.driver.errors import is_of_the_cluster, one_line
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, is_of_the_cluster, one_line
+from tfx_cassandra.components.errors import WriteError
 from tfx_cassandra.components.write.encode import bodies
 from tfx_cassandra.components.write.flow import Flow
 from tfx_cassandra.components.write.rows import Arrays, Bound, Source
@@ -61,6 +62,7 @@ class TableWriter:
 
     Raises:
       ValueError: The table cannot be written so; the message names the option, its value and the rule.
+      WriteError: No node prepares the statement, for this user.
     """
 
     def __init__(self, session: Session, table: Table, options: WriteOptions | None = None) -> None:
@@ -68,8 +70,13 @@ class TableWriter:
         options.check(table)
         self._session, self._table, self._options = session, table, options
         self._consistency = connections.consistency_level(options.consistency)
-        self._statement = Statement(session, table, options)
-        self._static = Statement(session, table, options, static=True) if table.static and table.clustering else None
+        try:
+            self._statement = Statement(session, table, options)
+            has_static = table.static and table.clustering
+            self._static = Statement(session, table, options, static=True) if has_static else None
+        except DRIVER_ERRORS as error:
+            rule = f'a table that this user may write, on nodes that answer ({one_line(error)})'
+            raise WriteError(f'table: got {str(table)!r}, rule: {rule}') from error
         self._buckets = None if table.layout.bucket is None else Buckets(session, table)
         self._end = ending(self._consistency, session.cluster.protocol_version)
         self._counts = is_counter(table)

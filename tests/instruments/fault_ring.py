@@ -24,6 +24,7 @@ from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 SUBNET = '127.0.53'
+AT_ONCE = 3  # paths that meet a fault
 NETWORK: dict[str, Callable[[int], NetworkFault]] = {
     'delay': lambda seed: Late(0.3),
     'throttle': lambda seed: Slow(20_000),
@@ -77,8 +78,8 @@ class FaultRing:
                     patch.delenv('CASSANDRA_CONTACT_POINTS', raising=False)
                     self.cluster.start()
 
-    def wait_whole(self, seconds: float = 120.0) -> None:
-        """Waits until every node answers at ALL through its proxy."""
+    def wait_whole(self, seconds: float = 300.0) -> None:
+        """Waits until every node answers at ALL through its proxy; raises TimeoutError after so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -91,9 +92,9 @@ class FaultRing:
                         statement.consistency_level = 5  # ALL
                         session.execute(statement)
                 return
-            except Exception:
+            except Exception as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise TimeoutError(f'the ring is not whole after {seconds:.0f} s') from error
                 time.sleep(0.5)
 
 
@@ -125,23 +126,28 @@ class Case:
 
     Attributes:
       seed: Gives all of it.
-      path: A key of fault_paths.PATHS.
       fault: One of FAULTS.
       node: The node that has it.
-      begin: Seconds after the path has begun.
-      length: Seconds that the fault lasts.
+      length: Seconds that the fault lasts; a node that has ended takes some more to come back.
+      begins: For each of the paths: when the fault begins, as a share of the time that it takes without one.
     """
 
     seed: int
-    path: str
     fault: str
     node: int
-    begin: float
     length: float
+    begins: dict[str, float]
 
     @classmethod
     def of(cls, seed: int, paths: tuple[str, ...]) -> Case:
         chance = random.Random(seed)
-        # Paths and faults come in turn, so that any row of seeds meets every pair of them.
-        path, fault = paths[seed % len(paths)], FAULTS[seed // len(paths) % len(FAULTS)]
-        return cls(seed, path, fault, chance.randrange(3), chance.uniform(0, 0.4), chance.uniform(1.0, 6.0))
+        # Both come in turn, so that some hundred seeds meet every pair of a path and a fault three times.
+        fault = FAULTS[seed % len(FAULTS)]
+        length = chance.uniform(1.0, 4.0) / (3 if fault in ('SIGKILL', 'restart') else 1)
+        chosen = [paths[(AT_ONCE * seed + number) % len(paths)] for number in range(AT_ONCE)]
+        return cls(seed, fault, chance.randrange(3), length, {path: chance.uniform(0, 0.6) for path in chosen})
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the case is besides its fault."""
+        return {'seed': self.seed, 'node': self.node, 'length': self.length, 'begins': self.begins}

@@ -15,15 +15,16 @@ import pyarrow as pa
 from apache_beam.testing.test_pipeline import TestPipeline
 from cassandra.cluster import Session
 
-from tfx_cassandra.components import ReadFromCassandra
+from tfx_cassandra.components import CassandraBackup, ReadFromCassandra, ReadFromSSTables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
 
-def read_batches(connection: CassandraConnection, table: str, **options: Any) -> list[pa.RecordBatch]:
-    """Runs ReadFromCassandra; its batches come by way of files, since Beam pickles every closure."""
+def read_batches(source: CassandraConnection | CassandraBackup, table: str, **options: Any) -> list[pa.RecordBatch]:
+    """Runs ReadFromCassandra, or ReadFromSSTables; batches come by way of files, since Beam pickles every closure."""
+    reading = ReadFromSSTables if isinstance(source, CassandraBackup) else ReadFromCassandra
     with tempfile.TemporaryDirectory() as folder:
         with TestPipeline() as pipeline:
-            _ = pipeline | ReadFromCassandra(connection, table, **options) | beam.Map(_save, folder)
+            _ = pipeline | reading(source, table, **options) | beam.Map(_save, folder)
         return [pickle.loads(path.read_bytes()) for path in pathlib.Path(folder).iterdir()]
 
 

@@ -114,10 +114,14 @@ def _change(session: Session, table: str, kind: str) -> None:
     elif kind == 'other':
         session.execute(f'CREATE TYPE {table}_other (a int)')
         session.execute(f'ALTER TABLE {table} ADD later int')
+    elif kind == 'column':
+        session.execute(f'ALTER TABLE {table} DROP n')
+        session.execute(f'ALTER TABLE {table} ADD n int')
     else:
         session.execute(f'DROP TABLE {table}')
         if kind == 'anew':
-            session.execute(f'CREATE TABLE {table} (k int PRIMARY KEY, v frozen<{table.partition(".")[2]}_outer>)')
+            outer = f'{table.partition(".")[2]}_outer'
+            session.execute(f'CREATE TABLE {table} (k int PRIMARY KEY, n int, v frozen<{outer}>)')
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,7 @@ def _change(session: Session, table: str, kind: str) -> None:
         ('dropped', 'dropped while it was read'),
         ('anew', 'dropped and created again while it was read'),
         ('type', r'altered( \(type .*_inner\))? while it was read'),
+        ('column', r'altered \(column n dropped\) while it was read'),
         ('other', None),
     ],
 )
@@ -136,7 +141,7 @@ def test_a_table_that_is_changed_while_it_is_read(
     table = f'{connection.keyspace}.{name}'
     session.execute(f'CREATE TYPE {table}_inner (a int, b text)')
     session.execute(f'CREATE TYPE {table}_outer (inner frozen<{name}_inner>)')
-    session.execute(f'CREATE TABLE {table} (k int PRIMARY KEY, v frozen<{name}_outer>)')
+    session.execute(f'CREATE TABLE {table} (k int PRIMARY KEY, n int, v frozen<{name}_outer>)')
     fill(session, f'INSERT INTO {table} (k) VALUES (?)', [(k,) for k in range(200)])
     options = ReadRequest(connection, name)
     planned = plan_splits(options)
