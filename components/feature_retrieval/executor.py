@@ -56,7 +56,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         files = {split: example_files(sources, split) for split in _splits(sources)}
         splits, present = list(files), now()
-        with connections.session(settings.connection) as session:
+        with connections.session(settings.connection, keep=True) as session:
             Retriever(settings, present).lookups(session)
         artifact.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)

@@ -53,7 +53,7 @@ class Retriever:
 
     def open(self) -> None:
         """Connects; raises SchemaError where a view does not fit the live tables."""
-        session = connections.acquire(self._settings.connection, RawHandler)
+        session = connections.acquire(self._settings.connection, RawHandler, keep=True)
         try:
             self._readers = [Reader(session, lookup, self._settings.consistency) for lookup in self.lookups(session)]
         except BaseException:
