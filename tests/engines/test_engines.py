@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.engines, pytest.mark.integration]
 PIPELINES = ('scan', 'join', 'pivot', 'reduce', 'retrieve', 'write')
 
 
-HEAD = ('pipeline', 'engine', 'rows', 'fingerprint', 'workers', 'bundles', 'sessions', 'of a process', 'run twice', 'splits')
+HEAD = ('pipeline', 'engine', 'rows', 'fingerprint', 'workers', 'bundles', 'sessions', 'in one', 'run twice', 'splits')
 
 
 def lines(engine: str, run: Run) -> list[str]:
