@@ -6,6 +6,7 @@ for each would mean a connection to every node of the cluster each time, from ev
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # registers what ends its pools before this module does
 import contextlib
 import dataclasses
 import os
@@ -62,9 +63,7 @@ def _changed(path: str) -> int | None:
 
 
 def put(key: Hashable, session: Session, opened_with: Secrets) -> None:
-    """Keeps a session that nobody uses any more, and closes it after SECONDS unless it is taken.
-
-    When the interpreter exits, the driver closes what is left.
+    """Keeps a session that nobody uses any more, and closes it after SECONDS unless it is taken, or at exit.
 
     Args:
       key: Of the session; none is kept of it.
@@ -96,6 +95,21 @@ def take(key: Hashable, opened_with: Secrets) -> Session | None:
             return kept.session
     kept.session.cluster.shutdown()
     return None
+
+
+def close() -> None:
+    """Closes all that are kept."""
+    with _lock:
+        left = list(_kept.values())
+        _kept.clear()
+    for kept in left:
+        kept.timer.cancel()
+        kept.session.cluster.shutdown()
+
+
+# Functions of `atexit` are called when the pools of concurrent.futures are closed, whose threads the driver needs to
+# close a session; these are called before, the last one registered first.
+threading._register_atexit(close)  # type: ignore[attr-defined]
 
 
 def sessions() -> list[Session]:

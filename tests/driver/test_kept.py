@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -137,6 +139,20 @@ def test_a_forked_child_takes_and_closes_none_of_its_parents(opened: list[Any]) 
     process.kill()
     assert (hung, process.exitcode) == (False, 0)
     assert kept.sessions() == opened
+
+
+def test_it_is_closed_at_exit_while_the_drivers_threads_run() -> None:
+    program = """
+import types
+from concurrent.futures import ThreadPoolExecutor
+from tfx_cassandra.components.driver import kept
+pool = ThreadPoolExecutor(1)
+pool.submit(int)
+kept.put('key', types.SimpleNamespace(cluster=types.SimpleNamespace(shutdown=lambda: pool.submit(print, 'closed'))), ())
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ('closed\n', 0)
+    assert 'Traceback' not in done.stderr
 
 
 def test_its_connections_are_counted(opened: list[Any]) -> None:
