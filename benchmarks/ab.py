@@ -3,8 +3,7 @@
 Fills a keyspace of its own with inferences and one outcome each (kept for the next run with the same number of rows),
 evaluates them `--rounds` times in processes of their own, and prints, of each round, rows a second (requests and
 outcomes), the processor time, and the peak resident memory of the process and its children. Beside each evaluation
-the same columns are only scanned, which is the limit of its speed. Other options go to Beam, such as
-`--direct_running_mode=multi_threading --direct_num_workers=2`.
+the same columns are only scanned, which is the limit of its speed. Other options go to Beam.
 """
 
 from __future__ import annotations
