@@ -75,7 +75,7 @@ fuzz: venv  ## fuzzes the compiled parts, guided by coverage, with AddressSaniti
 test-versions: venv  ## runs the read, write and registry tests on each Cassandra release that is known (VERSIONS="4.1 5.0.9" to choose)
 	@tools/test-versions $(VERSIONS)
 
-test-engines: cluster  ## runs pipelines on a real Spark and Flink, Prism and in several processes, and prints what each gave
+test-engines: cluster  ## runs pipelines on a real Spark and Flink and in several processes, kills workers, and prints what each gave
 	@tools/engines
 	@TFX_CASSANDRA_REQUIRE_CLUSTER=1 TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/engines -m engines $(TESTS)
 

@@ -3,7 +3,7 @@
 Fills a keyspace of its own with inferences and one outcome each (kept for the next run with the same number of rows),
 evaluates them `--rounds` times in processes of their own, and prints, of each round, rows a second (requests and
 outcomes), the processor time, and the peak resident memory of the process and its children. Beside each evaluation
-the same columns are only scanned, which is the limit of its speed.
+the same columns are only scanned, which is the limit of its speed. Other options go to Beam.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3, help='evaluations (default: %(default)s)')
     parser.add_argument('--keyspace', default='bench_ab', help='keyspace to fill (default: %(default)s)')
     parser.add_argument('--one', choices=WAYS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, given = parser.parse_known_args()
     connection = dataclasses.replace(CassandraConnection.from_env(), keyspace=options.keyspace, request_timeout=120.0)
     if options.one:
-        sys.stdout.write(json.dumps(measured(connection, options.one)) + '\n')
+        sys.stdout.write(json.dumps(measured(connection, options.one, given)) + '\n')
         return
     fill(connection, options.rows, options.visits)
     command = [sys.executable, __file__, '--keyspace', options.keyspace, '--one']
     rounds: dict[str, list] = {way: [] for way in WAYS}
     for number in range(options.rounds):
         for way in WAYS[:: 1 if number % 2 else -1]:
-            output = subprocess.run([*command, way], check=True, stdout=subprocess.PIPE, text=True).stdout
+            output = subprocess.run([*command, way, *given], check=True, stdout=subprocess.PIPE, text=True).stdout
             rounds[way].append(json.loads(output.splitlines()[-1]))
             sys.stdout.write(f'round {number + 1}: {way} {rounds[way][-1]}' + '\n')
     what = f'{options.rows:,} inferences, {options.visits} a unit, and as many outcomes'
@@ -83,13 +83,13 @@ def main() -> None:
     )
 
 
-def measured(connection: CassandraConnection, way: str) -> dict[str, float]:
+def measured(connection: CassandraConnection, way: str, given: list[str]) -> dict[str, float]:
     """Evaluates or scans once, and returns the speed, processor time and memory."""
     settings = EvaluationOptions(connection, DESIGN, 'inference_results_bucketed')
     with tempfile.TemporaryDirectory() as folder:
         file, spool = pathlib.Path(folder) / 'rows', str(pathlib.Path(folder) / 'spool')
         began, cpu = time.monotonic(), time.process_time()
-        with spooling(beam.Pipeline, spool) as pipeline:
+        with spooling(lambda: beam.Pipeline(argv=given), spool) as pipeline:
             if way == 'evaluate':
                 _ = pipeline | EvaluateAb(settings, spool) | beam.Map(_save, str(file))
             else:

@@ -5,17 +5,19 @@
 
 It serves a PROCESS environment (`command`: this file) and a worker pool (`worker-pool` of the image). A worker pool
 alone starts workers without the job's options: without the settings of s3:// and hdfs://, and without staged wheels.
-The file needs apache-beam only.
+The file needs apache-beam only. The same process goes on as the worker, for Beam takes seconds to import; so a staged
+wheel does not replace Beam, nor what it imports.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +35,23 @@ _CONNECT_SECONDS = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Becomes the worker that the arguments describe."""
+    """Runs the worker that the arguments describe."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--id', required=True)
     parser.add_argument('--provision_endpoint', required=True)
     given, _ = parser.parse_known_args(arguments)
     caller = [('worker_id', given.id)]
-    provision = beam_provision_api_pb2_grpc.ProvisionServiceStub(_channel(given.provision_endpoint))
-    request = beam_provision_api_pb2.GetProvisionInfoRequest()
-    info = provision.GetProvisionInfo(request, metadata=caller).info
+    with _channel(given.provision_endpoint) as channel:
+        provision = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        info = provision.GetProvisionInfo(beam_provision_api_pb2.GetProvisionInfoRequest(), metadata=caller).info
     folder = Path(tempfile.mkdtemp(prefix='beam-worker-', dir='.')).resolve()
     staged = _staged(info, folder / 'staged', caller)
-    os.environ.update(_environment(given.id, info, folder, _unpacked(staged, folder / 'packages')))
+    packages = _unpacked(staged, folder / 'packages')
+    os.environ.update(_environment(given.id, info, folder, packages))
     os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, '-m', 'apache_beam.runners.worker.sdk_worker_main'])  # noqa: S606
+    sys.path.insert(0, str(packages))
+    # As `python -m` does: a pickled main session is loaded into __main__.
+    runpy.run_module('apache_beam.runners.worker.sdk_worker_main', run_name='__main__', alter_sys=True)
 
 
 def _channel(url: str) -> grpc.Channel:
@@ -59,9 +64,12 @@ def _staged(info: Any, folder: Path, caller: list[tuple[str, str]]) -> list[Path
     """Fetches the job's staged files; returns their paths."""
     if not info.dependencies:
         return []
-    artifacts = beam_artifact_api_pb2_grpc.ArtifactRetrievalServiceStub(_channel(info.artifact_endpoint.url))
+    with _channel(info.artifact_endpoint.url) as channel:
+        return list(_fetched(beam_artifact_api_pb2_grpc.ArtifactRetrievalServiceStub(channel), info, folder, caller))
+
+
+def _fetched(artifacts: Any, info: Any, folder: Path, caller: list[tuple[str, str]]) -> Iterator[Path]:
     asked = beam_artifact_api_pb2.ResolveArtifactsRequest(artifacts=info.dependencies)
-    paths = []
     for artifact in artifacts.ResolveArtifacts(asked, metadata=caller).replacements:
         role = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload)
         path = (folder / role.staged_name).resolve()
@@ -71,8 +79,7 @@ def _staged(info: Any, folder: Path, caller: list[tuple[str, str]]) -> list[Path
         wanted = beam_artifact_api_pb2.GetArtifactRequest(artifact=artifact)
         with path.open('wb') as file:
             file.writelines(part.data for part in artifacts.GetArtifact(wanted, metadata=caller))
-        paths.append(path)
-    return paths
+        yield path
 
 
 def _unpacked(staged: list[Path], folder: Path) -> Path:

@@ -2,7 +2,8 @@
 
 A `CassandraConnection` is configuration only: it is pickled to Beam workers and stored as plain text in pipeline
 metadata, so it names secrets (by environment variable or file) and never holds them. `session(connection)` gives every
-user in the process the same driver session, and closes it when the last one leaves. A forked child opens its own.
+user in the process the same driver session, and closes it when the last one leaves; the steps of a pipeline leave it to
+the next step for a moment (see `driver/kept.py`). A forked child opens its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cassandra.cluster import Session
 
 from tfx_cassandra.components import metrics
 from tfx_cassandra.components.checks import Name, Rule, between, check_fields
+from tfx_cassandra.components.driver import kept
 from tfx_cassandra.components.driver.opening import open_session as _open
 from tfx_cassandra.components.driver.opening import tls_context
 from tfx_cassandra.components.driver.responses import ReadableHandler
@@ -138,8 +140,10 @@ _Key = tuple[CassandraConnection, type | None]  # (connection, protocol handler)
 class _Shared:
     """A session and the number of its users. The first user opens it, and the others wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: kept.Secrets) -> None:
         self.users = 0  # including those that wait
+        self.keep = False  # whether one of them was a step of a pipeline
+        self.secrets = secrets  # that it is opened with
         self.session: Future[Session] = Future()
 
 
@@ -164,7 +168,7 @@ def _states() -> list[Mapping[str, Any]]:
     with _lock:
         opened = [shared.session for shared in _sessions.values() if shared.session.done()]
     sessions = [future.result() for future in opened if not future.cancelled() and future.exception() is None]
-    return [state for session in sessions for state in session.get_pool_state().values()]
+    return [state for session in [*sessions, *kept.sessions()] for state in session.get_pool_state().values()]
 
 
 # Read when the metrics are: they cost requests nothing.
@@ -172,7 +176,7 @@ metrics.DRIVER_CONNECTIONS.read_from(lambda: sum(state['open_count'] for state i
 metrics.DRIVER_REQUESTS.read_from(lambda: sum(sum(state['in_flights']) for state in _states()))
 
 
-def acquire(connection: CassandraConnection, protocol_handler: type | None = None) -> Session:
+def acquire(connection: CassandraConnection, protocol_handler: type | None = None, keep: bool = False) -> Session:
     """Returns this process's session for a connection, opening it for the first user; pair with `release`.
 
     `session` does both. While a session is being opened, only users of the same session wait.
@@ -181,17 +185,18 @@ def acquire(connection: CassandraConnection, protocol_handler: type | None = Non
       connection: How to reach the cluster.
       protocol_handler: Decodes the results of the session, instead of the package's own handler
         (see `driver/responses.py`); sessions with different handlers are different sessions.
+      keep: Whether the session stays open for `kept.SECONDS` after its last use, for the next step of a pipeline.
 
     Raises:
       UnavailableError: No contact point answers, or local_datacenter is not one of the cluster's.
       CredentialsError: The cluster refuses the user, or the password's variable or a file is not there.
       ValueError: A field is a parameter of a pipeline, which only a component that runs resolves.
     """
-    return _acquire((connection, protocol_handler))[0]
+    return _acquire((connection, protocol_handler), keep)[0]
 
 
 def release(connection: CassandraConnection, protocol_handler: type | None = None) -> None:
-    """Releases a session; the last user's release closes it. After a fork, the parent's sessions are left to it."""
+    """Releases a session; the last user's release closes or keeps it. After a fork, the parent's are left to it."""
     key = (connection, protocol_handler)
     with _lock:
         if _inherited and key not in _sessions:
@@ -201,24 +206,24 @@ def release(connection: CassandraConnection, protocol_handler: type | None = Non
 
 
 def session(
-    connection: CassandraConnection, protocol_handler: type | None = None
+    connection: CassandraConnection, protocol_handler: type | None = None, keep: bool = False
 ) -> contextlib.AbstractContextManager[Session]:
     """Acquires this process's session for a connection for the duration of a `with` block; see `acquire`.
 
     A class that opens the session in one method and closes it in another enters this into a `contextlib.ExitStack`, so
     that an error in between closes it, too.
     """
-    return _Use((connection, protocol_handler))
+    return _Use((connection, protocol_handler), keep)
 
 
 class _Use(contextlib.AbstractContextManager[Session]):
     """One use of a session. In a forked child it releases nothing, because the session is the parent's."""
 
-    def __init__(self, key: _Key) -> None:
-        self._key = key
+    def __init__(self, key: _Key, keep: bool) -> None:
+        self._key, self._keep = key, keep
 
     def __enter__(self) -> Session:
-        opened, self._shared = _acquire(self._key)
+        opened, self._shared = _acquire(self._key, self._keep)
         return opened
 
     def __exit__(
@@ -227,14 +232,16 @@ class _Use(contextlib.AbstractContextManager[Session]):
         _release(self._key, self._shared)
 
 
-def _acquire(key: _Key) -> tuple[Session, _Shared]:
+def _acquire(key: _Key, keep: bool) -> tuple[Session, _Shared]:
     for field in PARAMETERS:
         if is_open(value := getattr(key[0], field)):
             raise invalid(field, shown(value), 'a value; parameters are resolved by the components of a pipeline')
+    secrets = kept.secrets(key[0])
     while True:
         with _lock:
-            shared = _sessions.setdefault(key, _Shared())
+            shared = _sessions.setdefault(key, _Shared(secrets))
             shared.users += 1
+            shared.keep |= keep
             first = shared.users == 1
         if first:
             _open_for_all(key, shared)
@@ -251,7 +258,7 @@ def _open_for_all(key: _Key, shared: _Shared) -> None:
     """Opens a session for all users that wait for it, or passes the error to them."""
     connection, protocol_handler = key
     try:
-        opened = _open(connection)
+        opened = kept.take(key, shared.secrets) or _open(connection)
         opened.client_protocol_handler = protocol_handler or ReadableHandler
         shared.session.set_result(opened)
     except Exception as error:
@@ -267,11 +274,13 @@ def _release(key: _Key, shared: _Shared) -> None:
     with _lock:
         shared.users -= 1
         # In a forked child, the dictionary does not contain the sessions of the parent.
-        last = shared.users == 0 and _sessions.get(key) is shared
-        if last:
-            del _sessions[key]
-    if last:
-        shared.session.result().cluster.shutdown()
+        if shared.users or _sessions.get(key) is not shared:
+            return
+        del _sessions[key]
+        if shared.keep:
+            kept.put(key, shared.session.result(), shared.secrets)
+            return
+    shared.session.result().cluster.shutdown()
 
 
 def _discard(key: _Key, shared: _Shared) -> None:

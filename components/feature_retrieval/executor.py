@@ -87,7 +87,7 @@ Enrich = Callable[[beam.Pipeline, Mapping[str, list[str]]], list[beam.pvalue.DoO
 def _by_key(settings: RetrievalOptions) -> Enrich:
     """Returns what enriches the files of each split by lookups: `chunks`, `statistics`: ((split, name), number)."""
     present = now()
-    with connections.session(settings.live) as session:
+    with connections.session(settings.live, keep=True) as session:
         Retriever(settings, present).lookups(session)
 
     def enrich(pipeline: beam.Pipeline, files: Mapping[str, list[str]]) -> list[beam.pvalue.DoOutputsTuple]:

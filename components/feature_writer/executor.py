@@ -53,7 +53,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         config = configs.from_properties(exec_properties)
         written = artifact_utils.get_single_instance(output_dict[WRITTEN_KEY])
-        with connections.session(config.connection) as session:
+        with connections.session(config.connection, keep=True) as session:
             table = TableRows(session, config).table
         paths = [
             path

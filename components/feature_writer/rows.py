@@ -171,7 +171,8 @@ class _OfTable(beam.DoFn):
 
     def setup(self) -> None:
         with contextlib.ExitStack() as stack:
-            self._rows = TableRows(stack.enter_context(connections.session(self._config.connection)), self._config)
+            session = stack.enter_context(connections.session(self._config.connection, keep=True))
+            self._rows = TableRows(session, self._config)
             self._held = stack.pop_all()
 
     def teardown(self) -> None:

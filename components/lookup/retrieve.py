@@ -54,7 +54,7 @@ class Retriever:
 
     def open(self) -> None:
         """Connects; raises SchemaError where a view does not fit the live tables."""
-        session = connections.acquire(self._settings.live, RawHandler)
+        session = connections.acquire(self._settings.live, RawHandler, keep=True)
         try:
             self._readers = [Reader(session, lookup, self._settings.consistency) for lookup in self.lookups(session)]
         except BaseException:

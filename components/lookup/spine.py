@@ -90,7 +90,7 @@ class LookUp(beam.DoFn):
         self._views, self._time, self._cut_off = views, timestamp_column, cut_off
 
     def setup(self) -> None:
-        session = connections.acquire(self._connection, RawHandler)
+        session = connections.acquire(self._connection, RawHandler, keep=True)
         try:
             self._reads = [
                 _ViewReads(session, self._options, view, found, self._cut_off) for view, found in self._views

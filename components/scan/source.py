@@ -93,20 +93,19 @@ class LiveCluster:
         return datetime.datetime.now(datetime.timezone.utc)
 
     def held(self) -> contextlib.AbstractContextManager[Session]:
-        return connections.session(self.connection)
+        return connections.session(self.connection, keep=True)
+
+    def _raw(self) -> contextlib.AbstractContextManager[Session]:
+        return connections.session(self.connection, RawHandler, keep=True)
 
     def describe(self, request: ReadRequest) -> TableRead:
-        with _answering(request), connections.session(self.connection) as session:
+        with _answering(request), self.held() as session:
             scan = request.scan(session)
             return TableRead(request, scan, survey.arrow_schema(session, scan, request.options.decoding))
 
     def plan(self, request: ReadRequest) -> Plan:
         connection, options = self.connection, request.options
-        with (
-            _answering(request),
-            connections.session(connection) as session,
-            connections.session(connection, RawHandler) as raw,
-        ):
+        with _answering(request), self.held() as session, self._raw() as raw:
             scan = request.scan(session)
             local = None if connection.secure_connect_bundle else connection.local_datacenter
             owned = survey.owned_ranges(session, scan.table.keyspace, local)
@@ -130,19 +129,19 @@ class LiveCluster:
 
     @contextlib.contextmanager
     def opened(self, request: ReadRequest) -> Iterator[Callable[[Scan, int], Fetches]]:
-        with connections.session(self.connection, RawHandler) as session:
+        with self._raw() as session:
             yield lambda scan, page_rows: Fetcher(session, scan, request.planned(page_rows))
 
     def verified(self, request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
         coverage = ledger.verified(reads, planned.wanted)
-        with connections.session(self.connection, RawHandler) as raw:
+        with self._raw() as raw:
             identity.check_unchanged(raw, planned.scan.table)
             if request.recount:
                 recount.check(raw, planned, reads, request.options.consistency)
         return coverage
 
     def check_unchanged(self, planned: Plan) -> None:
-        with connections.session(self.connection, RawHandler) as raw:
+        with self._raw() as raw:
             identity.check_unchanged(raw, planned.scan.table)
 
 

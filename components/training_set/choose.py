@@ -48,7 +48,7 @@ def lookups(settings: TrainingSetOptions, sources: Sources) -> tuple[str, ...]:
     max_rows = min(max(limits.values(), default=0), _MAX_COUNTED)
     rows = 1
     if max_rows and settings.connection is not None:
-        with connections.session(settings.connection) as session:
+        with connections.session(settings.connection, keep=True) as session:
             rows = _count(session, sources.reads[LABELS], max_rows + 1)
     chosen = tuple(name for name, limit in limits.items() if rows <= min(limit, max_rows))
     _log.info('Views looked up for %s events: %s; the others are scanned.', rows, chosen or 'none')

@@ -166,7 +166,7 @@ class _WriteRows(beam.DoFn):
 
     def setup(self) -> None:
         with contextlib.ExitStack() as stack:
-            session = stack.enter_context(connections.session(self._connection))
+            session = stack.enter_context(connections.session(self._connection, keep=True))
             table = tables.describe(session, self._connection.keyspace, self._table)
             self._writer = TableWriter(session, table, self._options)
             self._held = stack.pop_all()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver import tables
+from tfx_cassandra.components.driver import kept, tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.errors import SchemaError, UnavailableError
 from tfx_cassandra.components.feature_store.client import FeatureStore
@@ -31,6 +31,7 @@ class _Cluster:
         self._opening, self._closing = opening, threading.Event()
         self._closing.set()
         self.opened: list[_Session] = []
+        self.refreshing: Callable[[], object] = lambda: None
 
     def open(self, connection: CassandraConnection) -> _Session:
         self._opening(connection)
@@ -49,6 +50,12 @@ class _Session:
         self._owner._closing.wait(30)
         self.closed += 1
 
+    def refresh_nodes(self) -> None:
+        self._owner.refreshing()
+
+    def refresh_schema_metadata(self, max_schema_agreement_wait: float) -> None:
+        self._owner.refreshing()
+
     def prepare(self, cql: str) -> None:
         raise ValueError('no statement')
 
@@ -56,6 +63,7 @@ class _Session:
 @pytest.fixture(autouse=True)
 def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, '_sessions', {})
+    monkeypatch.setattr(kept, '_kept', {})
 
 
 @contextlib.contextmanager
@@ -203,16 +211,18 @@ def _written(connection: CassandraConnection) -> None:
 
 
 @pytest.mark.parametrize(
-    'opened',
+    ('opened', 'closed'),
     [
-        lambda: FeatureStore(HERE).__enter__(),
-        lambda: ModelRegistry(HERE).__enter__(),
-        lambda: InferenceLogger(HERE).__enter__(),
-        lambda: _written(HERE),
+        (lambda: FeatureStore(HERE).__enter__(), [1, 1, 1]),
+        (lambda: ModelRegistry(HERE).__enter__(), [1, 1, 1]),
+        (lambda: InferenceLogger(HERE).__enter__(), [1, 1, 1]),
+        (lambda: _written(HERE), [0]),  # a step of a pipeline, which leaves it to the next attempt
     ],
     ids=['FeatureStore', 'ModelRegistry', 'InferenceLogger', 'WriteToCassandra'],
 )
-def test_what_fails_to_open_holds_no_session(monkeypatch: pytest.MonkeyPatch, opened: Callable[[], object]) -> None:
+def test_what_fails_to_open_holds_no_session(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[], object], closed: list[int]
+) -> None:
     cluster = _Cluster()
     monkeypatch.setattr(connections, '_open', cluster.open)
 
@@ -224,7 +234,7 @@ def test_what_fails_to_open_holds_no_session(monkeypatch: pytest.MonkeyPatch, op
         with pytest.raises((ValueError, SchemaError)):
             opened()
     assert connections._sessions == {}
-    assert [session.closed for session in cluster.opened] == [1, 1, 1]
+    assert [session.closed for session in cluster.opened] == closed
 
 
 def test_a_forked_child_gives_back_only_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:

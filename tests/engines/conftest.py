@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import json
@@ -21,7 +22,7 @@ from tfx_cassandra.components import schema
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 
-KEYSPACE = 'test_engines'
+KEYSPACE = os.environ.get('TEST_ENGINES_KEYSPACE', 'test_engines')
 RUN_SECONDS = 1500
 
 
@@ -67,9 +68,10 @@ class Run:
         return set().union(*map(self.processes, ('read', 'join', 'reduce', 'retrieve', 'file', 'write')))
 
     @property
-    def sessions(self) -> list[int]:
-        """For each session that these processes opened, how many the process had open then."""
-        return [note['open'] for note in self.notes if note['event'] == 'session' and note['pid'] in self.workers]
+    def sessions(self) -> collections.Counter[int]:
+        """How many sessions each of these processes opened, one after the other or at once; not those that it kept."""
+        opened = [note['pid'] for note in self.notes if note['event'] == 'session']
+        return collections.Counter(pid for pid in opened if pid in self.workers)
 
     @property
     def bundles(self) -> int:

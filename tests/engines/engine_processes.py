@@ -156,7 +156,8 @@ def _configured(folder: Path, settings: dict[str, object]) -> Path:
 def _given_to(job: int, jars: Path) -> list[str]:
     """Returns the options of a pipeline for a job server, whose jars are on all class paths already but for one."""
     (one,) = jars.glob('slf4j-api-*.jar')
-    return ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', f'--files_to_stage={one}']
+    fewer = '--experiments=disable_logging_submission_environment'  # or pip lists all packages for each pipeline
+    return ['--runner=PortableRunner', f'--job_endpoint={HOST}:{job}', f'--files_to_stage={one}', fewer]
 
 
 def _job_server(job: int, folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan import ledger, read, ring
 from tfx_cassandra.components.scan.read import ReadFromCassandra
@@ -111,6 +112,28 @@ def test_every_row_once(connection: CassandraConnection, session: Session, table
 def test_all_columns_keys_first(connection: CassandraConnection, table: str) -> None:
     batches = collected(ReadFromCassandra(connection, table))
     assert {tuple(batch.schema.names) for batch in batches} == {('k', 'hour', 'label', 'n', 'seen')}
+
+
+def test_the_steps_of_pipelines_share_two_sessions(
+    connection: CassandraConnection, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, opening = [], connections._open
+    monkeypatch.setattr(connections, '_open', lambda given: opened.append(given) or opening(given))
+    own = dataclasses.replace(connection, connect_timeout=9.7)  # of nobody else
+    for _ in range(2):
+        assert len(scanned(own, table, columns=['k'])) == PARTITIONS * HOURS
+    assert opened == [own, own]  # one to plan, one to read
+
+
+def test_a_table_that_is_made_anew_between_two_pipelines(connection: CassandraConnection, session: Session) -> None:
+    """What a session that is kept knows of the schema is of before."""
+    own = dataclasses.replace(connection, connect_timeout=9.8)
+    for column in ('a', 'b'):
+        session.execute(f'CREATE TABLE {connection.keyspace}.anew (k int PRIMARY KEY, {column} int)')
+        session.execute(f'INSERT INTO {connection.keyspace}.anew (k, {column}) VALUES (1, 2)')
+        (batch,) = collected(ReadFromCassandra(own, 'anew'))
+        assert batch.to_pylist() == [{'k': 1, column: 2}]
+        session.execute(f'DROP TABLE {connection.keyspace}.anew')
 
 
 WINDOWS = [

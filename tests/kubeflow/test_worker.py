@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
+import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent import futures
@@ -74,7 +76,7 @@ def runner() -> Iterator[Runner]:
 
 
 class BecomeError(Exception):
-    """Ends main() where the process would become another."""
+    """Ends main() where the process would go on as Beam's worker."""
 
 
 @pytest.fixture
@@ -82,13 +84,16 @@ def became(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """The environment with which the worker's process goes on."""
     environ: dict[str, str] = {}
 
-    def become(program: str, arguments: list[str]) -> None:
+    def become(module: str, run_name: str, alter_sys: bool) -> None:
         environ.update(os.environ)
-        raise BecomeError(arguments[-1])
+        environ['sys.path'] = sys.path[0]
+        assert (run_name, alter_sys) == ('__main__', True)
+        raise BecomeError(module)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, 'environ', dict(os.environ))
-    monkeypatch.setattr(os, 'execv', become)
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(runpy, 'run_module', become)
     return environ
 
 
@@ -109,7 +114,8 @@ def test_a_worker_gets_options_endpoints_and_wheels(runner: Runner, became: dict
     assert 'localhost:1' in became['LOGGING_API_SERVICE_DESCRIPTOR']
     assert 'localhost:2' in became['CONTROL_API_SERVICE_DESCRIPTOR']
     assert became['RUNNER_CAPABILITIES'] == 'beam:protocol:control_response_elements_embedding:v1'
-    assert (Path(became['PYTHONPATH'].split(os.pathsep)[0]) / 'one' / '__init__.py').exists()
+    for packages in (became['PYTHONPATH'].split(os.pathsep)[0], became['sys.path']):
+        assert (Path(packages) / 'one' / '__init__.py').exists()
     folder = Path(became['SEMI_PERSISTENT_DIRECTORY'])
     assert folder.parent == tmp_path
     assert Path.cwd() == folder

@@ -25,7 +25,6 @@ from types import ModuleType
 from typing import Any
 
 _FOLDER = os.environ.get('PROBE_EVENTS')
-_counts: dict[str, int] = {}
 
 
 def note(event: str, **more: Any) -> None:
@@ -78,21 +77,12 @@ def _watched(process: Callable[..., Any], event: str, key: Callable[[Any], Any],
 
 
 def _watch_connection(module: ModuleType) -> None:
-    """Notes each session as it is opened, with the number of them that the process has open then."""
+    """Notes each session as it is opened."""
     opening = module._open
 
     def opened(connection: Any) -> Any:
-        session = opening(connection)
-        closing = session.cluster.shutdown
-
-        def closed() -> None:
-            _counts['open'] -= 1
-            closing()
-
-        session.cluster.shutdown = closed
-        _counts['open'] = _counts.get('open', 0) + 1
-        note('session', connection=str(connection), open=_counts['open'])
-        return session
+        note('session', connection=str(connection))
+        return opening(connection)
 
     module._open = opened
 
