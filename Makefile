@@ -63,6 +63,7 @@ test-faults: venv  ## runs the tests of slow, overloaded and broken nodes, on a 
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN)/python -m pytest tests/faults $(TESTS)
 
 test-faults-all: venv  ## runs seeded faults on a ring of three (SEEDS=17-17 to choose), and tests of rings, disks, clocks and schemas that change
+	@tools/torch
 	@TFX_CASSANDRA_FAULT_SEEDS=$(or $(SEEDS),0-109) TFX_CASSANDRA_FAULT_RESULTS=$(CURDIR)/$(STATE)/faults.jsonl TF_CPP_MIN_LOG_LEVEL=3 \
 	  $(RUN)/python -m pytest tests/faults -m slow $(TESTS)
 
