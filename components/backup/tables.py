@@ -106,13 +106,17 @@ class BackupTables:
         coverage = ledger.verified(reads, planned.wanted)
         whole_table = self._planned(planned.scan)
         table = _read_of(whole_table, planned.scan)
-        found = tuple(map(sum, zip(*(read.files for read in reads), strict=True)))
+        if other := next((len(read.files) for read in reads if len(read.files) != len(table.sstables)), None):
+            raise CoverageError(
+                f'{planned.scan.table}: got {other} files read, rule: {len(table.sstables)}, as planned'
+            )
+        found = [sum(read.files[i] for read in reads) for i in range(len(table.sstables))]
         whole = all(area.tokens == RING for area in planned.wanted)
-        for sstable, count in zip(table.sstables, found, strict=False):
+        for sstable, count in zip(table.sstables, found, strict=True):
             if whole and count != sstable.statistics.rows:
                 rule = f'{sstable.statistics.rows}, as its statistics say'
                 raise CoverageError(f'{sstable.name}: got {count} rows read over all token ranges, rule: {rule}')
-        files = [[sstable.name, count] for sstable, count in zip(table.sstables, found, strict=False)]
+        files = [[sstable.name, count] for sstable, count in zip(table.sstables, found, strict=True)]
         left_out = len(whole_table.sstables) - len(table.sstables)
         facts = {**_facts(self.backup, whole_table), 'rows_of_files': files, 'files_left_out': left_out}
         return dataclasses.replace(coverage, backup=facts)

@@ -9,7 +9,8 @@ from typing import Any
 
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import SchemaError
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
+from tfx_cassandra.components.errors import SchemaError, UnavailableError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,14 @@ def ring_facts(connection: CassandraConnection, tables: Sequence[str]) -> RingFa
     """
     with connections.session(connection) as session:
         cluster = session.cluster
-        cluster.refresh_nodes(force_token_rebuild=True)
+        try:
+            cluster.refresh_nodes(force_token_rebuild=True)
+            release = session.execute('SELECT release_version FROM system.local').one()[0]
+        except DRIVER_ERRORS as error:
+            points = ','.join(connection.contact_points)
+            raise UnavailableError(
+                f'contact_points: got {points}, rule: nodes that answer ({one_line(error)})'
+            ) from error
         metadata = cluster.metadata
         keyspace = metadata.keyspaces.get(connection.keyspace)
         missing = [table for table in tables if keyspace is not None and table not in keyspace.tables]
@@ -71,7 +79,6 @@ def ring_facts(connection: CassandraConnection, tables: Sequence[str]) -> RingFa
             tokens.setdefault(host.address, []).append(int(token.value))
         hosts = sorted(metadata.all_hosts(), key=lambda host: host.address)
         replication = ast.literal_eval(keyspace.replication_strategy.export_for_schema())
-        release = session.execute('SELECT release_version FROM system.local').one()[0]
     nodes = {
         host.address: NodePlace(host.datacenter, host.rack, tuple(sorted(tokens.get(host.address, ()))))
         for host in hosts

@@ -81,7 +81,11 @@ class CsvReader:
             raise SchemaError(f'{self._path}:1: got {reason}, rule: a line with the names of the fields')
         start, end = int(found.starts[0]), int(found.ends[0])
         text = self._buffer[start:end].decode(errors='backslashreplace')
-        (names,) = csv.reader(io.StringIO(text, newline=''), delimiter=self._format.delimiter)
+        try:
+            (names,) = csv.reader(io.StringIO(text, newline=''), delimiter=self._format.delimiter)
+        except csv.Error as error:  # such as a NUL character, below Python 3.11
+            rule = f'a line with the names of the fields ({error})'
+            raise SchemaError(f'{self._path}:1: got {shown(text)}, rule: {rule}') from error
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SchemaError(f'{self._path}:1: got field {twice[0]!r} twice, rule: each name once')
         after = self._buffer.find(b'\n', end) + 1 or len(self._buffer)

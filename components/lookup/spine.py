@@ -32,6 +32,7 @@ from tfx_cassandra.components.dataset.join.join import join
 from tfx_cassandra.components.dataset.spec.view import Feature, FeatureView
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.lookup.key_reads import KeyReads, Read
 from tfx_cassandra.components.lookup.partitions import Partitions
@@ -140,8 +141,12 @@ class _ViewReads:
             self._allowed[column] = tuple(value for value in wanted if value in self._allowed.get(column, wanted))
         self._oldest = found.request.window.bounds[0] if key.timed and found.request.window else None
         self._partitions = Partitions(session, found.table, options.consistency)
+        try:
+            prepared = session.prepare(statement(view, found.scan, key))
+        except DRIVER_ERRORS as error:
+            raise ReadError(f'view {view.name}: {one_line(error)}') from error
         self._reads = KeyReads(
-            session, session.prepare(statement(view, found.scan, key)), str(found.table),
+            session, prepared, str(found.table),
             lambda _: f'view {view.name}: {found.table}', options.consistency, _FIRST_ROWS, options.decoding,
         )  # fmt: skip
         empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in found.schema], schema=found.schema)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Mapping
 
 from cassandra.cluster import Session
 
+from tfx_cassandra.components.driver.errors import DRIVER_ERRORS
 from tfx_cassandra.components.errors import SchemaError
 
 _PATIENCE, _PAUSE = 5.0, 0.5  # seconds for nodes that have just started to be seen
@@ -35,7 +37,8 @@ def check_quorum(session: Session, keyspace: str, replication: Mapping[str, str]
         if time.monotonic() > end:
             break
         time.sleep(_PAUSE)
-        session.cluster.refresh_nodes()
+        with contextlib.suppress(*DRIVER_ERRORS):  # a node that leaves meanwhile; the next look may succeed
+            session.cluster.refresh_nodes()
     fewer = f'ALTER KEYSPACE "{keyspace}" WITH replication' if exists else 'a --replication'
     rule = f'a majority of the copies live, since the lease of schema apply needs it: start nodes, or {fewer} of fewer'
     raise SchemaError(f'{keyspace}: got {lack}, rule: {rule}')

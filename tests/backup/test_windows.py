@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cassandra.cluster import Session
 from scanned import scanned
-from snapshots import snapshots_of
+from snapshots import Snapshots, snapshots_of
 
 from tfx_cassandra.components import CassandraBackup, CassandraConnection
 from tfx_cassandra.components.backup.tables import BackupTables
@@ -24,6 +25,7 @@ from tfx_cassandra.components.window import TimeWindow
 pytestmark = pytest.mark.integration
 
 DAYS, USERS = range(1, 6), 4
+_TRIES = 3
 WINDOW = TimeWindow.parse('2024-03-03T00:00Z/2024-03-04T00:00Z')
 # What the last of a table's six SSTables holds besides a row of the first day, and whether the window needs it.
 LAST = {
@@ -41,7 +43,19 @@ LAST = {
 @pytest.fixture(scope='module')
 def backup(connection: CassandraConnection, session: Session, cassandra_5: None) -> Iterator[CassandraBackup]:
     snapshots, keyspace = snapshots_of(connection), connection.keyspace
+    for _ in range(_TRIES):
+        folders = filled(session, snapshots, keyspace)
+        if {len(list(folder.glob('*-Data.db'))) for folder in folders.values()} == {len(DAYS) + 1}:
+            break
+    folder = folders['rows']
+    yield CassandraBackup(str(folder.parents[3]), folder.name, keyspace=keyspace)
+    snapshots.run('clearsnapshot', '--all', '--', keyspace)
+
+
+def filled(session: Session, snapshots: Snapshots, keyspace: str) -> dict[str, Path]:
+    """Fills the tables, with an SSTable for each day unless the server flushes by itself; returns their snapshots."""
     for name in LAST:
+        session.execute(f'DROP TABLE IF EXISTS {keyspace}.{name}')
         session.execute(
             f'CREATE TABLE {keyspace}.{name} (k text, at timestamp, v int, s text STATIC, PRIMARY KEY (k, at)) '
             f'WITH CLUSTERING ORDER BY (at {"DESC" if name.startswith("descending") else "ASC"}) '
@@ -57,9 +71,7 @@ def backup(connection: CassandraConnection, session: Session, cassandra_5: None)
     for name, (statement, _) in LAST.items():
         session.execute(f"INSERT INTO {keyspace}.{name} (k, at, v) VALUES ('u0', '2024-03-01T03:00Z', 3)")
         session.execute(statement.format(f'{keyspace}.{name}'))
-    folder = snapshots.take(keyspace)['rows']
-    yield CassandraBackup(str(folder.parents[3]), folder.name, keyspace=keyspace)
-    snapshots.run('clearsnapshot', '--all', '--', keyspace)
+    return snapshots.take(keyspace)
 
 
 @pytest.mark.parametrize('table', LAST)

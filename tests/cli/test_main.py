@@ -151,7 +151,7 @@ def test_how_values_are_decoded_reaches_the_scan(monkeypatch: pytest.MonkeyPatch
         raise ValueError('enough')
 
     monkeypatch.setattr(cli_scan, 'plan_splits', plan)
-    monkeypatch.setattr(source.connections, 'session', lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(source.connections, 'session', lambda *_, **__: contextlib.nullcontext())
     assert cli.main(['scan', 't']) == 2
     assert cli.main(['scan', 't', '--invalid-text', 'replace', '--wide-varints', 'text']) == 2
     assert [request.options.decoding for request in requests] == [Decoding(), Decoding('replace', 'text')]

@@ -50,14 +50,14 @@ def test_welch_is_statsmodels_and_scipy(sizes: tuple[int, int]) -> None:
 
 
 def test_the_delta_method_is_a_test_of_linearized_rows() -> None:
-    estimates, rows = [], []
+    ratios, rows = [], []
     for seed, lift in ((1, 1.0), (2, 1.2)):
         d = rng(seed).poisson(5, 3000) + 1.0
         y = d * lift * rng(seed + 10).gamma(2, 1, 3000)
-        estimates.append(estimates.ratio(arm(y, d)))
+        ratios.append(estimates.ratio(arm(y, d)))
         r = y.sum() / d.sum()
         rows.append(r + (y - r * d) / d.mean())
-    compared = statistics.z_test(*estimates, ALPHA)
+    compared = statistics.z_test(*ratios, ALPHA)
     control, treatment = (DescrStatsW(row) for row in rows)
     assert compared.difference == pytest.approx(treatment.mean - control.mean, rel=1e-9)
     oracle = CompareMeans(treatment, control).zconfint_diff(ALPHA, usevar='unequal')

@@ -23,7 +23,8 @@ from snapshots import with_times
 from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
 from tfx_cassandra.components.sstable import data, layout
-from tfx_cassandra.components.sstable.read import Reading, open_snapshot
+from tfx_cassandra.components.sstable.read import Reading
+from tfx_cassandra.components.sstable.snapshot import open_snapshot
 from tfx_cassandra.components.write import encode
 from tfx_cassandra.components.write.coding import coding_of
 

@@ -160,7 +160,7 @@ def test_when_older_rows_cannot_matter(rows: list, ttl: datetime.timedelta | Non
 
 def test_a_setup_that_fails_gives_the_session_back(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list = []
-    monkeypatch.setattr(lookup.connections, 'acquire', lambda *key: held.append(key) or FakeSession())
+    monkeypatch.setattr(lookup.connections, 'acquire', lambda *key, keep: held.append(key) or FakeSession())
     monkeypatch.setattr(lookup.connections, 'release', lambda *key: held.remove(key))
     broken = dataclasses.replace(VIEW, where={})
     with pytest.raises(Exception, match='has shop'):

@@ -121,7 +121,7 @@ def test_attempts_are_bounded_in_time_and_the_error_is_one_line(
     with pytest.raises(RegistryError, match=rf'^model_id within [\d.]+ s, \d+ attempts \(.*{reason}') as caught:
         RegistrySession(CassandraConnection(), ()).settle(attempts, 'model_id')
     assert attempts.made > 1
-    assert time.monotonic() - began <= 0.5
+    assert time.monotonic() - began <= 1.0  # half of it is for a machine that does other things meanwhile
     assert '\n' not in str(caught.value)
 
 

@@ -80,7 +80,7 @@ def test_a_data_center_with_replicas_is_accepted() -> None:
 @pytest.mark.parametrize('consistency', ['LOCAL_ONE', 'LOCAL_QUORUM'])
 def test_no_scan_is_planned_where_nothing_is_replicated_to(consistency: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session, table = _cluster({'a': 'dc1', 'b': 'dc2'}, ('b',)), Table('ks', 't', ('k',), (), (('k', 'int'),))
-    monkeypatch.setattr(source.connections, 'session', lambda *_: contextlib.nullcontext(session))
+    monkeypatch.setattr(source.connections, 'session', lambda *_, **__: contextlib.nullcontext(session))
     monkeypatch.setattr(options.ReadRequest, 'scan', lambda *_: plan_scan(table))
     request = options.ReadRequest(CassandraConnection(), 't', options=ReadOptions(consistency))
     # The fake session can do nothing else, so the error is raised before anything is asked.

@@ -151,7 +151,9 @@ def test_a_folder_that_is_no_snapshot_is_refused(table: Recorded, name: str) -> 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"files": 3}', '{"files": [3]}'])
 def test_a_manifest_that_is_none(table: Recorded, text: str) -> None:
     (table.folder / 'manifest.json').write_text(text)
-    assert 'manifest.json: got no list of files, rule: the manifest of a snapshot' in outcome(table)
+    said = outcome(table)
+    assert 'manifest.json: got ' in said
+    assert said.endswith('rule: the manifest of a snapshot')
 
 
 def test_only_what_the_manifest_lists_is_read(table: Recorded) -> None:
