@@ -46,15 +46,10 @@ class NameProxy(Proxy):
                 if self.asked[-1] == self._name:
                     far_reader, far_writer = await asyncio.open_connection(*self._node)
                     far_writer.write(head + hello)
-                    pumps = [
-                        asyncio.ensure_future(_pump(*ends)) for ends in ((reader, far_writer), (far_reader, writer))
-                    ]
                     try:
-                        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                        await self._both(asyncio.ensure_future(_pump(reader, far_writer)),
+                                         asyncio.ensure_future(_pump(far_reader, writer)))  # fmt: skip
                     finally:
-                        for pump in pumps:
-                            pump.cancel()
-                        await asyncio.gather(*pumps, return_exceptions=True)
                         far_writer.close()
         finally:
             writer.close()

@@ -109,14 +109,6 @@ class TcpProxy(Proxy):
             writer.close()
             self._tasks.discard(task)
 
-    async def _both(self, *pumps: asyncio.Future) -> None:
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
             fault = self._fault
