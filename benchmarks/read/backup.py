@@ -33,7 +33,7 @@ from tfx_cassandra.components.cli.cluster import default_directory
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 
-KEYSPACE = 'bench_backup'
+KEYSPACE = 'bench_sstable'  # of make bench-sstable, whose tables are used where they are
 
 
 def main() -> int:

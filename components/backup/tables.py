@@ -100,7 +100,8 @@ class BackupTables:
                 found.append(_read_of(self._planned(scan), scan))
             return Splits(found[0], scan, request.planned(page_rows))
 
-        yield fetches
+        with _memo.held():  # by all threads of a worker at once
+            yield fetches
 
     def verified(self, request: ReadRequest, planned: Plan, reads: Sequence[RangeRead]) -> Coverage:
         coverage = ledger.verified(reads, planned.wanted)
@@ -122,13 +123,13 @@ class BackupTables:
         return dataclasses.replace(coverage, backup=facts)
 
     def check_unchanged(self, planned: Plan) -> None:
-        self._planned(planned.scan)
+        self._planned(planned.scan, _opened)
 
-    def _planned(self, scan: Scan) -> BackupTable:
-        """Opens the table that a scan was planned for; raises ReadError if its files are not the same any more."""
+    def _planned(self, scan: Scan, get: Callable[[BackupTables, str], BackupTable] | None = None) -> BackupTable:
+        """Returns the table that a scan was planned for; raises ReadError if its files are not the same any more."""
         name, digest = name_and_digest(scan.table)
         backup = dataclasses.replace(self.backup, backup=name) if self.backup.layout == 'medusa' else self.backup
-        table = open_table(backup, str(scan.table), self.since, self.late)
+        table = (get or _memo.table)(dataclasses.replace(self, backup=backup), str(scan.table))
         if table.digest != digest:
             raise ReadError(
                 f'{backup}: got other files of {scan.table} than planned, rule: a backup that stays as it is'
@@ -182,14 +183,19 @@ class _Memo:
                     self._tables.clear()
 
     def table(self, tables: BackupTables, name: str) -> BackupTable:
-        found = self._tables.get((tables, name)) or open_table(tables.backup, name, tables.since, tables.late)
+        found = self._tables.get((tables, name)) or _opened(tables, name)
+        named = dataclasses.replace(tables, backup=_named(tables.backup, found))
         with self._lock:
             if self._users:
-                self._tables[tables, name] = found
+                self._tables.update({(tables, name): found, (named, name): found})
         return found
 
 
 _memo = _Memo()
+
+
+def _opened(tables: BackupTables, name: str) -> BackupTable:
+    return open_table(tables.backup, name, tables.since, tables.late)
 
 
 def _read_of(table: BackupTable, scan: Scan) -> BackupTable:

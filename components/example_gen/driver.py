@@ -14,6 +14,7 @@ from tfx.proto.orchestration import driver_output_pb2
 
 from tfx_cassandra.components.example_gen import config as configs
 from tfx_cassandra.components.scan import probe
+from tfx_cassandra.components.scan.source import kept
 from tfx_cassandra.components.training_set import resolve, sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 
@@ -34,11 +35,12 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         config, _ = configs.from_properties(execution_info.exec_properties)
-        settings = resolve.windowed(config.training_set)
+        with kept(config.training_set.origin):
+            settings = resolve.windowed(config.training_set)
+            content = _content(config, settings)
         output = driver_output_pb2.DriverOutput()
         if settings.span is not None:
             output.exec_properties['span'].string_value = configs.span_text(settings.span)
-        content = _content(config, settings)
         if content is not None:
             output.exec_properties[FINGERPRINT_KEY].string_value = content
         if settings.source is not None and isinstance(settings.source.backup, str):

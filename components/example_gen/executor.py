@@ -19,12 +19,14 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from tfx_cassandra.components.dataset.files import spool
+from tfx_cassandra.components.dataset.files.split import Splits
 from tfx_cassandra.components.dataset.files.tfrecord import SPOOL, EncodeExamples, WriteChunks
 from tfx_cassandra.components.example_gen import config as configs
-from tfx_cassandra.components.scan.source import source_of
+from tfx_cassandra.components.scan.source import kept, source_of
 from tfx_cassandra.components.training_set import choose, report, resolve, sources
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
 from tfx_cassandra.components.training_set.read import ReadTrainingSet
+from tfx_cassandra.components.training_set.sources import Sources
 
 # Keys and properties are written out, for TFX's modules that define them import TensorFlow and its Model Analysis, ten
 # of the seconds that a container needs to start.
@@ -47,21 +49,30 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config, splits = configs.from_properties(exec_properties)
-        settings = resolve.windowed(config.training_set)
         artifact = artifact_utils.get_single_instance(output_dict['examples'])
         artifact.split_names = artifact_utils.encode_split_names(splits.names)
+        with kept(config.training_set.origin):
+            settings = resolve.windowed(config.training_set)
+            tables = self._write(settings, config, splits, artifact.uri)
+        for schema in output_dict.get('schema', ()):
+            report.write_schema(settings, tables, schema.uri)
+        report.check_audit(artifact, settings)
+        _describe(artifact, settings)
+
+    def _write(
+        self, settings: TrainingSetOptions, config: configs.ExampleGenConfig, splits: Splits, uri: str
+    ) -> Sources:
+        """Writes the files of the splits, the coverage and the audit into a folder; returns what tables were read."""
         reference = settings.as_of or resolve.moment(settings)
         with source_of(settings.origin).held():
             tables = sources.describe(settings)
             lookups = choose.lookups(settings, tables)
-        spooled = os.path.join(artifact.uri, SPOOL)
+        spooled = os.path.join(uri, SPOOL)
         with spool.spooling(self._make_beam_pipeline, spooled) as pipeline:
             training_set = pipeline | 'Read' >> ReadTrainingSet(settings, tables, lookups, reference, spooled)
             encoding = EncodeExamples(tables.kinds, splits, settings.window, settings.sequences)
             encoded = training_set.rows | 'Encode' >> encoding
-            written = encoded.chunks | 'Write' >> WriteChunks(
-                splits.names, artifact.uri, config.shards, config.shuffle_seed
-            )
+            written = encoded.chunks | 'Write' >> WriteChunks(splits.names, uri, config.shards, config.shuffle_seed)
             overflows = beam.pvalue.AsDict(encoded.overflows)
             _ = training_set.coverage | 'WriteCoverage' >> beam.Map(
                 report.write_coverage,
@@ -70,16 +81,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 checksum=beam.pvalue.AsSingleton(written.checksum),
                 settings=settings,
                 sources=tables,
-                uri=artifact.uri,
+                uri=uri,
             )
             if settings.labels is not None:
                 _ = training_set.audit | 'WriteAudit' >> beam.Map(
-                    report.write_audit, settings, reference, artifact.uri, overflows=overflows
+                    report.write_audit, settings, reference, uri, overflows=overflows
                 )
-        for schema in output_dict.get('schema', ()):
-            report.write_schema(settings, tables, schema.uri)
-        report.check_audit(artifact, settings)
-        _describe(artifact, settings)
+        return tables
 
 
 def _describe(artifact: types.Artifact, settings: TrainingSetOptions) -> None:

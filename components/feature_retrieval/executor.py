@@ -31,7 +31,7 @@ from tfx_cassandra.components.feature_retrieval import config
 from tfx_cassandra.components.lookup.latest import no_moments
 from tfx_cassandra.components.lookup.options import LATEST, RetrievalOptions
 from tfx_cassandra.components.lookup.retrieve import Retrieve, Retriever, now
-from tfx_cassandra.components.scan.source import source_of
+from tfx_cassandra.components.scan.source import kept, source_of
 from tfx_cassandra.components.training_set.enrich import EnrichByScan, scanned_views
 
 RETRIEVAL_FILE = 'retrieval.json'
@@ -59,26 +59,30 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         files = {split: example_files(sources, split) for split in _splits(sources)}
         splits, spooled = list(files), os.path.join(artifact.uri, SPOOL)
-        enrich = _by_key(settings) if settings.source is None else _by_scan(settings, artifact, spooled)
-        artifact.split_names = artifact_utils.encode_split_names(splits)
-        examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
-        with spooling(self._make_beam_pipeline, spooled) as pipeline:
-            enriched = enrich(pipeline, files)
-            _ = (
-                [outputs.chunks for outputs in enriched]
-                | 'Chunks' >> beam.Flatten()
-                | 'Write' >> WriteChunks(splits, artifact.uri)
-            )
-            statistics = [outputs.statistics for outputs in enriched] | 'Statistics' >> beam.Flatten()
-            numbers = statistics | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
-            _ = (
-                pipeline
-                | beam.Create([os.path.join(artifact.uri, RETRIEVAL_FILE)])
-                | 'WriteStatistics' >> beam.Map(_write_statistics, settings.as_of, numbers=beam.pvalue.AsDict(numbers))
-            )
+        with kept(settings.origin):
+            enrich = _by_key(settings) if settings.source is None else _by_scan(settings, artifact, spooled)
+            artifact.split_names = artifact_utils.encode_split_names(splits)
+            examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+            with spooling(self._make_beam_pipeline, spooled) as pipeline:
+                _write(enrich(pipeline, files), splits, settings, artifact.uri)
         for name in (utils.SPAN_PROPERTY_NAME, utils.VERSION_PROPERTY_NAME):
             if sources[0].has_custom_property(name):
                 artifact.set_int_custom_property(name, sources[0].get_int_custom_property(name))
+
+
+def _write(
+    enriched: Sequence[beam.pvalue.DoOutputsTuple], splits: Sequence[str], settings: RetrievalOptions, uri: str
+) -> None:
+    """Writes the examples of all splits into a folder, and what became of their features."""
+    chunks = [outputs.chunks for outputs in enriched] | 'Chunks' >> beam.Flatten()
+    _ = chunks | 'Write' >> WriteChunks(splits, uri)
+    statistics = [outputs.statistics for outputs in enriched] | 'Statistics' >> beam.Flatten()
+    numbers = statistics | 'Sum' >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+    _ = (
+        chunks.pipeline
+        | beam.Create([os.path.join(uri, RETRIEVAL_FILE)])
+        | 'WriteStatistics' >> beam.Map(_write_statistics, settings.as_of, numbers=beam.pvalue.AsDict(numbers))
+    )
 
 
 Enrich = Callable[[beam.Pipeline, Mapping[str, list[str]]], list[beam.pvalue.DoOutputsTuple]]

@@ -37,6 +37,11 @@ def source_of(connection: CassandraConnection | Source) -> Source:
     return LiveCluster(connection) if isinstance(connection, CassandraConnection) else connection
 
 
+def kept(connection: CassandraConnection | Source) -> contextlib.AbstractContextManager[object]:
+    """Reads the small files of a backup once for all of a `with` block; for a live cluster, it does nothing."""
+    return contextlib.nullcontext() if isinstance(connection, CassandraConnection) else connection.held()
+
+
 def describe(request: ReadRequest) -> TableRead:
     """Checks a request against its table.
 

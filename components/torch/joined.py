@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from tfx_cassandra.components.errors import DatasetError
-from tfx_cassandra.components.scan.source import source_of
+from tfx_cassandra.components.scan.source import kept, source_of
 from tfx_cassandra.components.torch.interleave import UnitRead
 from tfx_cassandra.components.torch.sources import Rows
 from tfx_cassandra.components.training_set.options import TrainingSetOptions
@@ -83,7 +83,8 @@ class TrainingSetSource:
             return
         from tfx_cassandra.components.torch import joining  # brings Beam along, which a reader does not need
 
-        joining.join(self.settings, self.folder, os.path.join(self.folder, _FILES), self._joined, self.beam_args)
+        with kept(self.settings.origin):
+            joining.join(self.settings, self.folder, os.path.join(self.folder, _FILES), self._joined, self.beam_args)
 
     @functools.cached_property
     def _manifest(self) -> dict[str, Any]:

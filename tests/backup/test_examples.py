@@ -33,7 +33,8 @@ from tfx_cassandra.components import (
     SpanRange,
     TimeSplits,
 )
-from tfx_cassandra.components.backup.opening import open_table
+from tfx_cassandra.components.backup import tables
+from tfx_cassandra.components.backup.opening import BackupTable, open_table
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.cli import main as cli
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
@@ -215,12 +216,22 @@ JOINED: dict[str, Any] = {'views': [LEVELS, PEOPLE], 'labels': CLICKS, 'join_pla
     ids=['view', 'entities', 'times', 'sequences', 'spans'],
 )
 def test_the_examples_of_the_backup_are_those_of_the_cluster(
-    connection: CassandraConnection, backup: CassandraBackup, tmp_path: Path, arguments: dict[str, Any]
-) -> None:
+    connection: CassandraConnection, backup: CassandraBackup, tmp_path: Path, arguments: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    opens: list[str] = []
+
+    def noted(backup: CassandraBackup, table: str, *rest: Any) -> BackupTable:
+        opens.append(table)
+        return open_table(backup, table, *rest)
+
+    monkeypatch.setattr(tables, 'open_table', noted)
     live, expected, by_cql = run(CassandraExampleGen(connection, **arguments), tmp_path / 'live')
     stored, found, by_files = run(CassandraExampleGen(source=backup, **arguments), tmp_path / 'stored')
     assert found == expected
     assert all(found.values())
+    assert opens
+    assert len(opens) == len(set(opens)), 'the small files of a table are read once'
     for name in ('fingerprint', 'window', 'table', 'payload_format'):
         assert stored.get_string_custom_property(name) == live.get_string_custom_property(name)
     assert by_files['examples_checksum'] == by_cql['examples_checksum']

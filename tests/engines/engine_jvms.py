@@ -30,10 +30,10 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = HOST) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def wait(ready: Callable[[], bool], what: str) -> None:
@@ -66,8 +66,9 @@ class Jvms:
         self._keepers[-1].start()
 
     def start(
-        self, name: str, main: str, arguments: Sequence[str], port: int, heap: str, options: Sequence[str] = ()
-    ) -> None:
+        self, name: str, main: str, arguments: Sequence[str], port: int, heap: str, options: Sequence[str] = (),
+        host: str = HOST,
+    ) -> None:  # fmt: skip
         """Starts a JVM in a folder of its own, and waits until it listens on a port."""
         with self._log(name).open('ab') as log:
             self.started[name] = subprocess.Popen(
@@ -75,7 +76,7 @@ class Jvms:
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
-        while not answers(port):
+        while not answers(port, host):
             if self.started[name].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f'{name} does not answer on port {port}: {self._log(name).read_text()[-2000:]}')
             time.sleep(0.2)

@@ -86,11 +86,12 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
         bound = ['--host', HOST, '--webui-port', str(free_port()), '--port']
         jvms.start('master', 'org.apache.spark.deploy.master.Master', [*bound, str(master)], master, '256m')
         for number in (1, 2):
-            port, work = free_port(), folder / f'worker-{number}' / 'work'
-            bound = ['--host', HOST, '--webui-port', str(free_port()), '--port', str(port)]
+            # Each has a host of its own, for Spark starts no second attempt of a task on the host of the first.
+            port, work, host = free_port(), folder / f'worker-{number}' / 'work', f'127.0.0.{number}'
+            bound = ['--host', host, '--webui-port', str(free_port()), '--port', str(port)]
             limits = ['--cores', '1', '--memory', '1g', '--work-dir', str(work)]
             arguments = [*bound, *limits, f'spark://{HOST}:{master}']
-            jvms.start(f'worker-{number}', 'org.apache.spark.deploy.worker.Worker', arguments, port, '256m')
+            jvms.start(f'worker-{number}', 'org.apache.spark.deploy.worker.Worker', arguments, port, '256m', host=host)
         options = ['-Dspark.executor.memory=768m', '-Dspark.executor.cores=1', f'-Dspark.driver.host={HOST}', *settings]
         arguments = [*_job_server(job, folder), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'

