@@ -63,7 +63,8 @@ def _pool(folder: Path, python: Path, boot: Path, environ: dict[str, str]) -> It
     """Runs a worker pool, as the image does by `worker-pool`."""
     port, own = free_port(), folder / 'pool'
     own.mkdir(exist_ok=True)
-    main = ['-m', 'apache_beam.runners.worker.worker_pool_main', f'--container_executable={boot}']
+    shutil.copy(engine_parts.CHECKOUT / 'kubeflow' / 'worker_pool.py', own)  # the workers' Python may lack the package
+    main = [own / 'worker_pool.py', f'--container_executable={boot}']
     with (own / 'log').open('wb') as log:
         server = subprocess.Popen(
             [python, *main, f'--service_port={port}'], cwd=own, env={**os.environ, **environ}, stdout=log, stderr=log
