@@ -1,6 +1,6 @@
 """CassandraExampleGen from a snapshot beside the same by CQL: seconds, CPU seconds and rows a second.
 
-    .venv/bin/python benchmarks/read/backup.py                  # 2 M rows of feature_store, three rounds, two workers
+    .venv/bin/python benchmarks/read/backup.py                  # 2 M rows of feature_store, three rounds, two processes
     .venv/bin/python benchmarks/read/backup.py --rows 500000 --table wide_features --rounds 1 --workers 1
 
 On the development cluster of one node, into which the table is imported as one SSTable. Each run is a process of its
