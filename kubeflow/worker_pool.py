@@ -9,7 +9,6 @@ The file needs apache-beam only.
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import threading
 import time
@@ -75,8 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--container_executable', required=True, help='starts a worker, as that of a container of Beam')
     parser.add_argument('--service_port', required=True, type=int)
     given, _ = parser.parse_known_args(arguments)
-    WorkerPool.start(use_process=True, port=given.service_port, container_executable=given.container_executable)
-    signal.pause()
+    _, server = WorkerPool.start(
+        use_process=True, port=given.service_port, container_executable=given.container_executable
+    )
+    server.wait_for_termination()
 
 
 if __name__ == '__main__':

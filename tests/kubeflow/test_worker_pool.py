@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,12 +67,20 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
     boot = tmp_path / 'boot'
     boot.write_text(WORKER)
     boot.chmod(0o755)
-    address, server = worker_pool.WorkerPool.start(use_process=True, container_executable=str(boot))
-    with grpc.insecure_channel(address) as channel:
-        yield Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel), tmp_path)
-    for process in server_processes(tmp_path):
-        os.kill(process, 9)
-    server.stop(0)
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, worker_pool.__file__, f'--service_port={port}', f'--container_executable={boot}']
+    server = subprocess.Popen(command)
+    try:
+        with grpc.insecure_channel(f'127.0.0.1:{port}') as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
+            yield Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel), tmp_path)
+    finally:
+        server.terminate()
+        server.wait(30)
+        for process in server_processes(tmp_path):
+            os.kill(process, 9)
 
 
 def server_processes(folder: Path) -> list[int]:
