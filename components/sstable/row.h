@@ -200,9 +200,9 @@ static int read_columns(Stream *s, Row *row, Columns columns, int flags, const u
   const int deletions = flags & 0x40, many = columns.count >= 64;
   if (!(flags & 0x20)) BODY(read_vint(at, end, &missing));
   CHECK(many ? missing <= (uint64_t)columns.count : missing >> columns.count == 0, "a row with unknown columns");
-  if (!many || !missing) {
+  if (!many || !missing) { /* of many none is missing, so the bitmap is not shifted beyond its width */
     for (int i = 0; i < columns.count; i++)
-      if (!(missing >> i & 1) && read_column(s, row, &columns.columns[i], deletions, at, end)) return DAMAGED;
+      if (!(missing && missing >> i & 1) && read_column(s, row, &columns.columns[i], deletions, at, end)) return DAMAGED;
     return OK;
   }
   /* The list, which comes before all cells, names the columns that are there or those that are not: the fewer. */
