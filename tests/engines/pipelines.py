@@ -247,9 +247,14 @@ def _splits(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def _names(uri: str) -> list[str]:
-    """Returns the paths of all files below a folder."""
-    patterns = [os.path.join(uri, *['*'] * depth) for depth in (1, 2)]
-    return [file.path for found in FileSystems.match(patterns) for file in found.metadata_list]
+    """Returns the paths of all files below a folder; Beam's HDFS matches one level of folders at a time, and them."""
+    found = _matched(*(os.path.join(uri, *['*'] * depth) for depth in (1, 2)))
+    folders = [path for path in found if os.path.basename(path).startswith('Split-')]
+    return sorted(found | _matched(*(os.path.join(path, '*') for path in folders)))
+
+
+def _matched(*patterns: str) -> set[str]:
+    return {file.path for found in FileSystems.match(list(patterns)) for file in found.metadata_list}
 
 
 def _read(path: str) -> bytes:
