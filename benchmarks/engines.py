@@ -5,9 +5,9 @@
     .venv/bin/python benchmarks/engines.py --rows 100000 --engines spark --ways join scan-join
 
 Beside each of the two, the same columns are only scanned, which is the limit of its speed; and `start` is a pipeline of
-one element, which is what an engine costs by itself. `rows/s` has the rows read and the seconds of the pipeline, as the
-process sees it that submits it. `CPU s` are of all processes that were started for it: JVMs and workers too. `ratio` is
-the scan's CPU seconds over the way's, `start` taken from both: 1 would be the scan's speed on as many processors.
+one element, which is what an engine costs by itself. The table has medians: rows read, seconds of the pipeline as the
+process sees it that submits it, and CPU seconds of all processes that were started for it: JVMs and workers too. The
+last two columns are the scan's seconds over the way's, and its CPU seconds over the way's, `start` taken from each.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import datetime
 import json
 import pathlib
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -73,27 +75,52 @@ def main() -> None:
         return
     ab.fill(connection, options.rows, 1)
     fill(connection, options.rows)
-    print('| engine | way | rows | s | rows/s | CPU s | ratio |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |')
-    cpu: dict[tuple[str, str], float] = {}
-    for _ in range(options.rounds):
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for number in range(options.rounds):
         for engine in options.engines:
             for way in ['start', *(way for way in options.ways if way != 'start')]:
-                result, cpu[engine, way] = run(engine, way, options.keyspace)
-                own = cpu[engine, way] - cpu[engine, 'start']
-                limit = cpu.get((engine, f'scan-{way}'))
-                ratio = '' if limit is None else f'{(limit - cpu[engine, "start"]) / own:.2f}'
-                cells = [engine, way, f'{result["rows"]:,}', f'{result["seconds"]:.1f}']
-                cells += [f'{result["rows"] / result["seconds"]:,.0f}', f'{cpu[engine, way]:.1f}', ratio]
-                print('| ' + ' | '.join(cells) + ' |', flush=True)
+                found = run(engine, way, options.keyspace)
+                runs.setdefault((engine, way), []).append(found)
+                print(f'round {number + 1}: {engine}, {way}, {found}')
+    print(table({of: median(found) for of, found in runs.items()}))
 
 
-def run(name: str, way: str, keyspace: str) -> tuple[dict[str, float], float]:
-    """Runs one way in processes of its own; returns what it printed, and the CPU seconds of all of them."""
+class Run(NamedTuple):
+    """Rows that a pipeline read, its seconds, and the CPU seconds of all processes that were started for it."""
+
+    rows: int
+    seconds: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f'{self.rows:,} rows, {self.seconds:.1f} s, {self.cpu:.1f} CPU s'
+
+
+def median(runs: list[Run]) -> Run:
+    seconds, cpu = (statistics.median(getattr(each, name) for each in runs) for name in ('seconds', 'cpu'))
+    return Run(runs[0].rows, seconds, cpu)
+
+
+def table(found: dict[tuple[str, str], Run]) -> str:
+    lines = ['| engine | way | rows | s | CPU s | of the scan | of its CPU |', '|---|---|---:|---:|---:|---:|---:|']
+    for (engine, way), own in found.items():
+        start, scan = found[engine, 'start'], found.get((engine, f'scan-{way}'))
+        seconds = cpu = ''
+        if scan:
+            seconds = f'{(scan.seconds - start.seconds) / (own.seconds - start.seconds):.2f}'
+            cpu = f'{(scan.cpu - start.cpu) / (own.cpu - start.cpu):.2f}'
+        lines.append(f'| {engine} | {way} | {own.rows:,} | {own.seconds:.1f} | {own.cpu:.1f} | {seconds} | {cpu} |')
+    return '\n'.join(lines)
+
+
+def run(name: str, way: str, keyspace: str) -> Run:
+    """Runs one way in processes of its own."""
     before = processor()
     with tempfile.TemporaryDirectory() as folder, started(name, pathlib.Path(folder)) as arguments:
         command = [sys.executable, __file__, '--keyspace', keyspace, '--one', way, *arguments]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1]), processor() - before
+    result = json.loads(done.stdout.splitlines()[-1])
+    return Run(result['rows'], result['seconds'], processor() - before)
 
 
 def processor() -> float:
