@@ -5,26 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from cassandra import InvalidRequest
-from cassandra.cluster import Session
-from cassandra.query import BoundStatement
 from tfx.dsl.io import fileio
 
 from tfx_cassandra.components import protos
-from tfx_cassandra.components.cql.table import quoted
-from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteError
+from tfx_cassandra.components.errors import RegistryError
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Point, Verdict, metric_values
 from tfx_cassandra.components.experiment.verdict_file import VERDICT_FILE
 from tfx_cassandra.components.registry.registry import ModelRegistry
+from tfx_cassandra.components.write.model_metrics import MetricRow, write_metrics
 from tfx_cassandra.proto import cassandra_pb2
 
 REPORT_FILE = 'report.html'
-_CONCURRENCY = 32
 
 
 def write_files(verdict: Verdict, uri: str) -> None:
@@ -66,25 +59,10 @@ def record(connection: CassandraConnection, verdict: Verdict) -> None:
                 ab_test_group=arm.arm,
                 verdict=arm.verdict,
             )
-    try:
-        with connections.session(connection) as session:
-            statements = enumerate(_series(session, connection.keyspace, verdict))
-            for _, outcome in outcomes(session, statements, _CONCURRENCY):
-                if isinstance(outcome, Exception):
-                    raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
-    except InvalidRequest as error:
-        rule = f'a keyspace with the schema applied ({one_line(error)})'
-        raise SchemaError(f'keyspace: got {connection.keyspace!r}, rule: {rule}') from error
-    except DRIVER_ERRORS as error:
-        raise WriteError(f'model_metrics: {one_line(error)}') from error
+    write_metrics(connection, _series(verdict))
 
 
-def _series(session: Session, keyspace: str, verdict: Verdict) -> Iterator[BoundStatement]:
-    insert = session.prepare(
-        f'INSERT INTO {quoted(keyspace)}.model_metrics (model_id, metric_name, timestamp, value, tags)'
-        ' VALUES (?, ?, ?, ?, ?)'
-    )
-    insert.is_idempotent = True  # one key, one value
+def _series(verdict: Verdict) -> Iterator[MetricRow]:
     arms = {arm.arm: arm for arm in verdict.arms}
     for point in verdict.series:
         arm = arms[point.arm]
@@ -95,7 +73,7 @@ def _series(session: Session, keyspace: str, verdict: Verdict) -> Iterator[Bound
             'window': str(verdict.design.window),
         }
         for name, value in series_values(verdict, point).items():
-            yield insert.bind((arm.model_id, name, point.time, value, tags))
+            yield MetricRow(arm.model_id, name, point.time, value, tags)
 
 
 def series_values(verdict: Verdict, point: Point) -> dict[str, float]:

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from cassandra import InvalidRequest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.policies import HostDistance
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
@@ -71,6 +72,7 @@ class FeatureTable:
 
     Raises:
       SchemaError: The table is not there, or lacks a column.
+      ReadError: No node prepares a statement.
     """
 
     def __init__(self, session: Session, keyspace: str, name: str) -> None:
@@ -86,9 +88,11 @@ class FeatureTable:
                 key: _prepared(session, cql.replace('{table}', f'{quoted(keyspace)}.{quoted(name)}'))
                 for key, cql in written.items()
             }
-        except DRIVER_ERRORS as error:
+        except InvalidRequest as error:
             rule = f'{one_line(error)}; `tfx-cassandra schema apply` creates it'
             raise SchemaError(f'{self.name}: {rule}') from error
+        except DRIVER_ERRORS as error:
+            raise ReadError(f'{self.name}: {one_line(error)}') from error
         self._metadata, self._keyspace = session.cluster.metadata, keyspace
         profile = session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT)
         self._distance = profile.load_balancing_policy.distance

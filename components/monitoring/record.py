@@ -6,19 +6,9 @@ import datetime
 import math
 from collections.abc import Iterator, Sequence
 
-from cassandra import InvalidRequest
-from cassandra.cluster import Session
-from cassandra.query import BoundStatement
-
-from tfx_cassandra.components.cql.table import quoted
-from tfx_cassandra.components.driver import connection as connections
-from tfx_cassandra.components.driver.concurrent import outcomes
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.driver.errors import DRIVER_ERRORS, one_line
-from tfx_cassandra.components.errors import SchemaError, WriteError
 from tfx_cassandra.components.monitoring.gauges import Measurement, ages
-
-_CONCURRENCY = 8
+from tfx_cassandra.components.write.model_metrics import MetricRow, write_metrics
 
 
 def record(connection: CassandraConnection, measured: Sequence[Measurement], now: datetime.datetime) -> int:
@@ -31,34 +21,14 @@ def record(connection: CassandraConnection, measured: Sequence[Measurement], now
       SchemaError: The keyspace lacks `model_metrics`.
       WriteError: A row could not be written.
     """
-    written = 0
-    try:
-        with connections.session(connection) as session:
-            statements = enumerate(_inserts(session, connection.keyspace, measured, now))
-            for _, outcome in outcomes(session, statements, _CONCURRENCY):
-                if isinstance(outcome, Exception):
-                    raise WriteError(f'model_metrics: {one_line(outcome)}') from outcome
-                written += 1
-    except InvalidRequest as error:
-        rule = f'a keyspace with the schema applied ({one_line(error)})'
-        raise SchemaError(f'keyspace: got {connection.keyspace!r}, rule: {rule}') from error
-    except DRIVER_ERRORS as error:
-        raise WriteError(f'model_metrics: {one_line(error)}') from error
-    return written
+    return write_metrics(connection, _rows(measured, now))
 
 
-def _inserts(
-    session: Session, keyspace: str, measured: Sequence[Measurement], now: datetime.datetime
-) -> Iterator[BoundStatement]:
-    insert = session.prepare(
-        f'INSERT INTO {quoted(keyspace)}.model_metrics (model_id, metric_name, timestamp, value, tags)'
-        ' VALUES (?, ?, ?, ?, ?)'
-    )
-    insert.is_idempotent = True  # one key, one value
+def _rows(measured: Sequence[Measurement], now: datetime.datetime) -> Iterator[MetricRow]:
     for metric, labels, value in [*measured, *ages(measured, now.timestamp())]:
         if labels and math.isfinite(value):
             tags = dict(zip(metric.labels, labels, strict=True))
             model_id, *others = labels
             name = ','.join(f'{key}={text}' for key, text in zip(metric.labels[1:], others, strict=True))
             short = metric.name.removeprefix('tfx_cassandra_')
-            yield insert.bind((model_id, f'{short}{{{name}}}', now, value, tags))
+            yield MetricRow(model_id, f'{short}{{{name}}}', now, value, tags)

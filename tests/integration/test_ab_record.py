@@ -9,7 +9,7 @@ import pytest
 from cassandra.cluster import Session
 
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.errors import RegistryError, SchemaError
+from tfx_cassandra.components.errors import RegistryError, SchemaError, WriteError
 from tfx_cassandra.components.experiment import record
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.results import ArmResult, Point, Verdict
@@ -59,11 +59,28 @@ def test_arm_and_verdict_of_a_row_are_of_one_test(connection: CassandraConnectio
         }  # fmt: skip
 
 
+NO_TAGS = r"^model_metrics: row: got fields \['tags'\], rule: columns of the table \(metric_name, "
+NO_TABLE = r"^table: got 'model_metrics', rule: a table of keyspace .*; `tfx-cassandra schema apply` creates it$"
+
+
+@pytest.mark.parametrize(
+    ('statement', 'error', 'message'),
+    [
+        ('ALTER TABLE "{}".model_metrics DROP tags', WriteError, NO_TAGS),
+        ('DROP TABLE "{}".model_metrics', SchemaError, NO_TABLE),
+    ],
+    ids=['column', 'table'],
+)
 def test_a_keyspace_without_the_time_series_is_one_line(
-    connection: CassandraConnection, session: Session, experiment: str
+    connection: CassandraConnection,
+    session: Session,
+    experiment: str,
+    statement: str,
+    error: type[Exception],
+    message: str,
 ) -> None:
-    session.execute(f'DROP TABLE "{connection.keyspace}".model_metrics', timeout=60)
-    with pytest.raises(SchemaError, match=r"^keyspace: got '.*', rule: a keyspace with the schema applied") as caught:
+    session.execute(statement.format(connection.keyspace), timeout=60)
+    with pytest.raises(error, match=message) as caught:
         record.record(connection, verdict(experiment, '1', '2', 'ship'))
     assert '\n' not in str(caught.value)
     assert said(connection, experiment)['2'] == ('treatment', 'ship')

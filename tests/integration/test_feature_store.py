@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, OperationTimedOut
 from cassandra.cluster import Session
+from cassandra.query import PreparedStatement
 
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
@@ -23,6 +24,7 @@ from tfx_cassandra.components.errors import (
     UnavailableError,
     WriteError,
 )
+from tfx_cassandra.components.feature_store import tables
 from tfx_cassandra.components.feature_store.client import FeatureStore, FeatureValue, WriteResult
 from tfx_cassandra.components.window import TimeWindow
 
@@ -337,6 +339,18 @@ def test_a_keyspace_without_the_table(connection: CassandraConnection) -> None:
     # Nothing is held on to.
     with pytest.raises(KeyError):
         connections.release(absent)
+
+
+def test_a_node_that_does_not_prepare_lacks_no_table(
+    connection: CassandraConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(session: Session, cql: str) -> PreparedStatement:
+        raise OperationTimedOut(errors={'127.0.0.1': 'no answer'})
+
+    monkeypatch.setattr(tables, '_prepared', late)
+    with pytest.raises(ReadError, match=r'^.*\.feature_store: .*no answer') as caught, FeatureStore(connection):
+        pass
+    assert 'schema apply' not in str(caught.value)
 
 
 def test_no_host(connection: CassandraConnection) -> None:
