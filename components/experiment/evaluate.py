@@ -21,16 +21,15 @@ import pyarrow as pa
 from tfx_cassandra.components.dataset.files.spool import CoGroupBatches, Gather
 from tfx_cassandra.components.errors import invalid
 from tfx_cassandra.components.experiment.design import CLOCK_SKEW, OUTCOME_KINDS, Design
-from tfx_cassandra.components.experiment.observations import (
+from tfx_cassandra.components.experiment.observations import Counts, join_outcomes
+from tfx_cassandra.components.experiment.options import EvaluationOptions
+from tfx_cassandra.components.experiment.reduced import (
     OUTCOME_COLUMNS,
-    Counts,
     arrow_of,
-    join_outcomes,
     prepare_outcomes,
     prepare_requests,
     request_columns,
 )
-from tfx_cassandra.components.experiment.options import EvaluationOptions
 from tfx_cassandra.components.experiment.tally import Tally, tally
 from tfx_cassandra.components.experiment.verdict import decide
 from tfx_cassandra.components.scan.options import ReadRequest

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfx_cassandra.components.experiment import observations
+from tfx_cassandra.components.experiment import observations, reduced
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.window import TimeWindow
 
@@ -115,7 +115,7 @@ def check(requests: list[tuple], outcomes: list[tuple], pieces: int) -> None:
 def test_the_bytes_of_ids(ids: list[uuid.UUID], start: int, upper: bool) -> None:
     texts = pa.array([str(each).upper() if upper else str(each) for each in ids], pa.string())
     part = pa.RecordBatch.from_arrays([texts], ['request_id']).slice(start)
-    got = observations._request_id_bytes(part)
+    got = reduced._request_id_bytes(part)
     assert got.dtype == pl.Binary
     assert got.to_list() == [each.bytes for each in ids[start:]]
 

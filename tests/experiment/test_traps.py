@@ -20,12 +20,8 @@ from tfx_cassandra.components.experiment import estimates, statistics
 from tfx_cassandra.components.experiment.design import Arm, Design, Metric
 from tfx_cassandra.components.experiment.evaluate import evaluation_time
 from tfx_cassandra.components.experiment.moments import Moments
-from tfx_cassandra.components.experiment.observations import (
-    join_outcomes,
-    prepare_outcomes,
-    prepare_requests,
-    request_columns,
-)
+from tfx_cassandra.components.experiment.observations import join_outcomes
+from tfx_cassandra.components.experiment.reduced import prepare_outcomes, prepare_requests, request_columns
 from tfx_cassandra.components.experiment.report import report
 from tfx_cassandra.components.experiment.results import Verdict
 from tfx_cassandra.components.experiment.tally import _HALF_SEED, HALVES, tally

@@ -16,14 +16,9 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from tfx_cassandra.components.experiment.design import Arm, Design, Metric
-from tfx_cassandra.components.experiment.observations import (
-    OUTCOME_KINDS,
-    join_outcomes,
-    prepare_outcomes,
-    prepare_requests,
-    request_columns,
-)
+from tfx_cassandra.components.experiment.design import OUTCOME_KINDS, Arm, Design, Metric
+from tfx_cassandra.components.experiment.observations import join_outcomes
+from tfx_cassandra.components.experiment.reduced import prepare_outcomes, prepare_requests, request_columns
 from tfx_cassandra.components.experiment.results import Verdict, metric_values
 from tfx_cassandra.components.experiment.tally import Tally, tally
 from tfx_cassandra.components.experiment.verdict import decide
