@@ -28,7 +28,7 @@ docs/kubeflow.md has the settings."""
 
 
 @click.command('compile', cls=Command, **described(_ABOUT, _EXAMPLE, _MORE))
-@click.argument('pipeline', metavar='flight-delay|ab|MODULE:FUNCTION')
+@click.argument('pipeline', metavar='flight-delay|ab|continuous|predictions|backfill|MODULE:FUNCTION')
 @click.option('--to', 'target', type=click.Choice(['kfp', 'vertex']), required=True, help='Platform')
 @click.option('--output', type=click.Path(path_type=pathlib.Path), required=True, metavar='FILE', help='File to write')
 @click.option(

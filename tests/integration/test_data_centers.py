@@ -26,7 +26,7 @@ ROWS = 500
 
 
 class Ring(NamedTuple):
-    """Two nodes in dc1, one in dc2; the tables have two copies in dc1 and one in dc2."""
+    """Two nodes in dc1, one in dc2; the tables have one copy in each data center."""
 
     cluster: DevCluster
     connection: CassandraConnection
