@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pyarrow as pa
@@ -123,6 +125,36 @@ def test_a_folder_is_removed_after_a_failure_too(tmp_path: Path) -> None:
             if error:
                 raise error
         assert not folder.exists()
+
+
+@pytest.mark.parametrize('error', [None, RuntimeError('of the pipeline')])
+def test_a_folder_that_cannot_be_removed_neither_fails_a_pipeline_nor_hides_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
+    def delete(_: list[str]) -> None:
+        raise OSError('Directory\nnot empty')
+
+    @contextlib.contextmanager
+    def pipeline() -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(spool.FileSystems, 'delete', delete)
+    folder = str(tmp_path / 'spool')
+    expected = contextlib.nullcontext() if error is None else pytest.raises(RuntimeError, match='of the pipeline')
+    with expected, spool.spooling(pipeline, folder):
+        if error is not None:
+            raise error
+    assert f'spool folder {folder}: not removed (Directory not empty)' in caplog.text
+    with pytest.raises(OSError, match='not empty'):
+        spool.clean(folder)
+
+
+def test_the_files_of_a_store_without_folders_are_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[list[str]] = []
+    monkeypatch.setattr(spool.FileSystems, 'get_filesystem', lambda _: SimpleNamespace(has_dirs=lambda: False))
+    monkeypatch.setattr(spool.FileSystems, 'delete', deleted.append)
+    spool.clean('gs://bucket/spool')
+    assert deleted == [['gs://bucket/spool/']]
 
 
 def test_a_worker_that_does_not_find_the_folder_says_so_in_one_line(
