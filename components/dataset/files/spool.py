@@ -78,6 +78,8 @@ def read(places: Iterable[Place]) -> Iterator[bytes]:
                 while len(files) >= MAX_OPEN_FILES:
                     files.pop(next(iter(files))).close()
                 file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
+                if hasattr(file, '_chunk_size'):
+                    file._chunk_size = 1  # of gs://: the least that a read transfers, 16 MB of Beam's own
             files[place.path] = file
             yield _exactly(file, place)
     finally:

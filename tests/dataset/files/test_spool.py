@@ -209,3 +209,29 @@ def test_a_place_is_read_without_what_stands_behind_it(tmp_path: Path, monkeypat
     assert sum(transferred) == 1000 * len(places[::7])
     with pytest.raises(DatasetError, match='got an end 500 bytes early'):
         list(spool.read([places[-1]._replace(offset=199_500)]))
+
+
+def test_of_google_s_store_a_place_is_read_without_what_stands_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gcsio = pytest.importorskip('apache_beam.io.gcp.gcsio')
+    transferred: list[int] = []
+
+    class Blob:
+        def __init__(self, path: str) -> None:
+            self._content = Path(path).read_bytes()
+            self.size = len(self._content)
+
+        def download_as_bytes(self, start: int, end: int, **_: object) -> bytes:
+            part = self._content[start : end + 1]
+            transferred.append(len(part))
+            return part
+
+    file = spool.SpoolFile(str(tmp_path))
+    places = [file.append(bytes([number]) * 1000) for number in range(200)]
+    file.close()
+    monkeypatch.setattr(spool.FileSystems, 'open', lambda path, **_: gcsio.BeamBlobReader(Blob(path)))
+    for order in (places[::7], places[::-7], places[:3]):
+        transferred.clear()
+        assert list(spool.read(order)) == [bytes([place.offset // 1000]) * 1000 for place in order]
+        assert sum(transferred) <= 1001 * len(order)
