@@ -12,6 +12,7 @@ wheel does not replace Beam, nor what it imports.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import runpy
 import sys
@@ -32,6 +33,8 @@ from apache_beam.portability.api import (
 from google.protobuf import json_format
 
 _CONNECT_SECONDS = 60
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,6 +87,9 @@ def _fetched(artifacts: Any, info: Any, folder: Path, caller: list[tuple[str, st
 
 def _unpacked(staged: list[Path], folder: Path) -> Path:
     """Unpacks the staged wheels, without what they depend on, which the worker's Python has to have."""
+    sources = sorted(path.name for path in staged if path.name.endswith(('requirements.txt', '.tar.gz', '.zip')))
+    if sources:
+        _log.warning('staged files: %s not installed, only wheels are', ', '.join(sources))
     for path in staged:
         if path.suffix == '.whl':
             with zipfile.ZipFile(path) as wheel:

@@ -123,6 +123,15 @@ def test_a_worker_gets_options_endpoints_and_wheels(runner: Runner, became: dict
     assert (folder / 'staged' / 'notes' / 'a.txt').read_bytes() == b'a'
 
 
+def test_staged_sources_are_named_for_they_are_not_installed(
+    runner: Runner, became: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    runner.staged = {'one.whl': wheel('one'), 'workflow.tar.gz': b'sources', 'requirements.txt': b'two', 'a.txt': b''}
+    with pytest.raises(BecomeError):
+        worker.main(['--id=7', f'--provision_endpoint={runner.address}'])
+    assert caplog.messages == ['staged files: requirements.txt, workflow.tar.gz not installed, only wheels are']
+
+
 def test_two_workers_of_one_folder_have_folders_of_their_own(
     runner: Runner, became: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
