@@ -210,11 +210,17 @@ class Request:
         self._histogram, self._open, self._began = histogram, in_flight, time.monotonic()
         self._seconds: float | None = None
 
-    def end(self, *_: object) -> None:
-        """Ends the request, also as a callback of the driver; of its further pages nothing is measured."""
-        if self._seconds is None:
-            self._seconds = time.monotonic() - self._began
-            self._open.discard(self)
+    def end(self, *_: object) -> bool:
+        """Ends the request, also as a callback of the driver; returns whether this is its first answer.
+
+        The driver may answer one request twice: with an error when its time is over, and with what arrives later.
+        """
+        try:
+            self._open.remove(self)  # in whichever thread is first
+        except KeyError:
+            return False
+        self._seconds = time.monotonic() - self._began
+        return True
 
     def observe(self) -> float:
         """Adds its duration to the histogram; returns the seconds."""

@@ -4,7 +4,7 @@ Kubernetes mounts secrets itself. Vertex AI Pipelines does not, so a compiled pi
 and the entry point fetches them before the step starts:
 
     TFX_CASSANDRA_SECRET_ENV    {"CASSANDRA_PASSWORD": "projects/p/secrets/cassandra/versions/latest"}
-    TFX_CASSANDRA_SECRET_FILES  {"/tmp/tfx-cassandra/tls/ca.crt": "projects/p/secrets/ca/versions/3"}
+    TFX_CASSANDRA_SECRET_FILES  {"/etc/tfx-cassandra/tls/ca.crt": "projects/p/secrets/ca/versions/3"}
 """
 
 from __future__ import annotations

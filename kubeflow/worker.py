@@ -1,7 +1,8 @@
 """Starts a worker of Beam as the boot program of Beam's own containers does, for those that have no such program.
 
     --id, --provision_endpoint -> the job's options and endpoints -> its staged files, into a folder of this worker
-        -> apache_beam.runners.worker.sdk_worker_main in that folder, which finds the staged wheels
+        -> apache_beam.runners.worker.sdk_worker_main in that folder, which finds the staged wheels; one process more
+           for each sibling id that the runner names
 
 It serves a PROCESS environment (`command`: this file) and a worker pool (`worker-pool` of the image). A worker pool
 alone starts workers without the job's options: without the settings of s3:// and hdfs://, and without staged wheels.
@@ -12,8 +13,10 @@ wheel does not replace Beam, nor what it imports.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -32,6 +35,10 @@ from apache_beam.portability.api import (
 from google.protobuf import json_format
 
 _CONNECT_SECONDS = 60
+_ENDPOINTS = ('logging_endpoint', 'artifact_endpoint', 'control_endpoint')
+_WORKER = 'apache_beam.runners.worker.sdk_worker_main'
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,19 +46,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--id', required=True)
     parser.add_argument('--provision_endpoint', required=True)
+    for name in _ENDPOINTS:
+        parser.add_argument(f'--{name}', default='', help='where the runner does not tell it')
     given, _ = parser.parse_known_args(arguments)
     caller = [('worker_id', given.id)]
     with _channel(given.provision_endpoint) as channel:
         provision = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
         info = provision.GetProvisionInfo(beam_provision_api_pb2.GetProvisionInfoRequest(), metadata=caller).info
+    for name in _ENDPOINTS:
+        endpoint = getattr(info, name)
+        endpoint.url = endpoint.url or getattr(given, name)
     folder = Path(tempfile.mkdtemp(prefix='beam-worker-', dir='.')).resolve()
     staged = _staged(info, folder / 'staged', caller)
     packages = _unpacked(staged, folder / 'packages')
     os.environ.update(_environment(given.id, info, folder, packages))
     os.chdir(folder)
     sys.path.insert(0, str(packages))
+    for sibling in info.sibling_worker_ids:
+        subprocess.Popen([sys.executable, '-m', _WORKER], env={**os.environ, 'WORKER_ID': sibling})
     # As `python -m` does: a pickled main session is loaded into __main__.
-    runpy.run_module('apache_beam.runners.worker.sdk_worker_main', run_name='__main__', alter_sys=True)
+    runpy.run_module(_WORKER, run_name='__main__', alter_sys=True)
 
 
 def _channel(url: str) -> grpc.Channel:
@@ -84,6 +98,9 @@ def _fetched(artifacts: Any, info: Any, folder: Path, caller: list[tuple[str, st
 
 def _unpacked(staged: list[Path], folder: Path) -> Path:
     """Unpacks the staged wheels, without what they depend on, which the worker's Python has to have."""
+    sources = sorted(path.name for path in staged if path.name.endswith(('requirements.txt', '.tar.gz', '.zip')))
+    if sources:
+        _log.warning('staged files: %s not installed, only wheels are', ', '.join(sources))
     for path in staged:
         if path.suffix == '.whl':
             with zipfile.ZipFile(path) as wheel:
@@ -102,6 +119,9 @@ def _environment(worker: str, info: Any, folder: Path, packages: Path) -> dict[s
         'RUNNER_CAPABILITIES': ' '.join(info.runner_capabilities),
         'PYTHONPATH': os.pathsep.join(filter(None, [str(packages), os.environ.get('PYTHONPATH')])),
     }
+    for name in ('job_id', 'job_name'):
+        if name in info.metadata:
+            environment[name.upper()] = info.metadata[name]
     if info.status_endpoint.url:
         environment['STATUS_API_SERVICE_DESCRIPTOR'] = str(info.status_endpoint)
     return environment

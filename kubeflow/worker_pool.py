@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
@@ -36,6 +37,7 @@ class WorkerPool(BeamFnExternalWorkerPoolServicer):
             process = self._worker_processes.pop(request.worker_id, None)
             if process is not None:
                 self._started.setdefault(request.worker_id, []).append(process)
+                threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True).start()
                 # Under a key of its own, for Beam stops all of these when the pool ends.
                 self._worker_processes[f'{request.worker_id} {process.pid}'] = process
         return response
@@ -66,6 +68,14 @@ class WorkerPool(BeamFnExternalWorkerPoolServicer):
             started.remove(process)
             del self._worker_processes[f'{worker} {process.pid}']
             return process
+
+
+def _pass_on(output: IO[bytes]) -> None:
+    """Writes to stderr what a worker prints: a worker whose pipe nobody reads waits for ever once it is full."""
+    with output:
+        while part := output.read1(1 << 16):  # type: ignore[attr-defined]
+            sys.stderr.buffer.write(part)
+            sys.stderr.buffer.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

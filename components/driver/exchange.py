@@ -92,8 +92,7 @@ class Sent:
 
     def _take(self, rows: list[Any] | None, error: Exception | None = None) -> None:
         """Takes an answer, in a thread of the driver."""
-        if self._answer is None:
-            self._request.end()
+        if self._request.end():
             self._answer = Page(rows or [], self._future._paging_state) if error is None else error
             self.told()
 

@@ -187,8 +187,8 @@ class KeyReads:
         request = read.request = metrics.LOOKUP_REQUESTS.begin()
 
         def arrive(page: Page | Exception, paging_state: bytes | None) -> None:
-            request.end()
-            arrived.put((read, page, paging_state))
+            if request.end():
+                arrived.put((read, page, paging_state))
 
         try:
             future = self._session.execute_async(

@@ -250,8 +250,8 @@ class Fetcher:
         request = reading.request = metrics.READ_REQUESTS.begin()
 
         def arrive(page: Page | Exception, paging_state: bytes | None) -> None:
-            request.end()
-            arrived.put((reading, rows, page, paging_state))
+            if request.end():
+                arrived.put((reading, rows, page, paging_state))
 
         try:
             bound = self._statement(reading.area).bind(self._scan.values(reading.area))

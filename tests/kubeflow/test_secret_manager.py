@@ -15,7 +15,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from tfx_cassandra.components.errors import PipelineError
-from tfx_cassandra.kubeflow import secret_manager
+from tfx_cassandra.kubeflow import secret_manager, settings
 
 VALUES = {'projects/p/secrets/password/versions/1': b'canary', 'projects/p/secrets/ca/versions/latest': b'-----BEGIN'}
 
@@ -51,6 +51,12 @@ def test_variables_and_files_are_set(endpoint: str, tmp_path: pathlib.Path) -> N
     assert environ['CASSANDRA_PASSWORD'] == 'canary'
     assert path.read_bytes() == b'-----BEGIN'
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_user_of_the_image_may_write_the_tls_files() -> None:
+    dockerfile = pathlib.Path(__file__).parents[2] / 'kubeflow' / 'Dockerfile'
+    as_root, _, _ = dockerfile.read_text().partition('\nUSER ')
+    assert f'install --directory --owner=step {settings.TLS_FOLDER}\n' in as_root
 
 
 def test_nothing_is_fetched_where_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import runpy
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -35,13 +36,15 @@ class Runner(
     def __init__(self) -> None:
         self.staged: dict[str, bytes] = {}
         self.callers: list[Any] = []
-        self.address = ''
+        self.address, self.control = '', 'localhost:2'
+        self.metadata: dict[str, str] = {}
+        self.siblings: list[str] = []
 
     def GetProvisionInfo(self, request: Any, context: Any) -> Any:
         self.callers.append(dict(context.invocation_metadata()).get('worker_id'))
         info = beam_provision_api_pb2.ProvisionInfo(
             logging_endpoint=endpoints_pb2.ApiServiceDescriptor(url='localhost:1'),
-            control_endpoint=endpoints_pb2.ApiServiceDescriptor(url='localhost:2'),
+            control_endpoint=endpoints_pb2.ApiServiceDescriptor(url=self.control),
             artifact_endpoint=endpoints_pb2.ApiServiceDescriptor(url=self.address),
             dependencies=[
                 beam_runner_api_pb2.ArtifactInformation(
@@ -50,6 +53,8 @@ class Runner(
                 )
                 for name in self.staged
             ],
+            metadata=self.metadata,
+            sibling_worker_ids=self.siblings,
             runner_capabilities=['beam:protocol:control_response_elements_embedding:v1'],
         )
         info.pipeline_options['beam:option:hdfs_host:v1'] = 'names'
@@ -121,6 +126,39 @@ def test_a_worker_gets_options_endpoints_and_wheels(runner: Runner, became: dict
     assert Path.cwd() == folder
     assert (folder / 'staged' / 'pickled_main_session').read_bytes() == b'session' * 9
     assert (folder / 'staged' / 'notes' / 'a.txt').read_bytes() == b'a'
+
+
+def test_staged_sources_are_named_for_they_are_not_installed(
+    runner: Runner, became: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    runner.staged = {'one.whl': wheel('one'), 'workflow.tar.gz': b'sources', 'requirements.txt': b'two', 'a.txt': b''}
+    with pytest.raises(BecomeError):
+        worker.main(['--id=7', f'--provision_endpoint={runner.address}'])
+    assert caplog.messages == ['staged files: requirements.txt, workflow.tar.gz not installed, only wheels are']
+
+
+def test_a_process_is_started_for_each_sibling(
+    runner: Runner, became: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(subprocess, 'Popen', lambda command, env: started.append((command, env)))
+    runner.siblings, runner.metadata = ['7-1', '7-2'], {'job_id': 'a1', 'job_name': 'visits'}
+    with pytest.raises(BecomeError):
+        worker.main(['--id=7', f'--provision_endpoint={runner.address}'])
+    assert [environ['WORKER_ID'] for _, environ in started] == ['7-1', '7-2']
+    for command, environ in started:
+        assert command == [sys.executable, '-m', 'apache_beam.runners.worker.sdk_worker_main']
+        assert environ['CONTROL_API_SERVICE_DESCRIPTOR'] == became['CONTROL_API_SERVICE_DESCRIPTOR']
+    assert (became['WORKER_ID'], became['JOB_ID'], became['JOB_NAME']) == ('7', 'a1', 'visits')
+
+
+def test_an_endpoint_that_the_runner_does_not_tell_is_the_argument_s(runner: Runner, became: dict[str, str]) -> None:
+    runner.control = ''
+    with pytest.raises(BecomeError):
+        worker.main(['--id=7', f'--provision_endpoint={runner.address}', '--control_endpoint=localhost:9'])
+    assert 'localhost:9' in became['CONTROL_API_SERVICE_DESCRIPTOR']
+    assert 'localhost:1' in became['LOGGING_API_SERVICE_DESCRIPTOR']
+    assert 'JOB_ID' not in became
 
 
 def test_two_workers_of_one_folder_have_folders_of_their_own(

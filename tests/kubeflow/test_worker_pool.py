@@ -20,6 +20,7 @@ from tfx_cassandra.kubeflow import worker_pool
 # Ends by itself, as a worker whose control channel is closed, when its file is gone.
 WORKER = """#!/bin/sh
 for word; do case $word in --control_endpoint=*) file=${word#*=};; esac; done
+case $file in *loud) yes "printed by a worker" | head -c 200000;; esac
 echo $$ >"$file"
 while [ -e "$file" ]; do sleep 0.05; done
 """
@@ -95,6 +96,12 @@ def test_the_only_worker_of_its_id_is_stopped(pool: Pool) -> None:
     assert runs(other)
     pool.stop('1-1')  # there is none
     assert runs(other)
+
+
+def test_a_worker_may_print_more_than_a_pipe_holds(pool: Pool) -> None:
+    loud = pool.start('1-1', 'executor-loud')
+    pool.close('executor-loud')
+    until(lambda: not runs(loud))
 
 
 @pytest.mark.parametrize('closed_first', [True, False])

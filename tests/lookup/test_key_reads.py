@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from cassandra import InvalidRequest, ReadTimeout
+from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout
 
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.lookup import key_reads
@@ -127,6 +127,29 @@ def test_a_failed_read_is_retried_with_fewer_rows_but_a_refused_one_is_not() -> 
     with pytest.raises(ReadError, match="key b'a': not read in 1 attempts"):
         run(refused)
     assert len(refused.asked) == 1
+
+
+def test_an_answer_that_arrives_after_its_error_is_not_taken() -> None:
+    """The driver may call back with an error when the time of a request is over, and with its page later."""
+    session = Session({b'%d' % i: [10] * 300 for i in range(200)})
+    answered, late = session.execute_async, []
+
+    def twice(*args: Any, **options: Any) -> Any:
+        while late:
+            late.pop()()
+        future = answered(*args, **options)
+        at_once = future.add_callbacks
+
+        def add(done: Any, failed: Any) -> None:
+            failed(OperationTimedOut())
+            late.append(lambda: at_once(done, failed))
+
+        if len(session.asked) % 5 == 0:
+            future.add_callbacks = add
+        return future
+
+    session.execute_async = twice
+    assert run(session) == {key: len(rows) for key, rows in session.sizes.items()}
 
 
 @pytest.mark.parametrize('key', [b'', b'x' * 65_536])

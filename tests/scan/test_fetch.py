@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import struct
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
-from cassandra import InvalidRequest, ReadFailure, ReadTimeout, Unavailable
+from cassandra import InvalidRequest, OperationTimedOut, ReadFailure, ReadTimeout, Unavailable
 from counted import counted
 from fake_server import NODE, TABLE, Asked, FakeSession, Row
 
@@ -215,6 +218,39 @@ def test_a_damaged_page_is_the_package_s_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Row, 'packed', lambda row: struct.pack('>i', 1000))
     with pytest.raises(ReadError):
         read(FakeSession(ROWS), splits())
+
+
+class _Twice(FakeSession):
+    """Answers each third request with an error, and later with its page, as the driver may after its time is over."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__(rows)
+        self._late: list[Callable[[], None]] = []
+
+    def execute_async(self, bound: Any, **options: Any) -> SimpleNamespace:
+        for answer in self._late:
+            answer()
+        self._late.clear()
+        future = super().execute_async(bound, **options)
+        answered = future.add_callbacks
+
+        def late(came: Callable[..., None], failed: Callable[[Exception], None]) -> None:
+            failed(OperationTimedOut())
+            self._late.append(lambda: answered(came, failed))
+
+        assert len(self.asked) < 1000
+        if len(self.asked) % 3 == 0:
+            future.add_callbacks = late
+        return future
+
+
+@pytest.mark.parametrize('count', [1, 7])
+def test_a_page_that_arrives_after_its_error_is_not_read_twice(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, '_FIRST_BACKOFF', 0.001)
+    rows, coverage = read(_Twice(ROWS), splits(count), page_rows=40)
+    assert rows == EXPECTED
+    assert coverage.rows == len(ROWS)
+    assert coverage.retries
 
 
 def test_limits_are_those_documented() -> None:

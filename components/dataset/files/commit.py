@@ -4,6 +4,9 @@ A runner may repeat the writing of a file, also at the same time on two workers.
 own, and `commit` renames those that counted. A worker that is lost with its pieces has its rows read again, maybe in
 other chunks, after other files were written of the first ones: so `commit` compares what the files hold with what was
 encoded.
+
+A step that is repeated as a whole writes into the same folders, maybe another number of files, which their names say:
+those of the attempt before are removed.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from tfx_cassandra.components.dataset.files.spool import make_folder
 from tfx_cassandra.components.errors import DatasetError
+
+PREFIX = 'data_tfrecord-'  # of the names of a split's files
 
 
 class Attempt(NamedTuple):
@@ -46,10 +51,14 @@ def commit(attempts: list[Attempt], counts: Mapping[str, int], checksum: str) ->
             raise _repeated(f'{count} examples of split {split}', counts.get(split, 0))
     if (written := sum_checksums(attempt.checksum for attempt in attempts)) != checksum:
         raise _repeated(f'examples of checksum {written}', checksum)
-    for folder in sorted({os.path.dirname(attempt.path) for attempt in attempts}):
+    folders = sorted({os.path.dirname(attempt.path) for attempt in attempts})
+    for folder in folders:
         make_folder(folder)
     for attempt in attempts:
         _rename(attempt.temporary, attempt.path)
+    # After the renames: a commit that comes late has no files left to rename, and has failed before.
+    for folder in folders:
+        _remove_others(folder, {os.path.split(attempt.path) for attempt in attempts})
     yield from attempts
 
 
@@ -68,3 +77,12 @@ def _rename(temporary: str, path: str) -> None:
             FileSystems.rename([temporary], [path])
         elif not FileSystems.exists(path):
             raise
+
+
+def _remove_others(folder: str, written: set[tuple[str, str]]) -> None:
+    """Removes the files of an earlier attempt of the step: those of the folder that this one has not written."""
+    (found,) = FileSystems.match([os.path.join(folder, f'{PREFIX}*')])
+    names = [os.path.basename(file.path) for file in found.metadata_list]
+    others = [os.path.join(folder, name) for name in names if (folder, name) not in written]
+    if others:
+        FileSystems.delete(others)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import socket
 import uuid
@@ -29,6 +30,8 @@ from tfx_cassandra.components.errors import DatasetError
 
 MAX_OPEN_FILES = 16  # of one reader
 MARK = 'reachable'  # the file that the pipeline's own process leaves in a spool folder
+
+_log = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
@@ -75,6 +78,8 @@ def read(places: Iterable[Place]) -> Iterator[bytes]:
                 while len(files) >= MAX_OPEN_FILES:
                     files.pop(next(iter(files))).close()
                 file = FileSystems.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED)
+                if hasattr(file, '_chunk_size'):
+                    file._chunk_size = 1  # of gs://: the least that a read transfers, 16 MB of Beam's own
             files[place.path] = file
             yield _exactly(file, place)
     finally:
@@ -118,18 +123,18 @@ def make_folder(folder: str) -> None:
 def clean(folder: str) -> None:
     """Removes a folder and the files in it, if it exists; in an object store there are the files alone."""
     system: Any = FileSystems.get_filesystem(folder)
-    if system.has_dirs():
-        paths = [folder] if FileSystems.exists(folder) else []
-    else:
-        (found,) = FileSystems.match([os.path.join(folder, '*')])
-        paths = [file.path for file in found.metadata_list]
-    if paths:
-        FileSystems.delete(paths)
+    if not system.has_dirs():
+        FileSystems.delete([os.path.join(folder, '')])  # all at once: of a list, gs:// looks up and deletes each file
+    elif FileSystems.exists(folder):
+        FileSystems.delete([folder])
 
 
 @contextlib.contextmanager
 def spooling(make_pipeline: Callable[[], beam.Pipeline], folder: str) -> Iterator[beam.Pipeline]:
-    """Opens a pipeline that keeps its spool files in a folder, and removes the folder when it has run or failed."""
+    """Opens a pipeline that keeps its spool files in a folder, and removes the folder when it has run or failed.
+
+    A folder that cannot be removed is logged: it neither fails a pipeline that has run nor hides why one has failed.
+    """
     made = make_pipeline()  # which sets the options that a file system may need
     try:
         with made as pipeline:
@@ -138,7 +143,10 @@ def spooling(make_pipeline: Callable[[], beam.Pipeline], folder: str) -> Iterato
                 file.write(b'Each worker of the pipeline must find this file.')
             yield pipeline
     finally:
-        clean(folder)
+        try:
+            clean(folder)
+        except Exception as error:
+            _log.warning('spool folder %s: not removed (%s)', folder, ' '.join(str(error).split())[:500])
 
 
 def check_reachable(folder: str) -> None:

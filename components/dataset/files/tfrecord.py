@@ -27,7 +27,7 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from tfx_cassandra.components.dataset.files.commit import Attempt, commit, sum_checksums
+from tfx_cassandra.components.dataset.files.commit import PREFIX, Attempt, commit, sum_checksums
 from tfx_cassandra.components.dataset.files.encode import encode
 from tfx_cassandra.components.dataset.files.examples import Kind, compressed
 from tfx_cassandra.components.dataset.files.split import Splits, assign, key_of
@@ -259,7 +259,7 @@ class _Write(beam.DoFn):
 
     def process(self, gathered: tuple[tuple[str, int, int], Iterable[Piece | None]]) -> Iterator[Attempt]:
         (split, shard, count), pieces = gathered
-        path = os.path.join(self._uri, f'Split-{split}', f'data_tfrecord-{shard:05d}-of-{count:05d}.gz')
+        path = os.path.join(self._uri, f'Split-{split}', f'{PREFIX}{shard:05d}-of-{count:05d}.gz')
         temporary = os.path.join(self._spool, f'{split}-{shard}-{uuid.uuid4().hex}')
         ordered = [piece for piece in pieces if piece is not None]
         ordered.sort(key=lambda piece: (piece.order, piece.place.size))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pyarrow as pa
@@ -125,6 +127,36 @@ def test_a_folder_is_removed_after_a_failure_too(tmp_path: Path) -> None:
         assert not folder.exists()
 
 
+@pytest.mark.parametrize('error', [None, RuntimeError('of the pipeline')])
+def test_a_folder_that_cannot_be_removed_neither_fails_a_pipeline_nor_hides_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
+    def delete(_: list[str]) -> None:
+        raise OSError('Directory\nnot empty')
+
+    @contextlib.contextmanager
+    def pipeline() -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(spool.FileSystems, 'delete', delete)
+    folder = str(tmp_path / 'spool')
+    expected = contextlib.nullcontext() if error is None else pytest.raises(RuntimeError, match='of the pipeline')
+    with expected, spool.spooling(pipeline, folder):
+        if error is not None:
+            raise error
+    assert f'spool folder {folder}: not removed (Directory not empty)' in caplog.text
+    with pytest.raises(OSError, match='not empty'):
+        spool.clean(folder)
+
+
+def test_the_files_of_a_store_without_folders_are_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[list[str]] = []
+    monkeypatch.setattr(spool.FileSystems, 'get_filesystem', lambda _: SimpleNamespace(has_dirs=lambda: False))
+    monkeypatch.setattr(spool.FileSystems, 'delete', deleted.append)
+    spool.clean('gs://bucket/spool')
+    assert deleted == [['gs://bucket/spool/']]
+
+
 def test_a_worker_that_does_not_find_the_folder_says_so_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,3 +209,29 @@ def test_a_place_is_read_without_what_stands_behind_it(tmp_path: Path, monkeypat
     assert sum(transferred) == 1000 * len(places[::7])
     with pytest.raises(DatasetError, match='got an end 500 bytes early'):
         list(spool.read([places[-1]._replace(offset=199_500)]))
+
+
+def test_of_google_s_store_a_place_is_read_without_what_stands_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gcsio = pytest.importorskip('apache_beam.io.gcp.gcsio')
+    transferred: list[int] = []
+
+    class Blob:
+        def __init__(self, path: str) -> None:
+            self._content = Path(path).read_bytes()
+            self.size = len(self._content)
+
+        def download_as_bytes(self, start: int, end: int, **_: object) -> bytes:
+            part = self._content[start : end + 1]
+            transferred.append(len(part))
+            return part
+
+    file = spool.SpoolFile(str(tmp_path))
+    places = [file.append(bytes([number]) * 1000) for number in range(200)]
+    file.close()
+    monkeypatch.setattr(spool.FileSystems, 'open', lambda path, **_: gcsio.BeamBlobReader(Blob(path)))
+    for order in (places[::7], places[::-7], places[:3]):
+        transferred.clear()
+        assert list(spool.read(order)) == [bytes([place.offset // 1000]) * 1000 for place in order]
+        assert sum(transferred) <= 1001 * len(order)

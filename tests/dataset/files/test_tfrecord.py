@@ -80,6 +80,15 @@ def test_the_files_are_tfx_s_and_nothing_else_is_left(tmp_path: pathlib.Path) ->
     assert not (tmp_path / tfrecord.SPOOL).exists()
 
 
+def test_the_files_of_an_earlier_attempt_of_the_step_are_removed(tmp_path: pathlib.Path) -> None:
+    first = written(tmp_path, batches(), shards=1)
+    second = written(tmp_path, batches(), shards=3)
+    assert {name: sorted(got) for name, got in second.items()} == {name: sorted(got) for name, got in first.items()}
+    assert sorted(content(tmp_path)) == [
+        f'Split-{split}/data_tfrecord-{i:05d}-of-00003.gz' for split in ('eval', 'train') for i in range(3)
+    ]
+
+
 def test_a_split_without_examples_has_an_empty_file(tmp_path: pathlib.Path) -> None:
     assert written(tmp_path, [], shards=1) == {'train': [], 'eval': []}
     assert gzip.decompress((tmp_path / 'Split-eval' / 'data_tfrecord-00000-of-00001.gz').read_bytes()) == b''
