@@ -94,6 +94,9 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
             arguments = [*bound, *limits, f'spark://{HOST}:{master}']
             jvms.start(f'worker-{number}', 'org.apache.spark.deploy.worker.Worker', arguments, port, '256m', host=host)
         options = ['-Dspark.executor.memory=768m', '-Dspark.executor.cores=1', f'-Dspark.driver.host={HOST}', *settings]
+        # A job waits for both executors: on a busy machine one had read a small table before the other was there.
+        options += ['-Dspark.cores.max=2', '-Dspark.scheduler.minRegisteredResourcesRatio=1.0']
+        options += ['-Dspark.scheduler.maxRegisteredResourcesWaitingTime=120s']
         arguments = [*_job_server(job, folder), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
         jvms.start('job-server', main, arguments, job, '768m', options)
