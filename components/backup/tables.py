@@ -112,7 +112,7 @@ class BackupTables:
                 f'{planned.scan.table}: got {other} files read, rule: {len(table.sstables)}, as planned'
             )
         found = [sum(read.files[i] for read in reads) for i in range(len(table.sstables))]
-        whole = all(area.tokens == RING for area in planned.wanted)
+        whole = bool(planned.wanted) and all(area.tokens == RING for area in planned.wanted)
         for sstable, count in zip(table.sstables, found, strict=True):
             if whole and count != sstable.statistics.rows:
                 rule = f'{sstable.statistics.rows}, as its statistics say'
