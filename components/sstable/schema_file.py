@@ -21,7 +21,8 @@ from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.sstable import types
 
 _TOKEN = re.compile(
-    r"""\s+|--[^\n]*|//[^\n]*|/\*.*?\*/|("(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s"'(),;<>.=]+|[(),;<>.=])""", re.DOTALL
+    r"""\s+|--[^\n]*|//[^\n]*|/\*.*?\*/|(\$\$.*?\$\$|"(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s"'(),;<>.=]+|[(),;<>.=])""",
+    re.DOTALL,
 )
 _CLASSES = {kind.typename: kind for kind in vars(cqltypes).values() if getattr(kind, 'typename', None) in SCALARS}
 _IN_RESULTS = {**_CLASSES, 'text': cqltypes.VarcharType}  # a result names text so, unless it is within a vector
