@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import dataclasses
 import datetime
 import hashlib
@@ -223,6 +224,9 @@ class _Summed:
 
     def __init__(self, file: Ranges, md5: bytes | None, name: str) -> None:
         self._file, self._md5, self._name, self.size = file, md5, name, file.size
+
+    def __copy__(self) -> _Summed:
+        return _Summed(copy.copy(self._file), self._md5, self._name)
 
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""

@@ -7,6 +7,7 @@ or the whole collection is as new; what expired before the moment is gone.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import functools
@@ -167,7 +168,8 @@ class Reading:
         self._sstables, self._whole = list(sstables), tokens is None
         names = schema.table.readable if columns is None else tuple(columns)
         self.schema, self._kinds = _columns(schema, names, writetimes, ttls, decoding)
-        self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
+        # Its own copies: a remote file reads ahead for one reader.
+        self._files = [_Counted(copy.copy(sstable.files.ranges('Data.db'))) for sstable in sstables]
         parts = _parts(sstables, tokens, owned)
         headers = [sstable.statistics.header for sstable in sstables]
         streams = [
