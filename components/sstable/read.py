@@ -44,11 +44,14 @@ class SSTable:
       files: Its files.
       statistics: What its Statistics.db says.
       first_key: The serialized key of its first partition; None if no file but Data.db says so.
+      summed_up: The key of its last partition by Summary.db, and where in Index.db to look for it; None where
+        Statistics.db has that key.
     """
 
     files: Files
     statistics: statistics.Statistics
     first_key: bytes | None
+    summed_up: tuple[bytes, int] | None = None
 
     @functools.cached_property
     def cut(self) -> chunks.Compression:
@@ -59,7 +62,7 @@ class SSTable:
         return chunks.compression(self.files)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != 'cut'}
+        return {name: value for name, value in vars(self).items() if name not in ('cut', '_indexed')}
 
     @property
     def name(self) -> str:
@@ -94,8 +97,8 @@ class SSTable:
         Raises:
           ReadError: Its index is damaged.
         """
-        (start, end), last = tokens, self.statistics.last_key
-        if (last is not None and data.token(last) <= start) or (self.first_key and data.token(self.first_key) > end):
+        start, end = tokens
+        if (self.first_key and data.token(self.first_key) > end) or self._ends(start):
             return None
         ranges = None if owned is None else tuple(_ranges('owned', owned))
         place = None
@@ -107,6 +110,22 @@ class SSTable:
             raise ReadError(f'{self.name}: got byte {place.position} for token {start} of its index, rule: undamaged')
         return Part(None, tokens, ranges, place)
 
+    def _ends(self, token: int) -> bool:
+        """Whether no partition is above a token."""
+        last = self.statistics.last_key
+        if last is not None or self.summed_up is None:
+            return last is not None and data.token(last) <= token
+        # Index.db is only asked where that saves reading Data.db.
+        return data.token(self.summed_up[0]) <= token and self._indexed
+
+    @functools.cached_property
+    def _indexed(self) -> bool:
+        """True; raises ReadError where Index.db ends with another key than Summary.db: neither has a checksum."""
+        key, start = self.summed_up or (b'', 0)
+        if index.last_key(self.files, start) != key:
+            raise ReadError(f'{self.name}-Index.db: got another last key than Summary.db has, rule: undamaged files')
+        return True
+
 
 def open_sstable(files: Files) -> SSTable:
     """Returns an SSTable, given its files.
@@ -116,10 +135,11 @@ def open_sstable(files: Files) -> SSTable:
     """
     name = f'{files.name}-Statistics.db'
     known = statistics.parse(files.content('Statistics.db'), files.version, name)
-    key = known.first_key
-    if key is None and 'Summary.db' in files:
-        key = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').first
-    return SSTable(files, known, key)
+    if known.first_key is not None or 'Summary.db' not in files:
+        return SSTable(files, known, known.first_key)
+    summary = Summary(files.content('Summary.db'), f'{files.name}-Summary.db')
+    summed_up = (summary.last, summary.last_position) if 'Index.db' in files else None
+    return SSTable(files, known, summary.first, summed_up)
 
 
 class Reading:
