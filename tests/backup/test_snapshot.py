@@ -165,6 +165,18 @@ def test_another_table_is_refused(one: Recorded) -> None:
         open_table(CassandraBackup(str(one.folder)), 'other')
 
 
+def test_a_table_that_cannot_be_read_may_be_beside(one: Recorded, tmp_path: Path) -> None:
+    shutil.copytree(one.folder, tmp_path / 'copy')
+    for name in ('a', 'z'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'manifest.json').write_text('{"files": []}')
+        (tmp_path / name / 'schema.cql').write_text('CREATE TABLE recorded.counted (k int PRIMARY KEY, n counter)')
+    table = open_table(CassandraBackup(str(tmp_path)), named(one.folder))
+    assert repr(rows(table, one)) == repr(expected(one))
+    with pytest.raises(SchemaError, match='got a table of counters'):
+        open_table(CassandraBackup(str(tmp_path)), 'recorded.counted')
+
+
 def test_nodes_with_two_schemas_are_refused(one: Recorded, tmp_path: Path) -> None:
     backup = as_nodes_have_it(tmp_path, one, 2)
     schema = next(tmp_path.glob('node1/data/*/*/snapshots/nightly/schema.cql'))
