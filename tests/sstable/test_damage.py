@@ -123,6 +123,15 @@ def test_a_file_that_is_missing_is_named(table: Recorded) -> None:
         hidden.rename(path)
 
 
+def test_a_file_that_is_gone_since_it_was_opened_is_named(table: Recorded) -> None:
+    schema, sstables = open_snapshot(table.folder)
+    (table.folder / 'nb-1-big-Data.db').unlink()
+    with pytest.raises(ReadError, match=r'/nb-1-big-Data\.db: got No such file or directory, rule: a file that stays'):
+        list(Reading(schema, sstables, table.now))
+    with pytest.raises(ReadError, match=r'/nothing: got No such file or directory, rule: a file that stays'):
+        LocalFile(table.folder / 'nothing')
+
+
 def test_an_sstable_without_toc_is_refused(table: Recorded) -> None:
     (table.folder / 'nb-1-big-TOC.txt').unlink()
     assert outcome(table) == 'nb-1-big: got no TOC.txt, rule: all files of an SSTable'
