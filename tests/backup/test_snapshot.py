@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pickle
@@ -14,6 +15,7 @@ from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.opening import open_table
+from tfx_cassandra.components.backup.ring_file import write_ring
 from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
@@ -130,6 +132,16 @@ def test_the_digest_is_that_of_the_files(one: Recorded, tmp_path: Path) -> None:
     manifest['files'] = manifest['files'][:-1]
     (folder / 'manifest.json').write_text(json.dumps(manifest))
     assert open_table(backup, named(one.folder)).digest != before
+
+
+def test_two_folders_of_one_node_of_a_given_ring_are_refused(one: Recorded, tmp_path: Path) -> None:
+    backup = as_nodes_have_it(tmp_path / '10.0.0.1', one, 2)
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': '1'}"
+    cql = f'CREATE KEYSPACE {backup.keyspace} WITH replication = {replication};'
+    write_ring(str(tmp_path / 'ring'), {'10.0.0.1': {'tokens': [0], 'dc': 'dc1', 'rack': 'r'}}, cql)
+    given = dataclasses.replace(backup, ring=str(tmp_path / 'ring' / 'tokenmap.json'))
+    with pytest.raises(ReadError, match=r'nightly: got one of several folders of node 10\.0\.0\.1, rule: one of each'):
+        open_table(given, named(one.folder))
 
 
 def test_sstables_of_an_index_are_not_rows(one: Recorded, tmp_path: Path) -> None:
