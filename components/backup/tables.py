@@ -169,6 +169,7 @@ class _Memo:
     def __init__(self) -> None:
         self._users, self._lock = 0, threading.Lock()
         self._tables: dict[tuple[BackupTables, str], BackupTable] = {}
+        self._opening: dict[tuple[BackupTables, str], threading.Lock] = {}
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -181,13 +182,19 @@ class _Memo:
                 self._users -= 1
                 if not self._users:
                     self._tables.clear()
+                    self._opening.clear()
 
     def table(self, tables: BackupTables, name: str) -> BackupTable:
-        found = self._tables.get((tables, name)) or _opened(tables, name)
-        named = dataclasses.replace(tables, backup=_named(tables.backup, found))
         with self._lock:
+            opening = threading.Lock()
             if self._users:
-                self._tables.update({(tables, name): found, (named, name): found})
+                opening = self._opening.setdefault((tables, name), opening)
+        with opening:  # by one thread, for which the others wait
+            found = self._tables.get((tables, name)) or _opened(tables, name)
+            named = dataclasses.replace(tables, backup=_named(tables.backup, found))
+            with self._lock:
+                if self._users:
+                    self._tables.update({(tables, name): found, (named, name): found})
         return found
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from medusa_layout import write_backup
 from recorded_sstables import Recorded, unpacked
 from scanned import scanned
 
+from tfx_cassandra.components.backup import tables
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.opening import BackupTable, open_table
 from tfx_cassandra.components.backup.remote import RemoteFile
@@ -35,6 +39,26 @@ def test_a_key_that_no_partition_can_have_gives_no_rows(of_text: Recorded) -> No
     request = ReadRequest(source(of_text.folder), 't3', filters=(('Partition 0', ('',)),))
     rows, _, coverage = scanned(request)
     assert (rows, coverage.rows) == ([], 0)
+
+
+def test_threads_that_start_together_open_a_table_once(of_text: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, usual, ready = [], tables._opened, threading.Barrier(4)
+
+    def slowly(of: BackupTables, name: str) -> BackupTable:
+        opened.append(name)
+        time.sleep(0.2)
+        return usual(of, name)
+
+    monkeypatch.setattr(tables, '_opened', slowly)
+    request = ReadRequest(source(of_text.folder), 't3')
+
+    def describe(_: int) -> object:
+        ready.wait(60)
+        return request.connection.describe(request).scan.table
+
+    with request.connection.held(), ThreadPoolExecutor(4) as threads:
+        assert len({str(one) for one in threads.map(describe, range(4))}) == 1
+    assert opened == ['recorded.t3']
 
 
 @pytest.fixture
