@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
-import functools
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
 from tfx_cassandra.components.sstable import chunks, data, index, layout, statistics
-from tfx_cassandra.components.sstable.files import Files, Ranges
+from tfx_cassandra.components.sstable.files import Files, LocalFile, Ranges
 from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.summary import Summary
@@ -31,6 +32,7 @@ from tfx_cassandra.components.window import EPOCH, aware
 
 BATCH_ROWS = 32_768
 _BATCH_BYTES = 1 << 24  # of values
+_THREADS = 16  # SSTables of an object store whose small files are read at a time
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
 Tokens = tuple[int, int]  # a range of tokens (start, end], start < end
@@ -53,16 +55,19 @@ class SSTable:
     first_key: bytes | None
     summed_up: tuple[bytes, int] | None = None
 
-    @functools.cached_property
+    @property
     def cut(self) -> chunks.Compression:
         """How its Data.db is cut into chunks; raises ReadError where that is damaged.
 
         It is read when it is needed, and left behind by pickles: it grows with the Data.db.
         """
-        return chunks.compression(self.files)
+        # functools.cached_property of Python 3.10 would let only one SSTable at a time read its own.
+        if '_cut' not in vars(self):
+            vars(self)['_cut'] = chunks.compression(self.files)
+        return vars(self)['_cut']
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ('cut', '_indexed')}
+        return {name: value for name, value in vars(self).items() if name not in ('_cut', '_confirmed')}
 
     @property
     def name(self) -> str:
@@ -115,15 +120,15 @@ class SSTable:
         last = self.statistics.last_key
         if last is not None or self.summed_up is None:
             return last is not None and data.token(last) <= token
-        # Index.db is only asked where that saves reading Data.db.
-        return data.token(self.summed_up[0]) <= token and self._indexed
+        return data.token(self.summed_up[0]) <= token and self._ends_with(*self.summed_up)
 
-    @functools.cached_property
-    def _indexed(self) -> bool:
+    def _ends_with(self, last: bytes, position: int) -> bool:
         """True; raises ReadError where Index.db ends with another key than Summary.db: neither has a checksum."""
-        key, start = self.summed_up or (b'', 0)
-        if index.last_key(self.files, start) != key:
-            raise ReadError(f'{self.name}-Index.db: got another last key than Summary.db has, rule: undamaged files')
+        if '_confirmed' not in vars(self):
+            if index.last_key(self.files, position) != last:
+                rule = 'undamaged files'
+                raise ReadError(f'{self.name}-Index.db: got another last key than Summary.db has, rule: {rule}')
+            vars(self)['_confirmed'] = True
         return True
 
 
@@ -267,7 +272,11 @@ def _parts(
     if owned is not None and len(owned) != len(sstables):
         raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
     within = RING if tokens is None else _ranges('tokens', [tokens])[0]
-    return [one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)]
+    ranges = owned or [None] * len(sstables)
+    if tokens is None or all(isinstance(one.files.ranges('Data.db'), LocalFile) for one in sstables):
+        return [one.part(within, own) for one, own in zip(sstables, ranges, strict=True)]
+    with ThreadPoolExecutor(_THREADS) as threads:  # each waits for the store
+        return list(threads.map(SSTable.part, sstables, itertools.repeat(within), ranges))
 
 
 def _times(field: pa.Field, content: bytes) -> rows.Cells:

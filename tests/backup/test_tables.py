@@ -21,7 +21,7 @@ from tfx_cassandra.components.backup.remote import RemoteFile
 from tfx_cassandra.components.backup.stores import Store
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.sstable import chunks
+from tfx_cassandra.components.sstable import chunks, index
 from tfx_cassandra.components.sstable.read import Reading
 
 
@@ -96,3 +96,16 @@ def test_readings_at_the_same_time_ask_for_no_more_than_one_after_the_other(
     pairs = list(itertools.zip_longest(reading(table, many), reading(table, many)))
     assert sum(batch.num_rows for pair in pairs for batch in pair) == 2 * alone > 1000
     assert 2 < len([path for path, _ in requests if path.endswith('-Data.db')]) <= 2 * once
+
+
+def test_a_range_looks_into_several_sstables_at_a_time(
+    requests: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = unpacked(tmp_path, 'recorded_nb', 'many')['many']
+    table = open_table(CassandraBackup(str(many.folder), keyspace='recorded'), 'many')
+    for module, name in ((index, 'place_of'), (chunks, 'compression')):
+        both, usual = threading.Barrier(len(table.sstables), timeout=60), getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, both=both, usual=usual: (both.wait(), usual(*given))[1])
+    assert len(table.sstables) == 2
+    found = Reading(table.schema, table.sstables, many.now, tokens=(0, 2**63 - 1))
+    assert sum(batch.num_rows for batch in found) > 1000
