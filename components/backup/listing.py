@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-from collections.abc import Iterable
 
 from tfx_cassandra.components.backup import medusa, snapshot
 from tfx_cassandra.components.backup.stores import Store
@@ -49,18 +47,16 @@ def listed(uri: str) -> list[Listed]:
 
 
 def _backup(store: Store, name: str, nodes: dict[str, medusa.Indexed]) -> Listed:
-    manifests = store.contents([node.files['manifest'] for node in nodes.values() if node.complete])
-    sections = [section for content in manifests for section in json.loads(content)]
-    sizes = [one['size'] for section in sections for one in section['objects']]
+    found = {node: one.files['manifest'] for node, one in nodes.items() if one.complete}
+    contents = zip(found.items(), store.contents(found.values()), strict=True)
+    manifests = [medusa.manifest(content, store.at(path), node) for (node, path), content in contents]
+    tables = {table for sections in manifests for table in sections}
+    sizes = [one.size for sections in manifests for objects in sections.values() for one in objects]
     started = max(node.times.get('started', 0) for node in nodes.values())
     return Listed(
         name, 'medusa', datetime.datetime.fromtimestamp(started, datetime.timezone.utc),
-        not medusa.unfinished(store, nodes), len(nodes), len(_tables(sections)), len(sizes), sum(sizes),
+        not medusa.unfinished(store, nodes), len(nodes), len(tables), len(sizes), sum(sizes),
     )  # fmt: skip
-
-
-def _tables(sections: Iterable[dict[str, str]]) -> set[tuple[str, str]]:
-    return {(section['keyspace'], section['columnfamily']) for section in sections}
 
 
 def _snapshots(store: Store) -> list[Listed]:

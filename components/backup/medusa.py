@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import dataclasses
 import datetime
 import hashlib
@@ -128,16 +129,16 @@ def _node_table(store: Store, backup: str, node: str, index: Indexed, table: tup
     if missing:
         raise ReadError(f'{store.at(INDEX)}/{backup}: got no {missing[0]} of {node}, rule: what Medusa writes')
     text = store.content(index.files['schema']).decode('utf-8', 'replace')
-    manifest = _manifest(store.content(index.files['manifest']), store.at(index.files['manifest']), node)
+    tables = _tables(store.content(index.files['manifest']), store.at(index.files['manifest']), node)
     ring = Ring(_places(store, index), replication_of(text, table[0], store.at(index.files['schema'])))
     schema = schema_file.parse(text, table)
     # What was dropped is not in the schema as Medusa writes it, but in the server's own table.
-    schema = with_dropped(schema, _files(store, manifest, _DROPPED), _started(store, index))
+    schema = with_dropped(schema, _files(store, tables, _DROPPED), _started(store, index))
     place = store.at(posixpath.join(node, backup))
-    if not any(_is_of(section, table) for section in manifest):
+    if not any(_is_of(section, table) for section in tables):
         # An empty table has a section, too. Medusa 0.31 writes an empty manifest where nodetool has failed.
         raise ReadError(f'{place}: got no {".".join(table)} in its manifest, rule: what was in the snapshot')
-    return NodeTable(node, place, schema, _started(store, index), _files(store, manifest, table), ring)
+    return NodeTable(node, place, schema, _started(store, index), _files(store, tables, table), ring)
 
 
 def _started(store: Store, index: Indexed) -> datetime.datetime:
@@ -146,19 +147,25 @@ def _started(store: Store, index: Indexed) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
 
 
-def _manifest(content: bytes, name: str, node: str) -> dict[tuple[str, str], list[_Object]]:
-    """Returns the files of each (keyspace, folder of a table); those of indexes are left out."""
+def manifest(content: bytes, name: str, node: str) -> dict[tuple[str, str], list[_Object]]:
+    """Returns the files of each (keyspace, folder of a table); raises ReadError where it names none."""
     try:
         return {
             (section['keyspace'], section['columnfamily']): [
-                _Object(_relative(one['path'], node), int(one['size']), str(one['MD5']))
-                for one in section['objects']
-                if posixpath.basename(posixpath.dirname(one['path'])) == section['columnfamily']
+                _Object(_relative(one['path'], node), int(one['size']), str(one['MD5'])) for one in section['objects']
             ]
             for section in json.loads(content)
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(f'{name}: got {error!r}, rule: a manifest of Medusa') from error
+
+
+def _tables(content: bytes, name: str, node: str) -> dict[tuple[str, str], list[_Object]]:
+    """Returns the same without files of indexes, which have folders of their own."""
+    return {
+        section: [one for one in objects if posixpath.basename(posixpath.dirname(one.path)) == section[1]]
+        for section, objects in manifest(content, name, node).items()
+    }
 
 
 def _relative(path: str, node: str) -> str:
@@ -168,11 +175,11 @@ def _relative(path: str, node: str) -> str:
 
 
 def _files(
-    store: Store, manifest: Mapping[tuple[str, str], Sequence[_Object]], table: tuple[str, str]
+    store: Store, tables: Mapping[tuple[str, str], Sequence[_Object]], table: tuple[str, str]
 ) -> tuple[Files, ...]:
     """Returns the files of a table's SSTables, whose sizes have been compared."""
     found: tuple[Files, ...] = ()
-    for section, objects in sorted(manifest.items()):
+    for section, objects in sorted(tables.items()):
         if _is_of(section, table) and objects:
             place = posixpath.dirname(objects[0].path)
             sizes = _checked(store, place, objects)
@@ -223,6 +230,9 @@ class _Summed:
 
     def __init__(self, file: Ranges, md5: bytes | None, name: str) -> None:
         self._file, self._md5, self._name, self.size = file, md5, name, file.size
+
+    def __copy__(self) -> _Summed:
+        return _Summed(copy.copy(self._file), self._md5, self._name)
 
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""

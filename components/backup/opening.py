@@ -34,7 +34,8 @@ class BackupTable:
       owned: For each SSTable the token ranges (start, end] of which its node held copies; None for all.
       created_at: The moment of the backup, of several nodes the latest: what had expired then is gone.
       name: Name of the backup.
-      digest: Hexadecimal digits that stand for what is read: the SSTables' names, sizes and CRCs, and their ranges.
+      digest: Hexadecimal digits that stand for what is read: the SSTables' names, sizes and CRCs, their ranges, the
+        columns and those that were dropped, and the second of the moment where cells may expire.
       nodes: Names of the nodes whose files there are.
       size: Bytes of all Data.db.
       rows: Number of rows in all SSTables, copies of a row counted each.
@@ -110,8 +111,8 @@ def _reduced(
         i for i, (sstable, identity) in enumerate(zip(found.sstables, identities, strict=True))
         if identity not in known and sstable.statistics.times[1] >= first
     ]  # fmt: skip
-    digest = _digest([(*identities[i], str(found.owned[i])) for i in kept])
-    return dataclasses.replace(found.of(kept), digest=digest, since=since)
+    reduced = dataclasses.replace(found.of(kept), since=since)
+    return dataclasses.replace(reduced, digest=_digest(reduced, [identities[i] for i in kept]))
 
 
 def _opened(backup: CassandraBackup, table: str) -> tuple[BackupTable, list[_Identity]]:
@@ -136,16 +137,22 @@ def _opened(backup: CassandraBackup, table: str) -> tuple[BackupTable, list[_Ide
         owned,
         max(node.created_at for node in nodes),
         found,
-        _digest([(*identity, str(own)) for identity, own in zip(identities, owned, strict=True)]),
+        '',
         tuple(node.node for node in nodes),
         sum(sizes),
         sum(sstable.statistics.rows for sstable in sstables),
     )
-    return opened, identities
+    return dataclasses.replace(opened, digest=_digest(opened, identities)), identities
 
 
-def _digest(entries: list[tuple[str, int, str, str]]) -> str:
-    return hashlib.sha256(repr(sorted(entries)).encode()).hexdigest()
+def _digest(table: BackupTable, identities: Sequence[_Identity]) -> str:
+    files = sorted((*identity, str(own)) for identity, own in zip(identities, table.owned, strict=True))
+    # Cassandra's own table of dropped columns, which a copy may have them from, has milliseconds.
+    dropped = sorted((column, time // 1000) for column, time in table.schema.dropped.items())
+    expiring = any(sstable.statistics.ttls[1] for sstable in table.sstables)
+    second = (table.created_at - EPOCH) // datetime.timedelta(seconds=1) if expiring else None
+    read = files, table.schema.table.types, dropped, second, str(table.since)
+    return hashlib.sha256(repr(read).encode()).hexdigest()
 
 
 def _crc(sstable: SSTable) -> str:

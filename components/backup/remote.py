@@ -41,7 +41,8 @@ class RemoteFile:
     """A file of an object store. It is pickled to workers: it holds no connection, and leaves its bytes behind.
 
     A read that goes on where the last one ended gets its bytes from a larger request, and the next such request is on
-    its way by then; any other read is a request of its own.
+    its way by then; any other read is a request of its own. So readers at the same time each take a copy, which leaves
+    the bytes behind as well.
 
     Args:
       store: The store.

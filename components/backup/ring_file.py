@@ -94,7 +94,11 @@ def ranges_of(tables: Sequence[NodeTable], replicas: str, given: Ring | None) ->
 def _rings(tables: Sequence[NodeTable], given: Ring | None) -> dict[str, Ring]:
     """Returns the ring that each node knew, by the node's name, in the order of `tables`; none where nothing tells."""
     if given is not None:
-        return {_name_in(given, table): given for table in tables}
+        names = [_name_in(given, table) for table in tables]
+        for name, table in zip(names, tables, strict=True):
+            if names.count(name) > 1:
+                raise ReadError(f'{table.place}: got one of several folders of node {name}, rule: one of each node')
+        return dict.fromkeys(names, given)
     without = [table.place for table in tables if table.ring is None]
     if 0 < len(without) < len(tables):
         raise ReadError(f'{without[0]}: got no {RING_FILE}, rule: one in each folder, or in none')

@@ -43,19 +43,19 @@ def find(store: Store, tag: str | None, keyspace: str, table: str) -> tuple[str,
         folders.setdefault(folder, {})[name] = size
     wanted = {path: names for path, names in sorted(folders.items()) if _may_hold(store, path, tag, keyspace, table)}
     whole = {path: names for path, names in wanted.items() if {MANIFEST, SCHEMA} <= set(names)}
+    full = f'{keyspace}.{table}'
     with ThreadPoolExecutor(THREADS) as threads:
-        waiting = {path: threads.submit(_node_table, store, path, names) for path, names in whole.items()}
+        waiting = {path: threads.submit(_node_table, store, path, names, full) for path, names in whole.items()}
         found = {path: one.result() for path, one in waiting.items()}
-    own = {path: one for path, one in found.items() if str(one.schema.table) == f'{keyspace}.{table}'}
+    own = {path: one for path, one in found.items() if isinstance(one, NodeTable)}
     if not own:
         bare = [path for path, names in wanted.items() if any(name.endswith('-Data.db') for name in names)]
-        other = sorted({str(one.schema.table) for one in found.values()})
-        raise ReadError(_nothing(store, bare, other, tag, f'{keyspace}.{table}'))
+        raise ReadError(_nothing(store, bare, sorted({*map(str, found.values())}), tag, full))
     tags = {_parts(store, path).get('tag') or '' for path in own}
     if len(tags) > 1:
         rule = f'one of {", ".join(sorted(tags))}, of which {store.uri} has snapshots'
         raise ReadError(f'backup: got None, rule: {rule}')
-    check_alike(list(own.values()), f'{keyspace}.{table}')
+    check_alike(list(own.values()), full)
     return tag or min(tags) or posixpath.basename(store.root.rstrip('/')), list(own.values())
 
 
@@ -110,9 +110,13 @@ def _may_hold(store: Store, path: str, tag: str | None, keyspace: str, table: st
     return tag is None or tag == parts['tag'] or (parts['tag'] is None and tag in (parts['node'] or '').split('/'))
 
 
-def _node_table(store: Store, path: str, sizes: Mapping[str, int]) -> NodeTable:
+def _node_table(store: Store, path: str, sizes: Mapping[str, int], table: str) -> NodeTable | str:
+    """Returns what a folder has of a table; the name of another table, which need not be one that can be read."""
+    text = store.content(posixpath.join(path, SCHEMA)).decode('utf-8', 'replace')
+    if (name := schema_file.name_of(text)) != table:
+        return name
+    schema = schema_file.parse(text)
     listed, moment = _manifest(store, posixpath.join(path, MANIFEST))
-    schema = schema_file.parse(store.content(posixpath.join(path, SCHEMA)).decode('utf-8', 'replace'))
     above = _parts(store, path).get('node')
     node, ring = path if above is None else posixpath.relpath(above or '/', store.root), None
     if RING_FILE in sizes:

@@ -24,7 +24,7 @@ from tfx_cassandra.components.sstable.files import LocalFile, Ranges
 THREADS = 16  # requests at a time: each waits for the store
 ATTEMPTS = 5
 _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
-_REFUSED = re.compile('ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET')
+_REFUSED = re.compile('ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|Bucket .* not found')
 T = TypeVar('T')
 
 
@@ -137,7 +137,7 @@ def _opened(uri: str, process: int) -> tuple[fs.FileSystem, str]:
     if not _SCHEME.match(uri):
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:
-        files, path = fs.FileSystem.from_uri(uri)
+        files, path = _repeated(lambda: fs.FileSystem.from_uri(uri))  # which asks S3 for the region of a bucket
     except (OSError, ValueError) as error:
         rule = 'a path, or a URI that pyarrow.fs knows, such as file://, s3:// and gs://'
         raise ReadError(f'{uri}: got {_line(error)}, rule: {rule}') from error

@@ -112,7 +112,7 @@ class BackupTables:
                 f'{planned.scan.table}: got {other} files read, rule: {len(table.sstables)}, as planned'
             )
         found = [sum(read.files[i] for read in reads) for i in range(len(table.sstables))]
-        whole = all(area.tokens == RING for area in planned.wanted)
+        whole = bool(planned.wanted) and all(area.tokens == RING for area in planned.wanted)
         for sstable, count in zip(table.sstables, found, strict=True):
             if whole and count != sstable.statistics.rows:
                 rule = f'{sstable.statistics.rows}, as its statistics say'
@@ -169,6 +169,7 @@ class _Memo:
     def __init__(self) -> None:
         self._users, self._lock = 0, threading.Lock()
         self._tables: dict[tuple[BackupTables, str], BackupTable] = {}
+        self._opening: dict[tuple[BackupTables, str], threading.Lock] = {}
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -181,13 +182,19 @@ class _Memo:
                 self._users -= 1
                 if not self._users:
                     self._tables.clear()
+                    self._opening.clear()
 
     def table(self, tables: BackupTables, name: str) -> BackupTable:
-        found = self._tables.get((tables, name)) or _opened(tables, name)
-        named = dataclasses.replace(tables, backup=_named(tables.backup, found))
         with self._lock:
+            opening = threading.Lock()
             if self._users:
-                self._tables.update({(tables, name): found, (named, name): found})
+                opening = self._opening.setdefault((tables, name), opening)
+        with opening:  # by one thread, for which the others wait
+            found = self._tables.get((tables, name)) or _opened(tables, name)
+            named = dataclasses.replace(tables, backup=_named(tables.backup, found))
+            with self._lock:
+                if self._users:
+                    self._tables.update({(tables, name): found, (named, name): found})
         return found
 
 

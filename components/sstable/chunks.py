@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import sys
+from array import array
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -41,7 +43,7 @@ class Compression:
     chunk: int
     stored: int
     size: int
-    offsets: tuple[int, ...]
+    offsets: array[int]
 
 
 def compression(files: Files) -> Compression:
@@ -57,24 +59,27 @@ def compression(files: Files) -> Compression:
     for _ in range(2 * reader.number('i')):
         reader.take(reader.number('H'))
     chunk, stored, size, count = (reader.number(form) for form in 'iiqi')
-    offsets = [offset for (offset,) in reader.numbers('q', count)]
+    ends = array('q', reader.take(8 * count))  # of 8 bytes each: there are millions
+    if sys.byteorder == 'little':
+        ends.byteswap()
     wanted = -(-size // chunk) if 0 < chunk <= _LARGEST else -1
     # A chunk of no bytes may follow the last one.
     if not 0 <= wanted <= count <= wanted + 1:
         raise ReadError(f'{name}: got {count} chunks of {chunk} bytes for {size} bytes, rule: as many as they need')
-    ends = (*offsets[:wanted], offsets[wanted] if count > wanted else data)
+    if count == wanted:
+        ends.append(data)
     ordered = all(end - start >= 4 for start, end in itertools.pairwise(ends))  # four bytes are the CRC
     if not ordered or ends[0] or ends[-1] > data:
         raise ReadError(f'{name}: got chunks out of order, or behind byte {data}, rule: one after the other')
     return Compression(codec, chunk, stored, size, ends)
 
 
-def _plain(files: Files, size: int) -> tuple[int, int, int, tuple[int, ...]]:
+def _plain(files: Files, size: int) -> tuple[int, int, int, array[int]]:
     """Returns chunk, stored, size and offsets of an SSTable without compression."""
     chunk = Reader(files.content('CRC.db'), f'{files.name}-CRC.db').number('i')
     if not 0 < chunk <= _LARGEST:
         raise ReadError(f'{files.name}-CRC.db: got chunks of {chunk} bytes, rule: from 1 to {_LARGEST}')
-    return chunk, 0, size, (*range(0, size, chunk), size)
+    return chunk, 0, size, array('q', itertools.chain(range(0, size, chunk), [size]))
 
 
 def uncompressed(files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ and output.h lays the values out as the CQL protocol has them, for `cql.rows.dec
 the bytes that are there before a value is read.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
@@ -115,6 +116,7 @@ def token(const uint8_t[::1] key not None):
     return token_of(&key[0] if key.shape[0] else NULL, key.shape[0])
 
 
+@cython.no_gc_clear  # its blocks are freed at its end alone
 cdef class _Memory:
     """What is allocated for as long as this object lives."""
 
@@ -172,6 +174,7 @@ cdef int _compared(const Order* order, const uint8_t[::1] a, const uint8_t[::1] 
     return (found > 0) - (found < 0)
 
 
+@cython.no_gc_clear  # its end needs `memory`
 cdef class Merger:
     """Merges the SSTables of one table, in the order of tokens, keys and clustering.
 

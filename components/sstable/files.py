@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -30,15 +31,28 @@ class Ranges(Protocol):
 
 
 class LocalFile:
-    """A file on this machine. It is open only while it is read, so that thousands do not exhaust descriptors."""
+    """A file on this machine. It is open only while it is read, so that thousands do not exhaust descriptors.
+
+    Raises:
+      ReadError: It cannot be read, such as one that is gone: at once, or at a read.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.size = path, path.stat().st_size
+        self.path = path
+        with self._named():
+            self.size = path.stat().st_size
 
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""
-        with self.path.open('rb', buffering=0) as file:
+        with self._named(), self.path.open('rb', buffering=0) as file:
             return os.pread(file.fileno(), length, start)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ReadError(f'{self.path}: got {error.strerror}, rule: a file that stays as it is') from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,14 @@ def entries(file: Ranges, name: str, start: int = 0, size: int = _READ) -> Itera
         start += used
 
 
+def last_key(files: Files, start: int) -> bytes:
+    """Returns the last key of an Index.db, given where one of its entries is; raises ReadError where it is damaged."""
+    last = b''
+    for key, _ in entries(files.ranges('Index.db'), f'{files.name}-Index.db', start):
+        last = key
+    return last
+
+
 def _in_index(files: Files, token: int) -> Place | None:
     start = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').position(token)
     found = None

@@ -7,10 +7,12 @@ or the whole collection is as new; what expired before the moment is gone.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
-import functools
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
 from tfx_cassandra.components.sstable import chunks, data, index, layout, statistics
-from tfx_cassandra.components.sstable.files import Files, Ranges
+from tfx_cassandra.components.sstable.files import Files, LocalFile, Ranges
 from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.summary import Summary
@@ -30,6 +32,7 @@ from tfx_cassandra.components.window import EPOCH, aware
 
 BATCH_ROWS = 32_768
 _BATCH_BYTES = 1 << 24  # of values
+_THREADS = 16  # SSTables of an object store whose small files are read at a time
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
 Tokens = tuple[int, int]  # a range of tokens (start, end], start < end
@@ -43,22 +46,28 @@ class SSTable:
       files: Its files.
       statistics: What its Statistics.db says.
       first_key: The serialized key of its first partition; None if no file but Data.db says so.
+      summed_up: The key of its last partition by Summary.db, and where in Index.db to look for it; None where
+        Statistics.db has that key.
     """
 
     files: Files
     statistics: statistics.Statistics
     first_key: bytes | None
+    summed_up: tuple[bytes, int] | None = None
 
-    @functools.cached_property
+    @property
     def cut(self) -> chunks.Compression:
         """How its Data.db is cut into chunks; raises ReadError where that is damaged.
 
         It is read when it is needed, and left behind by pickles: it grows with the Data.db.
         """
-        return chunks.compression(self.files)
+        # functools.cached_property of Python 3.10 would let only one SSTable at a time read its own.
+        if '_cut' not in vars(self):
+            vars(self)['_cut'] = chunks.compression(self.files)
+        return vars(self)['_cut']
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != 'cut'}
+        return {name: value for name, value in vars(self).items() if name not in ('_cut', '_confirmed')}
 
     @property
     def name(self) -> str:
@@ -93,8 +102,8 @@ class SSTable:
         Raises:
           ReadError: Its index is damaged.
         """
-        (start, end), last = tokens, self.statistics.last_key
-        if (last is not None and data.token(last) <= start) or (self.first_key and data.token(self.first_key) > end):
+        start, end = tokens
+        if (self.first_key and data.token(self.first_key) > end) or self._ends(start):
             return None
         ranges = None if owned is None else tuple(_ranges('owned', owned))
         place = None
@@ -106,6 +115,22 @@ class SSTable:
             raise ReadError(f'{self.name}: got byte {place.position} for token {start} of its index, rule: undamaged')
         return Part(None, tokens, ranges, place)
 
+    def _ends(self, token: int) -> bool:
+        """Whether no partition is above a token."""
+        last = self.statistics.last_key
+        if last is not None or self.summed_up is None:
+            return last is not None and data.token(last) <= token
+        return data.token(self.summed_up[0]) <= token and self._ends_with(*self.summed_up)
+
+    def _ends_with(self, last: bytes, position: int) -> bool:
+        """True; raises ReadError where Index.db ends with another key than Summary.db: neither has a checksum."""
+        if '_confirmed' not in vars(self):
+            if index.last_key(self.files, position) != last:
+                rule = 'undamaged files'
+                raise ReadError(f'{self.name}-Index.db: got another last key than Summary.db has, rule: {rule}')
+            vars(self)['_confirmed'] = True
+        return True
+
 
 def open_sstable(files: Files) -> SSTable:
     """Returns an SSTable, given its files.
@@ -115,10 +140,11 @@ def open_sstable(files: Files) -> SSTable:
     """
     name = f'{files.name}-Statistics.db'
     known = statistics.parse(files.content('Statistics.db'), files.version, name)
-    key = known.first_key
-    if key is None and 'Summary.db' in files:
-        key = Summary(files.content('Summary.db'), f'{files.name}-Summary.db').first
-    return SSTable(files, known, key)
+    if known.first_key is not None or 'Summary.db' not in files:
+        return SSTable(files, known, known.first_key)
+    summary = Summary(files.content('Summary.db'), f'{files.name}-Summary.db')
+    summed_up = (summary.last, summary.last_position) if 'Index.db' in files else None
+    return SSTable(files, known, summary.first, summed_up)
 
 
 class Reading:
@@ -167,7 +193,8 @@ class Reading:
         self._sstables, self._whole = list(sstables), tokens is None
         names = schema.table.readable if columns is None else tuple(columns)
         self.schema, self._kinds = _columns(schema, names, writetimes, ttls, decoding)
-        self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
+        # Its own copies: a remote file reads ahead for one reader.
+        self._files = [_Counted(copy.copy(sstable.files.ranges('Data.db'))) for sstable in sstables]
         parts = _parts(sstables, tokens, owned)
         headers = [sstable.statistics.header for sstable in sstables]
         streams = [
@@ -245,7 +272,11 @@ def _parts(
     if owned is not None and len(owned) != len(sstables):
         raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
     within = RING if tokens is None else _ranges('tokens', [tokens])[0]
-    return [one.part(within, ranges) for one, ranges in zip(sstables, owned or [None] * len(sstables), strict=True)]
+    ranges = owned or [None] * len(sstables)
+    if tokens is None or all(isinstance(one.files.ranges('Data.db'), LocalFile) for one in sstables):
+        return [one.part(within, own) for one, own in zip(sstables, ranges, strict=True)]
+    with ThreadPoolExecutor(_THREADS) as threads:  # each waits for the store
+        return list(threads.map(SSTable.part, sstables, itertools.repeat(within), ranges))
 
 
 def _times(field: pa.Field, content: bytes) -> rows.Cells:

@@ -21,7 +21,8 @@ from tfx_cassandra.components.errors import SchemaError
 from tfx_cassandra.components.sstable import types
 
 _TOKEN = re.compile(
-    r"""\s+|--[^\n]*|//[^\n]*|/\*.*?\*/|("(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s"'(),;<>.=]+|[(),;<>.=])""", re.DOTALL
+    r"""\s+|--[^\n]*|//[^\n]*|/\*.*?\*/|(\$\$.*?\$\$|"(?:[^"]|"")*"|'(?:[^']|'')*'|[^\s"'(),;<>.=]+|[(),;<>.=])""",
+    re.DOTALL,
 )
 _CLASSES = {kind.typename: kind for kind in vars(cqltypes).values() if getattr(kind, 'typename', None) in SCALARS}
 _IN_RESULTS = {**_CLASSES, 'text': cqltypes.VarcharType}  # a result names text so, unless it is within a vector
@@ -111,9 +112,25 @@ def parse(text: str, only: tuple[str, str] | None = None) -> SchemaFile:
         elif head[:2] == ['ALTER', 'TABLE'] and found is not None:
             found = _altered(found, words[2:])
     if found is None:
-        table = '' if only is None else f' {".".join(only)}'
-        raise SchemaError(f'schema.cql: got no CREATE TABLE{table}, rule: the file that a snapshot has')
+        raise _nothing_of('' if only is None else f' {".".join(only)}')
     return found
+
+
+def name_of(text: str) -> str:
+    """Returns KEYSPACE.NAME of the table or view that a snapshot's schema.cql creates, whether it can be read or not.
+
+    Raises:
+      SchemaError: There is none.
+    """
+    for words in _statements(text):
+        head = [word.upper() for word in words[:3]]
+        if head[:2] == ['CREATE', 'TABLE'] or head == ['CREATE', 'MATERIALIZED', 'VIEW']:
+            return '.'.join(_named(words[2 if head[1] == 'TABLE' else 3 :])[0])
+    raise _nothing_of('')
+
+
+def _nothing_of(table: str) -> SchemaError:
+    return SchemaError(f'schema.cql: got no CREATE TABLE{table}, rule: the file that a snapshot has')
 
 
 def _concerns(head: list[str], words: list[str], only: tuple[str, str]) -> bool:

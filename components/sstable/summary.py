@@ -18,6 +18,7 @@ class Summary:
 
     Attributes:
       first, last: The serialized keys of the first and the last partition.
+      last_position: Where in Index.db the last of its entries is.
 
     Raises:
       ReadError: It is damaged.
@@ -36,6 +37,7 @@ class Summary:
         # The first key stands there twice: a file without a checksum has one that is damaged apart from the other.
         if self._entry(0)[0] != self.first:
             raise ReadError(f'{name}: got two first keys, rule: an undamaged file')
+        self.last_position = self._entry(count - 1)[1]
 
     def position(self, token: int) -> int:
         """Returns where in Index.db to look for the last partition at or below a token."""

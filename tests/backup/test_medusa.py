@@ -14,6 +14,7 @@ from medusa_layout import ID, write_backup
 from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
+from tfx_cassandra.components.backup.listing import listed
 from tfx_cassandra.components.backup.opening import open_table
 from tfx_cassandra.components.errors import CoverageError, ReadError, SchemaError
 from tfx_cassandra.components.sstable.read import Reading
@@ -148,6 +149,17 @@ def test_what_is_not_whole_is_refused(
     damage(root)
     with pytest.raises(ReadError, match=message):
         open_table(backup(root, 'nightly'), 't1')
+
+
+@pytest.mark.parametrize('text', ['[', '[{}]', '{"a": 1}', '[3]', 'null'])
+def test_a_list_of_backups_names_a_damaged_manifest(root: Path, dealt: dict[str, list[Path]], text: str) -> None:
+    write_backup(root, 'nightly', dealt, started=STARTED)
+    (found,) = listed(str(root))
+    size = sum(path.stat().st_size for path in root.glob('*/nightly/data/*/*/*'))
+    assert (found.tables, found.nodes, found.bytes) == (1, 3, size + 3)  # each node has a file of an index
+    next(root.glob('index/*/*/manifest_*')).write_text(text)
+    with pytest.raises(ReadError, match=r'manifest_node.*: got .*, rule: a manifest of Medusa'):
+        listed(str(root))
 
 
 def test_another_table_is_refused(root: Path, dealt: dict[str, list[Path]]) -> None:

@@ -221,6 +221,26 @@ def test_descriptors_do_not_grow_with_files(large: tuple[Store, bytes]) -> None:
     assert len(os.listdir('/proc/self/fd')) <= before + remote.THREADS
 
 
+def test_the_file_system_of_a_uri_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / 'file').write_bytes(b'content')
+    errors, usual = [OSError('AWS Error NETWORK_CONNECTION')] * (stores.ATTEMPTS - 1), fs.FileSystem.from_uri
+
+    class Failing:
+        @staticmethod
+        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+            if errors:
+                raise errors.pop()
+            return usual(uri)
+
+    monkeypatch.setattr(fs, 'FileSystem', Failing)
+    monkeypatch.setattr(stores._repeated.retry, 'sleep', lambda seconds: None)
+    assert Store(tmp_path.as_uri()).content('file') == b'content'
+    errors[:] = [OSError("Bucket 'b' not found")] * stores.ATTEMPTS
+    with pytest.raises(ReadError, match=r"^s3://b/: got Bucket 'b' not found, rule: a path, or a URI"):
+        Store('s3://b/')
+    assert len(errors) == stores.ATTEMPTS - 1  # it is not tried again
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ReadError, match=r'^ftp://host/a: got .*, rule: a path, or a URI that pyarrow.fs knows'):
         open_table(CassandraBackup('ftp://host/a'), 't')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pickle
@@ -14,6 +15,7 @@ from recorded_sstables import Recorded, unpacked
 
 from tfx_cassandra.components.backup.backup import CassandraBackup
 from tfx_cassandra.components.backup.opening import open_table
+from tfx_cassandra.components.backup.ring_file import write_ring
 from tfx_cassandra.components.errors import ReadError, SchemaError
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
@@ -70,7 +72,36 @@ def test_the_folders_of_several_nodes(one: Recorded, tmp_path: Path) -> None:
     assert table.nodes == ('node0/data', 'node1/data', 'node2/data')
     assert table.created_at == datetime.datetime(2026, 1, 3, microsecond=123000, tzinfo=datetime.timezone.utc)
     whole = open_table(CassandraBackup(str(one.folder)), named(one.folder))
-    assert (table.digest, table.rows, table.size) == (whole.digest, whole.rows, whole.size)
+    assert (table.rows, table.size) == (whole.rows, whole.size)
+    set_moment(tmp_path, whole.created_at.isoformat())
+    assert open_table(backup, named(one.folder)).digest == whole.digest
+
+
+def set_moment(root: Path, moment: str) -> None:
+    for path in root.rglob('manifest.json'):
+        path.write_text(json.dumps({**json.loads(path.read_text()), 'created_at': moment}))
+
+
+@pytest.mark.parametrize(('archive', 'name', 'expires'), [('recorded', 't3', True), ('recorded_nb', 'many', False)])
+def test_the_digest_has_the_moment_where_cells_expire(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, archive: str, name: str, expires: bool
+) -> None:
+    one = unpacked(tmp_path_factory.mktemp('recorded'), archive, name)[name]
+    backup, digests = as_nodes_have_it(tmp_path, one, 1), set()
+    for second in ('01.000', '01.999', '02.000'):
+        set_moment(tmp_path, f'2026-01-01T00:00:{second}Z')
+        digests.add(open_table(backup, name).digest)
+    assert len(digests) == (2 if expires else 1)
+
+
+def test_the_digest_has_the_dropped_columns(one: Recorded, tmp_path: Path) -> None:
+    backup, table = as_nodes_have_it(tmp_path, one, 1), named(one.folder)
+    before = open_table(backup, table).digest
+    schema = next(tmp_path.rglob('schema.cql'))
+    schema.write_text(f'{schema.read_text()}\nALTER TABLE {table} DROP gone USING TIMESTAMP 17000;')
+    after = open_table(backup, table).digest
+    schema.write_text(schema.read_text().replace('17000', '18000'))
+    assert len({before, after, open_table(backup, table).digest}) == 3
 
 
 def test_of_several_snapshots_one_is_named(one: Recorded, tmp_path: Path) -> None:
@@ -101,6 +132,16 @@ def test_the_digest_is_that_of_the_files(one: Recorded, tmp_path: Path) -> None:
     manifest['files'] = manifest['files'][:-1]
     (folder / 'manifest.json').write_text(json.dumps(manifest))
     assert open_table(backup, named(one.folder)).digest != before
+
+
+def test_two_folders_of_one_node_of_a_given_ring_are_refused(one: Recorded, tmp_path: Path) -> None:
+    backup = as_nodes_have_it(tmp_path / '10.0.0.1', one, 2)
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': '1'}"
+    cql = f'CREATE KEYSPACE {backup.keyspace} WITH replication = {replication};'
+    write_ring(str(tmp_path / 'ring'), {'10.0.0.1': {'tokens': [0], 'dc': 'dc1', 'rack': 'r'}}, cql)
+    given = dataclasses.replace(backup, ring=str(tmp_path / 'ring' / 'tokenmap.json'))
+    with pytest.raises(ReadError, match=r'nightly: got one of several folders of node 10\.0\.0\.1, rule: one of each'):
+        open_table(given, named(one.folder))
 
 
 def test_sstables_of_an_index_are_not_rows(one: Recorded, tmp_path: Path) -> None:
@@ -134,6 +175,18 @@ def test_what_is_not_whole_is_refused(one: Recorded, tmp_path: Path, damage: obj
 def test_another_table_is_refused(one: Recorded) -> None:
     with pytest.raises(ReadError, match=r'got snapshots of \w+\.t1+, rule: of ml_features.other'):
         open_table(CassandraBackup(str(one.folder)), 'other')
+
+
+def test_a_table_that_cannot_be_read_may_be_beside(one: Recorded, tmp_path: Path) -> None:
+    shutil.copytree(one.folder, tmp_path / 'copy')
+    for name in ('a', 'z'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'manifest.json').write_text('{"files": []}')
+        (tmp_path / name / 'schema.cql').write_text('CREATE TABLE recorded.counted (k int PRIMARY KEY, n counter)')
+    table = open_table(CassandraBackup(str(tmp_path)), named(one.folder))
+    assert repr(rows(table, one)) == repr(expected(one))
+    with pytest.raises(SchemaError, match='got a table of counters'):
+        open_table(CassandraBackup(str(tmp_path)), 'recorded.counted')
 
 
 def test_nodes_with_two_schemas_are_refused(one: Recorded, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import datetime
 import os
 import random
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from snapshots import in_files
 
 from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError
-from tfx_cassandra.components.sstable import data, layout
-from tfx_cassandra.components.sstable.files import LocalFile, split_name
+from tfx_cassandra.components.sstable import chunks, data, layout
+from tfx_cassandra.components.sstable.files import LocalFile, local_files, split_name
 from tfx_cassandra.components.sstable.read import Reading
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
 
@@ -123,6 +124,15 @@ def test_a_file_that_is_missing_is_named(table: Recorded) -> None:
         hidden.rename(path)
 
 
+def test_a_file_that_is_gone_since_it_was_opened_is_named(table: Recorded) -> None:
+    schema, sstables = open_snapshot(table.folder)
+    (table.folder / 'nb-1-big-Data.db').unlink()
+    with pytest.raises(ReadError, match=r'/nb-1-big-Data\.db: got No such file or directory, rule: a file that stays'):
+        list(Reading(schema, sstables, table.now))
+    with pytest.raises(ReadError, match=r'/nothing: got No such file or directory, rule: a file that stays'):
+        LocalFile(table.folder / 'nothing')
+
+
 def test_an_sstable_without_toc_is_refused(table: Recorded) -> None:
     (table.folder / 'nb-1-big-TOC.txt').unlink()
     assert outcome(table) == 'nb-1-big: got no TOC.txt, rule: all files of an SSTable'
@@ -187,6 +197,18 @@ def test_rows_that_the_statistics_do_not_count_are_an_error(
     sstables[0] = dataclasses.replace(sstables[0], statistics=more)
     with pytest.raises(ReadError, match=r'got \d+ rows, rule: \d+, as its statistics say'):
         list(Reading(schema, sstables, one.now))
+
+
+def test_where_chunks_start_takes_eight_bytes_each(tmp_path: Path) -> None:
+    count, codec = 100_000, b'org.apache.cassandra.io.compress.LZ4Compressor'
+    head = len(codec).to_bytes(2, 'big') + codec + struct.pack('>iiiqi', 0, 10, 10, 10 * count, count)
+    (tmp_path / 'nb-1-big-CompressionInfo.db').write_bytes(head + struct.pack(f'>{count}q', *range(0, 9 * count, 9)))
+    (tmp_path / 'nb-1-big-Data.db').touch()
+    os.truncate(tmp_path / 'nb-1-big-Data.db', 9 * count)
+    (tmp_path / 'nb-1-big-TOC.txt').write_text('Data.db')
+    offsets = chunks.compression(local_files(tmp_path / 'nb-1-big-Data.db')).offsets
+    assert list(offsets) == [*range(0, 9 * count + 1, 9)]
+    assert len(memoryview(offsets).tobytes()) == 8 * (count + 1)
 
 
 def test_a_file_is_open_only_while_it_is_read(recorded: dict[str, Recorded]) -> None:

@@ -91,6 +91,30 @@ def test_a_flipped_bit_in_an_index_never_gives_other_rows(table: Recorded, compo
     assert all(same)
 
 
+def test_nothing_is_read_of_an_sstable_that_ends_before_the_range(many: Recorded) -> None:
+    for sstable in open_snapshot(many.folder)[1]:
+        last = tokens_of(sstable)[-1]
+        assert sstable.part((last, MOST), None) is None
+        assert sstable.part((last - 1, MOST), None) is not None
+
+
+def test_a_flipped_bit_in_the_last_key_never_loses_rows(table: Recorded) -> None:
+    path = min(table.folder.glob('*-Summary.db'), default=None)
+    if path is None:
+        pytest.skip('this file is of another version')
+    tokens = tokens_of(open_snapshot(table.folder)[1][0])
+    pair = (tokens[-30], MOST)
+    expected, whole, refused = in_files(table.folder, table.now, tokens=pair)[1], path.read_bytes(), 0
+    for bit in range(8 * 8):  # the length of the key, which is the last in the file, and its four bytes
+        at = len(whole) - 1 - bit // 8
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit % 8]) + whole[at + 1 :])
+        try:
+            assert in_files(table.folder, table.now, tokens=pair)[1] == expected
+        except ReadError:
+            refused += 1
+    assert refused > 32 or not path.name.startswith('nb-')
+
+
 def test_a_place_in_the_middle_of_something_is_an_error(many: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     _, sstables = open_snapshot(many.folder)
     token = tokens_of(sstables[0])[500] - 1

@@ -52,6 +52,13 @@ def test_the_table_and_what_was_dropped() -> None:
     assert found.dropped == {'old': 17, 's': 18}
 
 
+def test_the_body_of_a_function_may_have_anything() -> None:
+    body = "$$ return k.replace('\\'', '\"') + ';'; // it's that $$"
+    function = f'CREATE FUNCTION other.f (k text) CALLED ON NULL INPUT RETURNS text LANGUAGE java AS {body};'
+    found = schema_file.parse(f'{function}\n{TEXT}', ('ks', 'My t'))
+    assert found == schema_file.parse(TEXT)
+
+
 @pytest.mark.parametrize(
     'key', ['k int PRIMARY KEY, v int', 'k int, v int, PRIMARY KEY (k)', 'k int, v int, PRIMARY KEY ((k))']
 )

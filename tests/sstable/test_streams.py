@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,3 +132,21 @@ def test_write_times_are_exact() -> None:
     count, _, (written,) = merger.batch()
     assert np.frombuffer(written, np.int64).tolist() == times
     assert count == len(times)
+
+
+def test_a_merger_may_be_collected_with_a_cycle() -> None:
+    """In a process of its own, which memory that is used after it was freed would end."""
+    program = """
+import gc
+from tfx_cassandra.components.sstable import data
+from written_streams import PLAN, stream
+
+merger = data.Merger.__new__(data.Merger)  # which is older, and so cleared before, what holds it
+merger.__init__(PLAN, [stream()], [merger.batch], 0, 10, 1000)
+del merger
+gc.collect()
+"""
+    overwritten = {**os.environ, 'MALLOC_PERTURB_': '165'}  # what is freed
+    subprocess.run(
+        [sys.executable, '-c', program], check=True, env=overwritten, cwd=Path(__file__).parents[1] / 'instruments'
+    )
