@@ -97,6 +97,8 @@ def spark(folder: Path, settings: Sequence[str] = ()) -> Iterator[Engine]:
         # A job waits for both executors: on a busy machine one had read a small table before the other was there.
         options += ['-Dspark.cores.max=2', '-Dspark.scheduler.minRegisteredResourcesRatio=1.0']
         options += ['-Dspark.scheduler.maxRegisteredResourcesWaitingTime=120s']
+        # Or short tasks all run on the host where the step before began.
+        options += ['-Dspark.shuffle.reduceLocality.enabled=false']
         arguments = [*_job_server(job, folder), f'--spark-master-url=spark://{HOST}:{master}']
         main = 'org.apache.beam.runners.spark.SparkJobServerDriver'
         jvms.start('job-server', main, arguments, job, '768m', options)
