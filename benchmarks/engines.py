@@ -81,7 +81,7 @@ def main() -> None:
             for way in ['start', *(way for way in options.ways if way != 'start')]:
                 found = run(engine, way, options.keyspace)
                 runs.setdefault((engine, way), []).append(found)
-                print(f'round {number + 1}: {engine}, {way}, {found}')
+                print(f'round {number + 1}: {engine}, {way}, {found}', flush=True)
     print(table({of: median(found) for of, found in runs.items()}))
 
 
