@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import Files, checked
-from tfx_cassandra.components.sstable.read import Reading, open_sstable
+from tfx_cassandra.components.sstable.read import Reading
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.sstable import open_sstable
 
 _TABLE = schema_file.parse(
     'CREATE TABLE system_schema.dropped_columns (keyspace_name text, table_name text, column_name text, '

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import dataclasses
 import datetime
 import hashlib
@@ -231,15 +230,16 @@ class _Summed:
     def __init__(self, file: Ranges, md5: bytes | None, name: str) -> None:
         self._file, self._md5, self._name, self.size = file, md5, name, file.size
 
-    def __copy__(self) -> _Summed:
-        return _Summed(copy.copy(self._file), self._md5, self._name)
-
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""
         content = self._file.read(start, length)
         if self._md5 is not None and len(content) == self.size and _sum_of(content) != self._md5:
             raise ReadError(f'{self._name}: got another MD5, rule: {self._md5.hex()}, as the manifest says')
         return content
+
+    def in_order(self, end: int) -> _Summed:
+        """Returns it for one reader, which reads it in order, probably up to byte `end`."""
+        return _Summed(self._file.in_order(end), self._md5, self._name)
 
 
 def _sum_of(content: bytes) -> bytes:

@@ -15,8 +15,8 @@ from tfx_cassandra.components.backup.stores import THREADS, Store
 from tfx_cassandra.components.errors import ReadError, invalid
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import checked
-from tfx_cassandra.components.sstable.read import SSTable, open_sstable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.sstable import SSTable, open_sstable
 from tfx_cassandra.components.window import EPOCH
 
 LATE = datetime.timedelta(hours=3)  # as long as Cassandra keeps hints for a node that is down (max_hint_window)

@@ -41,8 +41,7 @@ class RemoteFile:
     """A file of an object store. It is pickled to workers: it holds no connection, and leaves its bytes behind.
 
     A read that goes on where the last one ended gets its bytes from a larger request, and the next such request is on
-    its way by then; any other read is a request of its own. So readers at the same time each take a copy, which leaves
-    the bytes behind as well.
+    its way by then; any other read is a request of its own. So readers at the same time each have their own `in_order`.
 
     Args:
       store: The store.
@@ -59,6 +58,7 @@ class RemoteFile:
         self._start, self._bytes = 0, b''  # what has been read ahead
         self._next: tuple[int, int, Future[bytes]] | None = None  # start, length and bytes that are on their way
         self._end, self._block = -1, 0  # where the last read ended, and bytes of the last request
+        self._expected = self.size  # where the last read probably ends
 
     def __getstate__(self) -> tuple[_Store, str, int]:
         return self.store, self._path, self.size
@@ -66,6 +66,15 @@ class RemoteFile:
     def __setstate__(self, state: tuple[_Store, str, int]) -> None:
         self.store, self._path, self.size = state
         self._forget()
+
+    def in_order(self, end: int) -> RemoteFile:
+        """Returns this file for one reader, which reads it in order, probably up to byte `end`.
+
+        Nothing behind that byte is read ahead. Where the reader goes on, requests begin small and grow anew.
+        """
+        found = RemoteFile(self.store, self._path, self.size)
+        found._expected = min(end, self.size)
+        return found
 
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends.
@@ -104,24 +113,28 @@ class RemoteFile:
     def _taken(self, start: int, least: int) -> bytes:
         """Returns the bytes of the request that is on its way, or of a new one, and starts the next."""
         _read.add(self)
+        anew = start >= self._expected  # the reader goes on behind its expected end
+        if anew:
+            self._expected, self._block = self.size, 0
         if self._next is not None and self._next[0] == start:
             _, length, ahead = self._next
             found = ahead.result()
         else:
-            length = min(max(least, self._grown()), self.size - start)
+            length = max(least, self._grown(start))
             found = self._fetched(start, length)
         self._block = length
         following = start + length
-        following_length = min(self._grown(), self.size - following)
+        following_length = 0 if anew else self._grown(following)
         self._next = None
         if following_length > 0:
             ahead = _threads(os.getpid()).submit(self._fetched, following, following_length)
             self._next = following, following_length, ahead
         return found
 
-    def _grown(self) -> int:
+    def _grown(self, start: int) -> int:
         """Returns the bytes of the next request: twice the last ones, within what each file may hold."""
-        return max(1, min(2 * self._block, LARGEST, BUDGET // (2 * max(1, len(_read)))))
+        grown = min(2 * self._block, LARGEST, BUDGET // (2 * max(1, len(_read))))
+        return min(max(1, grown), self._expected - start)
 
     def _fetched(self, start: int, length: int) -> bytes:
         def request() -> bytes:

@@ -82,10 +82,19 @@ def _plain(files: Files, size: int) -> tuple[int, int, int, array[int]]:
     return chunk, 0, size, array('q', itertools.chain(range(0, size, chunk), [size]))
 
 
-def uncompressed(files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0) -> Iterator[bytes]:
+def uncompressed(
+    files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0, expected_end: int = -1
+) -> Iterator[bytes]:
     """Yields the uncompressed bytes of a Data.db from `begin` on, in order, some chunks at a time.
 
-    `file` is read in its place. The digest is only that of all of its bytes.
+    The digest is only that of all of its bytes.
+
+    Args:
+      files: The SSTable.
+      cut: How it is cut into chunks.
+      file: What is read in place of its Data.db.
+      begin: The first byte that is wanted, uncompressed.
+      expected_end: The byte of the file where the caller probably ends: one read goes up to it and not much further.
 
     Raises:
       ReadError: The file is shorter than its other files say, or a CRC is not that of its bytes; at the end, the
@@ -98,6 +107,8 @@ def uncompressed(files: Files, cut: Compression, file: Ranges | None = None, beg
     while first < last:
         end = first + 1
         while end < last and cut.offsets[end + 1] - cut.offsets[first] <= _READ:
+            if cut.offsets[first] < expected_end <= cut.offsets[end]:
+                break
             end += 1
         start = cut.offsets[first]
         content = memoryview(_read(file, start, cut.offsets[end] - start, name))

@@ -13,7 +13,7 @@ from cassandra import cqltypes
 from tfx_cassandra.components.sstable import data
 from tfx_cassandra.components.sstable.files import Files
 from tfx_cassandra.components.sstable.index import entries
-from tfx_cassandra.components.sstable.read import open_sstable
+from tfx_cassandra.components.sstable.sstable import open_sstable
 from tfx_cassandra.components.sstable.statistics import Reader
 from tfx_cassandra.components.sstable.summary import Summary
 from tfx_cassandra.components.window import EPOCH

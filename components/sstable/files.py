@@ -29,6 +29,9 @@ class Ranges(Protocol):
     def read(self, start: int, length: int) -> bytes:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""
 
+    def in_order(self, end: int) -> Ranges:
+        """Returns this file for one reader, which reads it in order, probably up to byte `end`."""
+
 
 class LocalFile:
     """A file on this machine. It is open only while it is read, so that thousands do not exhaust descriptors.
@@ -46,6 +49,10 @@ class LocalFile:
         """Returns the bytes from `start` on: `length` of them, or fewer where the file ends."""
         with self._named(), self.path.open('rb', buffering=0) as file:
             return os.pread(file.fileno(), length, start)
+
+    def in_order(self, end: int) -> LocalFile:
+        """Returns itself: the operating system reads ahead."""
+        return self
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -7,8 +7,6 @@ or the whole collection is as new; what expired before the moment is gone.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import datetime
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,11 +21,11 @@ from tfx_cassandra.components.cql import rows, types
 from tfx_cassandra.components.cql.table import ttl_name, writetime_name
 from tfx_cassandra.components.cql.types import DEFAULT, Decoding
 from tfx_cassandra.components.errors import DatasetError, ReadError, SchemaError, invalid
-from tfx_cassandra.components.sstable import chunks, data, index, layout, statistics
-from tfx_cassandra.components.sstable.files import Files, LocalFile, Ranges
+from tfx_cassandra.components.sstable import data, layout
+from tfx_cassandra.components.sstable.files import LocalFile, Ranges
 from tfx_cassandra.components.sstable.layout import RING, Part
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
-from tfx_cassandra.components.sstable.summary import Summary
+from tfx_cassandra.components.sstable.sstable import SSTable, Tokens, ranges_in_order
 from tfx_cassandra.components.window import EPOCH, aware
 
 BATCH_ROWS = 32_768
@@ -35,116 +33,6 @@ _BATCH_BYTES = 1 << 24  # of values
 _THREADS = 16  # SSTables of an object store whose small files are read at a time
 _NULL_TIME = np.iinfo(np.int64).min
 _SECOND = datetime.timedelta(seconds=1)
-Tokens = tuple[int, int]  # a range of tokens (start, end], start < end
-
-
-@dataclasses.dataclass(frozen=True)
-class SSTable:
-    """An SSTable that can be read.
-
-    Attributes:
-      files: Its files.
-      statistics: What its Statistics.db says.
-      first_key: The serialized key of its first partition; None if no file but Data.db says so.
-      summed_up: The key of its last partition by Summary.db, and where in Index.db to look for it; None where
-        Statistics.db has that key.
-    """
-
-    files: Files
-    statistics: statistics.Statistics
-    first_key: bytes | None
-    summed_up: tuple[bytes, int] | None = None
-
-    @property
-    def cut(self) -> chunks.Compression:
-        """How its Data.db is cut into chunks; raises ReadError where that is damaged.
-
-        It is read when it is needed, and left behind by pickles: it grows with the Data.db.
-        """
-        # functools.cached_property of Python 3.10 would let only one SSTable at a time read its own.
-        if '_cut' not in vars(self):
-            vars(self)['_cut'] = chunks.compression(self.files)
-        return vars(self)['_cut']
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ('_cut', '_confirmed')}
-
-    @property
-    def name(self) -> str:
-        """What the names of its files have in common, such as 'nb-1-big'."""
-        return self.files.name
-
-    def feed(self, file: Ranges | None = None, start: int = 0) -> Iterator[bytes]:
-        """Yields the uncompressed bytes of its Data.db from `start` on, in order; `file` is read in its place."""
-        return chunks.uncompressed(self.files, self.cut, file, start)
-
-    def concerns(self, start: int, end: int) -> bool:
-        """Whether a window needs it: rows with times from `start` to before `end` in the first clustering column.
-
-        An SSTable that does not concern it may be left out: its rows are outside, and it deletes nothing inside.
-
-        Args:
-          start: Milliseconds since 1970, of a first clustering column of type timestamp.
-          end: The same, not included.
-        """
-        known = self.statistics
-        # A static column belongs to all rows of a partition, and so does the deletion of a partition.
-        if known.partitions_deleted or known.header.statics:
-            return True
-        times = [
-            int.from_bytes(value, 'big', signed=True) for value in known.bounds if value is not None and len(value) == 8
-        ]
-        return len(times) < 2 or (min(times) < end and start <= max(times))
-
-    def part(self, tokens: Tokens, owned: Sequence[Tokens] | None) -> Part | None:
-        """Returns what is to be read of it for ranges `(start, end]` of tokens; None for nothing.
-
-        Raises:
-          ReadError: Its index is damaged.
-        """
-        start, end = tokens
-        if (self.first_key and data.token(self.first_key) > end) or self._ends(start):
-            return None
-        ranges = None if owned is None else tuple(_ranges('owned', owned))
-        place = None
-        if start > RING[0] and (self.first_key is None or data.token(self.first_key) <= start):
-            place = index.place_of(self.files, start)
-        if place is None:
-            return Part(self.first_key, tokens, ranges)
-        if place.high > start or not 0 <= place.position < self.cut.size:
-            raise ReadError(f'{self.name}: got byte {place.position} for token {start} of its index, rule: undamaged')
-        return Part(None, tokens, ranges, place)
-
-    def _ends(self, token: int) -> bool:
-        """Whether no partition is above a token."""
-        last = self.statistics.last_key
-        if last is not None or self.summed_up is None:
-            return last is not None and data.token(last) <= token
-        return data.token(self.summed_up[0]) <= token and self._ends_with(*self.summed_up)
-
-    def _ends_with(self, last: bytes, position: int) -> bool:
-        """True; raises ReadError where Index.db ends with another key than Summary.db: neither has a checksum."""
-        if '_confirmed' not in vars(self):
-            if index.last_key(self.files, position) != last:
-                rule = 'undamaged files'
-                raise ReadError(f'{self.name}-Index.db: got another last key than Summary.db has, rule: {rule}')
-            vars(self)['_confirmed'] = True
-        return True
-
-
-def open_sstable(files: Files) -> SSTable:
-    """Returns an SSTable, given its files.
-
-    Raises:
-      ReadError: A file is missing, damaged or of an unknown version.
-    """
-    name = f'{files.name}-Statistics.db'
-    known = statistics.parse(files.content('Statistics.db'), files.version, name)
-    if known.first_key is not None or 'Summary.db' not in files:
-        return SSTable(files, known, known.first_key)
-    summary = Summary(files.content('Summary.db'), f'{files.name}-Summary.db')
-    summed_up = (summary.last, summary.last_position) if 'Index.db' in files else None
-    return SSTable(files, known, summary.first, summed_up)
 
 
 class Reading:
@@ -193,15 +81,16 @@ class Reading:
         self._sstables, self._whole = list(sstables), tokens is None
         names = schema.table.readable if columns is None else tuple(columns)
         self.schema, self._kinds = _columns(schema, names, writetimes, ttls, decoding)
-        # Its own copies: a remote file reads ahead for one reader.
-        self._files = [_Counted(copy.copy(sstable.files.ranges('Data.db'))) for sstable in sstables]
         parts = _parts(sstables, tokens, owned)
+        ends = [sstable.expected_end(part) if part else 0 for sstable, part in zip(sstables, parts, strict=True)]
+        files = [sstable.files.ranges('Data.db') for sstable in sstables]
+        self._files = [_Counted(file.in_order(end)) for file, end in zip(files, ends, strict=True)]
         headers = [sstable.statistics.header for sstable in sstables]
         streams = [
             layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
             for one, part in zip(sstables, parts, strict=True)
         ]
-        feeds = [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)]
+        feeds = [_feeder(*one) for one in zip(sstables, self._files, parts, ends, strict=True)]
         moment = (aware('now', now) - EPOCH) // _SECOND
         plan = layout.plan_of(schema, headers, names, writetimes, ttls)
         self._merger = data.Merger(plan, streams, feeds, moment, batch_rows, _BATCH_BYTES)
@@ -271,7 +160,7 @@ def _parts(
     """Returns what is to be read of each SSTable."""
     if owned is not None and len(owned) != len(sstables):
         raise invalid('owned', len(owned), f'ranges of each of the {len(sstables)} SSTables')
-    within = RING if tokens is None else _ranges('tokens', [tokens])[0]
+    within = RING if tokens is None else ranges_in_order('tokens', [tokens])[0]
     ranges = owned or [None] * len(sstables)
     if tokens is None or all(isinstance(one.files.ranges('Data.db'), LocalFile) for one in sstables):
         return [one.part(within, own) for one, own in zip(sstables, ranges, strict=True)]
@@ -299,25 +188,19 @@ class _Counted:
         self.bytes += len(content)
         return content
 
-
-def _ranges(name: str, given: Sequence[Tokens]) -> list[Tokens]:
-    """Returns ranges (start, end] of tokens in order; raises ValueError for one that is empty, and for overlaps."""
-    ranges = sorted((start, end) for start, end in given)
-    ends = [RING[0], *(end for _, end in ranges)]
-    for (start, end), before in zip(ranges, ends, strict=False):
-        if not before <= start < end <= RING[1]:
-            raise invalid(name, (start, end), 'ranges (start, end] of tokens, start < end, that do not overlap')
-    return ranges
+    def in_order(self, end: int) -> Ranges:
+        """Returns itself: it has one reader."""
+        return self
 
 
-def _feeder(sstable: SSTable, file: Ranges, part: Part | None) -> Any:
+def _feeder(sstable: SSTable, file: Ranges, part: Part | None, end: int) -> Any:
     """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
     feed: list[Iterator[bytes]] = []
 
     def following() -> bytes:
         # It is opened when its first partition is due, so that memory holds only what is merged.
         if not feed:
-            feed.append(sstable.feed(file, part.place.position if part and part.place else 0))
+            feed.append(sstable.feed(file, part.place.position if part and part.place else 0, end))
         return next(feed[0], b'')
 
     return following

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import schema_file
 from tfx_cassandra.components.sstable.files import local_files
-from tfx_cassandra.components.sstable.read import SSTable, open_sstable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
+from tfx_cassandra.components.sstable.sstable import SSTable, open_sstable
 
 MANIFEST, SCHEMA = 'manifest.json', 'schema.cql'
 

@@ -163,6 +163,24 @@ def test_bytes_in_order_come_in_few_requests(large: tuple[Store, bytes], monkeyp
     assert file.read(len(content), 10) == b''
 
 
+def test_nothing_is_read_ahead_behind_the_expected_end(
+    large: tuple[Store, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, content = large
+    expected, step = 1_020_000, 50_000
+    file = store.file('file', len(content)).in_order(expected)
+    asked = Asked(monkeypatch)
+    for at in range(0, expected, step):
+        assert file.read(at, step) == content[at : at + step]
+    time.sleep(0.1)  # a request that is on its way would have been counted
+    assert max(start + length for start, length in asked.ranges) == 1_050_000  # no more than the last read needed
+    del asked.ranges[:]
+    assert b''.join(file.read(at, step) for at in range(1_050_000, len(content), step)) == content[1_050_000:]
+    lengths = [length for _, length in sorted(asked.ranges)]
+    assert lengths[0] <= 2 * step  # it began anew
+    assert len(lengths) < 10
+
+
 def test_bytes_out_of_order_are_no_more_than_asked_for(
     large: tuple[Store, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from tfx_cassandra.components.backup.remote import RemoteFile
 from tfx_cassandra.components.backup.stores import Store
 from tfx_cassandra.components.backup.tables import BackupTables
 from tfx_cassandra.components.scan.options import ReadRequest
-from tfx_cassandra.components.sstable import chunks, index
+from tfx_cassandra.components.sstable import chunks, index, sstable
 from tfx_cassandra.components.sstable.read import Reading
 
 
@@ -62,17 +62,18 @@ def test_threads_that_start_together_open_a_table_once(of_text: Recorded, monkey
 
 
 @pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Folders are read as object stores are, in small pieces; returns what will be asked for: path and first byte."""
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Folders are read as object stores are, in small pieces; returns what will be asked for: path, start, length."""
     asked, usual = [], RemoteFile._fetched
 
     def fetched(file: RemoteFile, start: int, length: int) -> bytes:
-        asked.append((file._path, start))
+        asked.append((file._path, start, length))
         return usual(file, start, length)
 
     monkeypatch.setattr(RemoteFile, '_fetched', fetched)
     monkeypatch.setattr(Store, 'is_local', False)
     monkeypatch.setattr(chunks, '_READ', 1)
+    monkeypatch.setattr(sstable, '_SLACK', 1)
     return asked
 
 
@@ -82,7 +83,7 @@ def reading(table: BackupTable, of: Recorded) -> Iterator[object]:
 
 @pytest.mark.parametrize('layout', ['snapshot', 'medusa'])
 def test_readings_at_the_same_time_ask_for_no_more_than_one_after_the_other(
-    requests: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory, layout: str
+    requests: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory, layout: str
 ) -> None:
     many = unpacked(tmp_path_factory.mktemp('recorded'), 'recorded_nb', 'many')['many']
     root = tmp_path_factory.mktemp('medusa')
@@ -91,15 +92,32 @@ def test_readings_at_the_same_time_ask_for_no_more_than_one_after_the_other(
     table = open_table(CassandraBackup(str(place), layout=layout, keyspace='recorded'), 'many')
     requests.clear()
     alone = sum(batch.num_rows for batch in reading(table, many))
-    once = len([path for path, _ in requests if path.endswith('-Data.db')])
+    once = len([path for path, *_ in requests if path.endswith('-Data.db')])
     requests.clear()
     pairs = list(itertools.zip_longest(reading(table, many), reading(table, many)))
     assert sum(batch.num_rows for pair in pairs for batch in pair) == 2 * alone > 1000
-    assert 2 < len([path for path, _ in requests if path.endswith('-Data.db')]) <= 2 * once
+    assert 2 < len([path for path, *_ in requests if path.endswith('-Data.db')]) <= 2 * once
+
+
+@pytest.mark.parametrize('version', ['nb', 'oa', 'da'])
+def test_ranges_ask_for_little_more_than_they_need(
+    requests: list[tuple[str, int, int]], tmp_path: Path, version: str
+) -> None:
+    many = unpacked(tmp_path, f'recorded_{version}', 'many')['many']
+    table = open_table(CassandraBackup(str(many.folder), keyspace='recorded'), 'many')
+    ends = [-(2**63), -(2**62), 0, 2**62, 2**63 - 1]
+    found = 0
+    for tokens in itertools.pairwise(ends):
+        part = Reading(table.schema, table.sstables, many.now, tokens=tokens)
+        found += sum(batch.num_rows for batch in part)
+    asked = sum(length for path, _, length in requests if path.endswith('-Data.db'))
+    stored = sum(one.files.ranges('Data.db').size for one in table.sstables)
+    assert found == sum(batch.num_rows for batch in reading(table, many)) > 1000
+    assert asked < 2 * stored
 
 
 def test_a_range_looks_into_several_sstables_at_a_time(
-    requests: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    requests: list[tuple[str, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = unpacked(tmp_path, 'recorded_nb', 'many')['many']
     table = open_table(CassandraBackup(str(many.folder), keyspace='recorded'), 'many')

@@ -19,7 +19,7 @@ from tfx_cassandra.components.scan.fetch import ReadOptions
 from tfx_cassandra.components.scan.ledger import RangeRead
 from tfx_cassandra.components.scan.options import ReadRequest
 from tfx_cassandra.components.scan.source import opened, plan_splits, verified
-from tfx_cassandra.components.sstable.read import SSTable
+from tfx_cassandra.components.sstable.sstable import SSTable
 from tfx_cassandra.components.window import TimeWindow
 
 pytestmark = pytest.mark.integration

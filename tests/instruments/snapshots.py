@@ -28,9 +28,10 @@ from tfx_cassandra.components.driver import tables
 from tfx_cassandra.components.driver.connection import CassandraConnection
 from tfx_cassandra.components.scan.page import RawHandler, raw_rows
 from tfx_cassandra.components.scan.query import plan_scan
-from tfx_cassandra.components.sstable.read import Reading, SSTable
+from tfx_cassandra.components.sstable.read import Reading
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
+from tfx_cassandra.components.sstable.sstable import SSTable
 
 SLACK = 60  # seconds
 

@@ -14,8 +14,8 @@ from snapshots import in_files
 
 from tfx_cassandra.components.errors import ReadError
 from tfx_cassandra.components.sstable import data, index
-from tfx_cassandra.components.sstable.read import SSTable
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
+from tfx_cassandra.components.sstable.sstable import SSTable
 
 LEAST, MOST = -(2**63), 2**63 - 1
 

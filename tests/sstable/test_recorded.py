@@ -11,9 +11,9 @@ from recorded_sstables import unpacked
 from snapshots import difference, in_files
 
 from tfx_cassandra.components.sstable import data, layout
-from tfx_cassandra.components.sstable.read import SSTable
 from tfx_cassandra.components.sstable.schema_file import SchemaFile
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
+from tfx_cassandra.components.sstable.sstable import SSTable
 
 
 @pytest.mark.parametrize('archive', ['recorded_nb', 'recorded_oa', 'recorded_da'])

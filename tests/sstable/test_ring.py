@@ -19,8 +19,9 @@ from nodes import running
 from tfx_cassandra.components.devcluster.cluster import DevCluster
 from tfx_cassandra.components.driver import connection as connections
 from tfx_cassandra.components.driver.connection import CassandraConnection
-from tfx_cassandra.components.sstable.read import Reading, SSTable
+from tfx_cassandra.components.sstable.read import Reading
 from tfx_cassandra.components.sstable.snapshot import open_snapshot
+from tfx_cassandra.components.sstable.sstable import SSTable
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
