@@ -38,7 +38,8 @@ def connection(cluster_connection: CassandraConnection, cassandra_5: None) -> It
     with connections.session(cluster_connection) as session:
         session.execute(f'DROP KEYSPACE IF EXISTS {KEYSPACE}')
         session.execute(
-            f"CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}}"
+            f"CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 1}} "
+            'AND durable_writes = false'  # a DROP flushes whatever table is in the commit log
         )
         session.execute(
             f'CREATE TABLE {KEYSPACE}.t (k int, c int, v text, s set<int>, PRIMARY KEY (k, c)) '
