@@ -132,7 +132,7 @@ class RemoteFile:
         return found
 
     def _grown(self, start: int) -> int:
-        """Returns the bytes of the next request: twice the last ones, within what each file may hold."""
+        """Returns the bytes of the next request: twice the last ones, to the expected end and as each file may hold."""
         grown = min(2 * self._block, LARGEST, BUDGET // (2 * max(1, len(_read))))
         return min(max(1, grown), self._expected - start)
 

@@ -83,7 +83,7 @@ def _plain(files: Files, size: int) -> tuple[int, int, int, array[int]]:
 
 
 def uncompressed(
-    files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0, expected_end: int = -1
+    files: Files, cut: Compression, file: Ranges | None = None, begin: int = 0, expected_end: int | None = None
 ) -> Iterator[bytes]:
     """Yields the uncompressed bytes of a Data.db from `begin` on, in order, some chunks at a time.
 
@@ -94,20 +94,24 @@ def uncompressed(
       cut: How it is cut into chunks.
       file: What is read in place of its Data.db.
       begin: The first byte that is wanted, uncompressed.
-      expected_end: The byte of the file where the caller probably ends: one read goes up to it and not much further.
+      expected_end: The byte of the file where the caller probably ends: one read goes up to it and not much further;
+        None for the end of the file.
 
     Raises:
       ReadError: The file is shorter than its other files say, or a CRC is not that of its bytes; at the end, the
         digest is not that of the file.
     """
-    name, file, digest = f'{files.name}-Data.db', file or files.ranges('Data.db'), 0
+    name, digest = f'{files.name}-Data.db', 0
+    file = file or files.ranges('Data.db')
+    until = file.size if expected_end is None else expected_end
+    file = file.in_order(until)
     crcs = None if cut.codec else _plain_crcs(files, len(cut.offsets) - 1)
     first, last = begin // cut.chunk, len(cut.offsets) - 1
     skipped = begin % cut.chunk
     while first < last:
         end = first + 1
         while end < last and cut.offsets[end + 1] - cut.offsets[first] <= _READ:
-            if cut.offsets[first] < expected_end <= cut.offsets[end]:
+            if cut.offsets[first] < until <= cut.offsets[end]:
                 break
             end += 1
         start = cut.offsets[first]

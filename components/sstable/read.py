@@ -82,15 +82,13 @@ class Reading:
         names = schema.table.readable if columns is None else tuple(columns)
         self.schema, self._kinds = _columns(schema, names, writetimes, ttls, decoding)
         parts = _parts(sstables, tokens, owned)
-        ends = [sstable.expected_end(part) if part else 0 for sstable, part in zip(sstables, parts, strict=True)]
-        files = [sstable.files.ranges('Data.db') for sstable in sstables]
-        self._files = [_Counted(file.in_order(end)) for file, end in zip(files, ends, strict=True)]
+        self._files = [_Counted(sstable.files.ranges('Data.db')) for sstable in sstables]
         headers = [sstable.statistics.header for sstable in sstables]
         streams = [
             layout.stream_of(schema, one.statistics.header, one.files.version, one.name, part)
             for one, part in zip(sstables, parts, strict=True)
         ]
-        feeds = [_feeder(*one) for one in zip(sstables, self._files, parts, ends, strict=True)]
+        feeds = [_feeder(*one) for one in zip(sstables, self._files, parts, strict=True)]
         moment = (aware('now', now) - EPOCH) // _SECOND
         plan = layout.plan_of(schema, headers, names, writetimes, ttls)
         self._merger = data.Merger(plan, streams, feeds, moment, batch_rows, _BATCH_BYTES)
@@ -188,19 +186,21 @@ class _Counted:
         self.bytes += len(content)
         return content
 
-    def in_order(self, end: int) -> Ranges:
-        """Returns itself: it has one reader."""
+    def in_order(self, end: int) -> _Counted:
+        """Returns itself, which from now on reads in order, probably up to byte `end`."""
+        self._file = self._file.in_order(end)
         return self
 
 
-def _feeder(sstable: SSTable, file: Ranges, part: Part | None, end: int) -> Any:
+def _feeder(sstable: SSTable, file: Ranges, part: Part | None) -> Any:
     """Returns a function that returns the next bytes of an SSTable's data, and b'' at its end."""
     feed: list[Iterator[bytes]] = []
 
     def following() -> bytes:
         # It is opened when its first partition is due, so that memory holds only what is merged.
         if not feed:
-            feed.append(sstable.feed(file, part.place.position if part and part.place else 0, end))
+            start = part.place.position if part and part.place else 0
+            feed.append(sstable.feed(file, start, sstable.expected_end(part) if part else None))
         return next(feed[0], b'')
 
     return following

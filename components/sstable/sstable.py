@@ -52,7 +52,7 @@ class SSTable:
         """What the names of its files have in common, such as 'nb-1-big'."""
         return self.files.name
 
-    def feed(self, file: Ranges | None = None, start: int = 0, expected_end: int = -1) -> Iterator[bytes]:
+    def feed(self, file: Ranges | None = None, start: int = 0, expected_end: int | None = None) -> Iterator[bytes]:
         """Yields the uncompressed bytes of its Data.db from `start` on, in order; see `chunks.uncompressed`."""
         return chunks.uncompressed(self.files, self.cut, file, start, expected_end)
 
@@ -95,28 +95,27 @@ class SSTable:
 
     def expected_end(self, part: Part) -> int:
         """Returns the byte of its Data.db where a part of it probably ends, as if its tokens were evenly spaced."""
-        size, last = self.files.ranges('Data.db').size, self._last_key()
+        size, last = self.files.ranges('Data.db').size, self._last_token()
         start, end = part.tokens
-        if last is None or data.token(last) <= end:
+        if last is None or last <= end:
             return size
         if part.place is not None:
             begin, low = self.cut.offsets[part.place.position // self.cut.chunk], part.place.low
         else:
             begin, low = 0, start if self.first_key is None else data.token(self.first_key)
-        return begin + (size - begin) * (end - low) // (data.token(last) - low) + _SLACK
+        return begin + (size - begin) * (end - low) // (last - low) + _SLACK
 
-    def _last_key(self) -> bytes | None:
-        """Returns the key of its last partition; None if no file but Data.db says so."""
-        if self.statistics.last_key is None and self.summed_up is not None:
-            return self.summed_up[0]
-        return self.statistics.last_key
+    def _last_token(self) -> int | None:
+        """Returns the token of its last partition; None if no file but Data.db says so."""
+        last = self.statistics.last_key if self.summed_up is None else self.summed_up[0]
+        return None if last is None else data.token(last)
 
     def _ends(self, token: int) -> bool:
         """Whether no partition is above a token."""
-        last = self._last_key()
-        if last is None or data.token(last) > token:
+        last = self._last_token()
+        if last is None or last > token:
             return False
-        return self.statistics.last_key is not None or self.summed_up is None or self._ends_with(*self.summed_up)
+        return self.summed_up is None or self._ends_with(*self.summed_up)
 
     def _ends_with(self, last: bytes, position: int) -> bool:
         """True; raises ReadError where Index.db ends with another key than Summary.db: neither has a checksum."""
